@@ -1,0 +1,152 @@
+"""The one output. Commands hand it results; nothing else prints.
+
+Results go to standard output, everything a person reads meanwhile (notes, progress, errors) to standard
+error, so that pipes stay clean. `--json` turns the result into one JSON document, `--quiet` silences notes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from animegen_cli.errors import AnimegenError
+
+_settings = {"quiet": False, "json": False}
+
+
+def configure(*, quiet: bool = False, as_json: bool = False) -> None:
+    """Set what the running command prints; called once by each command."""
+    _settings.update(quiet=quiet, json=as_json)
+
+
+def is_json() -> bool:
+    """Whether the command was asked for machine-readable results."""
+    return _settings["json"]
+
+
+def is_quiet() -> bool:
+    """Whether notes and progress are silenced."""
+    return _settings["quiet"]
+
+
+def note(text: str) -> None:
+    """One line for the person at the terminal (standard error), plain in a pipe."""
+    if not _settings["quiet"]:
+        _rich(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Like `note`, marked; shown even with `--quiet`."""
+    _rich(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def fail(error: AnimegenError) -> None:
+    """The error's message and what to type next."""
+    out = _rich(stderr=True)
+    out.print(f"error: {error.message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    if error.hint:
+        out.print(f"  {error.hint}", markup=False, highlight=False, soft_wrap=True)
+
+
+def result(value: Any, text: str | None = None) -> None:
+    """The command's result: `value` as JSON with `--json`, else `text` (nothing when None)."""
+    if _settings["json"]:
+        sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    elif text is not None:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+    """A table on standard output; `right` names the columns to align right. Silent with `--json`."""
+    if _settings["json"]:
+        return
+    from rich.table import Table
+
+    drawn = Table(title=title or None, title_justify="left", header_style="bold")
+    for column in columns:
+        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*("–" if cell is None else str(cell) for cell in row))
+    _rich(stderr=False).print(drawn)
+
+
+class Progress(Protocol):
+    """What a long task tells the person who waits."""
+
+    def advance(self, steps: float = 1) -> None: ...
+
+    def describe(self, text: str) -> None: ...
+
+
+class _Silent:
+    def advance(self, steps: float = 1) -> None:
+        return None
+
+    def describe(self, text: str) -> None:
+        return None
+
+
+class _Plain:
+    """For pipes and log files: one line each tenth of the way."""
+
+    def __init__(self, title: str, total: float) -> None:
+        self.title, self.total, self.done, self.text, self.said = title, max(total, 1), 0.0, "", 0
+
+    def advance(self, steps: float = 1) -> None:
+        self.done += steps
+        tenth = int(10 * self.done / self.total)
+        if tenth > self.said:
+            self.said = tenth
+            note(f"{self.title}: {min(self.done / self.total, 1):.0%} {self.text}".rstrip())
+
+    def describe(self, text: str) -> None:
+        self.text = text
+
+
+@contextmanager
+def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]:
+    """A progress bar with time left on a terminal, a line per tenth in a pipe, nothing with `--quiet`."""
+    if _settings["quiet"]:
+        yield _Silent()
+        return
+    terminal = _rich(stderr=True)
+    if not terminal.is_terminal:
+        plain = _Plain(title, total)
+        plain.done, plain.said = done, int(10 * done / max(total, 1))
+        yield plain
+        return
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    bar = RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=terminal,
+    )
+    with bar:
+        task = bar.add_task(title, total=total, completed=done, text="")
+
+        class _Bar:
+            def advance(self, steps: float = 1) -> None:
+                bar.advance(task, steps)
+
+            def describe(self, text: str) -> None:
+                bar.update(task, text=text)
+
+        yield _Bar()
+
+
+def _rich(*, stderr: bool) -> Any:
+    """A rich console for one stream; made anew so that redirected streams are honoured."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)

@@ -1,0 +1,1 @@
+"""From pictures to one clean data set file, and from there to batches."""

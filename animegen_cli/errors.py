@@ -1,0 +1,75 @@
+"""Every error that animegen raises on purpose, with its exit code and what to type next.
+
+    AnimegenError            1   never raised itself: anything that is not below is a bug of ours
+    ├── UsageError           2   the words on the command line
+    │   └── ConfigError      2   a preset, config file or `--set` value
+    ├── DataError            3   pictures, archives, data sets, runs and saved states
+    ├── DivergedError        4   a loss or gradient stopped being finite
+    ├── MachineError         5   disk, memory, missing weights or extras
+    └── StoppedError        85   told to stop; the run can be resumed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AnimegenError(Exception):
+    """An expected failure: one sentence that says what is wrong, and one that says what to type next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(AnimegenError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A preset, a config file or an override holds a wrong key or value."""
+
+
+class DataError(AnimegenError):
+    """Pictures, archives, data sets, runs or states that cannot be used as they are."""
+
+    exit_code = 3
+
+
+class DivergedError(AnimegenError):
+    """Training produced a value that is not finite; the last good state is kept."""
+
+    exit_code = 4
+
+
+class MachineError(AnimegenError):
+    """The machine lacks something: disk space, memory, a weights file, an optional package."""
+
+    exit_code = 5
+
+
+class StoppedError(AnimegenError):
+    """A signal asked the command to stop; everything needed to go on is saved."""
+
+    exit_code = 85
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that `word` most probably meant, or None when nothing is close."""
+    found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """A hint for a mistyped `word`: the nearest choice, else the list of all."""
+    choices = sorted(choices)
+    close = nearest(word, choices)
+    if close:
+        return f"did you mean `{close}`?"
+    return "choose one of " + ", ".join(f"`{choice}`" for choice in choices) if choices else "there are none yet"

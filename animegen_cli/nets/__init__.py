@@ -1,0 +1,1 @@
+"""Networks and parts of networks that two families share, and perceptual trunks."""

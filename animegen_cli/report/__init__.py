@@ -1,0 +1,1 @@
+"""Grids, plots, tables and the HTML page."""
