@@ -84,8 +84,7 @@ def report(title: str, timed: dict[str, Any], *, target: float, as_json: bool, *
     print(
         f"{title}: ours {timed['ours']:.4g} s, peer {timed['peer']:.4g} s (medians of {timed['pairs']} pairs)"
     )
-    print(
-        f"  ratio {timed['ratio']:.2f}x (from {timed['ratio_min']:.2f} to {timed['ratio_max']:.2f}), target {target}x"
-    )
+    extremes = f"from {timed['ratio_min']:.2f} to {timed['ratio_max']:.2f}"
+    print(f"  ratio {timed['ratio']:.2f}x ({extremes}), target {target}x")
     for name, value in facts.items():
         print(f"  {name}: {value}")
