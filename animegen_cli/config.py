@@ -1,0 +1,389 @@
+"""Frozen, documented config sections; YAML layers that know their file and line; one validated result.
+
+A layer is a mapping from a preset, a `--config` file or the command line. Later layers win, key by key. Every
+complaint names the place that said it, and all complaints come at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from animegen_cli.errors import ConfigError, DataError, nearest
+
+
+class Section:
+    """Base of every config section: unknown keys are refused, `"2e-4"` (as YAML reads it) becomes a number."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+
+# ---- amounts: "200 epochs", "800k steps", "25M images", "10 min" ---------------------------------------------
+
+_SCALES = {"": 1, "k": 1_000, "M": 1_000_000}
+_UNITS = {
+    "images": "images", "image": "images", "img": "images", "steps": "steps", "step": "steps", "epochs": "epochs",
+    "epoch": "epochs", "min": "minutes", "minutes": "minutes", "minute": "minutes", "h": "hours", "hours": "hours",
+    "hour": "hours", "s": "seconds", "seconds": "seconds", "second": "seconds",
+}  # fmt: skip
+_SECONDS = {"seconds": 1, "minutes": 60, "hours": 3600}
+
+
+class Amount(NamedTuple):
+    """A number of images, steps or epochs, or a time."""
+
+    number: float
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> Amount:
+        """Read `25M images`, `800k steps`, `200 epochs` or `10 min`; ValueError says what is allowed."""
+        match = re.fullmatch(r"\s*([0-9][0-9_]*\.?[0-9]*(?:e[0-9]+)?)\s*([kM]?)\s*([a-z]+)\s*", str(text))
+        if not match or match[3] not in _UNITS:
+            raise ValueError(f"`{text}` is not an amount such as `200 epochs`, `800k steps`, `25M images` or `10 min`")
+        return cls(float(match[1].replace("_", "")) * _SCALES[match[2]], _UNITS[match[3]])
+
+    def images(self, *, batch: int, count: int) -> int:
+        """The amount in images seen, for a total batch and a data set of `count` images; ValueError for a time."""
+        factor = {"images": 1, "steps": batch, "epochs": count}.get(self.unit)
+        if factor is None:
+            raise ValueError(f"a time of {self.number:g} {self.unit} has no fixed number of images")
+        return round(self.number * factor)
+
+    @property
+    def seconds(self) -> float | None:
+        """The amount in seconds, or None when it counts images."""
+        scale = _SECONDS.get(self.unit)
+        return None if scale is None else self.number * scale
+
+
+def _check_progress(text: str) -> str:
+    if Amount.parse(text).seconds is not None:
+        raise ValueError(f"`{text}` is a time; say images, steps or epochs, so that the run reproduces")
+    return text
+
+
+def _check_any(text: str) -> str:
+    Amount.parse(text)
+    return text
+
+
+Progress = Annotated[str, AfterValidator(_check_progress)]
+"""An amount in images, steps or epochs, kept as it was written."""
+Interval = Annotated[str, AfterValidator(_check_any)]
+"""Like `Progress`, or a time."""
+
+
+# ---- sections that every family shares -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optim(Section):
+    """One optimizer and its learning-rate schedule, a function of images seen."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    """Update rule; `adamw` decouples the decay (Loshchilov & Hutter 2019)."""
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    """Learning rate after warm-up."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of the two moment averages."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decay of the weights."""
+    clip: Annotated[float, Field(gt=0)] | None = None
+    """Largest global gradient norm; none when absent."""
+    warmup: Progress = "0 images"
+    """Linear rise from zero."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """Shape after the warm-up, down to zero at the end of training for `cosine` and `linear`."""
+    decay_from: Progress = "0 images"
+    """Where the fall begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ema(Section):
+    """Exponential moving average of the inference networks."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    """Per update; 0 keeps the raw weights."""
+    ramp: bool = True
+    """Early on min(decay, (1 + n) / (10 + n)) after n updates."""
+    every: Annotated[int, Field(ge=1)] = 1
+    """Optimizer steps per update."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Section):
+    """The loop: how much, how often, how exactly."""
+
+    batch: Annotated[int, Field(ge=1)] = 64
+    """Images per optimizer step, over all processes and micro-batches."""
+    batch_gpu: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Images per forward pass on one device; `auto` decides from the estimated memory."""
+    duration: Progress = "100 epochs"
+    """When training ends."""
+    ema: Ema = field(default_factory=Ema)
+    """Weight averaging."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast of the forward pass; `auto` takes bf16 where the device has it in hardware."""
+    compile: bool | Literal["auto"] = "auto"
+    """`Module.compile`; `auto` compiles on CUDA where a compiler is found."""
+    channels_last: bool | Literal["auto"] = "auto"
+    """Memory format; `auto` follows the device."""
+    deterministic: bool = False
+    """Only deterministic CUDA kernels; the CPU always is."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Every random number of the run is a function of this."""
+    save_every: Interval = "10 min"
+    """Interval between complete states."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """States kept."""
+    preview_every: Interval = "5 min"
+    """Interval between sample grids."""
+    preview: Annotated[int, Field(ge=1)] = 36
+    """Images in a preview grid."""
+    log_every: Interval = "50 steps"
+    """Interval between lines of the log."""
+    validate_every: Progress = "1 epochs"
+    """Interval between validations on the test split, where the family has one."""
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Loader processes when the data does not fit in memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment(Section):
+    """Training-time augmentation; nothing is copied on disk."""
+
+    flip: bool = True
+    """Mirror half of the images."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest rotation in degrees."""
+    crop: Annotated[int, Field(ge=0)] = 0
+    """Random shift in pixels, edges reflected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run, validated."""
+
+    family: str
+    preset: str | None
+    about: str
+    warning: str | None
+    size: int | None
+    data: str | None
+    model: Any
+    sample: Any
+    optim: dict[str, Optim]
+    train: Train
+    augment: Augment
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for YAML and JSON; `resolve` of them gives an equal config."""
+        return _plain(dataclasses.asdict(self))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+# ---- layers ---------------------------------------------------------------------------------------------------
+
+Path_ = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One mapping and where each of its keys was said."""
+
+    values: dict[str, Any]
+    places: dict[Path_, str]
+
+    @classmethod
+    def from_yaml(cls, path: Path, *, shown: str | None = None) -> Layer:
+        """Read a YAML file; DataError when it is missing, ConfigError with the line when it is not YAML."""
+        shown = shown or str(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read {shown}: {error}", hint="check the path") from error
+        try:
+            values, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{shown}:{mark.line + 1}" if mark else shown
+            raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}", hint="mend that line") from error
+        if values is None:
+            return cls({}, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{shown}: expected `key: value` lines", hint="see `animegen presets show ddpm/smoke`")
+        places: dict[Path_, str] = {}
+        _places(node, (), shown, places)
+        return cls(values, places)
+
+    @classmethod
+    def from_settings(cls, settings: Sequence[str]) -> Layer:
+        """Read `--set a.b=value` words; values are YAML."""
+        values: dict[str, Any] = {}
+        places: dict[Path_, str] = {}
+        for word in settings:
+            key, equals, text = word.partition("=")
+            if not equals or not key:
+                raise ConfigError(f"`--set {word}` has no `=`", hint="write `--set train.batch=32`")
+            path = tuple(key.split("."))
+            try:
+                value = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise ConfigError(f"`--set {word}`: the value is not valid YAML", hint="quote it for the shell") from error
+            _put(values, path, value)
+            places[path] = f"--set {key}"
+        return cls(values, places)
+
+    @classmethod
+    def from_flag(cls, flag: str, path: str, value: Any) -> Layer:
+        """One command-line flag that stands for the config key `path`."""
+        values: dict[str, Any] = {}
+        _put(values, tuple(path.split(".")), value)
+        return cls(values, {tuple(path.split(".")): flag})
+
+
+def _places(node: Any, path: Path_, shown: str, places: dict[Path_, str]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            places[inner] = f"{shown}:{key.start_mark.line + 1}"
+            _places(value, inner, shown, places)
+
+
+def _put(values: dict[str, Any], path: Path_, value: Any) -> None:
+    for key in path[:-1]:
+        values = values.setdefault(key, {})
+    values[path[-1]] = value
+
+
+def merge(layers: Sequence[Layer]) -> Layer:
+    """Later layers over earlier ones, mapping by mapping."""
+    values: dict[str, Any] = {}
+    places: dict[Path_, str] = {}
+    for layer in layers:
+        _merge_into(values, layer.values)
+        places |= layer.places
+    return Layer(values, places)
+
+
+def _merge_into(base: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+            _merge_into(base[key], value)
+        else:
+            base[key] = _merge_copy(value)
+
+
+def _merge_copy(value: Any) -> Any:
+    return {key: _merge_copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+# ---- validation -----------------------------------------------------------------------------------------------
+
+_TOP: dict[str, Any] = {
+    "family": str, "preset": str | None, "about": str, "warning": str | None, "size": Annotated[int, Field(ge=8)] | None,
+    "data": str | None, "optim": dict[str, Optim], "train": Train, "augment": Augment,
+}  # fmt: skip
+_DEFAULTS: dict[str, Any] = {
+    "preset": None, "about": "", "warning": None, "size": None, "data": None, "model": {}, "sample": {}, "optim": {},
+    "train": {}, "augment": {},
+}  # fmt: skip
+
+
+def resolve(layers: Sequence[Layer], *, family: str, model: type, sample: type, optimizers: Sequence[str]) -> RunConfig:
+    """Merge and validate.
+
+    Args:
+        layers: lowest first.
+        family: the family's name.
+        model, sample: the section classes of the family's network and of its way to draw.
+        optimizers: names of the optimizers that the family's phases ask for; each gets a section.
+
+    Raises:
+        ConfigError: every wrong key and value, each with its file and line (or flag).
+    """
+    merged = merge([Layer({**_DEFAULTS, "family": family}, {}), *layers])
+    types = {**_TOP, "model": model, "sample": sample}
+    complaints, parts = [], {}
+    for key in merged.values:
+        if key not in types:
+            complaints.append(_unknown(merged, (key,), list(types)))
+    for key, kind in types.items():
+        try:
+            parts[key] = TypeAdapter(kind).validate_python(merged.values[key])
+        except ConfigError as error:
+            complaints.append((f"{_place(merged, (key,))}{error.message}", error.hint))
+        except ValidationError as error:
+            complaints += [_complaint(merged, key, kind, item) for item in error.errors()]
+    for name in parts.get("optim", {}):
+        if name not in optimizers:
+            complaints.append(_unknown(merged, ("optim", name), list(optimizers)))
+    if complaints:
+        hint = next((hint for _, hint in complaints if hint), f"see the keys with `animegen presets show {family}/fast`")
+        raise ConfigError("\n       ".join(text for text, _ in complaints), hint=hint)
+    parts["optim"] = {name: parts["optim"].get(name, Optim()) for name in optimizers}
+    return RunConfig(**parts)
+
+
+def _place(layer: Layer, path: Path_) -> str:
+    """`file:line: ` of the longest known beginning of `path`, or nothing for built-in defaults."""
+    for end in range(len(path), 0, -1):
+        if path[:end] in layer.places:
+            return f"{layer.places[path[:end]]}: "
+    return ""
+
+
+def _unknown(layer: Layer, path: Path_, choices: Sequence[str]) -> tuple[str, str | None]:
+    close = nearest(path[-1], choices)
+    inside = f" in `{'.'.join(path[:-1])}`" if path[:-1] else ""
+    hint = f"did you mean `{close}`?" if close else f"the keys here are {', '.join(f'`{c}`' for c in choices)}"
+    return f"{_place(layer, path)}unknown key `{path[-1]}`{inside}", hint
+
+
+def _complaint(layer: Layer, key: str, kind: Any, item: Any) -> tuple[str, str | None]:
+    path = (key, *(str(part) for part in item["loc"]))
+    if item["type"] == "unexpected_keyword_argument":
+        return _unknown(layer, path, _keys_at(kind, item["loc"][:-1]))
+    known = _known_path(layer, path)
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{_place(layer, path)}`{'.'.join(known)}`: {message[:1].lower()}{message[1:]} (got {item['input']!r})", None
+
+
+def _known_path(layer: Layer, path: Path_) -> Path_:
+    """Without pydantic's own path parts (union members, list indices) that no file spells."""
+    for end in range(len(path), 1, -1):
+        if path[:end] in layer.places:
+            return path[:end]
+    return path
+
+
+def _keys_at(kind: Any, loc: Sequence[Any]) -> list[str]:
+    """The keys of the section that `loc` leads to from `kind`."""
+    for part in loc:
+        if dataclasses.is_dataclass(kind):
+            kind = get_type_hints(kind).get(str(part))
+        elif get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+    return [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+
+
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Block style, keys in their order, so that the file reads and runs again."""
+    return yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)

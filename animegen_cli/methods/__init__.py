@@ -1,0 +1,20 @@
+"""One file per family. A new family is one file here, with one `Method` class, and presets beside it."""
+
+from __future__ import annotations
+
+import importlib
+
+from animegen_cli import paths
+from animegen_cli.errors import UsageError, did_you_mean
+from animegen_cli.method import Method
+
+
+def load(family: str) -> type[Method]:
+    """The family's class. UsageError with the nearest name when there is no such family."""
+    if family not in paths.families():
+        raise UsageError(f"no family `{family}`", hint=did_you_mean(family, paths.families()))
+    module = importlib.import_module(f"animegen_cli.methods.{family}")
+    found = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Method) and v.__module__ == module.__name__]
+    if len(found) != 1:
+        raise TypeError(f"methods/{family}.py must define exactly one Method, it defines {len(found)}")
+    return found[0]

@@ -1,0 +1,135 @@
+"""Counter-based noise: every number is a function of (seed, draw, element) alone, bit for bit, on every device.
+
+Uniform bits come from Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"); they
+become normal by Box-Muller. Library `log`, `cos` and `sin` differ in their last bits between devices, so they
+are built here from additions, multiplications, divisions and square roots, which IEEE 754 rounds in one way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+
+
+def seed_for(*key: int | str) -> int:
+    """A 63-bit seed that depends on every part of `key` and on nothing else."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Philox4x32-10. All tensors are int64 that hold 32-bit words and broadcast; returns four such words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        # The 64-bit product wraps as two's complement, so shifting and masking still yield its high word.
+        first, second = c0 * _MULTIPLIERS[0], c2 * _MULTIPLIERS[1]
+        c0, c1, c2, c3 = (
+            ((second >> 32) & _MASK) ^ c1 ^ k0,
+            second & _MASK,
+            ((first >> 32) & _MASK) ^ c3 ^ k1,
+            first & _MASK,
+        )
+        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+def _horner(x: Tensor, coefficients: Sequence[float]) -> Tensor:
+    total = torch.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * x + coefficient  # two separately rounded operations: no fused multiply-add
+    return total
+
+
+_ATANH = tuple(1 / (2 * k + 1) for k in range(12))
+_SIN = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(9))
+_COS = tuple((-1) ** k / math.factorial(2 * k) for k in range(10))
+
+
+def _log(x: Tensor) -> Tensor:
+    """Natural logarithm of float64 x > 0, from ln m = 2 atanh((m - 1) / (m + 1)) with m in [sqrt(1/2), sqrt(2))."""
+    mantissa, exponent = torch.frexp(x)
+    low = mantissa < math.sqrt(0.5)
+    mantissa = torch.where(low, mantissa * 2, mantissa)
+    exponent = exponent.double() - low.double()
+    s = (mantissa - 1) / (mantissa + 1)
+    return exponent * math.log(2) + 2 * s * _horner(s * s, _ATANH)
+
+
+def _sin_cos(turns: Tensor) -> tuple[Tensor, Tensor]:
+    """Sine and cosine of 2 pi `turns`, float64 in [0, 1), reduced to an eighth of a turn about the nearest quarter."""
+    quarter = torch.floor(turns * 4 + 0.5)
+    angle = (turns - quarter * 0.25) * (2 * math.pi)
+    square = angle * angle
+    sine, cosine = angle * _horner(square, _SIN), _horner(square, _COS)
+    quarter = torch.remainder(quarter, 4)
+    odd = (quarter == 1) | (quarter == 3)
+    sine, cosine = torch.where(odd, cosine, sine), torch.where(odd, sine, cosine)
+    return (
+        torch.where((quarter == 2) | (quarter == 3), -sine, sine),
+        torch.where((quarter == 1) | (quarter == 2), -cosine, cosine),
+    )
+
+
+def normal(seeds: Tensor, draw: int, count: int) -> Tensor:
+    """Standard normal float32 numbers, shape (len(seeds), count).
+
+    Args:
+        seeds: int64, shape (B,), on the device where the result is wanted.
+        draw: which call this is; different draws are independent.
+        count: numbers per seed.
+    """
+    blocks = torch.arange(-(-count // 4), dtype=torch.int64, device=seeds.device)
+    words = philox(
+        (blocks[None], torch.full_like(blocks, draw & _MASK)[None], (seeds * 0)[:, None], (seeds * 0)[:, None]),
+        ((seeds & _MASK)[:, None], ((seeds >> 32) & _MASK)[:, None]),
+    )
+    a, b, c, d = (word.double() for word in words)
+    scale = 2.0**-32
+    pairs = []
+    for first, second in ((a, b), (c, d)):
+        radius = torch.sqrt(-2 * _log((first + 1) * scale))  # (0, 1]: the logarithm is finite
+        sine, cosine = _sin_cos(second * scale)
+        pairs += [radius * cosine, radius * sine]
+    return torch.stack(pairs, dim=-1).flatten(1)[:, :count].float()
+
+
+class Noise:
+    """Normal noise in which row i depends on seeds[i] and the number of the call: batches and devices change nothing."""
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.seeds = torch.tensor([seed & (2**63 - 1) for seed in seeds], dtype=torch.int64, device=device)
+        self.draws = 0
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def device(self) -> torch.device:
+        return self.seeds.device
+
+    def __call__(self, *shape: int) -> Tensor:
+        """The next draw, float32, shape (len(self), *shape)."""
+        self.draws += 1
+        return normal(self.seeds, self.draws - 1, math.prod(shape)).view(len(self), *shape)
+
+
+class Blend(Noise):
+    """Noise between two seeds, one fraction per row: spherical interpolation keeps each row's distribution normal."""
+
+    def __init__(self, start: int, end: int, fractions: Sequence[float], device: torch.device | str = "cpu") -> None:
+        super().__init__([start] * len(fractions), device)
+        self.start, self.end = Noise([start], device), Noise([end], device)
+        self.fractions = torch.tensor(fractions, dtype=torch.float32, device=device)
+
+    def __call__(self, *shape: int) -> Tensor:
+        angle = self.fractions.view(-1, *[1] * len(shape)) * (math.pi / 2)
+        return torch.cos(angle) * self.start(*shape) + torch.sin(angle) * self.end(*shape)

@@ -1,0 +1,200 @@
+"""Where things lie: families, presets, data sets and runs on disk. Reads file names and small JSON files only."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from animegen_cli.errors import DataError, UsageError, did_you_mean, nearest
+
+PACKAGE = Path(__file__).resolve().parent
+RUNS = Path("runs")
+DATASETS = Path("datasets")
+
+
+def families() -> list[str]:
+    """Names of the families: the files in `methods/`."""
+    return sorted(f.stem for f in (PACKAGE / "methods").glob("*.py") if not f.stem.startswith("_"))
+
+
+def _shipped(name: str) -> Path:
+    """A folder that is inside the wheel, and beside the package in a checkout."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / name
+
+
+def presets_folder() -> Path:
+    """The folder of the shipped presets, one folder per family."""
+    return _shipped("presets")
+
+
+def completions_folder() -> Path:
+    """The folder of the shell completions."""
+    return _shipped("completions")
+
+
+def presets(family: str | None = None) -> list[str]:
+    """Names of the presets of one family (`ho2020`), or of all (`ddpm/ho2020`)."""
+    if family is None:
+        return [f"{name}/{preset}" for name in families() for preset in presets(name)]
+    return sorted(f.stem for f in (presets_folder() / family).glob("*.yaml"))
+
+
+def preset_file(family: str, preset: str) -> Path:
+    """The YAML file of a preset; UsageError with the nearest name when there is none."""
+    if family not in families():
+        raise UsageError(f"no family `{family}`", hint=did_you_mean(family, families()))
+    if preset not in presets(family):
+        raise UsageError(f"`{family}` has no preset `{preset}`", hint=did_you_mean(preset, presets(family)))
+    return presets_folder() / family / f"{preset}.yaml"
+
+
+def cache() -> Path:
+    """The user's cache folder for downloaded weights and reference statistics."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "animegen"
+
+
+def newest_dataset() -> Path:
+    """The data set file written last under `datasets/`; DataError when there is none."""
+    found = [f for f in DATASETS.glob("*.zip") if not f.name.startswith(".")]
+    if not found:
+        raise DataError(
+            f"no data set in {DATASETS}/", hint="make one with `animegen prepare ./faces`, or name it with `--data faces.zip`"
+        )
+    return max(found, key=lambda f: f.stat().st_mtime_ns)
+
+
+# ---- runs -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: config.yaml, run.json, log.jsonl, samples/, resume/, weights.safetensors, eval.json."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """run.json; DataError when it is missing or broken."""
+        return read_json(self.path / "run.json", what="run")
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def resume(self) -> Path:
+        return self.path / "resume"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "eval.json"
+
+    def states(self) -> list[Path]:
+        """Complete training states, oldest first."""
+        found = [f for f in self.resume.glob("*") if f.is_dir() and f.name.isdigit()]
+        return sorted(found, key=lambda f: int(f.name))
+
+    def able(self, ability: str) -> bool:
+        """Whether the run has weights whose family has this ability."""
+        return self.weights.is_file() and ability in self.about.get("abilities", ())
+
+
+def read_json(path: Path, *, what: str) -> dict[str, Any]:
+    """A JSON object from `path`; DataError that names the file when it is missing or broken."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path.parent} is no {what}: it has no {path.name}", hint="check the path") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}", hint=f"delete it if the {what} can be made again") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} is damaged: it holds no JSON object", hint=f"delete it if the {what} can be made again")
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write whole or not at all: a temporary file in the same folder, then a rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def runs(root: Path = RUNS) -> list[Run]:
+    """All run folders under `root`, oldest first."""
+    found = [f.parent for f in root.glob("*/run.json")]
+    return [Run(f) for f in sorted(found, key=lambda f: ((f / "run.json").stat().st_mtime_ns, f.name))]
+
+
+def numbered_run(root: Path, description: str) -> Path:
+    """Make the next numbered folder, such as runs/00012-ddpm-ho2020-animeface-64; safe against a second process."""
+    root.mkdir(parents=True, exist_ok=True)
+    while True:
+        used = [int(m[1]) for f in root.iterdir() if (m := re.match(r"(\d{5})-", f.name))]
+        path = root / f"{max(used, default=-1) + 1:05d}-{description}"
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            continue
+
+
+def open_run(spec: str | Path | None, *, able_to: str | None = None, root: Path = RUNS) -> Run:
+    """The run that `spec` means: a path, a name or number under `root`, or (None) the newest that has the ability.
+
+    Raises:
+        DataError: no such run, or one without weights.
+        UsageError: the run's family lacks the ability; the hint names runs that have it.
+    """
+    if spec is None:
+        found = [run for run in runs(root) if able_to is None or run.able(able_to)]
+        if not found:
+            verb = f" that {able_to}" if able_to else ""
+            raise DataError(f"no run{verb} under {root}/", hint="train one with `animegen train ddim --preset smoke`, or name its folder")
+        return found[-1]
+    run = Run(_run_folder(str(spec), root))
+    about = run.about
+    if able_to is not None and able_to not in about.get("abilities", ()):
+        others = [other.name for other in runs(root) if other.able(able_to)]
+        hint = f"these can: {', '.join(others)}" if others else "no run here can; see `animegen presets list`"
+        raise UsageError(f"{run.name} is a {about.get('family')} run, whose family has no `{able_to}`", hint=hint)
+    if able_to is not None and not run.weights.is_file():
+        raise DataError(f"{run.name} has no weights.safetensors yet", hint=f"let it train on: `animegen train --resume {run.path}`")
+    return run
+
+
+def _run_folder(spec: str, root: Path) -> Path:
+    if (Path(spec) / "run.json").is_file():
+        return Path(spec)
+    names: Iterable[str] = [run.name for run in runs(root)]
+    matches = [name for name in names if name == spec or (spec.isdigit() and name.startswith(f"{int(spec):05d}-"))]
+    if matches:
+        return root / matches[0]
+    if Path(spec).is_dir():
+        raise DataError(f"{spec} is no run: it has no run.json", hint="name a folder that `animegen train` made")
+    close = nearest(spec, [*names, *(str(root / name) for name in names)])
+    raise DataError(f"no run `{spec}`", hint=f"did you mean `{close}`?" if close else f"list them with `ls {root}`")
