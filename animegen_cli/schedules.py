@@ -64,6 +64,7 @@ class DiscreteSchedule(Schedule):
         self.abar = torch.cumprod(1 - self.betas, 0)
         self.table = torch.sqrt((1 - self.abar) / self.abar)  # sigma of each index, increasing
         self.log_table = self.table.log()
+        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self.sigma_min, self.sigma_max = float(self.table[0]), float(self.table[-1])
 
     def __len__(self) -> int:
@@ -71,8 +72,14 @@ class DiscreteSchedule(Schedule):
 
     def rates(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and noise rates (a, s) of integer indices, float32, each of shape (B, 1, 1, 1)."""
-        abar = self.abar.to(index.device)[index].view(-1, 1, 1, 1)
-        return abar.sqrt().float(), (1 - abar).sqrt().float()
+        signal, noise = self._on(index.device)
+        return signal[index].view(-1, 1, 1, 1), noise[index].view(-1, 1, 1, 1)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The tables of a and s on a device, copied there once: a copy per step would wait for it."""
+        if device not in self._tables:
+            self._tables[device] = (self.abar.sqrt().float().to(device), (1 - self.abar).sqrt().float().to(device))
+        return self._tables[device]
 
     def sigmas(self, steps: int, spacing: Spacing = "leading") -> Tensor:
         """See `Schedule.sigmas`. `leading`: Song et al. 2021, range(0, T, T // steps); `trailing` starts at T - 1;

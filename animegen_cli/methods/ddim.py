@@ -1,0 +1,215 @@
+"""Continuous-time implicit diffusion with an offset cosine schedule: document 001 and the code it cites.
+
+Song, Meng & Ermon 2021 for the sampler; the network is a small residual U-Net with BatchNorm whose only notion of
+time is the noise variance, embedded and laid beside the image. Images are normalised by the training set's mean
+and deviation, not to [-1, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from animegen_cli import diffusion
+from animegen_cli.config import Section
+from animegen_cli.errors import ConfigError
+from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
+from animegen_cli.nets.unet import Attention, sinusoidal_of
+from animegen_cli.noise import Noise
+from animegen_cli.samplers import Plan, Watch
+from animegen_cli.schedules import OffsetCosine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Section):
+    """The network, the noise schedule and the loss."""
+
+    widths: tuple[Annotated[int, Field(ge=8)], ...] = (32, 64, 96, 128)
+    """Feature maps of each level, finest first; each level but the last halves the image."""
+    depth: Annotated[int, Field(ge=1)] = 2
+    """Residual blocks per level and direction, and in the middle."""
+    attention: Annotated[int, Field(ge=0)] = 0
+    """How many of the coarsest levels have self-attention after each block."""
+    noise_dims: Annotated[int, Field(ge=2, multiple_of=2)] = 32
+    """Width of the noise embedding."""
+    max_frequency: Annotated[float, Field(gt=1)] = 1000.0
+    """Highest frequency of the noise embedding; the lowest is 1."""
+    max_signal: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Signal rate at time 0."""
+    min_signal: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Signal rate at time 1."""
+    predicts: diffusion.Predicts = "noise"
+    """What the network outputs."""
+    loss: Literal["mae", "mse"] = "mae"
+    """Distance between output and target."""
+    clip: bool = False
+    """Clamp the predicted clean image to the range of pixels while sampling."""
+
+
+class NormalizedBlock(nn.Module):
+    """Parameter-free BatchNorm, conv + swish, conv, + input."""
+
+    def __init__(self, inputs: int, outputs: int, *, attention: bool) -> None:
+        super().__init__()
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.norm = nn.BatchNorm2d(inputs, eps=1e-3, momentum=0.01, affine=False)
+        self.conv1, self.conv2 = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.attention = Attention(outputs, 1, groups=8, eps=1e-6) if attention else None
+        for layer in (self.skip, self.conv1, self.conv2):
+            if isinstance(layer, nn.Conv2d):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H, W)."""
+        x = self.skip(x) + self.conv2(F.silu(self.conv1(self.norm(x))))
+        return x if self.attention is None else self.attention(x)
+
+
+class ResidualUNet(nn.Module):
+    """Average pooling down, bilinear up, one skip connection into every block on the way up."""
+
+    def __init__(self, widths: Sequence[int], depth: int, *, noise_dims: int, max_frequency: float, attention: int) -> None:
+        super().__init__()
+        frequencies = torch.exp(torch.linspace(0, math.log(max_frequency), noise_dims // 2))
+        self.register_buffer("speeds", 2 * math.pi * frequencies, persistent=False)
+        self.stem = nn.Conv2d(3, widths[0], 1)
+        current, skips = widths[0] + noise_dims, []
+        attends = [level >= len(widths) - attention for level in range(len(widths))]
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(widths[:-1]):
+            blocks = nn.ModuleList()
+            for _ in range(depth):
+                blocks.append(NormalizedBlock(current, width, attention=attends[level]))
+                current = width
+                skips.append(current)
+            self.down.append(blocks)
+        self.middle = nn.ModuleList()
+        for _ in range(depth):
+            self.middle.append(NormalizedBlock(current, widths[-1], attention=attends[-1]))
+            current = widths[-1]
+        for level, width in reversed(list(enumerate(widths[:-1]))):
+            blocks = nn.ModuleList()
+            for _ in range(depth):
+                blocks.append(NormalizedBlock(current + skips.pop(), width, attention=attends[level]))
+                current = width
+            self.up.append(blocks)
+        self.head = nn.Conv2d(current + widths[0], 3, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, variance: Tensor) -> Tensor:
+        """x (B, 3, H, W), noise variance (B,) in [0, 1] -> (B, 3, H, W)."""
+        waves = sinusoidal_of(variance, self.speeds).to(self.stem.weight.dtype)  # type: ignore[arg-type]
+        stem = self.stem(x)
+        x = torch.cat([stem, waves[:, :, None, None].expand(-1, -1, *x.shape[2:]).to(stem.dtype)], dim=1)
+        skips = [stem]
+        for blocks in self.down:
+            for block in blocks:  # type: ignore[attr-defined]
+                x = block(x)
+                skips.append(x)
+            x = F.avg_pool2d(x, 2)
+        for block in self.middle:
+            x = block(x)
+        for blocks in self.up:
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear")
+            for block in blocks:  # type: ignore[attr-defined]
+                x = block(torch.cat([x, skips.pop()], dim=1))
+        return self.head(torch.cat([x, skips.pop()], dim=1))
+
+
+@final
+class DDIM(Method):
+    """Noise prediction at a continuous time (document 001, algorithm 1)."""
+
+    Config = Config
+    Sampling = Plan
+    inference = ("net",)
+    ema_buffers = "average"
+
+    def __init__(self, config: Config, data: DataSpec) -> None:
+        super().__init__(config, data)
+        halvings = len(config.widths) - 1
+        if data.size % 2**halvings:
+            raise ConfigError(
+                f"a size of {data.size} pixels cannot be halved {halvings} times",
+                hint=f"prepare the set with a multiple of {2**halvings}, or remove entries of `model.widths`",
+            )
+        self.net = ResidualUNet(
+            config.widths, config.depth, noise_dims=config.noise_dims, max_frequency=config.max_frequency,
+            attention=config.attention,
+        )  # fmt: skip
+        self.schedule = OffsetCosine(config.max_signal, config.min_signal)
+        self.register_buffer("mean", torch.tensor(data.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(data.std).view(1, 3, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("model", (self.net,), self.loss),)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """[-1, 1] to zero mean and unit variance over the training set."""
+        return (images - self.mean) / self.std
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Distances per image (B,) between prediction and target, and between predicted and true clean image."""
+        x_0 = self.normalize(batch.images)
+        t = torch.rand(len(x_0), 1, 1, 1, device=x_0.device)
+        noise = torch.randn_like(x_0)
+        a, s = self.schedule.rates(t)
+        x_t = diffusion.mix(x_0, noise, a, s)
+        output = self.net(x_t, s.flatten().square()).float()
+        distance = F.l1_loss if self.config.loss == "mae" else F.mse_loss
+        wanted = diffusion.target(self.config.predicts, x_0, noise, a, s)
+        clean = diffusion.clean_image(self.config.predicts, output.detach(), x_t, a, s)
+        return (
+            distance(output, wanted, reduction="none").mean((1, 2, 3)),
+            distance(clean, x_0, reduction="none").mean((1, 2, 3)),
+        )
+
+    def loss(self, batch: Batch) -> Losses:
+        """Algorithm 1, training; the image loss is logged and never differentiated."""
+        noise_loss, image_loss = self.losses(batch)
+        return {"noise_loss": noise_loss.mean(), "image_loss": image_loss.mean()}
+
+    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+        """E[x_0 | x] in normalised units for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,)."""
+        level = sigma.view(-1, 1, 1, 1)
+        a = (1 + level.square()).rsqrt()
+        s = level * a
+        output = self.net(x * a, s.flatten().square()).float()
+        clean = diffusion.clean_image(self.config.predicts, output, x * a, a, s)
+        if self.config.clip:
+            clean = torch.maximum(torch.minimum(clean, self.normalize(torch.ones_like(clean))), self.normalize(-torch.ones_like(clean)))
+        return clean
+
+    def sample(self, noise: Noise, labels: Tensor | None, how: Plan, watch: Watch | None = None) -> Tensor:
+        """Algorithm 1, generation: start from N(0, I), return the last clean estimate."""
+        see = None
+        if watch is not None:
+            show = watch
+
+            def see(step: int, x: Tensor, clean: Tensor) -> None:
+                show(step, x * self.std + self.mean, clean * self.std + self.mean)
+
+        x = diffusion.draw(how, self.schedule, self.denoise, noise, self.data.size, None, see)
+        return (x * self.std + self.mean).clamp(-1, 1)
+
+    def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
+        """x_t at time `fraction`, in pixel units; the image itself at 0."""
+        if fraction <= 0:
+            return images
+        a, s = self.schedule.rates(torch.full((len(images), 1, 1, 1), fraction, device=images.device))
+        return diffusion.mix(self.normalize(images), noise, a, s) * self.std + self.mean
+
+    def validate(self, batch: Batch) -> Losses:
+        """Document 001's table II: noise loss and image loss."""
+        return self.loss(batch)

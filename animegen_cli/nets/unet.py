@@ -1,0 +1,211 @@
+"""The U-Net of Ho et al. 2020, which is also the block layout of diffusers' `UNet2DModel`.
+
+Legend: B batch, C channels, H W pixels, T tokens = H*W, E width of the time embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def sinusoidal_of(value: Tensor, speeds: Tensor, *, cosine_first: bool = False) -> Tensor:
+    """Sines and cosines of value * speed, shapes (B,), (K,) -> (B, 2K) float32 (Vaswani et al. 2017, section 3.5)."""
+    angle = value.float()[:, None] * speeds.float()[None]
+    return torch.cat((angle.cos(), angle.sin()) if cosine_first else (angle.sin(), angle.cos()), dim=1)
+
+
+def falling_speeds(width: int, *, shift: int, period: float = 10_000.0) -> Tensor:
+    """width / 2 speeds from 1 down to 1 / period; `shift` 1 includes the last (Ho et al. 2020), 0 leaves it out."""
+    half = width // 2
+    return torch.exp(-math.log(period) * torch.arange(half, dtype=torch.float32) / (half - shift))
+
+
+def _quiet(layer: nn.Module) -> nn.Module:
+    """Start at zero, so that a residual branch begins as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def conv(inputs: int, outputs: int, size: int = 3, stride: int = 1, padding: int | None = None) -> nn.Conv2d:
+    """A convolution with the variance-scaling initialisation of Ho et al. 2020 (fan average, uniform) and zero bias."""
+    layer = nn.Conv2d(inputs, outputs, size, stride, size // 2 if padding is None else padding)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def dense(inputs: int, outputs: int) -> nn.Linear:
+    """A linear layer with the same initialisation as `conv`."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ResBlock(nn.Module):
+    """norm, swish, conv, + time, norm, swish, dropout, conv, + input."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, *, groups: int, eps: float, dropout: float) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(groups, inputs, eps), conv(inputs, outputs)
+        self.time = dense(embedding, outputs)
+        self.norm2, self.dropout = nn.GroupNorm(groups, outputs, eps), nn.Dropout(dropout)
+        self.conv2 = _quiet(conv(outputs, outputs))
+        self.skip = conv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x (B, C, H, W), embedding (B, E) already through swish -> (B, C', H, W)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.time(embedding)[:, :, None, None]
+        return self.skip(x) + self.conv2(self.dropout(F.silu(self.norm2(h))))
+
+
+class Attention(nn.Module):
+    """Self-attention over pixels with a residual connection."""
+
+    def __init__(self, channels: int, heads: int, *, groups: int, eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(groups, channels, eps)
+        self.qkv, self.out = dense(channels, 3 * channels), _quiet(dense(channels, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> same."""
+        b, c, height, width = x.shape
+        tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, T, C)
+        q, k, v = self.qkv(tokens).view(b, height * width, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, height * width, c)
+        return x + self.out(mixed).transpose(1, 2).reshape(b, c, height, width)
+
+
+class Downsample(nn.Module):
+    """3x3 convolution with stride 2; `same` pads right and below only, as TensorFlow does."""
+
+    def __init__(self, channels: int, *, same: bool) -> None:
+        super().__init__()
+        self.same = same
+        self.conv = conv(channels, channels, stride=2, padding=0 if same else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H/2, W/2)."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)) if self.same else x)
+
+
+class Upsample(nn.Module):
+    """Nearest neighbour twice as large, then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, 2H, 2W)."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Block(nn.Module):
+    """A residual block and, at some resolutions, attention after it."""
+
+    def __init__(self, res: ResBlock, attention: Attention | None) -> None:
+        super().__init__()
+        self.res, self.attention = res, attention
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H, W)."""
+        x = self.res(x, embedding)
+        return x if self.attention is None else self.attention(x)
+
+
+class UNet(nn.Module):
+    """Predicts an image-shaped tensor from a noisy image and its time.
+
+    Args:
+        size: pixels; attention is placed by resolution.
+        channels: width of each level, finest first.
+        blocks: residual blocks per level on the way down; one more on the way up.
+        attention: resolutions in pixels where attention follows each block; the middle always has one.
+        head_width: channels per attention head, or None for a single head.
+        classes: number of values of each label; labels are added to the time embedding.
+        diffusers: the small conventions of `UNet2DModel` (cosine first, shift 0, symmetric padding, eps 1e-5) instead of Ho's.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        channels: Sequence[int],
+        *,
+        blocks: int = 2,
+        attention: Sequence[int] = (16,),
+        head_width: int | None = None,
+        dropout: float = 0.0,
+        groups: int = 32,
+        classes: Sequence[int] = (),
+        diffusers: bool = False,
+    ) -> None:
+        super().__init__()
+        self.diffusers = diffusers
+        embedding, eps = 4 * channels[0], 1e-5 if diffusers else 1e-6
+        self.speeds: Tensor
+        self.register_buffer("speeds", falling_speeds(channels[0], shift=0 if diffusers else 1), persistent=False)
+        self.time = nn.Sequential(dense(channels[0], embedding), nn.SiLU(), dense(embedding, embedding))
+        self.labels = nn.ModuleList(nn.Embedding(count + 1, embedding) for count in classes)  # 0 is "unknown"
+
+        def res(inputs: int, outputs: int) -> ResBlock:
+            return ResBlock(inputs, outputs, embedding, groups=groups, eps=eps, dropout=dropout)
+
+        def attend(width: int) -> Attention:
+            return Attention(width, width // head_width if head_width else 1, groups=groups, eps=eps)
+
+        def block(inputs: int, outputs: int, resolution: int) -> Block:
+            return Block(res(inputs, outputs), attend(outputs) if resolution in attention else None)
+
+        self.stem = conv(3, channels[0])
+        widths, current, resolution = [channels[0]], channels[0], size
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(channels):
+            for _ in range(blocks):
+                self.down.append(block(current, width, resolution))
+                current = width
+                widths.append(current)
+            if level < len(channels) - 1:
+                self.down.append(Downsample(current, same=not diffusers))
+                widths.append(current)
+                resolution //= 2
+        self.middle = nn.ModuleList([Block(res(current, current), attend(current)), Block(res(current, current), None)])
+        for level, width in reversed(list(enumerate(channels))):
+            for _ in range(blocks + 1):
+                self.up.append(block(current + widths.pop(), width, resolution))
+                current = width
+            if level:
+                self.up.append(Upsample(current))
+                resolution *= 2
+        self.norm, self.head = nn.GroupNorm(groups, current, eps), _quiet(conv(current, 3))
+
+    def embed(self, time: Tensor, labels: Tensor | None) -> Tensor:
+        """Time (B,) and labels (B, A) -> (B, E)."""
+        waves = sinusoidal_of(time, self.speeds, cosine_first=self.diffusers)
+        embedding = self.time(waves.to(self.stem.weight.dtype))
+        for column, table in enumerate(self.labels):
+            index = torch.zeros_like(time, dtype=torch.int64) if labels is None else labels[:, column] + 1
+            embedding = embedding + table(index)
+        return F.silu(embedding)
+
+    def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
+        """x (B, 3, H, W), time (B,), labels (B, A) int64 with -1 for unknown -> (B, 3, H, W)."""
+        embedding = self.embed(time, labels)
+        x = self.stem(x)
+        skips = [x]
+        for layer in self.down:
+            x = layer(x) if isinstance(layer, Downsample) else layer(x, embedding)
+            skips.append(x)
+        for layer in self.middle:
+            x = layer(x, embedding)
+        for layer in self.up:
+            x = layer(x) if isinstance(layer, Upsample) else layer(torch.cat([x, skips.pop()], dim=1), embedding)
+        return self.head(F.silu(self.norm(x)))
