@@ -1,0 +1,159 @@
+"""Pictures made of pictures: grids, strips with captions, and titled rows. Same images, same PNG bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from animegen_cli.errors import UsageError
+
+PAPER, INK, BLANK = (255, 255, 255), (38, 38, 42), (232, 232, 236)
+
+
+def grid(
+    images: np.ndarray,
+    columns: int | None = None,
+    *,
+    gap: int = 2,
+    labels: Sequence[str] | None = None,
+    zoom: int = 1,
+) -> Image.Image:
+    """Lay images out row by row; 100 images make a 10x10 grid.
+
+    Args:
+        images: uint8, (n, H, W, 3).
+        columns: images per row; by default the smallest near-square layout, wider than tall.
+        gap: white pixels between neighbours (not zoomed).
+        labels: one caption per image, written below it and cut to its width.
+        zoom: enlarge by this whole factor, nearest neighbour, so that pixels stay exact.
+    """
+    cells = _cells(images, zoom)
+    if labels is not None and len(labels) != len(cells):
+        raise ValueError(f"{len(labels)} labels for {len(cells)} images")
+    columns = min(columns or math.ceil(math.sqrt(len(cells))), len(cells))
+    if columns < 1:
+        raise UsageError(
+            "a grid needs at least one column", hint="leave the number of columns out for a square"
+        )
+    height, width = cells.shape[1:3]
+    font = _font(width)
+    caption = _line_height(font) if labels is not None else 0
+    lines = math.ceil(len(cells) / columns)
+    drawn = _sheet(columns * (width + gap) - gap, lines * (height + caption + gap) - gap)
+    pen = ImageDraw.Draw(drawn)
+    for i, cell in enumerate(cells):
+        x, y = i % columns * (width + gap), i // columns * (height + caption + gap)
+        drawn.paste(Image.fromarray(cell), (x, y))
+        if labels is not None:
+            text = fit(labels[i], width, font)
+            pen.text((x + width / 2, y + height + 1), text, fill=INK, font=font, anchor="ma")
+    return drawn
+
+
+def strip(
+    images: np.ndarray, captions: Sequence[str] | None = None, *, gap: int = 2, zoom: int = 1
+) -> Image.Image:
+    """One row of images, uint8 (n, H, W, 3), each with its caption below: time steps, seeds, blends."""
+    return grid(images, columns=len(images), gap=gap, labels=captions, zoom=zoom)
+
+
+def rows(
+    pictures: Sequence[tuple[str, np.ndarray | None]],
+    captions: Sequence[str] | None = None,
+    *,
+    gap: int = 2,
+    zoom: int = 1,
+) -> Image.Image:
+    """Titled rows under common column captions: what several runs draw from the same seeds.
+
+    Args:
+        pictures: (title, images (n, H, W, 3) uint8) per row. Sizes may differ from row to row: all are
+            enlarged by a whole factor towards the largest and centred. None leaves a row of blanks.
+        captions: one per column, above the first row.
+    """
+    drawn_rows = [(title, None if images is None else _cells(images, 1)) for title, images in pictures]
+    present = [cells for _, cells in drawn_rows if cells is not None]
+    if not present:
+        raise UsageError("no row has images to show", hint="train one of the runs until it has weights")
+    side = max(max(cells.shape[1:3]) for cells in present) * zoom
+    count = max(len(captions or ()), *(len(cells) for cells in present))
+    font = _font(side)
+    drawn_rows = [(fit(title, 5 * side + 160, font), cells) for title, cells in drawn_rows]
+    title_width = math.ceil(max(font.getlength(title) for title, _ in drawn_rows)) + 14
+    top = _line_height(font) if captions else 0
+    drawn = _sheet(title_width + count * (side + gap) - gap, top + len(drawn_rows) * (side + gap) - gap)
+    pen = ImageDraw.Draw(drawn)
+    for column, caption in enumerate(captions or ()):
+        x = title_width + column * (side + gap) + side / 2
+        pen.text((x, 1), fit(caption, side, font), fill=INK, font=font, anchor="ma")
+    for row, (title, cells) in enumerate(drawn_rows):
+        y = top + row * (side + gap)
+        pen.text((title_width - 8, y + side / 2), title, fill=INK, font=font, anchor="rm")
+        for column in range(count):
+            x = title_width + column * (side + gap)
+            if cells is None or column >= len(cells):
+                pen.rectangle((x, y, x + side - 1, y + side - 1), fill=BLANK)
+            else:
+                drawn.paste(*_centred(cells[column], side, x, y))
+    return drawn
+
+
+def png(image: Image.Image) -> bytes:
+    """The image as PNG; the same pixels give the same bytes with the same Pillow."""
+    buffer = BytesIO()
+    image.save(buffer, "PNG", compress_level=9)
+    return buffer.getvalue()
+
+
+def save(image: Image.Image, path: Path) -> Path:
+    """Write a PNG whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_bytes(png(image))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def fit(text: str, width: float, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+    """Cut `text` with an ellipsis so that it is at most `width` pixels wide."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…" if text else ""
+
+
+def _cells(images: np.ndarray, zoom: int) -> np.ndarray:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(f"expected uint8 images (n, H, W, 3), got {images.dtype} {images.shape}")
+    if not len(images):
+        raise UsageError("there are no images to lay out", hint="ask for at least one, such as `--n 1`")
+    return images.repeat(zoom, axis=1).repeat(zoom, axis=2) if zoom > 1 else images
+
+
+def _centred(cell: np.ndarray, side: int, x: int, y: int) -> tuple[Image.Image, tuple[int, int]]:
+    """A cell enlarged by the largest whole factor that fits a square of `side`, and where it goes."""
+    factor = max(1, side // max(cell.shape[:2]))
+    picture = Image.fromarray(cell.repeat(factor, axis=0).repeat(factor, axis=1))
+    return picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2)
+
+
+def _sheet(width: int, height: int) -> Image.Image:
+    return Image.new("RGB", (max(width, 1), max(height, 1)), PAPER)
+
+
+def _font(width: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """Pillow's own font, sized for captions under cells of this width."""
+    return ImageFont.load_default(size=min(max(width // 7, 9), 18))
+
+
+def _line_height(font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> int:
+    return math.ceil(getattr(font, "size", 10) * 1.35) + 2
