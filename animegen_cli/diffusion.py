@@ -61,7 +61,7 @@ def draw(
     `denoise(x, sigma, labels)` works in variance-exploding coordinates; `watch` sees x / sqrt(1 + sigma^2), the
     variance-preserving state that papers show.
     """
-    sigmas = schedule.sigmas(plan.steps, plan.spacing).to(torch.float64)
+    sigmas = schedule.sigmas(plan.steps, plan.spacing)
     levels = sigmas.tolist()
     scaled = None
     if watch is not None:
@@ -70,9 +70,7 @@ def draw(
         def scaled(step: int, x: Tensor, clean: Tensor) -> None:
             see(step, x / (1 + levels[step] ** 2) ** 0.5, clean)
 
-    start = noise(3, size, size)
-    # The walk starts where its first level is, which is not the schedule's last one when levels are skipped.
-    x = start * (schedule.start_scale if levels[0] == schedule.sigma_max else (1 + levels[0] ** 2) ** 0.5)
+    x = noise(3, size, size) * schedule.scale_at(levels[0])
     return samplers.run(plan, samplers.guided(denoise, labels, plan.guidance), x, sigmas, noise, scaled)
 
 

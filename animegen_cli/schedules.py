@@ -42,10 +42,10 @@ class Schedule(ABC):
     sigma_min: float
     sigma_max: float
 
-    @property
-    def start_scale(self) -> float:
-        """Scale of the first state: x / a of x ~ N(0, I), which is sqrt(1 + sigma_max^2) for a variance-preserving process."""
-        return math.sqrt(1 + self.sigma_max**2)
+    def scale_at(self, sigma: float) -> float:
+        """Deviation of x / a at level `sigma`, where sampling starts: sqrt(1 + sigma^2) for a variance-preserving
+        process, whose x has unit variance."""
+        return math.sqrt(1 + sigma**2)
 
     @abstractmethod
     def sigmas(self, steps: int, spacing: Spacing) -> Tensor:

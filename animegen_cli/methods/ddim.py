@@ -101,7 +101,7 @@ class ResidualUNet(nn.Module):
                 blocks.append(NormalizedBlock(current + skips.pop(), width, attention=attends[level]))
                 current = width
             self.up.append(blocks)
-        self.head = nn.Conv2d(current + widths[0], 3, 1)
+        self.head = nn.Conv2d(current, 3, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
@@ -110,7 +110,7 @@ class ResidualUNet(nn.Module):
         waves = sinusoidal_of(variance, self.speeds).to(self.stem.weight.dtype)  # type: ignore[arg-type]
         stem = self.stem(x)
         x = torch.cat([stem, waves[:, :, None, None].expand(-1, -1, *x.shape[2:]).to(stem.dtype)], dim=1)
-        skips = [stem]
+        skips = []
         for blocks in self.down:
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(x)
@@ -122,7 +122,7 @@ class ResidualUNet(nn.Module):
             x = F.interpolate(x, scale_factor=2.0, mode="bilinear")
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(torch.cat([x, skips.pop()], dim=1))
-        return self.head(torch.cat([x, skips.pop()], dim=1))
+        return self.head(x)
 
 
 @final

@@ -1,0 +1,68 @@
+"""The exponential moving average of the inference networks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from animegen_cli.config import Ema
+from animegen_cli.method import Method
+
+
+def ema_copy(method: Method) -> Method:
+    """A frozen copy of the method in evaluation mode that holds its inference modules only."""
+    twin = copy.deepcopy(method)
+    for name, _ in list(twin.named_children()):
+        if name not in method.inference:
+            delattr(twin, name)
+    return twin.requires_grad_(False).eval()
+
+
+def _paired(twin: Method, method: Method) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    """(average, current, is it a parameter) of every tensor of the inference modules."""
+    for name in method.inference:
+        ours, theirs = getattr(twin, name), getattr(method, name)
+        for average, current in zip(ours.parameters(), theirs.parameters(), strict=True):
+            yield average, current, True
+        for average, current in zip(ours.buffers(), theirs.buffers(), strict=True):
+            yield average, current, False
+
+
+class Average:
+    """Keeps `twin` an average of `method`: twin <- decay * twin + (1 - decay) * method."""
+
+    def __init__(self, method: Method, settings: Ema) -> None:
+        self.twin, self.settings = ema_copy(method), settings
+        self._averages, self._currents, copies = [], [], []
+        for average, current, parameter in _paired(self.twin, method):
+            if average.is_floating_point() and (parameter or method.ema_buffers == "average"):
+                self._averages.append(average)
+                self._currents.append(current)
+            else:
+                copies.append((average, current))
+        self._copies = copies
+
+    def decay(self, updates: int) -> float:
+        """The decay after `updates` updates; early on min(decay, (1 + n) / (10 + n)) when the preset asks for a ramp."""
+        settings = self.settings
+        return min(settings.decay, (1 + updates) / (10 + updates)) if settings.ramp else settings.decay
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Called after optimizer step number `step` (from 1)."""
+        if step % self.settings.every:
+            return
+        weight = 1 - self.decay(step // self.settings.every - 1)
+        torch._foreach_lerp_(self._averages, [current.detach() for current in self._currents], weight)
+        for average, current in self._copies:
+            average.copy_(current)
+
+    @torch.no_grad()
+    def distance(self) -> Tensor:
+        """Root mean squared difference between average and current weights, a scalar on their device."""
+        differences = torch._foreach_sub(self._averages, [current.detach() for current in self._currents])
+        norms = torch.stack(torch._foreach_norm(differences))
+        return norms.square().sum().div(sum(a.numel() for a in self._averages)).sqrt()

@@ -1,0 +1,73 @@
+"""log.jsonl: one JSON object per line, cut back on resume so that no line is ahead of the state."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class Log:
+    """Appends to log.jsonl and, where TensorBoard is installed, to its event files."""
+
+    def __init__(self, path: Path, *, images: int) -> None:
+        self.path = path
+        _cut(path, images)
+        self._file = path.open("a", encoding="utf-8")
+        self._events = _event_writer(path.parent, images)
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """One line; numbers also become TensorBoard scalars over images seen."""
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+        if self._events is not None:
+            for name, value in _scalars(entry):
+                self._events.add_scalar(name, value, entry["images"])
+
+    def close(self) -> None:
+        """Flush to the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if self._events is not None:
+            self._events.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All whole lines; a last line cut short by a kill is left out."""
+    entries = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                break
+    return entries
+
+
+def _cut(path: Path, images: int) -> None:
+    """Drop what was logged after the state that training goes on from."""
+    kept = [entry for entry in read(path) if entry["images"] <= images]
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _event_writer(folder: Path, images: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=images + 1)
+
+
+def _scalars(entry: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    found = []
+    for name, value in entry.items():
+        if isinstance(value, Mapping):
+            found += _scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and name not in ("images", "step"):
+            found.append((prefix + name, float(value)))
+    return found

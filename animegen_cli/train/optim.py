@@ -1,0 +1,55 @@
+"""Optimizers from their config sections; the learning rate is a function of images seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from animegen_cli.config import Amount, Optim
+
+
+def learning_rate(settings: Optim, images: int, *, total: int, batch: int, count: int) -> float:
+    """The rate at `images` seen of `total`: a linear rise, then constant, half a cosine or a line to zero."""
+    warmup = Amount.parse(settings.warmup).images(batch=batch, count=count)
+    start = max(warmup, Amount.parse(settings.decay_from).images(batch=batch, count=count))
+    rate = settings.lr
+    if warmup and images < warmup:
+        return rate * (images + batch) / (warmup + batch)
+    progress = min(max((images - start) / max(total - start, 1), 0.0), 1.0)
+    if settings.schedule == "cosine":
+        return rate * (1 + math.cos(math.pi * progress)) / 2
+    return rate * (1 - progress) if settings.schedule == "linear" else rate
+
+
+def needs_end(settings: Optim) -> bool:
+    """Whether the rate depends on when training ends, so that the duration may not change on resume."""
+    return settings.schedule != "constant"
+
+
+def build(settings: Optim, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam or AdamW in its fused form, which skips its update where `found_inf` is set: no wait for the device."""
+    kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
+    return kind(
+        parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay, fused=True
+    )
+
+
+def guarded_step(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], clip: float | None) -> tuple[Tensor, Tensor]:
+    """Clip, and update unless a gradient is not finite. Returns (gradient norm, 1.0 where the update was skipped)."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if clip is not None:
+        torch.nn.utils.clip_grads_with_norm_([p for p in parameters if p.grad is not None], clip, norm)
+    bad = (~torch.isfinite(norm)).float()
+    if norm.device.type == "cpu":
+        if not bad.item():
+            optimizer.step()
+    else:
+        optimizer.found_inf = bad  # type: ignore[attr-defined]
+        optimizer.grad_scale = None  # type: ignore[attr-defined]
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm, bad
