@@ -1,0 +1,170 @@
+"""Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, eq. 6).
+
+    FD = |mu_1 - mu_2|^2 + Tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2))
+
+On Inception's pool features this is the FID. Everything is float64. The square root of the product is never
+formed: its trace is the sum of the square roots of the eigenvalues of the symmetric matrix R^T C_2 R, with
+C_1 = R R^T, so the result is real whatever the rank of the covariances.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from animegen_cli.errors import DataError
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean (D,) and unbiased covariance (D, D) of `count` feature vectors, float64 on the CPU.
+
+    `count` is None where a file does not say it; `protocol` is the id of the protocol they were made under.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    count: int | None = None
+    protocol: str | None = None
+
+
+class MomentSum:
+    """Moments of a stream of feature batches, without keeping them (Chan et al. 1979, pairwise update)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: Tensor | None = None
+        self._scatter: Tensor | None = None
+
+    def add(self, features: Tensor) -> MomentSum:
+        """Take in one batch (B, D) of any float type, on any device; returns itself."""
+        if features.ndim != 2:
+            raise ValueError(f"features must be (B, D), not {tuple(features.shape)}")
+        if not len(features):
+            return self
+        batch = _double(features)
+        mean = batch.mean(0)
+        centred = batch - mean
+        scatter = (centred.T @ centred).cpu()
+        mean = mean.cpu()
+        if self._mean is None or self._scatter is None:
+            self.count, self._mean, self._scatter = len(batch), mean, scatter
+            return self
+        total = self.count + len(batch)
+        shift = mean - self._mean
+        self._scatter += scatter + torch.outer(shift, shift) * (self.count * len(batch) / total)
+        self._mean += shift * (len(batch) / total)
+        self.count = total
+        return self
+
+    def moments(self, protocol: str | None = None) -> Moments:
+        """What was taken in so far; raises DataError below two vectors."""
+        if self._mean is None or self._scatter is None or self.count < 2:
+            raise DataError(
+                f"a covariance needs at least two images, there are {self.count}",
+                hint="score at least 2,048 images for a number worth comparing",
+            )
+        return Moments(self._mean.clone(), self._scatter / (self.count - 1), self.count, protocol)
+
+
+def moments(features: Tensor, *, chunk: int = 8192) -> Moments:
+    """Moments of features (N, D)."""
+    total = MomentSum()
+    for part in features.split(chunk):
+        total.add(part)
+    return total.moments()
+
+
+def frechet_distance(one: Moments, other: Moments) -> float:
+    """The squared 2-Wasserstein distance between the two Gaussians; at least 0, in squared feature units."""
+    _same_width(one, other)
+    offset = (one.mean - other.mean).square().sum()
+    root = _root(one.covariance)
+    overlap = torch.linalg.eigvalsh(root.T @ other.covariance @ root).clamp(min=0).sqrt().sum()
+    distance = offset + one.covariance.trace() + other.covariance.trace() - 2 * overlap
+    return max(distance.item(), 0.0)
+
+
+def frechet_std(real: Moments, fake: Moments, features: Tensor) -> float:
+    """Standard error of the Fréchet distance that comes from the choice of the fakes (N, D), to first order.
+
+    The distance changes by 2 (m_2 - m_1).x + x^T (I - T) x per added fake x (centred), where T is the
+    optimal transport map from the fakes' Gaussian to the reals' (the gradient of the Bures metric; Bhatia,
+    Jain & Lim 2019). The standard deviation of that influence over the fakes, by sqrt(N), is the standard
+    error that a bootstrap would find, for the price of one eigendecomposition.
+    """
+    _same_width(real, fake)
+    root = _root(real.covariance)
+    values, vectors = torch.linalg.eigh(root.T @ fake.covariance @ root)
+    inverse_root = torch.where(values > values[-1] * 1e-10, values.clamp(min=1e-300).rsqrt(), 0.0)
+    half = root @ (vectors * inverse_root.sqrt())
+    shift = 2 * (fake.mean - real.mean)
+    influence = []
+    for part in features.split(8192):
+        x = part.cpu().double() - fake.mean
+        influence.append(x @ shift + x.square().sum(1) - (x @ half).square().sum(1))
+    return (torch.cat(influence).std() / len(features) ** 0.5).item()
+
+
+def save_moments(path: Path, stats: Moments) -> None:
+    """Write .npz with `mu`, `sigma` (as every FID tool reads), `n` and `protocol`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        np.savez(
+            file,
+            mu=stats.mean.numpy(),
+            sigma=stats.covariance.numpy(),
+            n=np.int64(-1 if stats.count is None else stats.count),
+            protocol=np.str_(stats.protocol or ""),
+        )
+    part.replace(path)
+
+
+def load_moments(path: Path) -> Moments:
+    """Read an .npz of this tool, pytorch-fid or clean-fid; raises DataError when it is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, covariance = (np.asarray(file[key], dtype=np.float64) for key in ("mu", "sigma"))
+            count = int(file["n"]) if "n" in file else -1
+            protocol = str(file["protocol"]) if "protocol" in file else ""
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
+        raise DataError(
+            f"`{path}` is no file of feature statistics: {problem}",
+            hint="give an .npz with `mu` and `sigma`, or a folder or data set to compute them from",
+        ) from problem
+    if mean.ndim != 1 or covariance.shape != (mean.size, mean.size):
+        raise DataError(f"`{path}`: `mu` is {mean.shape} and `sigma` {covariance.shape}, not (D,) and (D, D)")
+    if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+        raise DataError(f"`{path}` holds values that are not finite", hint="compute the statistics anew")
+    return Moments(
+        torch.from_numpy(mean), torch.from_numpy(covariance), count if count >= 0 else None, protocol or None
+    )
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """R (D, rank) with R R^T = covariance: Cholesky's factor, or scaled eigenvectors if the rank is short."""
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if not failed and factor.diagonal().min() > factor.diagonal().max() * 1e-7:
+        return factor
+    values, vectors = torch.linalg.eigh(covariance)
+    kept = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
+    return vectors[:, kept] * values[kept].sqrt()
+
+
+def _double(features: Tensor) -> Tensor:
+    """Features as float64, on their own device where it knows that type."""
+    return features.detach().cpu().double() if features.device.type == "mps" else features.detach().double()
+
+
+def _same_width(one: Moments, other: Moments) -> None:
+    if one.mean.shape != other.mean.shape:
+        raise DataError(
+            f"the two sets have {len(one.mean)} and {len(other.mean)} features per image",
+            hint="extract both with the same network",
+        )
