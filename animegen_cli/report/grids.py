@@ -37,9 +37,7 @@ def grid(
         raise ValueError(f"{len(labels)} labels for {len(cells)} images")
     columns = min(columns or math.ceil(math.sqrt(len(cells))), len(cells))
     if columns < 1:
-        raise UsageError(
-            "a grid needs at least one column", hint="leave the number of columns out for a square"
-        )
+        raise UsageError("a grid needs at least one column", hint="leave the number of columns out for a square")
     height, width = cells.shape[1:3]
     font = _font(width)
     caption = _line_height(font) if labels is not None else 0
@@ -55,9 +53,7 @@ def grid(
     return drawn
 
 
-def strip(
-    images: np.ndarray, captions: Sequence[str] | None = None, *, gap: int = 2, zoom: int = 1
-) -> Image.Image:
+def strip(images: np.ndarray, captions: Sequence[str] | None = None, *, gap: int = 2, zoom: int = 1) -> Image.Image:
     """One row of images, uint8 (n, H, W, 3), each with its caption below: time steps, seeds, blends."""
     return grid(images, columns=len(images), gap=gap, labels=captions, zoom=zoom)
 

@@ -1,0 +1,204 @@
+"""What a run folder tells a report: read with patience, since a run may be unfinished, unscored or damaged."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from animegen_cli.paths import Run
+
+_LOWER = {"fd", "fid", "kid", "mse", "bpd"}
+_HIGHER = {"is", "precision", "recall", "density", "coverage"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One value of `eval.json`, with the protocol that it was measured under."""
+
+    name: str
+    value: float
+    std: float | None
+    interval: tuple[float, float] | None
+    protocol: Mapping[str, Any]
+    protocol_id: str
+    images: int
+
+    @property
+    def better(self) -> Literal["lower", "higher"] | None:
+        """Which direction is good; None for a metric that this module does not know, which is never ranked."""
+        base = self.name.split("-")[0]
+        return "lower" if base in _LOWER else "higher" if base in _HIGHER else None
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The interval, or the value with one standard deviation to each side."""
+        if self.interval is not None:
+            return self.interval
+        return None if self.std is None else (self.value - self.std, self.value + self.std)
+
+    @property
+    def text(self) -> str:
+        """The value with as many digits as its uncertainty allows."""
+        if self.std:
+            places = min(max(1 - math.floor(math.log10(self.std)), 0), 5)
+            return f"{self.value:.{places}f} ± {self.std:.{places}f}"
+        if self.interval is not None:
+            return f"{self.value:.4g} [{self.interval[0]:.4g}, {self.interval[1]:.4g}]"
+        return f"{self.value:.4g}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as a report sees it. `curves` maps a logged key to (images seen, value) in rising order."""
+
+    run: Run
+    about: Mapping[str, Any]
+    config: Mapping[str, Any]
+    curves: Mapping[str, list[tuple[float, float]]]
+    scores: tuple[Score, ...]
+    problems: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def images(self) -> int:
+        """Images seen in training; 0 for an untrained baseline."""
+        return _whole(self.about.get("images"))
+
+    @property
+    def parameters(self) -> int | None:
+        counts = self.about.get("parameters")
+        return sum(map(_whole, counts.values())) if isinstance(counts, Mapping) and counts else None
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        found = self.about.get("data")
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def state(self) -> str:
+        """finished, untrained, or what became of it and how far it came."""
+        state, target = str(self.about.get("state", "unknown")), _whole(self.about.get("target_images"))
+        if not self.images:
+            return "untrained"
+        share = f" at {self.images / target:.0%}" if target and state != "finished" else ""
+        return state + share
+
+    def grids(self, kind: str) -> list[Path]:
+        """Preview grids `samples/<kind>-<images>.png`, oldest first."""
+        return sorted(self.run.samples.glob(f"{kind}-[0-9]*.png"))
+
+
+@dataclass
+class _Problems:
+    """Files that could not be used as they are, in words for the reader."""
+
+    found: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, what: object) -> None:
+        self.found.append(f"{path}: {what}")
+
+
+def read(run: Run) -> Record:
+    """Read a run folder. Everything but `run.json` may be missing or broken; `problems` then says so.
+
+    Raises:
+        DataError: the folder has no `run.json`, or a damaged one.
+    """
+    about, problems = run.about, _Problems()
+    config = _config(run, problems)
+    return Record(run, about, config, _curves(run, problems), _scores(run, problems), tuple(problems.found))
+
+
+def _config(run: Run, problems: _Problems) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no settings")
+        return found
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        problems.add(run.config, f"cannot be read ({_first_line(error)})")
+        return {}
+
+
+def _curves(run: Run, problems: _Problems) -> dict[str, list[tuple[float, float]]]:
+    curves: dict[str, list[tuple[float, float]]] = {}
+    try:
+        text = run.log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return curves
+    lines, bad = text.splitlines(), 0
+    for number, line in enumerate(lines):
+        try:
+            entry = json.loads(line)
+            images = float(entry.pop("images"))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # A run that is being written now, or was killed, may end in half a line.
+            bad += number < len(lines) - 1 or text.endswith("\n")
+            continue
+        for key, value in _numbers(entry):
+            curves.setdefault(key, []).append((images, value))
+    if bad:
+        problems.add(run.log, f"{bad} damaged line{'s' * (bad > 1)} left out")
+    return {key: sorted(points, key=lambda point: point[0]) for key, points in curves.items()}
+
+
+def _numbers(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in entry.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            yield prefix + key, float(value)
+
+
+def _scores(run: Run, problems: _Problems) -> tuple[Score, ...]:
+    try:
+        entries = json.loads(run.scores.read_text(encoding="utf-8"))["scores"]
+        if not isinstance(entries, list):
+            raise TypeError("`scores` is no list")
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problems.add(run.scores, f"damaged and left out ({_first_line(error)}); score again with `animegen eval {run.path}`")
+        return ()
+    found = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            found.append(_score(entry))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            problems.add(run.scores, f"score {number} is left out ({_first_line(error)})")
+    return tuple(found)
+
+
+def _score(entry: Mapping[str, Any]) -> Score:
+    value = entry["value"]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"its value is {value!r}, not a number")
+    std, interval, protocol = entry.get("std"), entry.get("interval"), entry["protocol"]
+    if not isinstance(protocol, Mapping) or not protocol:
+        raise ValueError("it has no protocol, so it can be compared with nothing")
+    low_high = None if interval is None else (float(interval[0]), float(interval[1]))
+    return Score(
+        name=str(entry["name"]), value=float(value), std=None if std is None else abs(float(std)),
+        interval=low_high, protocol=dict(protocol), protocol_id=str(entry["protocol_id"]),
+        images=_whole(entry.get("images")),
+    )  # fmt: skip
+
+
+def _whole(value: object) -> int:
+    return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0
+
+
+def _first_line(error: BaseException) -> str:
+    text = f"no `{error.args[0]}`" if isinstance(error, KeyError) else str(error)
+    return text.strip().splitlines()[0] if text.strip() else type(error).__name__
