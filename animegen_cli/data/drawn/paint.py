@@ -1,0 +1,193 @@
+"""The brush of the drawn faces: smooth curves, tapered strokes, gradients, and a canvas that turns and tilts.
+
+Everything is drawn in face units: x to the right and y down, with the frame's edges at -1 and 1, whatever
+the size of the picture. The canvas moves points to pixels, so one description serves every size.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw
+
+Colour = tuple[int, int, int]
+Points = Any  # an (n, 2) array, or what becomes one
+
+WHITE: Colour = (255, 255, 255)
+_SMOOTH = 8  # straight pieces for each piece of a curve
+
+
+# ------------------------------------------------------------------------------------------------ colours
+
+
+def mix(a: Colour, b: Colour, amount: float) -> Colour:
+    """From `a` (amount 0) to `b` (amount 1), channel by channel."""
+    red, green, blue = (round(x + (y - x) * amount) for x, y in zip(a, b, strict=True))
+    return red, green, blue
+
+
+def tone(colour: Colour, light: float = 1.0, vivid: float = 1.0, turn: float = 0.0) -> Colour:
+    """`colour` with its brightness and saturation multiplied and its hue turned by a share of the circle."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in colour))
+    rgb = colorsys.hsv_to_rgb((hue + turn) % 1.0, min(1.0, saturation * vivid), min(1.0, value * light))
+    red, green, blue = (round(channel * 255) for channel in rgb)
+    return red, green, blue
+
+
+# ------------------------------------------------------------------------------------------------- curves
+
+
+@lru_cache(maxsize=8)
+def _catmull_rom(steps: int) -> np.ndarray:
+    t = np.arange(steps)[:, None] / steps
+    powers = np.concatenate([t**0, t, t**2, t**3], axis=1)
+    basis = np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
+    return powers @ basis
+
+
+@lru_cache(maxsize=8)
+def _bezier(steps: int) -> np.ndarray:
+    t = np.linspace(0, 1, steps + 1)[:, None]
+    return np.concatenate([(1 - t) ** 2, 2 * t * (1 - t), t**2], axis=1)
+
+
+def curve(points: Points, closed: bool = False, steps: int = _SMOOTH) -> np.ndarray:
+    """A smooth line through all `points` (Catmull-Rom)."""
+    p = np.asarray(points, float)
+    p = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([p[:1], p, p[-1:]])
+    windows = np.stack([p[:-3], p[1:-2], p[2:-1], p[3:]], axis=1)
+    line = (_catmull_rom(steps) @ windows).reshape(-1, 2)
+    return line if closed else np.concatenate([line, p[-1:]])
+
+
+def bow(start: Points, bend: Points, end: Points, steps: int = _SMOOTH) -> np.ndarray:
+    """A quadratic Bézier line from `start` to `end`, pulled towards `bend`."""
+    return _bezier(steps) @ np.array([start, bend, end], float)
+
+
+def oval(centre: Points, width: float, height: float, steps: int = 28) -> np.ndarray:
+    """An ellipse with the half axes `width` and `height`."""
+    angle = np.linspace(0, 2 * math.pi, steps, endpoint=False)
+    return np.asarray(centre, float) + np.stack([width * np.cos(angle), height * np.sin(angle)], axis=1)
+
+
+def mirror(points: Points, side: int) -> np.ndarray:
+    """`points` as they are (side 1), or across the middle of the face (side -1)."""
+    return np.asarray(points, float) * (side, 1)
+
+
+def ribbon(line: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """The outline of a stroke along `line` whose half width changes from point to point."""
+    slope = np.empty_like(line)
+    slope[1:-1], slope[0], slope[-1] = line[2:] - line[:-2], line[1] - line[0], line[-1] - line[-2]
+    normal = slope[:, ::-1] * (-1, 1)
+    normal *= (widths / np.maximum(np.hypot(slope[:, 0], slope[:, 1]), 1e-9))[:, None]
+    return np.concatenate([line + normal, (line - normal)[::-1]])
+
+
+def lock(root: Points, bend: Points, tip: Points, width: float, belly: float = 0.35) -> np.ndarray:
+    """A lock of hair from `root` to a sharp `tip`; it is widest at the share `belly` of its length."""
+    line = bow(root, bend, tip, 14)
+    t = np.linspace(0, 1, len(line))
+    rising = 0.55 + 0.45 * np.sin(np.minimum(t / belly, 1) * math.pi / 2)
+    falling = np.cos(np.clip((t - belly) / (1 - belly), 0, 1) * math.pi / 2) ** 0.8
+    return ribbon(line, width * rising * falling)
+
+
+# ------------------------------------------------------------------------------------------------- canvas
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How the head is held: `yaw` and `pitch` in -1..1, `roll` in radians, `scale`, and a shift in face units."""
+
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
+    scale: float = 1.0
+    shift: tuple[float, float] = (0.0, 0.0)
+
+
+class Canvas:
+    """A square RGB picture of `pixels` a side; what is drawn on it is placed by the `pose`.
+
+    `depth` is how far in front of the head's axis the next shapes lie: the more, the further they follow a
+    turn of the head, as a face does before the hair behind it.
+    """
+
+    def __init__(self, pixels: int, pose: Pose) -> None:
+        self.image = Image.new("RGB", (pixels, pixels), WHITE)
+        self._pen = ImageDraw.Draw(self.image, "RGBA")
+        self._pixels = pixels
+        self._pose = pose
+        self.depth = 0.0
+        half = pixels / 2
+        cos, sin = math.cos(pose.roll) * pose.scale * half, math.sin(pose.roll) * pose.scale * half
+        self._matrix = np.array([[cos, sin], [-sin, cos]])
+        self._origin = np.array([half * (1 + pose.shift[0]), half * (1 + pose.shift[1])])
+        self._turn = np.array([pose.yaw, pose.pitch])
+
+    def _place(self, points: Points) -> np.ndarray:
+        p = np.asarray(points, float)
+        if self.depth:
+            # Least near the outline, most in the middle: what a turned ball does to a drawing on it.
+            p = p + self.depth * self._turn * np.maximum(0.0, 1 - p * p)
+        return p @ self._matrix + self._origin
+
+    def fill(self, points: Points, colour: Colour, alpha: float = 1.0) -> None:
+        """A plain shape; `alpha` below 1 lets what is under it through."""
+        self._pen.polygon(self._place(points).ravel().tolist(), fill=(*colour, round(alpha * 255)))
+
+    def stroke(self, line: Points, width: float, colour: Colour, alpha: float = 1.0, taper: str = "both") -> None:
+        """A brush line of `width`, thin at its `taper`: both ends, its start, its end, or none."""
+        line = np.asarray(line, float)
+        t = np.linspace(0, 1, len(line))
+        profile = {
+            "both": np.sin(t * math.pi) * 0.9 + 0.1,
+            "end": np.sqrt(1 - t) + 0.02,
+            "start": np.sqrt(t) + 0.02,
+            "none": np.ones(len(line)),
+        }[taper]
+        self.fill(ribbon(line, profile * width / 2), colour, alpha)
+
+    def outline(self, points: np.ndarray, width: float, colour: Colour) -> None:
+        """A line of even `width` around a closed shape."""
+        flat = self._place(np.concatenate([points, points[:1]])).ravel().tolist()
+        self._pen.line(flat, fill=(*colour, 255), width=max(1, round(width * self._pixels / 2)))
+
+    def shade(
+        self, points: Points, colours: Sequence[Colour], alpha: float = 1.0, within: Points | None = None
+    ) -> None:
+        """A shape filled from top to bottom with a gradient of `colours`, cut off at the shape `within`."""
+        placed = self._place(points)
+        low = np.maximum(np.floor(placed.min(axis=0)), 0).astype(int)
+        high = np.minimum(np.ceil(placed.max(axis=0)) + 1, self._pixels).astype(int)
+        width, height = (high - low).tolist()
+        if width <= 0 or height <= 0:
+            return
+        mask = Image.new("L", (width, height))
+        ImageDraw.Draw(mask).polygon((placed - low).ravel().tolist(), fill=round(alpha * 255))
+        if within is not None:
+            window = Image.new("L", (width, height))
+            ImageDraw.Draw(window).polygon((self._place(within) - low).ravel().tolist(), fill=255)
+            mask = ImageChops.multiply(mask, window)
+        self.image.paste(gradient(colours, width, height), (int(low[0]), int(low[1])), mask)
+
+    def ground(self, colours: Sequence[Colour]) -> None:
+        """The whole picture as a gradient from top to bottom."""
+        self.image.paste(gradient(colours, self._pixels, self._pixels))
+
+
+def gradient(colours: Sequence[Colour], width: int, height: int) -> Image.Image:
+    """An RGB picture that runs through `colours` from its top to its bottom."""
+    stops = np.linspace(0, 1, len(colours))
+    rows = np.linspace(0, 1, height)
+    column = np.stack([np.interp(rows, stops, channel) for channel in zip(*colours, strict=True)], axis=1)
+    pixels = (column + 0.5).astype(np.uint8)
+    return Image.fromarray(pixels[:, None]).resize((width, height), Image.Resampling.NEAREST)
