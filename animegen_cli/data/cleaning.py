@@ -1,0 +1,166 @@
+"""From the bytes of any picture to one clean square: decoded, upright, RGB, resized, hashed, packed as PNG.
+
+Runs in worker processes, so this module imports only numpy and Pillow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from animegen_cli.data import twins
+from animegen_cli.data.sources import Unusable
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
+FILTER = "lanczos"
+FITS = ("crop", "pad", "stretch")
+MAX_PIXELS = 2**26  # 8192 x 8192: two such images decode side by side in under 1 GB
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+class Recipe(NamedTuple):
+    """How a picture becomes an image of the set."""
+
+    size: int = 64
+    fit: str = "crop"
+    min_size: int = 32
+    """Shortest side in pixels below which a picture is dropped."""
+
+
+class Cleaned(NamedTuple):
+    """One image of the set."""
+
+    png: bytes
+    crc: int
+    """CRC-32 of `png`."""
+    digest: bytes
+    """sha256 of the final RGB pixels."""
+    look: bytes
+    """What `twins` compares."""
+    labels: dict[str, str] | None = None
+    """Only for drawn faces, which know theirs."""
+
+
+class Rejected(NamedTuple):
+    """A picture that is left out."""
+
+    reason: str
+    png: bytes | None = None
+    """The picture, where there is one to show on the contact sheet."""
+
+
+def clean(data: bytes, recipe: Recipe) -> Cleaned | Rejected:
+    """One picture's bytes -> an image of the set, or why not."""
+    try:
+        image = decode(data)
+        if min(image.size) < recipe.min_size:
+            return Rejected("too small", encode_png(np.asarray(fit_square(image, recipe.size, "pad"))))
+        return finish(image, recipe)
+    except Unusable as error:
+        return Rejected(str(error))
+    except MemoryError:
+        return Rejected("too many pixels")
+
+
+def finish(image: Image.Image, recipe: Recipe, labels: dict[str, str] | None = None) -> Cleaned:
+    """An RGB picture -> an image of the set."""
+    pixels = np.asarray(fit_square(image, recipe.size, recipe.fit))
+    png = encode_png(pixels)
+    return Cleaned(png, zlib.crc32(png), digest(pixels), twins.look(pixels), labels)
+
+
+def digest(pixels: np.ndarray) -> bytes:
+    """sha256 of RGB pixels, uint8 (H, W, 3): the identity of an image, whatever file holds it."""
+    return hashlib.sha256(pixels.tobytes()).digest()
+
+
+def decode(data: bytes) -> Image.Image:
+    """Any picture's bytes as upright RGB: first frame, alpha over white, 16 bits to 8. Unusable says why not."""
+    if not data:
+        raise Unusable("empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd EXIF and palettes: what can be decoded is good enough
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise Unusable("too many pixels")
+            image.load()
+            return _to_rgb(_upright(image))
+    except Unusable:
+        raise
+    except Image.DecompressionBombError:
+        raise Unusable("too many pixels") from None
+    except UnidentifiedImageError:
+        raise Unusable("not a picture") from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise Unusable("damaged or cut short") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+    except Exception:
+        return image
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith(("I", "F")):  # 16 and 32 bits, grey
+        values = np.asarray(image, np.float64)
+        top = 65535 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255
+        top = 1 if image.mode == "F" and values.max(initial=0) <= 1 else top
+        grey = np.nan_to_num(values * (255 / top)).clip(0, 255)
+        return Image.fromarray((grey + 0.5).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def fit_square(image: Image.Image, size: int, fit: str) -> Image.Image:
+    """A square of `size` pixels: the middle (crop), the whole on white (pad) or the whole squeezed (stretch)."""
+    lanczos = Image.Resampling.LANCZOS
+    width, height = image.size
+    if fit == "crop":
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        return image.resize((size, size), lanczos, box=(left, top, left + side, top + side))
+    if fit == "pad" and width != height:
+        scale = size / max(width, height)
+        inner = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), lanczos)
+        square = Image.new("RGB", (size, size), "white")
+        square.paste(inner, ((size - inner.width) // 2, (size - inner.height) // 2))
+        return square
+    return image.resize((size, size), lanczos)
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """RGB pixels, uint8 (H, W, 3), as an uncompressed PNG: the same bytes with every version of every library."""
+    height, width, _ = pixels.shape
+    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with filter type 0, none
+    rows[:, 1:] = pixels.reshape(height, -1)
+    raw = rows.tobytes()
+    blocks = [b"\x78\x01"]  # zlib header, then deflate blocks of type 0, stored (RFC 1950, RFC 1951)
+    for start in range(0, len(raw), 65535):
+        block = raw[start : start + 65535]
+        blocks += [struct.pack("<BHH", start + 65535 >= len(raw), len(block), len(block) ^ 0xFFFF), block]
+    blocks.append(struct.pack(">I", zlib.adler32(raw)))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits, RGB
+    chunks = _chunk(b"IHDR", header), _chunk(b"IDAT", b"".join(blocks)), _chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))

@@ -1,0 +1,74 @@
+"""The contact sheet beside a data set file: a look at what was kept, what belongs together and what was dropped."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from animegen_cli.data.ledger import Ledger, member_name
+
+_CELL, _COLUMNS, _KEPT, _PAIRS = 64, 12, 72, 12
+_GAP, _LINE = 4, 18
+
+
+def path_of(out: Path) -> Path:
+    """faces.zip -> faces.contact.png"""
+    return out.with_name(f"{out.stem}.contact.png")
+
+
+def write(out: Path, ledger: Ledger) -> Path:
+    """Draw the sheet of the finished file `out`; whole under its name or not at all."""
+    rows = _rows(out, ledger)
+    width = _COLUMNS * (_CELL + _GAP) + _GAP
+    heights = [_LINE if isinstance(row, str) else _CELL + _GAP for row in rows]
+    sheet = Image.new("RGB", (width, sum(heights) + _GAP), "white")
+    draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(), _GAP
+    for row, height in zip(rows, heights, strict=True):
+        if isinstance(row, str):
+            draw.text((_GAP, top), row, fill="black", font=font)
+        else:
+            for column, image in enumerate(row):
+                sheet.paste(image, (_GAP + column * (_CELL + _GAP), top))
+        top += height
+    path = path_of(out)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        sheet.save(temporary, "png")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _rows(out: Path, ledger: Ledger) -> list[str | list[Image.Image]]:
+    rows: list[str | list[Image.Image]] = []
+    with zipfile.ZipFile(out) as archive:
+
+        def images(indices: list[int]) -> list[Image.Image]:
+            return [_cell(archive.read(member_name(index))) for index in indices]
+
+        shown = sorted(range(len(ledger)), key=ledger.digest)[:_KEPT]  # a fair choice that never changes
+        rows.append(f"{len(shown)} of {len(ledger)} kept images")
+        rows += _lines(images(sorted(shown)))
+        groups = ledger.twin_groups()
+        if groups:
+            pairs = [index for group in groups[:: max(1, len(groups) // _PAIRS)][:_PAIRS] for index in group[:2]]
+            rows.append(f"{len(groups)} clusters of near-twins, never parted by the split: pairs from {_PAIRS} of them")
+            rows += _lines(images(pairs))
+    for reason, count in ledger.reasons().items():
+        rows.append(f"dropped: {count} {reason}")
+        rows += _lines([_cell(png) for _, why, png in ledger.shown if why == reason])
+    return rows
+
+
+def _lines(images: list[Image.Image]) -> list[str | list[Image.Image]]:
+    return [images[start : start + _COLUMNS] for start in range(0, len(images), _COLUMNS)]
+
+
+def _cell(png: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(png)) as image:
+        return image.convert("RGB").resize((_CELL, _CELL), Image.Resampling.LANCZOS)

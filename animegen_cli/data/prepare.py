@@ -1,0 +1,257 @@
+"""`prepare`: any pictures -> one clean data set file.
+
+Pictures are cleaned by worker processes and written in the order of their names as they arrive; only a few
+hundred bytes per image stay in memory. Everything in the file is a function of the pictures and the options.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from animegen_cli import console
+from animegen_cli.data import cleaning, contact, labels, pool, sources
+from animegen_cli.data.archive import StoredZip
+from animegen_cli.data.ledger import Ledger, Vocabulary, member_name
+from animegen_cli.data.sources import Source
+from animegen_cli.errors import DataError, MachineError, UsageError
+
+_CHUNK = 32  # pictures that travel together
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DEDUPE = ("exact", "near", "off")
+_MOST_WORKERS = 8  # decoding outruns one writer beyond this, and each worker takes 25 MB
+_WORTH_A_WORKER = 400  # pictures that pay for starting one more process
+DRAWN = 2000  # faces that the source `demo` has without a limit
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the bytes of the file, besides the pictures; and the number of processes, which does not."""
+
+    size: int = 64
+    fit: str = "crop"
+    dedupe: str = "exact"
+    split: float = 0.8
+    labels: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    min_size: int | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.size <= 2048:
+            raise UsageError(f"`--resolution {self.size}` is not between 4 and 2048", hint="try `--resolution 64`")
+        for flag, value, known in (("fit", self.fit, cleaning.FITS), ("dedupe", self.dedupe, DEDUPE)):
+            if value not in known:
+                raise UsageError(f"`--{flag} {value}` does not exist", hint=f"choose one of {', '.join(known)}")
+        if not 0 < self.split <= 1:
+            raise UsageError(
+                f"`--split {self.split}` is not a share of the images", hint="0.8 keeps 80 % for training, 1 all"
+            )
+        for flag, number in (("limit", self.limit), ("min-size", self.min_size), ("workers", self.workers)):
+            if number is not None and number < 1:
+                raise UsageError(f"`--{flag} {number}` is not positive", hint=f"leave `--{flag}` out for the default")
+
+    @property
+    def recipe(self) -> cleaning.Recipe:
+        """What the workers need to know."""
+        smallest = self.min_size if self.min_size is not None else max(1, self.size // 2)
+        return cleaning.Recipe(self.size, self.fit, smallest)
+
+
+@dataclass
+class Prepared:
+    """What the summary says."""
+
+    path: Path
+    contact: Path
+    about: dict[str, Any]
+    """The manifest without its per-image lists."""
+
+
+def default_path(specs: Sequence[str], size: int) -> Path:
+    """datasets/<source>-<size>.zip"""
+    names = [spec.rpartition("/")[2] if spec.startswith("kaggle:") else sources.stem(Path(spec)) for spec in specs]
+    return Path("datasets") / f"{'+'.join(names)}-{size}.zip"
+
+
+def prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
+    """Write the data set file `out` from the sources `specs`.
+
+    Raises:
+        DataError: a source is missing or damaged as a whole, or nothing usable is left.
+        MachineError: the disk is full; what was under the name `out` before stays whole.
+    """
+    if any(Path(spec).resolve() == out.resolve() for spec in specs):
+        raise UsageError(f"{out} is both the source and the result", hint="name another file with `--out`")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return _prepare(specs, out, options)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise MachineError(
+                f"the disk is full: {out} was not written", hint="free some space, or name another disk with `--out`"
+            ) from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+            raise DataError(
+                f"{out} cannot be written: {error.strerror}", hint="name another file with `--out`"
+            ) from None
+        raise
+
+
+def _prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
+    found = sources.find(specs, downloads=out.parent / "downloads")
+    vocabulary, rows = _labels(found, options)
+    ledger = Ledger(vocabulary)
+    for source in found:
+        for name, reason in source.dropped:
+            ledger.drop(_full_name(found, source, name), reason)
+    with StoredZip(out) as archive:
+        _clean_all(found, rows, options, archive, ledger)
+        if not len(ledger):
+            raise _empty(specs, ledger, options)
+        ledger.close(options.split)
+        about = _about(found, options, ledger)
+        archive.add("dataset.json", ledger.dataset_json())
+        archive.add("manifest.json", ledger.manifest_json(about))
+    return Prepared(out, contact.write(out, ledger), about)
+
+
+def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list[np.ndarray]]:
+    """One vocabulary, and for each source the label numbers of its members."""
+    tables = [labels.find(source, options.labels) for source in found]
+    for source, table in zip(found, tables, strict=True):
+        if source.kind == "drawn":
+            from animegen_cli.data import drawn
+
+            source.members = [sources.Member(f"{i:06d}", start=i) for i in range(options.limit or DRAWN)]
+            table.attributes = dict(drawn.ATTRIBUTES)
+            table.rows = np.full((len(source.members), len(table.attributes)), -1, np.int16)
+        if table.origin:
+            console.note(f"labels of {source.name}: {', '.join(table.attributes)} (from {table.origin})")
+    return labels.merge(tables)
+
+
+def _full_name(found: Sequence[Source], source: Source, name: str) -> str:
+    """With several sources, a picture's name begins with its source's."""
+    return name if len(found) == 1 else f"{source.name}/{name}"
+
+
+def _clean_all(
+    found: Sequence[Source], rows: Sequence[np.ndarray], options: Options, archive: StoredZip, ledger: Ledger
+) -> None:
+    """Clean, judge and write pictures until all are read or the limit is reached."""
+    order = _ranking(found, options)
+    limit = len(order) if options.limit is None else min(options.limit, len(order))
+    with console.progress("preparing", limit) as bar:
+        while len(order) and len(ledger) < limit:
+            taken, order = np.sort(order[: limit - len(ledger)]), order[limit - len(ledger) :]
+            before = len(ledger)
+            for source, places, results in _results(found, taken, options):
+                for place, result in zip(places, results, strict=True):
+                    source_rows = rows[found.index(source)]
+                    name = _full_name(found, source, source.members[place].name)
+                    _judge(name, result, source_rows[place], options, archive, ledger)
+                if options.limit is None:
+                    bar.advance(len(places))
+            if options.limit is not None:
+                bar.advance(len(ledger) - before)
+
+
+def _ranking(found: Sequence[Source], options: Options) -> np.ndarray:
+    """Numbers of all pictures over all sources; with a limit in a random order that the names and the seed decide."""
+    count = sum(len(source.members) for source in found)
+    if options.limit is None or options.limit >= count:
+        return np.arange(count)
+    keys = np.empty(count, np.uint64)
+    seed = options.seed.to_bytes(8, "little", signed=True)
+    names = (member.name for source in found for member in source.members)
+    for number, name in enumerate(names):
+        hashed = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, key=seed)
+        keys[number] = int.from_bytes(hashed.digest(), "little")
+    return np.argsort(keys, kind="stable")
+
+
+def _results(
+    found: Sequence[Source], taken: np.ndarray, options: Options
+) -> Iterator[tuple[Source, list[int], list[Any]]]:
+    """The cleaned pictures of `taken` (sorted numbers over all sources), chunk by chunk, in order."""
+    sent: deque[tuple[Source, list[int]]] = deque()
+
+    def chunks() -> Iterator[pool.Chunk]:
+        start = 0
+        for source in found:
+            places = taken[(taken >= start) & (taken < start + len(source.members))] - start
+            start += len(source.members)
+            for chunk, of in _chunks_of(source, places.tolist(), options):
+                sent.append((source, of))
+                yield chunk
+
+    workers = options.workers or min(os.cpu_count() or 1, _MOST_WORKERS, 1 + len(taken) // _WORTH_A_WORKER)
+    for results in pool.run(chunks(), workers):
+        yield *sent.popleft(), results
+
+
+def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[tuple[pool.Chunk, list[int]]]:
+    recipe, path = options.recipe, str(source.path)
+    if source.kind != "stream":
+        for start in range(0, len(places), _CHUNK):
+            of = places[start : start + _CHUNK]
+            members = [source.members[place] for place in of]
+            yield pool.Chunk(source.kind, path, members, recipe, seed=options.seed), of
+        return
+    place_of = {source.members[place]: place for place in places}
+    pending = sources.stream(source, place_of)
+    while some := list(itertools.islice(pending, _CHUNK)):
+        members, blobs = [member for member, _ in some], [data for _, data in some]
+        yield pool.Chunk(source.kind, path, members, recipe, blobs), [place_of[member] for member in members]
+
+
+def _judge(name: str, result: Any, row: np.ndarray, options: Options, archive: StoredZip, ledger: Ledger) -> None:
+    """Keep the image and write it, or remember why not."""
+    if isinstance(result, cleaning.Rejected):
+        ledger.drop(name, result.reason, result.png)
+        return
+    reason = ledger.duplicate(result, options.dedupe)
+    if reason:
+        ledger.drop(name, reason, result.png)
+        return
+    archive.add(member_name(len(ledger)), result.png, result.crc)
+    ledger.keep(name, result, row)
+
+
+def _about(found: Sequence[Source], options: Options, ledger: Ledger) -> dict[str, Any]:
+    return {
+        "sources": [source.name for source in found],
+        "size": options.size,
+        "fit": options.fit,
+        "filter": cleaning.FILTER,
+        "min_size": options.recipe.min_size,
+        "dedupe": options.dedupe,
+        "limit": options.limit,
+        "seed": options.seed,
+        "identity": ledger.identity(options.size),
+        **ledger.about(options.split),
+    }
+
+
+def _empty(specs: Sequence[str], ledger: Ledger, options: Options) -> DataError:
+    what = " and ".join(specs)
+    if not ledger.dropped:
+        return DataError(
+            f"there is no picture in {what}", hint="name a folder or an archive with PNG, JPEG or WebP files"
+        )
+    reasons = ", ".join(f"{count} {reason}" for reason, count in ledger.reasons().items())
+    hint = "try `animegen prepare demo`, which needs no pictures"
+    if "too small" in ledger.reasons():
+        hint = f"allow smaller pictures with `--min-size`, or a lower `--resolution` than {options.size}"
+    return DataError(f"no usable picture in {what}: {reasons}", hint=hint)

@@ -1,0 +1,302 @@
+"""Reading images back: a data set file that `prepare` wrote, any StyleGAN2/3 or EDM zip, or a plain folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from animegen_cli.data import labels as label_tables
+from animegen_cli.data.cleaning import FILTER, decode, digest
+from animegen_cli.data.ledger import FORMAT, VERSION, identity_of
+from animegen_cli.data.sources import PICTURES, Unusable
+from animegen_cli.errors import DataError, UsageError
+
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError)
+_THREADS = min(8, os.cpu_count() or 1)
+_MAKE = "make one with `animegen prepare ./faces`"
+
+
+class FaceSet:
+    """Square RGB images of one size with labels, split and identity. Open it with `FaceSet.open`.
+
+    Safe to use from several threads, and to send to another process.
+    """
+
+    def __init__(self, path: Path, names: Sequence[str], read: Callable[[str], bytes], about: dict[str, Any]) -> None:
+        self.path = path
+        self.name = path.stem if path.is_file() else path.resolve().name
+        self._names, self._read, self._about = tuple(names), read, about
+        self.attributes: dict[str, tuple[str, ...]] = about.get("attributes", {})
+        self.domains: tuple[str, ...] = tuple(about.get("domains", ("anime",)))
+        self._labels: np.ndarray | None = about.get("labels")
+        with _picture(self._bytes(0), self._names[0], path) as first:
+            self.width, self.height = first.size
+
+    @classmethod
+    def open(cls, path: Path | str) -> FaceSet:
+        """Open a data set file or a folder of images.
+
+        Raises:
+            DataError: it is missing, cut short, empty, or no data set at all.
+        """
+        path = Path(path)
+        if path.is_dir():
+            return _open_folder(path)
+        if not path.exists():
+            raise DataError(f"there is no data set {path}", hint=_MAKE)
+        try:
+            return _open_zip(path)
+        except _DAMAGED as error:
+            raise DataError(
+                f"{path} is no whole data set file: {_reason(error)}",
+                hint=f"it was cut short or is something else; {_MAKE}",
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels; the shorter of both where images are not square."""
+        return min(self.width, self.height)
+
+    @property
+    def square(self) -> bool:
+        """Whether the images are square."""
+        return self.width == self.height
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What `prepare` wrote about the set, empty for files from elsewhere."""
+        return self._about.get("manifest", {})
+
+    def member(self, index: int) -> str:
+        """Name of the file that holds an image."""
+        return self._names[index]
+
+    def origin(self, index: int) -> str:
+        """Name of the picture that an image was made from."""
+        names = self.manifest.get("names")
+        return str(names[index]) if names else self._names[index]
+
+    def indices(self, split: str = "all", domain: str | None = None) -> np.ndarray:
+        """Indices of the images of a split ("train", "test" or "all"), ascending int64. Without a split all train."""
+        test = np.zeros(len(self), bool)
+        test[np.asarray(self._about.get("test", []), np.int64)] = True
+        try:
+            chosen = {"all": np.ones_like(test), "train": ~test, "test": test}[split]
+        except KeyError:
+            raise UsageError(f"there is no split `{split}`", hint="choose train, test or all") from None
+        if domain is not None and domain not in self.domains:
+            raise DataError(f"{self.path} has no domain `{domain}`", hint=f"it has {', '.join(self.domains)}")
+        return np.flatnonzero(chosen)
+
+    def labels(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
+        """(n, A) int64, one column per attribute; -1 is unknown."""
+        if self._labels is None:
+            return np.full((len(indices), len(self.attributes)), -1, np.int64)
+        return np.asarray(self._labels[np.asarray(indices, np.int64)], np.int64)
+
+    def pixels(self, indices: np.ndarray | Sequence[int], *, size: int | None = None) -> np.ndarray:
+        """Images as uint8 (n, H, W, 3); with `size` smaller than the set's, scaled down with an antialiased filter.
+
+        Raises:
+            DataError: an image is damaged (the message names it), of another size than the first, or too small.
+        """
+        chosen = np.asarray(indices, np.int64).tolist()
+        if size is not None and size != self.size:
+            require_size(self, size)
+        shape = (self.height, self.width) if size in (None, self.size) else (size, size)
+        out = np.empty((len(chosen), *shape, 3), np.uint8)
+
+        def fill(start: int) -> None:
+            for row in range(start, min(start + 64, len(chosen))):
+                out[row] = self._image(chosen[row], shape)
+
+        starts = range(0, len(chosen), 64)
+        if len(starts) <= 1 or _THREADS == 1:
+            for start in starts:
+                fill(start)
+        else:
+            with ThreadPoolExecutor(_THREADS) as threads:
+                list(threads.map(fill, starts))
+        return out
+
+    def _image(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
+        with _picture(self._bytes(index), self._names[index], self.path) as image:
+            if image.size != (self.width, self.height):
+                raise DataError(
+                    f"{self._names[index]} in {self.path} is {image.width} x {image.height}, "
+                    f"the first image {self.width} x {self.height}",
+                    hint=f"make a set of one size with `animegen prepare {self.path}`",
+                )
+            if (image.height, image.width) != shape:
+                image = image.resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
+            return np.asarray(image)
+
+    def _bytes(self, index: int) -> bytes:
+        try:
+            return self._read(self._names[index])
+        except _DAMAGED as error:
+            raise DataError(
+                f"{self._names[index]} in {self.path} is damaged: {_reason(error)}", hint="prepare the set again"
+            ) from None
+
+    @cached_property
+    def _digests(self) -> list[bytes]:
+        """sha256 of each image's pixels: from the manifest, else computed."""
+        known = self.manifest.get("sha256")
+        if known:
+            return [bytes.fromhex(one) for one in known]
+        found: list[bytes] = []
+        for start in range(0, len(self), 1024):
+            pixels = self.pixels(range(start, min(start + 1024, len(self))))
+            found += [digest(image) for image in pixels]
+        return found
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash over the sorted pixel hashes of all images and their size: the same images, the same identity."""
+        return identity_of(self._digests, self.size)
+
+    def split_identity(self, split: str, size: int | None = None) -> str:
+        """Identity of one split's images as a network sees them, scaled to `size`."""
+        chosen = (self._digests[index] for index in self.indices(split))
+        if size in (None, self.size):
+            return identity_of(chosen, self.size)
+        return identity_of(chosen, self.size, size, FILTER)
+
+
+def require_size(faces: FaceSet, size: int) -> None:
+    """DataError with the `prepare` command to type unless the set is square and at least `size` pixels wide."""
+    source = faces.path if faces.path.is_dir() else "./faces"
+    command = f"make another with `animegen prepare {source} --resolution {size}`"
+    if not faces.square:
+        raise DataError(f"the images of {faces.path} are {faces.width} x {faces.height}, not square", hint=command)
+    if faces.size < size:
+        raise DataError(f"{faces.path} holds {faces.size}-pixel images, {size} are needed", hint=command)
+
+
+def open_images(path: Path | str) -> FaceSet:
+    """A plain folder or zip of images, such as `sample` writes, as a set without labels."""
+    return FaceSet.open(path)
+
+
+# ---- opening ---------------------------------------------------------------------------------------------------
+
+
+class _ZipReader:
+    """Reads members of one zip, reopened in each process that it is sent to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._process = path, -1
+        self._zip: zipfile.ZipFile | None = None
+
+    def open(self) -> zipfile.ZipFile:
+        if self._zip is None or self._process != os.getpid():
+            self._zip, self._process = zipfile.ZipFile(self._path), os.getpid()
+        return self._zip
+
+    def __call__(self, name: str) -> bytes:
+        return self.open().read(name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_path": self._path, "_process": -1, "_zip": None}
+
+
+class _FolderReader:
+    """Reads files below one folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, name: str) -> bytes:
+        return (self._path / name).read_bytes()
+
+
+def _open_folder(path: Path) -> FaceSet:
+    names = sorted(
+        file.relative_to(path).as_posix()
+        for file in path.rglob("*")
+        if file.suffix.lower() in PICTURES and not file.name.startswith(".")
+    )
+    if not names:
+        raise DataError(f"there is no image in {path}", hint="name a folder of PNG or JPEG files, or a data set file")
+    return FaceSet(path, names, _FolderReader(path), {})
+
+
+def _open_zip(path: Path) -> FaceSet:
+    reader = _ZipReader(path)
+    archive = reader.open()
+    names = [name for name in archive.namelist() if Path(name).suffix.lower() in PICTURES]
+    if not names:
+        raise DataError(f"there is no image in {path}", hint=_MAKE)
+    about = {**_manifest(path, archive, len(names))}
+    about.update(_labels(path, archive, names, about.get("attributes")))
+    return FaceSet(path, sorted(names), reader, about)
+
+
+def _json(path: Path, archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(archive.read(name))
+    except ValueError as error:
+        raise DataError(f"{name} in {path} is damaged: {error}", hint="prepare the set again") from None
+    return value if isinstance(value, dict) else {}
+
+
+def _manifest(path: Path, archive: zipfile.ZipFile, count: int) -> dict[str, Any]:
+    if "manifest.json" not in archive.namelist():
+        return {}
+    manifest = _json(path, archive, "manifest.json")
+    if manifest.get("format") != FORMAT:
+        return {}
+    if manifest.get("version", 0) > VERSION:
+        raise DataError(f"{path} was written by a newer animegen", hint="update with `pip install -U animegen`")
+    if manifest.get("images") != count or len(manifest.get("sha256", ())) != count:
+        raise DataError(f"{path} holds {count} images, its manifest says {manifest.get('images')}", hint=_MAKE)
+    attributes = {str(name): tuple(values) for name, values in manifest.get("attributes", {}).items()}
+    return {
+        "manifest": manifest,
+        "attributes": attributes,
+        "domains": manifest.get("domains", ["anime"]),
+        "test": manifest.get("test", []),
+    }
+
+
+def _labels(
+    path: Path, archive: zipfile.ZipFile, names: Sequence[str], attributes: dict[str, tuple[str, ...]] | None
+) -> dict[str, Any]:
+    if "dataset.json" not in archive.namelist():
+        return {}
+    listed = _json(path, archive, "dataset.json").get("labels")
+    if not listed:
+        return {}
+    try:
+        by_name = {str(name): label for name, label in listed}
+        named, table = label_tables.unpack([by_name[name] for name in sorted(names)], attributes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"dataset.json in {path} does not fit its images: {error}", hint="prepare the set again"
+        ) from None
+    return {"attributes": named, "labels": table.astype(np.int16)}
+
+
+def _picture(data: bytes, name: str, path: Path) -> Image.Image:
+    try:
+        return decode(data)
+    except Unusable as error:
+        raise DataError(f"{name} in {path} is damaged: {error}", hint="prepare the set again") from None
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,348 @@
+"""Where pictures come from: folders, zip and tar archives read in place, Kaggle downloads, the drawn faces.
+
+Nothing is ever unpacked to disk, so a member's name can do no harm; names that would have been dangerous
+(`../`, absolute) and links are left out all the same, and counted.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import os
+import re
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from animegen_cli.errors import DataError
+
+_SUFFIXES = ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .mpo"
+PICTURES = frozenset(_SUFFIXES.split())
+TEXTS = frozenset((".csv", ".tsv", ".txt", ".json", ".mat"))
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+MAX_BYTES = 128 * 2**20  # of one picture or label file: beyond it lies a bomb, not a face
+_MASKS = re.compile(r"(^|/)(CelebAMask-HQ-mask-anno|segmim|__MACOSX)/|(^|/)\.|\.contact\.png$")
+
+
+class Unusable(Exception):
+    """One picture cannot be used; the text is the reason that the summary counts."""
+
+
+class Member(NamedTuple):
+    """One file of a source. Only `name` and `size` mean anything in a folder."""
+
+    name: str
+    """Relative to the source, with `/`."""
+    start: int = 0
+    """Zip: offset of the local header; tar: of the data."""
+    packed: int = 0
+    size: int = 0
+    crc: int = 0
+    method: int = 0
+    """Zip compression method."""
+
+
+@dataclass
+class Source:
+    """A listed source: nothing is decoded yet."""
+
+    name: str
+    kind: str
+    """folder, zip, tar, stream (a compressed tar: sequential only) or drawn."""
+    path: Path
+    members: list[Member] = field(default_factory=list)
+    texts: list[Member] = field(default_factory=list)
+    """Files that may hold labels."""
+    archives: list[Path] = field(default_factory=list)
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    """(name, reason) of what the listing already leaves out."""
+    beside: Source | None = None
+    """The folder that an archive was found in: it may hold the labels."""
+
+    def take(self, member: Member) -> None:
+        """Sort a regular file into pictures, label files or neither."""
+        suffix = PurePosixPath(member.name).suffix.lower()
+        if _MASKS.search(member.name):
+            return
+        if suffix in PICTURES:
+            if member.size > MAX_BYTES:
+                self.dropped.append((member.name, "file too large"))
+            else:
+                self.members.append(member)
+        elif suffix in TEXTS and member.size <= MAX_BYTES:
+            self.texts.append(member)
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Leave out a picture (other kinds of files are left out without a word)."""
+        if PurePosixPath(name).suffix.lower() in PICTURES:
+            self.dropped.append((name, reason))
+
+    def sort(self) -> Source:
+        """The order of the names, whatever the order of the file system; a stream keeps its own."""
+        if self.kind != "stream":
+            self.members.sort()
+        self.texts.sort()
+        self.dropped.sort()
+        return self
+
+
+def find(specs: Sequence[str], *, downloads: Path) -> list[Source]:
+    """List every source that the command line names, in its order.
+
+    Args:
+        specs: paths, `kaggle:OWNER/NAME` or `demo`.
+        downloads: folder that keeps Kaggle archives.
+
+    Raises:
+        DataError: a path that is missing, unreadable or of an unknown kind.
+    """
+    sources: list[Source] = []
+    for spec in specs:
+        if spec == "demo" and not Path(spec).exists():
+            sources.append(Source("demo", "drawn", Path()))
+        elif spec.startswith("kaggle:"):
+            from animegen_cli.data import kaggle
+
+            sources.append(_list(kaggle.download(spec, downloads)))
+        else:
+            sources += _with_archives(_list(Path(spec)))
+    names: dict[str, int] = {}
+    for source in sources:
+        names[source.name] = names.get(source.name, 0) + 1
+        if names[source.name] > 1:
+            source.name += f"-{names[source.name]}"
+    return sources
+
+
+def _with_archives(source: Source) -> list[Source]:
+    """A folder without pictures but with archives (as they are downloaded) means those archives."""
+    if source.members or not source.archives:
+        return [source]
+    inner = [_list(path) for path in sorted(source.archives)]
+    for archive in inner:
+        archive.beside = source
+    return inner
+
+
+def _list(path: Path) -> Source:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no {path}", hint="check the path; `animegen prepare demo` needs no pictures"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from None
+    name = stem(path)
+    try:
+        if stat.S_ISDIR(mode):
+            return _list_folder(path, name)
+        if zipfile.is_zipfile(path):
+            return _list_zip(path, name)
+        if tarfile.is_tarfile(path):
+            return _list_tar(path, name)
+    except PermissionError:
+        raise DataError(f"{path} cannot be read: no permission", hint=f"try `chmod -R u+rX {path}`") from None
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}", hint="download or pack it again") from None
+    if path.name.lower().endswith(ARCHIVES):
+        raise DataError(f"{path} is damaged: not a whole archive", hint="download or pack it again")
+    raise DataError(
+        f"{path} is neither a folder nor a zip or tar archive",
+        hint="name a folder of pictures, an archive, `kaggle:OWNER/NAME` or `demo`",
+    )
+
+
+def stem(path: Path) -> str:
+    """The name of a source without its archive endings: `x/faces.tar.gz` is `faces`."""
+    name = path.name if path.name not in ("", "..") else path.resolve().name
+    for ending in sorted(ARCHIVES, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)] or "faces"
+    return name or "faces"
+
+
+# ---- folders ---------------------------------------------------------------------------------------------------
+
+
+def _list_folder(root: Path, name: str) -> Source:
+    source = Source(name, "folder", root)
+    os.scandir(root).close()  # a root without permission is an error, a folder further down is counted
+    start = len(os.path.join(root, ""))
+
+    def unreadable(error: OSError) -> None:
+        source.dropped.append((_slashes(str(error.filename)[start:]) + "/", "folder without permission"))
+
+    for folder, subfolders, files in os.walk(root, onerror=unreadable):
+        for sub in subfolders:
+            if os.path.islink(os.path.join(folder, sub)):
+                source.dropped.append((_slashes(os.path.join(folder, sub)[start:]) + "/", "link to a folder"))
+        for file in files:
+            path = os.path.join(folder, file)
+            relative = _slashes(path[start:])
+            try:
+                status = os.stat(path)
+            except OSError:
+                source.refuse(relative, "broken link")
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                source.refuse(relative, "not a regular file")
+            elif file.lower().endswith(ARCHIVES):
+                source.archives.append(Path(path))
+            else:
+                source.take(Member(relative, size=status.st_size))
+    return source.sort()
+
+
+def _slashes(path: str) -> str:
+    return path.replace(os.sep, "/")
+
+
+# ---- archives --------------------------------------------------------------------------------------------------
+
+
+def _unsafe(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/") or bool(re.match(r"[A-Za-z]:", name))
+
+
+def _list_zip(path: Path, name: str) -> Source:
+    source = Source(name, "zip", path)
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.is_dir():
+                continue
+            inner = info.filename.replace("\\", "/")
+            if _unsafe(inner):
+                source.refuse(inner, "unsafe name in an archive")
+            elif stat.S_ISLNK(info.external_attr >> 16):
+                source.refuse(inner, "link in an archive")
+            elif info.flag_bits & 0x1:
+                source.refuse(inner, "encrypted")
+            else:
+                source.take(
+                    Member(inner, info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type)
+                )
+    return source.sort()
+
+
+def _list_tar(path: Path, name: str) -> Source:
+    with path.open("rb") as file:
+        kind = "stream" if _compressed(file) else "tar"
+    source = Source(name, kind, path)
+    for info in _tar_members(path):
+        inner = info.name.removeprefix("./")
+        if _unsafe(inner):
+            source.refuse(inner, "unsafe name in an archive")
+        elif info.issym() or info.islnk():
+            source.refuse(inner, "link in an archive")
+        elif info.isfile() and info.sparse is not None:
+            source.refuse(inner, "sparse file in an archive")
+        elif info.isfile():
+            source.take(Member(inner, info.offset_data, info.size, info.size))
+        elif not info.isdir():
+            source.refuse(inner, "not a regular file")
+    return source.sort()
+
+
+def _compressed(file: IO[bytes]) -> bool:
+    head = file.read(6)
+    return head[:2] == b"\x1f\x8b" or head[:3] == b"BZh" or head == b"\xfd7zXZ\x00"
+
+
+def _tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
+    """Headers in order; forgets each one, so that a million members take no memory."""
+    with tarfile.open(path, "r:*") as archive:
+        while (info := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]
+            yield info
+
+
+def stream(source: Source, wanted: Iterable[Member]) -> Iterator[tuple[Member, bytes]]:
+    """The wanted members of a compressed tar in the order of the archive, each with its bytes."""
+    by_name = {member.name: member for member in wanted}
+    try:
+        with tarfile.open(source.path, "r|*") as archive:
+            for info in archive:
+                archive.members = []  # type: ignore[attr-defined]
+                member = by_name.pop(info.name.removeprefix("./"), None)
+                if member is not None and info.isfile():
+                    file = archive.extractfile(info)
+                    yield member, file.read() if file else b""
+    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
+        raise DataError(f"{source.path} is damaged: {error}", hint="download or pack it again") from None
+
+
+class Reader:
+    """Reads members by their place, without the archive's directory. Keeps the last archive open."""
+
+    def __init__(self) -> None:
+        self._path: str | None = None
+        self._file: IO[bytes] | None = None
+
+    def read(self, kind: str, path: str, member: Member) -> bytes:
+        """The bytes of one member; Unusable when they cannot be had."""
+        try:
+            if kind == "folder":
+                with open(os.path.join(path, member.name), "rb") as file:
+                    return file.read(MAX_BYTES + 1)
+            archive = self._open(path)
+            archive.seek(member.start)
+            return archive.read(member.size) if kind == "tar" else _unzip(archive, member)
+        except PermissionError:
+            raise Unusable("file without permission") from None
+        except MemoryError:
+            raise Unusable("file too large") from None
+        except NotImplementedError:
+            raise Unusable("unknown compression in an archive") from None
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise Unusable("damaged in its archive" if kind != "folder" else "unreadable") from error
+
+    def _open(self, path: str) -> IO[bytes]:
+        if path != self._path or self._file is None:
+            self.close()
+            self._file, self._path = open(path, "rb"), path  # noqa: SIM115 - kept for the next member
+        return self._file
+
+    def close(self) -> None:
+        """Let go of the archive."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._path = None
+
+
+def _unzip(file: IO[bytes], member: Member) -> bytes:
+    header = file.read(30)
+    if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        raise zipfile.BadZipFile("no local header")
+    file.seek(sum(struct.unpack("<2H", header[26:30])), os.SEEK_CUR)
+    if member.method == zipfile.ZIP_STORED:
+        data = file.read(member.size)
+    elif member.method == zipfile.ZIP_DEFLATED:
+        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(member.packed), member.size + 1)
+    elif member.method == zipfile.ZIP_BZIP2:
+        data = bz2.BZ2Decompressor().decompress(file.read(member.packed), member.size + 1)
+    else:
+        raise NotImplementedError(f"zip method {member.method}")
+    if len(data) != member.size or zlib.crc32(data) != member.crc:
+        raise zipfile.BadZipFile("wrong length or checksum")
+    return data
+
+
+def read_text(source: Source, member: Member) -> bytes:
+    """The bytes of a label file of the source; DataError when it is damaged."""
+    try:
+        if source.kind == "stream":
+            return next((data for _, data in stream(source, [member])), b"")
+        reader = Reader()
+        try:
+            return reader.read(source.kind, str(source.path), member)
+        finally:
+            reader.close()
+    except Unusable as error:
+        raise DataError(f"{member.name} in {source.name} cannot be read: {error}", hint="check the archive") from None
