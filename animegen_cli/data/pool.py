@@ -132,7 +132,8 @@ class _Pool:
             return job
 
     def _serve(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin and process.stdout
+        assert process.stdin is not None
+        assert process.stdout is not None
         waiting: deque[int] = deque()
         try:
             while True:
