@@ -30,7 +30,7 @@ from PIL import (
 from animegen_cli.data import twins
 from animegen_cli.data.sources import Unusable
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
 FILTER = "lanczos"
 FITS = ("crop", "pad", "stretch")
 MAX_PIXELS = 2**26  # 8192 x 8192: two such images decode side by side in under 1 GB
