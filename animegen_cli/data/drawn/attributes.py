@@ -62,7 +62,7 @@ _OFTEN: dict[str, dict[str, float]] = {
     "hair": {"black": 1.3, "brown": 1.3, "blonde": 1.2},
     "skin": {"fair": 5, "peach": 4, "tan": 1.2, "brown": 0.8},
     "accessory": {"none": 7},
-    "background": {"white": 2, "plain": 1.5, "gradient": 2.5},
+    "background": {"white": 2, "plain": 1.5, "gradient": 2.5, "night": 0.6},
 }
 _OFTEN_FEMALE: dict[str, dict[str, float]] = {
     "style": {"short": 0.7, "spiky": 0.25, "bob": 1.4, "long": 2, "wavy": 1.2, "twintails": 1.3},

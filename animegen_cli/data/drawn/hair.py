@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
 from animegen_cli.data.drawn.look import Look
-from animegen_cli.data.drawn.paint import Canvas, Points, bow, curve, lock, mirror, mix, oval
+from animegen_cli.data.drawn.paint import Canvas, Points, bow, curve, lock, mirror, mix, moved, oval, ribbon, shares
 
-_INK = 0.022
+_INK = 0.018
 
 
 def _piece(canvas: Canvas, look: Look, shape: np.ndarray, dark: float = 0.0) -> None:
@@ -23,8 +24,8 @@ def _piece(canvas: Canvas, look: Look, shape: np.ndarray, dark: float = 0.0) -> 
 def _lock(canvas: Canvas, look: Look, root: Points, bend: Points, tip: Points, width: float, dark: float = 0.0) -> None:
     _piece(canvas, look, lock(root, bend, tip, width), dark)
     line = bow(root, bend, tip, 14)
-    canvas.stroke(line[3:12] + (width * 0.25, 0), width * 0.5, look.hair.shade if dark < 0.5 else look.hair.deep, 0.75)
-    canvas.stroke(line[2:8] - (width * 0.3, 0), width * 0.3, look.hair.light, 0.45)
+    canvas.stroke(moved(line[3:12], width * 0.25), width * 0.5, look.hair.shade if dark < 0.5 else look.hair.deep, 0.75)
+    canvas.stroke(line[2:8] - (width * 0.3), width * 0.3, look.hair.light, 0.45)
 
 
 # --------------------------------------------------------------------------------------------- behind
@@ -70,24 +71,36 @@ def _fringe_back(canvas: Canvas, look: Look, width: float, low: float, tips: int
 
 
 def _short_back(canvas: Canvas, look: Look) -> None:
-    _skull(canvas, look, 0.73, 0.25)
-    for side in (-1, 1):
-        for y, reach in ((0.05, 0.76), (0.22, 0.72), (0.38, 0.62)):
-            tip = (side * (reach + look.vary(-0.02, 0.04)), y + 0.2)
-            _lock(canvas, look, (side * 0.55, y - 0.35), (side * (reach + 0.02), y - 0.15), tip, 0.12, 0.5)
+    _fringe_back(canvas, look, look.vary(0.74, 0.78), look.vary(0.3, 0.5), 6, 0.0, look.vary(-0.16, -0.02))
+
+
+def _spike(canvas: Canvas, look: Look, angle: float, out: float, width: float, dark: float) -> None:
+    """A sharp tuft that leaves the skull in the direction `angle`, hollow on its upper side."""
+    x, y = math.cos(angle), -math.sin(angle)
+    side = 1 if x > 0 else -1
+    root, tip = np.array((x * 0.5, y * 0.6 - 0.12)), np.array((x * out, y * out - 0.14))
+    across = np.array((y, -x)) * side * width  # from the spike's middle to its lower side
+    upper = bow(root - across, (root + tip) / 2 - across * 0.25, tip)
+    lower = bow(tip, (root + tip) / 2 + across * 0.95, root + across)
+    _piece(canvas, look, np.concatenate([upper, lower]), dark)
+    canvas.stroke(
+        bow(root + across * 0.2, (root + tip) / 2 + across * 0.35, tip)[1:8],
+        0.05,
+        look.hair.deep if dark > 0.4 else look.hair.shade,
+        0.8,
+        taper="end",
+    )
 
 
 def _spiky_back(canvas: Canvas, look: Look) -> None:
-    _skull(canvas, look, 0.72, 0.3)
-    count = 13
-    for i in range(count):
-        angle = math.pi * (1.22 * i / (count - 1) - 0.11) + look.vary(-0.06, 0.06)
-        out = look.vary(0.93, 1.1)
-        x, y = math.cos(angle), -math.sin(angle)
-        tip = (x * out * 0.95, y * out - 0.08)
-        root = (x * 0.45, y * 0.5 - 0.15)
-        bend = (x * 0.8 + 0.10 * look.side(), y * 0.8 - 0.12)
-        _lock(canvas, look, root, bend, tip, 0.17, 0.3)
+    _skull(canvas, look, 0.72, 0.25)
+    for count, out, dark in ((10, 0.98, 0.5), (10, 1.04, 0.1)):
+        for i in range(count):
+            # Both sides in turn, from the nape up, so that upper tufts lie over lower ones.
+            share = (i // 2) / (count // 2 - 1)
+            rise = math.pi * (-0.14 + 0.6 * share) + look.vary(-0.06, 0.06)
+            angle = rise if i % 2 else math.pi - rise
+            _spike(canvas, look, angle, out + look.vary(-0.06, 0.16), look.vary(0.25, 0.32), dark)
 
 
 def _bob_back(canvas: Canvas, look: Look) -> None:
@@ -109,8 +122,19 @@ def _long_back(canvas: Canvas, look: Look) -> None:
 
 def _wavy_back(canvas: Canvas, look: Look) -> None:
     _fringe_back(
-        canvas, look, look.vary(0.8, 0.86), look.vary(0.95, 1.3), 5, look.vary(0.05, 0.075), look.vary(0.05, 0.14)
+        canvas, look, look.vary(0.78, 0.84), look.vary(0.95, 1.3), 5, look.vary(0.05, 0.07), look.vary(0.02, 0.1)
     )
+
+
+def _curl(canvas: Canvas, look: Look, x: float, low: float, width: float, side: int) -> None:
+    """A lock that winds down beside the face."""
+    t = np.linspace(0, 1, 26)
+    sway = 0.065 * np.sin(t * 11.5 + look.vary(-0.5, 0.5)) * np.minimum(1, 3 * t)
+    line = np.stack([side * (x + sway - 0.16 * (1 - np.minimum(1, 3 * t)) ** 2), -0.5 + (low + 0.5) * t], axis=1)
+    profile = width * np.minimum(1, 0.1 + 3 * t) * (1 - t**4) * (1 + 0.25 * np.sin(t * 23))
+    _piece(canvas, look, ribbon(line, profile))
+    canvas.stroke(moved(line[6:22], width * 0.3), width * 0.5, look.hair.shade, 0.8)
+    canvas.stroke(line[4:14] - (width * 0.35), width * 0.4, look.hair.light, 0.5)
 
 
 def _twintails(canvas: Canvas, look: Look) -> None:
@@ -182,9 +206,9 @@ class Front:
     def __init__(self, look: Look) -> None:
         self.look = look
         kind = look.labels["bangs"]
-        self.crown = {"straight": (0.0, -1.0), "choppy": (0.05, -1.0)}.get(kind, (look.part, -0.97))
-        if kind == "parted":
-            self.crown = (look.part * 0.35, -0.86)
+        self.crown = (look.part * 0.3, -1.0)
+        if kind == "swept":
+            self.crown = (math.copysign(abs(look.part) + 0.08, look.part), -0.97)
         self.tips, self.valleys = getattr(self, "_" + kind)()
         top = curve(
             [(-0.735, -0.12), (-0.7, -0.55), (-0.44, -0.91), (0.0, -1.045), (0.44, -0.91), (0.7, -0.55), (0.735, -0.12)]
@@ -197,7 +221,7 @@ class Front:
         xs = np.linspace(0.44, -0.44, count)
         low = self.look.vary(-0.1, -0.02)
         tips = [(x + self.look.vary(-0.02, 0.02), low + self.look.vary(-0.02, 0.03)) for x in xs]
-        valleys = [((a + b) / 2, low - self.look.vary(0.05, 0.12)) for a, b in zip(xs, xs[1:], strict=False)]
+        valleys = [((a + b) / 2, low - self.look.vary(0.05, 0.12)) for a, b in pairwise(xs)]
         return tips, valleys
 
     def _choppy(self) -> tuple[list, list]:
@@ -215,10 +239,9 @@ class Front:
     def _swept(self) -> tuple[list, list]:
         v = self.look.vary
         side = 1 if self.look.part > 0 else -1
-        xs = np.array([0.5, 0.32, 0.12, -0.14, -0.38]) - 0.04
-        ys = [v(-0.12, 0.0), v(-0.2, -0.1), v(-0.12, -0.05), v(-0.06, 0.02), v(0.06, 0.2)]
-        tips = [(x * 1.0, y) for x, y in zip(xs, ys, strict=True)]
-        valleys = [(0.40, -0.36), (0.27, -0.4), (0.02, -0.3), (-0.22, -0.24)]
+        # For a parting on the right: a short tuft beyond it, then ever longer ones that lean to the left.
+        tips = [(0.5, v(-0.05, 0.15)), (0.12, v(-0.2, -0.1)), (-0.16, v(-0.14, -0.02)), (-0.46, v(0.05, 0.25))]
+        valleys = [(abs(self.look.part) + 0.06, -0.66), (0.06, v(-0.34, -0.26)), (-0.2, v(-0.28, -0.2))]
         if side < 0:
             return [(-x, y) for x, y in tips[::-1]], [(-x, y) for x, y in valleys[::-1]]
         return tips, valleys
@@ -237,7 +260,7 @@ class Front:
                 points.append(self.valleys[i])
         points += [(-0.55, v(-0.25, -0.1)), (-0.62, v(0.15, 0.3)), (-0.735, -0.12)]
         parts = []
-        for i, (start, end) in enumerate(zip(points, points[1:], strict=False)):
+        for i, (start, end) in enumerate(pairwise(points)):
             down = i % 2 == 0  # towards a tip, else back up to a valley
             upper, lower = (start, end) if down else (end, start)
             # Full at the top and hollow towards the tip, as a bundle of strands falls.
@@ -257,7 +280,7 @@ def front(canvas: Canvas, look: Look, cap: Front) -> None:
     hair = look.hair
     canvas.depth = 0.04
     _side_locks(canvas, look)
-    canvas.depth = 0.08
+    canvas.depth = 0.10
     canvas.shade(cap.shape, [hair.shade, hair.base, mix(hair.base, hair.light, 0.35), hair.base, hair.base, hair.shade])
     for tip in cap.tips:  # each bundle lies in shade along one side
         line = cap.flow((tip[0] * 0.99 - 0.035, tip[1] - 0.05))
@@ -269,6 +292,18 @@ def front(canvas: Canvas, look: Look, cap: Front) -> None:
         canvas.stroke(cap.flow((side * 0.67, -0.1))[2:], 0.05, hair.shade, 0.9)
     _shine(canvas, look, cap)
     canvas.outline(cap.shape, _INK, hair.line)
+    if look.rng.random() < 0.3:
+        _stray_lock(canvas, look)
+
+
+def _stray_lock(canvas: Canvas, look: Look) -> None:
+    """The one lock on top that no comb can tame."""
+    side, reach = look.side(), look.vary(0.2, 0.34)
+    line = curve([(0.0, -1.0), (side * 0.04, -1.14), (side * reach * 0.6, -1.2), (side * reach, -1.06)])
+    t = shares(len(line))
+    shape = ribbon(line, 0.045 * np.sin((0.35 + 0.65 * t) * math.pi))
+    canvas.fill(shape, look.hair.base)
+    canvas.outline(shape, _INK, look.hair.line)
 
 
 def _shine(canvas: Canvas, look: Look, cap: Front) -> None:
@@ -293,6 +328,10 @@ def _side_locks(canvas: Canvas, look: Look) -> None:
     for side in (-1, 1):
         length = low + v(-0.06, 0.06)
         width = v(0.085, 0.12)
+        if style == "wavy":
+            _curl(canvas, look, v(0.76, 0.8), length + 0.3, 0.1, side)
+            _curl(canvas, look, v(0.61, 0.65), length + 0.05, 0.11, side)
+            continue
         _lock(
             canvas,
             look,
@@ -301,12 +340,12 @@ def _side_locks(canvas: Canvas, look: Look) -> None:
             (side * v(0.5, 0.58), length),
             width,
         )
-        if style in ("long", "wavy", "twintails", "bob"):
+        if style in ("long", "twintails", "bob"):
             tip = (side * v(0.62, 0.72), length + 0.14)
             _lock(canvas, look, (side * 0.68, -0.3), (side * v(0.74, 0.82), length * 0.5), tip, width * 0.8)
 
 
 def shadow(canvas: Canvas, look: Look, cap: Front, face: np.ndarray) -> None:
     """What the bangs throw on the forehead."""
-    canvas.depth = 0.07
-    canvas.shade(cap.shape + (0.015, 0.06), [look.skin.shade] * 2, 0.85, within=face)
+    canvas.depth = 0.09
+    canvas.shade(moved(cap.shape, 0.015, 0.06), [look.skin.shade] * 2, 0.85, within=face)

@@ -5,17 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 from animegen_cli.data.drawn.look import Look
-from animegen_cli.data.drawn.paint import WHITE, Canvas, Colour, bow, curve, mirror, mix, oval, ribbon, tone
+from animegen_cli.data.drawn.paint import (
+    WHITE,
+    Canvas,
+    Colour,
+    bow,
+    curve,
+    mirror,
+    mix,
+    moved,
+    oval,
+    ribbon,
+    shares,
+    tone,
+)
 
 EYE_X, EYE_Y = 0.29, 0.17  # the middle of an eye
-_INK = 0.022  # how wide contour lines are
+_INK = 0.018  # how wide contour lines are
 
 # Half width and half height of an eye, and how far its outer corner is raised.
 _SHAPES = {
-    "round": (0.172, 0.192, 0.0),
-    "almond": (0.187, 0.158, 0.02),
-    "sharp": (0.185, 0.128, 0.055),
-    "droopy": (0.182, 0.165, -0.05),
+    "round": (0.182, 0.212, 0.0),
+    "almond": (0.195, 0.175, 0.02),
+    "sharp": (0.195, 0.14, 0.055),
+    "droopy": (0.192, 0.178, -0.05),
 }
 # How far eyes open, how far the brows' inner ends sink (angry) or rise (sad), how far the brows rise.
 _MOODS = {
@@ -63,14 +76,14 @@ def face(canvas: Canvas, look: Look) -> None:
         canvas.fill(ear, skin.base)
         canvas.stroke(ear, _INK, skin.line, taper="none")
         canvas.stroke(mirror(bow((0.63, 0.05), (0.59, 0.12), (0.61, 0.22)), side), 0.02, skin.deep)
-    canvas.depth = 0.06
+    canvas.depth = 0.08
     contour = outline(look)
     canvas.shade(contour, [skin.base, skin.base, mix(skin.base, skin.light, 0.5), skin.base])
     canvas.outline(contour, _INK, skin.line)
-    canvas.depth = 0.12
-    strength = {"shy": 0.3, "happy": 0.2}.get(look.labels["expression"], 0.05 if look.male else 0.12)
+    canvas.depth = 0.165
+    strength = {"shy": 0.15, "happy": 0.09}.get(look.labels["expression"], 0.03 if look.male else 0.06)
     for side in (-1, 1):
-        for size in (1.0, 0.72, 0.45):
+        for size in (1.0, 0.86, 0.72, 0.58, 0.44):
             cheek = oval((side * 0.37, 0.435), 0.155 * size, 0.075 * size, 18)
             canvas.fill(cheek, (246, 96, 110), strength)
         if look.labels["expression"] == "shy":
@@ -81,7 +94,7 @@ def face(canvas: Canvas, look: Look) -> None:
 
 def features(canvas: Canvas, look: Look) -> None:
     """Eyes, nose and mouth."""
-    canvas.depth = 0.12
+    canvas.depth = 0.165
     gaze = look.vary(-0.02, 0.02)
     closed = look.side() if look.labels["expression"] == "wink" else 0
     for side in (-1, 1):
@@ -89,7 +102,7 @@ def features(canvas: Canvas, look: Look) -> None:
             _closed_eye(canvas, look, side)
         else:
             _eye(canvas, look, side, gaze)
-    canvas.depth = 0.16
+    canvas.depth = 0.21
     nose = (0.02 + 0.03 * look.pose.yaw, 0.42)
     canvas.stroke(
         [
@@ -101,7 +114,7 @@ def features(canvas: Canvas, look: Look) -> None:
         look.skin.deep,
         taper="none",
     )
-    canvas.depth = 0.13
+    canvas.depth = 0.18
     _mouth(canvas, look)
 
 
@@ -110,7 +123,7 @@ def _eye(canvas: Canvas, look: Look, side: int, gaze: float) -> None:
     opening, anger, _ = _MOODS[look.labels["expression"]]
     height *= opening * (0.8 if look.male else 1.0)
 
-    def at(points: object) -> np.ndarray:
+    def at(points: Points) -> np.ndarray:
         """From the eye's own frame (-1..1, inner corner to outer) to the face."""
         p = np.asarray(points, float)
         x, y = p[:, 0], p[:, 1]
@@ -121,13 +134,15 @@ def _eye(canvas: Canvas, look: Look, side: int, gaze: float) -> None:
     lower = curve([(1.04, 0.12), (0.84, 0.7), (0.3, 0.98), (-0.35, 0.96), (-0.82, 0.68), (-1.0, 0.25)], steps=5)
     white = at(np.concatenate([upper, lower]))
     canvas.shade(white, [(206, 210, 232), WHITE, WHITE])
-    _iris(canvas, look, at, white, side, gaze, width, height)
+    _iris(canvas, look, white, moved(at([(-0.04, 0.06)])[0], gaze), 0.44 * width + 0.3 * height, height * 0.99)
 
     ink = mix(look.hair.line, (36, 20, 34), 0.6)
     lid = at(upper)
-    t = np.linspace(0, 1, len(lid))
+    t = shares(len(lid))
     heavy = 0.7 if look.male else 1.0
-    canvas.fill(ribbon(lid + (0, -0.008), heavy * (0.010 + 0.024 * np.sin(np.minimum(t * 1.25, 1.2) * np.pi / 2))), ink)
+    canvas.fill(
+        ribbon(moved(lid, 0, -0.008), heavy * (0.010 + 0.024 * np.sin(np.minimum(t * 1.25, 1.2) * np.pi / 2))), ink
+    )
     if not look.male:  # the lashes at the outer corner
         for x, y, reach in ((0.98, -0.1, 0.3), (0.84, -0.5, 0.26)):
             flick = bow((x - 0.25, y - 0.12), (x, y), (x + reach, y - 0.34))
@@ -137,22 +152,21 @@ def _eye(canvas: Canvas, look: Look, side: int, gaze: float) -> None:
     canvas.stroke(crease, 0.016, look.skin.deep, 0.9)
 
 
-def _iris(canvas, look, at, white, side, gaze, width, height) -> None:  # type: ignore[no-untyped-def]
+def _iris(canvas: Canvas, look: Look, white: np.ndarray, centre: np.ndarray, rx: float, ry: float) -> None:
+    """An iris with the half axes `rx` and `ry`, seen through the opening `white`."""
     colour: Colour = look.eye
     dark, glow = tone(colour, 0.36, 1.15), mix(tone(colour, 1.3, 0.85), WHITE, 0.28)
-    centre = at([(-0.04, 0.06)])[0] + (gaze, 0)
-    rx, ry = 0.40 * width + 0.27 * height, height * 0.99
     canvas.shade(oval(centre, rx, ry), [tone(dark, 0.8), dark], within=white)
-    inner = oval(centre + (0, 0.012), rx * 0.84, ry * 0.88)
+    inner = oval(moved(centre, 0, 0.012), rx * 0.84, ry * 0.88)
     canvas.shade(inner, [dark, colour, colour, glow, glow], within=white)
-    canvas.shade(oval(centre + (0, -0.02 * height), rx * 0.42, ry * 0.44, 18), [tone(dark, 0.55), dark], within=white)
-    arc = oval(centre + (0, ry * 0.58), rx * 0.5, ry * 0.2, 16)
+    canvas.shade(oval(moved(centre, 0, -0.02 * ry), rx * 0.42, ry * 0.44, 18), [tone(dark, 0.55), dark], within=white)
+    arc = oval(moved(centre, 0, ry * 0.58), rx * 0.5, ry * 0.2, 16)
     canvas.shade(arc, [glow, mix(glow, WHITE, 0.5)], 0.75, within=white)
-    shadow = oval(centre + (0, -ry * 1.05), rx * 1.7, ry * 0.5, 20)
+    shadow = oval(moved(centre, 0, -ry * 1.05), rx * 1.7, ry * 0.5, 20)
     canvas.shade(shadow, [(40, 20, 60), (40, 20, 60)], 0.38, within=white)
     # Both eyes catch the same light, so the highlights are not mirrored.
-    canvas.fill(oval(centre + (-rx * 0.42, -ry * 0.42), rx * 0.36, ry * 0.27, 16), WHITE)
-    canvas.fill(oval(centre + (rx * 0.45, ry * 0.42), rx * 0.2, ry * 0.14, 12), WHITE, 0.95)
+    canvas.fill(oval(moved(centre, -rx * 0.42, -ry * 0.42), rx * 0.36, ry * 0.27, 16), WHITE)
+    canvas.fill(oval(moved(centre, rx * 0.45, ry * 0.42), rx * 0.2, ry * 0.14, 12), WHITE, 0.95)
 
 
 def _closed_eye(canvas: Canvas, look: Look, side: int) -> None:
@@ -167,7 +181,7 @@ def _closed_eye(canvas: Canvas, look: Look, side: int) -> None:
 
 def brows(canvas: Canvas, look: Look) -> None:
     """The brows, which in this style show through the bangs."""
-    canvas.depth = 0.12
+    canvas.depth = 0.165
     _, anger, rise = _MOODS[look.labels["expression"]]
     height = _SHAPES[look.labels["shape"]][1] * (0.85 if look.male else 1.0)
     y = EYE_Y - height - 0.085 - rise

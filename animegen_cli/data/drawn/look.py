@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import colorsys
 import random
 from dataclasses import dataclass
 
 from animegen_cli.data.drawn.attributes import EYES, HAIR, SKIN
 from animegen_cli.data.drawn.paint import WHITE, Colour, Pose, mix, tone
+
+# Wide hair is drawn smaller, so that it fits into the frame.
+_ROOM = {"twintails": 0.9, "buns": 0.93, "ponytail": 0.96, "spiky": 0.9, "wavy": 0.95}
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,14 @@ def look(labels: dict[str, str], rng: random.Random) -> Look:
         return low + (high - low) * rng.random()
 
     male = labels["gender"] == "male"
-    roomy = {"twintails": 0.9, "buns": 0.93, "ponytail": 0.96}.get(labels["style"], 1.0)
+    eared = labels["accessory"] == "cat-ears"
+    room = min(_ROOM.get(labels["style"], 1.0), 0.88 if eared else 1.0)
     pose = Pose(
         yaw=vary(-1, 1),
         pitch=vary(-0.5, 0.6),
         roll=vary(-0.17, 0.17),
-        scale=vary(0.95, 1.12) * roomy,
-        shift=(vary(-0.06, 0.06), vary(-0.03, 0.09)),
+        scale=vary(1.02, 1.2) * room,
+        shift=(vary(-0.06, 0.06), vary(-0.1, 0.03) + (0.13 if eared else 0.0)),
     )
     hair = tone(HAIR[labels["hair"]], vary(0.93, 1.04), vary(0.88, 1.06), vary(-0.012, 0.012))
     skin = tone(SKIN[labels["skin"]], vary(0.98, 1.0), vary(0.9, 1.1))
@@ -78,7 +83,7 @@ def look(labels: dict[str, str], rng: random.Random) -> Look:
         ),
         eye=tone(EYES[labels["eyes"]], vary(0.95, 1.05), vary(0.92, 1.05), vary(-0.01, 0.01)),
         cloth=Tones(cloth, mix(cloth, WHITE, 0.35), tone(cloth, 0.75), tone(cloth, 0.5), tone(cloth, 0.35)),
-        trim=tone((230, 60, 80), vary(0.85, 1.05), vary(0.6, 1.1), vary(0, 1)),
+        trim=_apart(hair, vary(0.25, 0.75), vary(0.85, 1.05), vary(0.6, 0.85)),
         male=male,
         chin=vary(0.80, 0.86) if male else vary(0.74, 0.80),
         jaw=vary(1.0, 1.1) if male else vary(0.94, 1.06),
@@ -95,3 +100,10 @@ def _hair_tones(base: Colour) -> Tones:
         deep=mix(tone(base, 0.6, 1.2), (70, 40, 110), 0.14),
         line=mix(tone(base, 0.36, 1.15), (30, 16, 46), 0.35),
     )
+
+
+def _apart(colour: Colour, turn: float, value: float, saturation: float) -> Colour:
+    """A vivid colour whose hue is `turn` of the circle away from that of `colour`."""
+    hue = colorsys.rgb_to_hsv(*colour)[0] + turn
+    red, green, blue = (round(255 * channel) for channel in colorsys.hsv_to_rgb(hue % 1, saturation, min(value, 1.0)))
+    return red, green, blue

@@ -57,6 +57,28 @@ def _bezier(steps: int) -> np.ndarray:
     return np.concatenate([(1 - t) ** 2, 2 * t * (1 - t), t**2], axis=1)
 
 
+@lru_cache(maxsize=64)
+def shares(count: int) -> np.ndarray:
+    """`count` even steps from 0 to 1. Shared between callers: do not write into it."""
+    return np.linspace(0, 1, count)
+
+
+@lru_cache(maxsize=32)
+def _circle(steps: int) -> np.ndarray:
+    angle = 2 * math.pi * np.arange(steps) / steps
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+@lru_cache(maxsize=256)
+def _profile(count: int, taper: str) -> np.ndarray:
+    t = shares(count)
+    if taper == "both":
+        return np.sin(t * math.pi) * 0.9 + 0.1
+    if taper == "none":
+        return np.ones(count)
+    return np.sqrt(t if taper == "start" else 1 - t) + 0.02
+
+
 def curve(points: Points, closed: bool = False, steps: int = _SMOOTH) -> np.ndarray:
     """A smooth line through all `points` (Catmull-Rom)."""
     p = np.asarray(points, float)
@@ -73,8 +95,12 @@ def bow(start: Points, bend: Points, end: Points, steps: int = _SMOOTH) -> np.nd
 
 def oval(centre: Points, width: float, height: float, steps: int = 28) -> np.ndarray:
     """An ellipse with the half axes `width` and `height`."""
-    angle = np.linspace(0, 2 * math.pi, steps, endpoint=False)
-    return np.asarray(centre, float) + np.stack([width * np.cos(angle), height * np.sin(angle)], axis=1)
+    return _circle(steps) * (width, height) + centre
+
+
+def moved(points: Points, right: float, down: float = 0.0) -> np.ndarray:
+    """`points`, or one point, shifted."""
+    return np.asarray(points, float) + np.array([right, down])
 
 
 def mirror(points: Points, side: int) -> np.ndarray:
@@ -94,9 +120,9 @@ def ribbon(line: np.ndarray, widths: np.ndarray) -> np.ndarray:
 def lock(root: Points, bend: Points, tip: Points, width: float, belly: float = 0.35) -> np.ndarray:
     """A lock of hair from `root` to a sharp `tip`; it is widest at the share `belly` of its length."""
     line = bow(root, bend, tip, 14)
-    t = np.linspace(0, 1, len(line))
+    t = shares(len(line))
     rising = 0.55 + 0.45 * np.sin(np.minimum(t / belly, 1) * math.pi / 2)
-    falling = np.cos(np.clip((t - belly) / (1 - belly), 0, 1) * math.pi / 2) ** 0.8
+    falling = 1 - np.clip((t - belly) / (1 - belly), 0, 1) ** 1.5
     return ribbon(line, width * rising * falling)
 
 
@@ -136,8 +162,8 @@ class Canvas:
     def _place(self, points: Points) -> np.ndarray:
         p = np.asarray(points, float)
         if self.depth:
-            # Least near the outline, most in the middle: what a turned ball does to a drawing on it.
-            p = p + self.depth * self._turn * np.maximum(0.0, 1 - p * p)
+            # Most in the middle and nothing at the outline: what a turned ball does to a drawing on it.
+            p = p + self.depth * self._turn * np.maximum(0.0, 1 - (p / (0.78, 1.0)) ** 2)
         return p @ self._matrix + self._origin
 
     def fill(self, points: Points, colour: Colour, alpha: float = 1.0) -> None:
@@ -147,13 +173,7 @@ class Canvas:
     def stroke(self, line: Points, width: float, colour: Colour, alpha: float = 1.0, taper: str = "both") -> None:
         """A brush line of `width`, thin at its `taper`: both ends, its start, its end, or none."""
         line = np.asarray(line, float)
-        t = np.linspace(0, 1, len(line))
-        profile = {
-            "both": np.sin(t * math.pi) * 0.9 + 0.1,
-            "end": np.sqrt(1 - t) + 0.02,
-            "start": np.sqrt(t) + 0.02,
-            "none": np.ones(len(line)),
-        }[taper]
+        profile = _profile(len(line), taper)
         self.fill(ribbon(line, profile * width / 2), colour, alpha)
 
     def outline(self, points: np.ndarray, width: float, colour: Colour) -> None:
@@ -186,8 +206,8 @@ class Canvas:
 
 def gradient(colours: Sequence[Colour], width: int, height: int) -> Image.Image:
     """An RGB picture that runs through `colours` from its top to its bottom."""
-    stops = np.linspace(0, 1, len(colours))
-    rows = np.linspace(0, 1, height)
+    stops = shares(len(colours))
+    rows = shares(height)
     column = np.stack([np.interp(rows, stops, channel) for channel in zip(*colours, strict=True)], axis=1)
     pixels = (column + 0.5).astype(np.uint8)
     return Image.fromarray(pixels[:, None]).resize((width, height), Image.Resampling.NEAREST)

@@ -10,7 +10,7 @@ from animegen_cli.data.drawn.head import EYE_X, EYE_Y
 from animegen_cli.data.drawn.look import Look
 from animegen_cli.data.drawn.paint import WHITE, Canvas, bow, curve, mirror, mix, oval, tone
 
-_INK = 0.022
+_INK = 0.018
 
 
 # ------------------------------------------------------------------------------------------ background
@@ -20,7 +20,7 @@ def background(canvas: Canvas, look: Look) -> None:
     """The whole frame behind the head."""
     canvas.depth = 0.0
     kind, v = look.labels["background"], look.vary
-    pale = tone((255, 190, 190), v(0.92, 1.0), v(0.4, 1.1), v(0, 1))
+    pale = tone((255, 190, 190), v(0.94, 1.0), v(0.25, 0.85), v(0, 1))
     other = tone(pale, v(0.88, 1.0), v(0.5, 1.6), v(-0.15, 0.15))
     if kind == "white":
         canvas.ground([WHITE, mix(WHITE, pale, 0.15)])
@@ -47,7 +47,8 @@ def background(canvas: Canvas, look: Look) -> None:
             canvas.fill([(0, 0), (3 * math.cos(a), 3 * math.sin(a)), (3 * math.cos(b), 3 * math.sin(b))], WHITE, 0.5)
     elif kind == "bokeh":
         for _ in range(16):
-            canvas.fill(oval((v(-1.2, 1.2), v(-1.2, 1.2)), *(2 * [v(0.06, 0.24)]), 20), WHITE, v(0.2, 0.5))
+            size = v(0.06, 0.24)
+            canvas.fill(oval((v(-1.2, 1.2), v(-1.2, 1.2)), size, size, 20), WHITE, v(0.2, 0.5))
 
 
 # --------------------------------------------------------------------------------------------- clothes
@@ -117,12 +118,12 @@ def accessory(canvas: Canvas, look: Look) -> None:
     worn = {"glasses": _glasses, "ribbon": _ribbon, "hairclip": _hairclip, "flower": _flower}
     worn |= {"headband": _headband, "headphones": _headphones}
     if kind in worn:
-        canvas.depth = 0.08
+        canvas.depth = 0.10
         worn[kind](canvas, look)
 
 
 def _glasses(canvas: Canvas, look: Look) -> None:
-    canvas.depth = 0.14
+    canvas.depth = 0.165
     rim = tone(look.trim, 0.45) if look.rng.random() < 0.5 else (50, 36, 44)
     for side in (-1, 1):
         lens = oval((side * EYE_X, EYE_Y + 0.02), 0.225, look.vary(0.19, 0.2), 26)
@@ -136,10 +137,7 @@ def _glasses(canvas: Canvas, look: Look) -> None:
 
 def _ribbon(canvas: Canvas, look: Look) -> None:
     side = look.side()
-    if look.rng.random() < 0.4:
-        _bow(canvas, look, (0.0, -0.9), 0.3)
-    else:
-        _bow(canvas, look, (side * 0.5, -0.7), 0.26, side * 0.6)
+    _bow(canvas, look, (side * look.vary(0.42, 0.52), look.vary(-0.7, -0.6)), look.vary(0.24, 0.29), side * 0.6)
 
 
 def _hairclip(canvas: Canvas, look: Look) -> None:
