@@ -102,7 +102,7 @@ def open_extractor(
             )
         return _squeezenet_extractor(Path(path), device=device, precision=precision)
     if name == "faces":
-        from animegen_cli.nets import trunk
+        from animegen_cli.nets import trunk  # a network made by this package, not needed elsewhere here
 
         words = getattr(trunk, "RESIZE", "own")
         return Extractor(

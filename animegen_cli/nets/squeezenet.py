@@ -57,6 +57,7 @@ class SqueezeNet(nn.Module):
             self.add_module(f"fire{number}", Fire(channels, squeezed, expanded))
             channels = 2 * expanded
         self.register_buffer("means", torch.tensor(MEANS_BGR).view(1, 3, 1, 1), persistent=False)
+        self.means: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu_(self.conv1(x.flip(1) - self.means)), 3, 2)

@@ -1,0 +1,98 @@
+"""What a number was measured with: two scores are comparable when their protocols' ids are equal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from animegen_cli.errors import DataError, UsageError
+
+INCEPTION_NAMES = {"fd": "fid", "kid": "kid", "is": "is"}
+"""Bare names, which only Inception's features may bear."""
+NOT_COMPARED = ("seeds", "sampling")
+"""What was measured rather than how: a table may put two samplers or two sets of seeds side by side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How one score was measured; stored with it."""
+
+    metric: str
+    """`fd`, `kid`, `precision`, ...: the function, without the network."""
+    extractor: str
+    """`inception`, `squeezenet`, `faces`, ..."""
+    extractor_sha: str
+    """sha256 of the network's weights."""
+    resize: str
+    """How images reach the network's size: `clean-299`."""
+    reference: str
+    """Identity of the reference set: the hash of its pixels or of its statistics file."""
+    reference_split: str
+    """`train`, `test` or `all`."""
+    n_real: int
+    n_fake: int
+    size: int
+    """Side of the square images before the resize, in pixels."""
+    precision: str
+    """Arithmetic of the network: `fp32`, `tf32` or `bf16`."""
+    seeds: str = ""
+    """Of the fakes: `0-49999`."""
+    sampling: str = ""
+    """How the fakes were drawn: `ddim, 50 steps, eta 0`."""
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits, equal exactly where two scores may stand in one column."""
+        shared = {key: value for key, value in asdict(self).items() if key not in NOT_COMPARED}
+        text = json.dumps(shared, sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """The score's name: `fid`, `kid-faces`, ..."""
+        return metric_name(self.metric, self.extractor, self.resize)
+
+    def differences(self, other: Protocol) -> dict[str, tuple[Any, Any]]:
+        """Fields that keep the two out of one column, with both values."""
+        mine, theirs = asdict(self), asdict(other)
+        return {key: (mine[key], theirs[key]) for key in mine if key not in NOT_COMPARED and mine[key] != theirs[key]}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with the id."""
+        return {**asdict(self), "id": self.id}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Protocol:
+        """The protocol that `to_dict` wrote; raises DataError where keys are missing, unknown or changed."""
+        known = {field.name for field in fields(cls)}
+        try:
+            found = cls(**{key: value for key, value in values.items() if key in known})
+        except TypeError as problem:
+            raise DataError(f"a score's protocol is incomplete: {problem}", hint="score again") from problem
+        unknown = set(values) - known - {"id"}
+        if unknown or values.get("id", found.id) != found.id:
+            which = f"unknown keys {sorted(unknown)}" if unknown else "its id does not fit its fields"
+            raise DataError(f"a score's protocol cannot be trusted: {which}", hint="score again")
+        return found
+
+
+def metric_name(metric: str, extractor: str, resize: str = "clean") -> str:
+    """The public name of a score.
+
+    `fid`, `kid` and `is` exist only on Inception behind the clean resize; behind a legacy one they are
+    `fid-legacy_pytorch`, ...; everything else names its network: `fd-faces`, `precision-inception`, ...
+    """
+    mode = resize.split("-", 1)[0]
+    if extractor == "inception":
+        bare = INCEPTION_NAMES.get(metric)
+        parts = [bare] if bare else [metric, extractor]
+        return "-".join(parts if mode == "clean" else [*parts, mode])
+    if metric == "is":
+        raise UsageError(
+            f"the Inception score needs Inception, not `{extractor}`",
+            hint="leave `is` out, or type `animegen weights` and score with Inception",
+        )
+    return f"{metric}-{extractor}"
