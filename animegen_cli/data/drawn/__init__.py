@@ -16,7 +16,7 @@ from PIL import Image
 
 from animegen_cli.data.drawn import hair, head, scene
 from animegen_cli.data.drawn.attributes import ATTRIBUTES, choose
-from animegen_cli.data.drawn.look import look
+from animegen_cli.data.drawn.look import Look, look
 from animegen_cli.data.drawn.paint import Canvas
 from animegen_cli.errors import UsageError
 
@@ -48,7 +48,11 @@ def draw(index: int, *, size: int = 64, seed: int = 0) -> Face:
             hint="choose a size in between, for example `--resolution 64`",
         )
     labels = attributes(index, seed=seed)
-    plan = look(labels, _random("look", seed, index))
+    return Face(_portrait(look(labels, _random("look", seed, index)), size), labels)
+
+
+def _portrait(plan: Look, size: int) -> Image.Image:
+    """Paint from back to front, then average the finer canvas down: that smooths every edge."""
     finer = _supersampling(size)
     canvas = Canvas(size * finer, plan.pose)
     cap = hair.Front(plan)
@@ -63,12 +67,12 @@ def draw(index: int, *, size: int = 64, seed: int = 0) -> Face:
     hair.front(canvas, plan, cap)
     head.brows(canvas, plan)
     scene.accessory(canvas, plan)
-    return Face(canvas.image.reduce(finer), labels)
+    return canvas.image.reduce(finer)
 
 
 def _supersampling(size: int) -> int:
     """How many times finer the canvas is: small pictures need it most, large ones could not afford it."""
-    return max(2, -(-192 // size)) if size < 192 else (3 if size <= 256 else 2)
+    return max(3 if size <= 256 else 2, -(-192 // size))
 
 
 def _random(purpose: str, seed: int, index: int) -> random.Random:

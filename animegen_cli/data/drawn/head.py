@@ -9,6 +9,7 @@ from animegen_cli.data.drawn.paint import (
     WHITE,
     Canvas,
     Colour,
+    Points,
     bow,
     curve,
     mirror,

@@ -20,18 +20,18 @@ def background(canvas: Canvas, look: Look) -> None:
     """The whole frame behind the head."""
     canvas.depth = 0.0
     kind, v = look.labels["background"], look.vary
-    pale = tone((255, 190, 190), v(0.94, 1.0), v(0.25, 0.85), v(0, 1))
-    other = tone(pale, v(0.88, 1.0), v(0.5, 1.6), v(-0.15, 0.15))
+    pale = tone((255, 178, 178), v(0.94, 1.0), v(0.55, 1.05), v(0, 1))
+    other = tone(pale, v(0.9, 1.0), v(1.3, 1.8), look.side() * v(0.1, 0.25))
     if kind == "white":
         canvas.ground([WHITE, mix(WHITE, pale, 0.15)])
     elif kind == "night":
         canvas.ground([(30, 28, 70), tone((90, 60, 130), 1, 1, v(-0.08, 0.08))])
         for _ in range(22):
             canvas.fill(oval((v(-1.2, 1.2), v(-1.2, 1.0)), 0.02, 0.02, 6), WHITE, v(0.5, 1))
-    elif kind == "plain":
-        canvas.ground([pale, pale])
+    elif kind == "gradient":
+        canvas.ground([mix(WHITE, pale, 0.6), other])
     else:
-        canvas.ground([pale, other])
+        canvas.ground([pale, pale if kind == "plain" else mix(pale, other, 0.4)])
     if kind == "dots":
         for x in np.arange(-1.3, 1.4, 0.3):
             for y in np.arange(-1.3, 1.4, 0.3):
