@@ -169,7 +169,9 @@ def _scores(run: Run, problems: _Problems) -> tuple[Score, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValueError, KeyError, TypeError) as error:
-        problems.add(run.scores, f"damaged and left out ({_first_line(error)}); score again with `animegen eval {run.path}`")
+        problems.add(
+            run.scores, f"damaged and left out ({_first_line(error)}); score again with `animegen eval {run.path}`"
+        )
         return ()
     found = []
     for number, entry in enumerate(entries, 1):

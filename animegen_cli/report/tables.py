@@ -142,14 +142,14 @@ def latex(table: Table) -> str:
     return "\n".join([*lines, "\\end{table}"]) + "\n"
 
 
-def as_html(table: Table, *, caption: object, row_heads: bool = True) -> Markup:
+def as_html(table: Table, *, caption: object, class_: str | None = None) -> Markup:
     """A `<table>` with scopes for screen readers; the first cell of each row heads it."""
     heads = [el("th", c.heading, scope="col", class_="n" if c.right else None) for c in table.columns]
     bodies = []
     for section, rows in table.blocks():
         title = el("tr", el("th", section, colspan=len(table.columns), scope="rowgroup")) if section else None
-        bodies.append(el("tbody", title, *(_html_row(table, row, row_heads) for row in rows)))
-    return el("table", el("caption", caption), el("thead", el("tr", *heads)), *bodies)
+        bodies.append(el("tbody", title, *(_html_row(table, row) for row in rows), class_="aside" if section else None))
+    return el("table", el("caption", caption), el("thead", el("tr", *heads)), *bodies, class_=class_)
 
 
 def show(table: Table) -> None:
@@ -161,13 +161,12 @@ def show(table: Table) -> None:
         console.table(section or table.title, [c.heading for c in block.columns], shown, right=right)
 
 
-def _html_row(table: Table, row: Row, row_heads: bool) -> Markup:
+def _html_row(table: Table, row: Row) -> Markup:
     cells = []
     for i, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
         inside = el("strong", cell.shown) if cell.best else escape(cell.shown)
         align = "n" if column.right else None
-        head = i == 0 and row_heads
-        cells.append(el("th" if head else "td", inside, scope="row" if head else None, class_=align))
+        cells.append(el("td" if i else "th", inside, scope=None if i else "row", class_=align))
     return el("tr", *cells)
 
 

@@ -1,0 +1,318 @@
+"""Runs side by side: their quality, each measure in a column of its own, and what they cost.
+
+Two scores share a column only when everything about how they were measured agrees. How a run draws (its sampler
+and steps) belongs to the run, not to the measure, and has its own column. Published numbers stand in rows of their
+own and are never ranked with measured ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from animegen_cli.errors import DataError, UsageError, did_you_mean
+from animegen_cli.paths import Run
+from animegen_cli.report import published, records
+from animegen_cli.report.records import Record, Score
+from animegen_cli.report.tables import DASH, Cell, Column, Row, Table
+from animegen_cli.report.units import amount, duration, memory
+
+_OF_THE_RUN = ("sampling",)
+_ONLY_NAMES = {"reference": "reference_name", "extractor_sha": "extractor"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column of scores: a metric under one protocol. `label` says what sets it apart from its namesakes."""
+
+    name: str
+    key: str
+    label: str
+    better: Literal["lower", "higher"] | None
+    protocol: Mapping[str, Any]
+
+    @property
+    def told(self) -> str:
+        """The protocol in words."""
+        get, said = self.protocol.get, {"metric", "n_fake", "n_real", "reference", "reference_name", "split"}
+        named = ", ".join(str(v) for v in (get("reference_name") or _brief(get("reference")), get("split")) if v)
+        rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
+        counts = f"{get('n_fake', '?')} generated against {get('n_real', '?')} real images"
+        return f"{self.label}: {counts} ({named}); {', '.join(rest)}."
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the tables, the picture and the page are made of. `todo` maps a run to the command that scores it."""
+
+    records: tuple[Record, ...]
+    names: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    quality: Table
+    cost: Table
+    todo: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+    def scores(self, measure: Measure) -> list[Score | None]:
+        """One score or None per run."""
+        return [_scored(record).get(_identity(measure.name, measure.protocol)) for record in self.records]
+
+    @property
+    def joined(self) -> Table:
+        """Quality and cost in one wide table, for spreadsheets."""
+        have = {column.key for column in self.quality.columns}
+        extra = [i for i, column in enumerate(self.cost.columns) if column.key not in have]
+        pairs = zip(self.quality.rows, self.cost.rows, strict=True)
+        return Table(
+            self.quality.title,
+            self.quality.columns + tuple(self.cost.columns[i] for i in extra),
+            tuple(Row(q.cells + tuple(c.cells[i] for i in extra), q.section) for q, c in pairs),
+        )
+
+
+def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
+    """Read the runs and lay them side by side, in the order given or, with `sort`, by a column, best first.
+
+    Raises:
+        DataError: no runs, or one without a readable run.json.
+        UsageError: no such column.
+    """
+    if not runs:
+        raise DataError("there are no runs to compare", hint="train one with `animegen train ddim --preset smoke`")
+    found = [records.read(run) for run in {run.path.resolve(): run for run in runs}.values()]
+    measures = _measures(found)
+    if sort is not None:
+        found = _sorted(found, measures, sort)
+    names = _names(found)
+    return Comparison(
+        records=tuple(found),
+        names=names,
+        measures=measures,
+        quality=_quality(found, names, measures),
+        cost=_cost(found, names),
+        todo={name: _to_score(record) for name, record in zip(names, found, strict=True) if not record.scores},
+        warnings=tuple(_warnings(found, names)),
+    )
+
+
+# ---- measures -------------------------------------------------------------------------------------------------
+
+
+def _of_the_measure(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in protocol.items() if key not in _OF_THE_RUN and value is not None}
+
+
+def _identity(name: str, protocol: Mapping[str, Any]) -> str:
+    """Equal for two scores exactly when they may share a column; what a reference set is called does not matter."""
+    measured = {key: value for key, value in _of_the_measure(protocol).items() if key != "reference_name"}
+    return json.dumps([name, measured], sort_keys=True, default=str)
+
+
+def _scored(record: Record) -> dict[str, Score]:
+    """The run's scores by identity; of two equal ones the later stands."""
+    return {_identity(score.name, score.protocol): score for score in record.scores}
+
+
+def _measures(found: Iterable[Record]) -> tuple[Measure, ...]:
+    first: dict[str, Score] = {}
+    for record in found:
+        for identity, score in _scored(record).items():
+            first.setdefault(identity, score)
+    measures = []
+    for score in first.values():
+        namesakes = [other for other in first.values() if other.name == score.name]
+        apart = ", ".join(_apart(score, namesakes))
+        key = f"{score.name}@{score.protocol_id[:8]}" if apart else score.name
+        label = f"{score.name} ({apart})" if apart else score.name
+        measures.append(Measure(score.name, key, label, score.better, score.protocol))
+    order = list(dict.fromkeys(measure.name for measure in measures))
+    return tuple(sorted(measures, key=lambda measure: order.index(measure.name)))
+
+
+def _apart(score: Score, namesakes: Sequence[Score]) -> Iterator[str]:
+    """The protocol fields in which scores of one name differ, as this score has them."""
+
+    def differ(field: str) -> bool:
+        return len({json.dumps(s.protocol.get(field), sort_keys=True, default=str) for s in namesakes}) > 1
+
+    for field in dict.fromkeys(key for s in namesakes for key in _of_the_measure(s.protocol)):
+        if differ(field) and not differ(_ONLY_NAMES.get(field, "")):
+            yield f"{_spaced(field)} {_brief(score.protocol.get(field, 'unknown'))}"
+
+
+def _brief(value: object) -> str:
+    """Long hashes are cut to eight letters."""
+    text = str(value)
+    return text[:8] if len(text) >= 32 and text.isalnum() else text
+
+
+def _spaced(field: str) -> str:
+    return {"n_fake": "n", "n_real": "n real"}.get(field, field.replace("_", " "))
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------
+
+
+def _quality(found: Sequence[Record], names: Sequence[str], measures: Sequence[Measure]) -> Table:
+    columns = (
+        Column("run", "run", right=False),
+        Column("images", "images seen"),
+        *(Column(m.key, m.label, better=m.better) for m in measures),
+        Column("published", "as published", right=False),
+        Column("sampling", "drawn with", right=False),
+    )
+    marked = [_marked([_scored(r).get(_identity(m.name, m.protocol)) for r in found], m) for m in measures]
+    rows = [
+        Row((Cell(name, name), _images(record), *(cells[i] for cells in marked), Cell(), _sampling(record)))
+        for i, (name, record) in enumerate(zip(names, found, strict=True))
+    ]
+    dashes = [Cell()] * len(measures)
+    for known in published.references():
+        rows.append(Row((known.name, known.cell("images"), *dashes, known.scores, Cell()), published.SECTION))
+    notes = [measure.told for measure in measures] + published.notes()
+    if any(cell.tied for cells in marked for cell in cells):
+        notes.insert(0, "≈: within the uncertainty of the best value of its column.")
+    return Table("Quality", columns, tuple(rows), tuple(notes))
+
+
+def _marked(scores: Sequence[Score | None], measure: Measure) -> list[Cell]:
+    """A column of cells: the best value is marked, and those whose interval overlaps its own as tied with it."""
+    present = [score for score in scores if score is not None]
+    best = None
+    if measure.better and len(present) > 1:
+        best = (min if measure.better == "lower" else max)(present, key=lambda score: score.value)
+    cells = []
+    for score in scores:
+        if score is None:
+            cells.append(Cell())
+            continue
+        top = best is not None and score.value == best.value
+        tied = best is not None and not top and _overlap(score.range, best.range)
+        cells.append(Cell(score.text, score.value, best=top, tied=tied))
+    return cells
+
+
+def _overlap(a: tuple[float, float] | None, b: tuple[float, float] | None) -> bool:
+    return a is not None and b is not None and a[0] <= b[1] and b[0] <= a[1]
+
+
+def _cost(found: Sequence[Record], names: Sequence[str]) -> Table:
+    columns = (
+        Column("run", "run", right=False),
+        Column("settings", "settings", right=False),
+        Column("data", "data", right=False),
+        Column("state", "state", right=False),
+        Column("parameters", "parameters"),
+        Column("images", "images seen"),
+        Column("seconds", "training time"),
+        Column("images_per_second", "images/s"),
+        Column("peak_memory", "peak memory"),
+        Column("device", "device", right=False),
+    )
+    rows = []
+    for name, record in zip(names, found, strict=True):
+        get = record.about.get
+        settings = "/".join(str(part) for part in (get("family"), get("preset")) if part)
+        data = f"{record.data.get('name', '?')}, {record.data.get('size', '?')} px" if record.data else DASH
+        rows.append(
+            Row(
+                (
+                    Cell(name, name),
+                    Cell(settings or DASH, settings or None),
+                    Cell(data, None if data == DASH else data),
+                    Cell(record.state, record.state),
+                    _number(record.parameters, amount),
+                    _images(record),
+                    _number(get("seconds"), duration),
+                    _number(get("images_per_second"), amount),
+                    _number(get("peak_memory"), memory),
+                    Cell(str(get("device") or DASH), get("device")),
+                )
+            )
+        )
+    for known in published.references():
+        cells = [known.name, *(known.cell(column.key) for column in columns[1:])]
+        rows.append(Row(tuple(cells), published.SECTION))
+    return Table("Settings and cost", columns, tuple(rows))
+
+
+def _number(value: Any, written: Any) -> Cell:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return Cell(written(value), value) if known else Cell()
+
+
+def _images(record: Record) -> Cell:
+    return Cell(amount(record.images), record.images)
+
+
+def _sampling(record: Record) -> Cell:
+    """How the scored images were drawn: what the scores say, all of them if they differ."""
+    ways = list(dict.fromkeys(str(s.protocol["sampling"]) for s in record.scores if s.protocol.get("sampling")))
+    return Cell("; ".join(ways), ways) if ways else Cell()
+
+
+# ---- order, names, advice -------------------------------------------------------------------------------------
+
+
+def _sorted(found: list[Record], measures: Sequence[Measure], sort: str) -> list[Record]:
+    plain: dict[str, Any] = {
+        "run": lambda r: r.name,
+        "images": lambda r: r.images,
+        "parameters": lambda r: r.parameters,
+        "seconds": lambda r: r.about.get("seconds"),
+        "images_per_second": lambda r: r.about.get("images_per_second"),
+        "peak_memory": lambda r: r.about.get("peak_memory"),
+    }
+    measure = next((m for m in measures if m.key == sort), None)
+    if measure is None and sort not in plain:
+        raise UsageError(
+            f"there is no column `{sort}` to sort by", hint=did_you_mean(sort, [*plain, *(m.key for m in measures)])
+        )
+    if measure is None:
+        values, down = [plain[sort](record) for record in found], sort == "images_per_second"
+    else:
+        scores = [_scored(record).get(_identity(measure.name, measure.protocol)) for record in found]
+        values, down = [None if s is None else s.value for s in scores], measure.better == "higher"
+    known = sorted((i for i, v in enumerate(values) if v is not None), key=lambda i: values[i], reverse=down)
+    return [found[i] for i in known] + [found[i] for i, v in enumerate(values) if v is None]
+
+
+def _names(found: Sequence[Record]) -> tuple[str, ...]:
+    """Folder names, with the path in front where two are equal."""
+    names = [record.name for record in found]
+    return tuple(str(r.run.path) if names.count(r.name) > 1 else r.name for r in found)
+
+
+def _to_score(record: Record) -> str:
+    if not record.run.weights.is_file():
+        return f"animegen train {record.about.get('family', 'FAMILY')} --resume {record.run.path}"
+    return f"animegen eval {record.run.path}"
+
+
+def _warnings(found: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+    for record in found:
+        yield from record.problems
+    sets = {(r.data.get("identity"), r.data.get("name")): r.data.get("name") for r in found if r.data}
+    if len({identity for identity, _ in sets}) > 1:
+        yield f"the runs learned from different data sets ({', '.join(sorted(map(str, sets.values())))})"
+    sizes = sorted({size for r in found if isinstance(size := r.data.get("size"), int)})
+    if len(sizes) > 1:
+        yield f"the runs draw at different sizes ({', '.join(f'{size} px' for size in sizes)})"
+    devices = sorted({str(r.about["device"]) for r in found if r.about.get("device")})
+    if len(devices) > 1:
+        yield f"times and speeds are from different devices ({', '.join(devices)})"
+    for name, record in zip(names, found, strict=True):
+        stale = sorted({score.images for score in record.scores if score.images != record.images})
+        if stale:
+            seen = ", ".join(amount(images) for images in stale)
+            now, path = amount(record.images), record.run.path
+            yield f"{name} was scored at {seen} images and has seen {now} by now: `animegen eval {path}`"
+    protocols: dict[tuple[str, str], str] = {}
+    for record in found:
+        for score in record.scores:
+            text = json.dumps(score.protocol, sort_keys=True, default=str)
+            if protocols.setdefault((score.name, score.protocol_id), text) != text:
+                yield f"{record.run.scores}: another run has protocol {score.protocol_id} otherwise; was it edited?"
+                break
