@@ -346,6 +346,9 @@ def _side_locks(canvas: Canvas, look: Look) -> None:
 
 
 def shadow(canvas: Canvas, look: Look, cap: Front, face: np.ndarray) -> None:
-    """What the bangs throw on the forehead."""
+    """The shadow of the bangs on the forehead, cut off at the contour `face`."""
     canvas.depth = 0.09
     canvas.shade(moved(cap.shape, 0.015, 0.06), [look.skin.shade] * 2, 0.85, within=face)
+    for side in (-1, 1):  # and the side locks on the cheeks
+        cheek = lock((side * 0.56, -0.3), (side * 0.6, 0.15), (side * 0.47, 0.5), 0.1)
+        canvas.shade(cheek, [look.skin.shade] * 2, 0.6, within=face)

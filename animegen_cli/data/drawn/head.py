@@ -24,6 +24,8 @@ from animegen_cli.data.drawn.paint import (
 EYE_X, EYE_Y = 0.29, 0.17  # the middle of an eye
 _INK = 0.018  # how wide contour lines are
 
+_BLUSH = (246, 96, 110)
+
 # Half width and half height of an eye, and how far its outer corner is raised.
 _SHAPES = {
     "round": (0.182, 0.212, 0.0),
@@ -81,16 +83,17 @@ def face(canvas: Canvas, look: Look) -> None:
     contour = outline(look)
     canvas.shade(contour, [skin.base, skin.base, mix(skin.base, skin.light, 0.5), skin.base])
     canvas.outline(contour, _INK, skin.line)
-    canvas.depth = 0.165
-    strength = {"shy": 0.15, "happy": 0.09}.get(look.labels["expression"], 0.03 if look.male else 0.06)
+    strength = {"shy": 0.17, "happy": 0.1}.get(look.labels["expression"], 0.035 if look.male else 0.07)
     for side in (-1, 1):
-        for size in (1.0, 0.86, 0.72, 0.58, 0.44):
-            cheek = oval((side * 0.37, 0.435), 0.155 * size, 0.075 * size, 18)
-            canvas.fill(cheek, (246, 96, 110), strength)
+        x = side * 0.37 + 0.04 * look.pose.yaw
+        for size in (1.0, 0.83, 0.66, 0.48):
+            cheek = oval((x, 0.435), 0.155 * size, 0.075 * size, 20)
+            canvas.shade(cheek, [_BLUSH, _BLUSH], strength, within=contour)
         if look.labels["expression"] == "shy":
             for dx in (-0.06, 0.0, 0.06):
-                x = side * 0.37 + dx
-                canvas.stroke([(x + 0.015, 0.40), (x - 0.015, 0.47)], 0.018, (226, 90, 100), 0.8, taper="none")
+                canvas.stroke(
+                    [(x + dx + 0.015, 0.40), (x + dx - 0.015, 0.47)], 0.018, (226, 90, 100), 0.8, taper="none"
+                )
 
 
 def features(canvas: Canvas, look: Look) -> None:
@@ -146,8 +149,8 @@ def _eye(canvas: Canvas, look: Look, side: int, gaze: float) -> None:
     )
     if not look.male:  # the lashes at the outer corner
         for x, y, reach in ((0.98, -0.1, 0.3), (0.84, -0.5, 0.26)):
-            flick = bow((x - 0.25, y - 0.12), (x, y), (x + reach, y - 0.34))
-            canvas.stroke(at(flick), 0.044, ink, taper="end")
+            flick = bow((x - 0.3, y - 0.05), (x, y), (x + reach, y - 0.34))
+            canvas.stroke(at(flick), 0.036, ink, taper="end")
     canvas.stroke(at(lower)[1:14], 0.02, mix(ink, look.skin.deep, 0.35), taper="end")
     crease = at(bow((-0.7, -0.9), (0.05, -1.62), (0.9, -0.85)))
     canvas.stroke(crease, 0.016, look.skin.deep, 0.9)
