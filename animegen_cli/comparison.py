@@ -10,11 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from animegen_cli.errors import DataError, UsageError, did_you_mean
+import numpy as np
+
+from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
 from animegen_cli.paths import Run
-from animegen_cli.report import published, records
+from animegen_cli.report import grids, published, records, seeds, tables
+from animegen_cli.report.page import Drawn, comparison_page
+from animegen_cli.report.plots import Mark
 from animegen_cli.report.records import Record, Score
 from animegen_cli.report.tables import DASH, Cell, Column, Row, Table
 from animegen_cli.report.units import amount, duration, memory
@@ -316,3 +321,81 @@ def _warnings(found: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
             if protocols.setdefault((score.name, score.protocol_id), text) != text:
                 yield f"{record.run.scores}: another run has protocol {score.protocol_id} otherwise; was it edited?"
                 break
+
+
+# ---- pictures and files ---------------------------------------------------------------------------------------
+
+
+def same_seeds(comparison: Comparison, numbers: Sequence[int], draw: seeds.Draw) -> Drawn:
+    """What each run draws from the same seeds, or why it draws nothing; asks `draw` only for what no run has kept."""
+    rows: list[np.ndarray | str] = []
+    for record in comparison.records:
+        if not record.run.weights.is_file():
+            rows.append("it has no weights yet")
+        elif "samples" not in (record.about.get("abilities") or ()):
+            rows.append("its family draws nothing from a seed")
+        else:
+            try:
+                rows.append(seeds.images(record, numbers, draw))
+            except AnimegenError as error:
+                rows.append(f"not drawn: {error.message}")
+    return Drawn(seeds.spell(numbers), tuple(rows))
+
+
+def write(comparison: Comparison, out: Path, *, drawn: Drawn | None = None, reals: bool = True) -> dict[str, Path]:
+    """Write the page, the tables and the picture into the folder `out`; name of each -> its path.
+
+    Raises:
+        DataError: `out` is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out} is a file, not a folder", hint="choose another with `--out`")
+    out.mkdir(parents=True, exist_ok=True)
+    page = comparison_page(
+        comparison.records, comparison.names, comparison.quality, comparison.cost,
+        drawn=drawn, marks=_marks(comparison), todo=comparison.todo, warnings=comparison.warnings, reals=reals,
+    )  # fmt: skip
+    both = (comparison.quality, comparison.cost)
+    texts = {
+        "page": ("index.html", page),
+        "markdown": ("table.md", "\n".join(map(tables.markdown, both))),
+        "latex": ("table.tex", "\n".join(map(tables.latex, both))),
+        "csv": ("table.csv", tables.as_csv(comparison.joined)),
+        "json": ("table.json", json.dumps(as_json(comparison), indent=1, default=str) + "\n"),
+    }
+    written = {}
+    for name, (file, text) in texts.items():
+        written[name] = out / file
+        written[name].write_text(text, encoding="utf-8")
+    if drawn is not None and any(not isinstance(row, str) for row in drawn.rows):
+        pictures = [None if isinstance(row, str) else row for row in drawn.rows]
+        captions = [str(number) for number in seeds.parse(drawn.seeds)]
+        image = grids.rows(list(zip(comparison.names, pictures, strict=True)), captions)
+        written["picture"] = grids.save(image, out / "same-seeds.png")
+    return written
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Both tables with plain values, the measures' protocols, what is left to score and what was odd."""
+    return {
+        "quality": tables.as_json(comparison.quality),
+        "cost": tables.as_json(comparison.cost),
+        "measures": {measure.key: dict(measure.protocol) for measure in comparison.measures},
+        "to_score": dict(comparison.todo),
+        "warnings": list(comparison.warnings),
+    }
+
+
+def _marks(comparison: Comparison, most: int = 2) -> dict[str, list[Mark]]:
+    """Quality against training time for the first measures that at least two runs have."""
+    plotted: dict[str, list[Mark]] = {}
+    for measure in comparison.measures:
+        marks = []
+        for i, (record, score) in enumerate(zip(comparison.records, comparison.scores(measure), strict=True)):
+            seconds = record.about.get("seconds")
+            if score is not None and isinstance(seconds, (int, float)):
+                low, high = score.range or (None, None)
+                marks.append(Mark(comparison.names[i], float(seconds), score.value, low, high, ink=i))
+        if measure.better and len(marks) > 1 and len(plotted) < most:
+            plotted[f"{measure.label} ({measure.better} is better)"] = marks
+    return plotted

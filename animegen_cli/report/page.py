@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
@@ -404,7 +403,9 @@ def _commands(found: Sequence[Record], names: Sequence[str]) -> list[Markup]:
             f"on {record.about['device']}" if record.about.get("device") else None,
         ]
         said = "; ".join(filter(None, told))
-        parts.append(join(el("h3", name), el("pre", "\n".join(lines), tabindex=0), el("p", said, class_="by") if said else None))
+        parts.append(
+            join(el("h3", name), el("pre", "\n".join(lines), tabindex=0), el("p", said, class_="by") if said else None)
+        )
     if len(found) > 1:
         line = shlex.join(["animegen", "compare", *(str(record.run.path) for record in found)])
         parts.append(join(el("h3", "This page"), el("pre", line, tabindex=0)))
