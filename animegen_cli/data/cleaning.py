@@ -56,8 +56,6 @@ class Cleaned(NamedTuple):
     """sha256 of the final RGB pixels."""
     look: bytes
     """What `twins` compares."""
-    labels: dict[str, str] | None = None
-    """Only for drawn faces, which know theirs."""
 
 
 class Rejected(NamedTuple):
@@ -81,11 +79,12 @@ def clean(data: bytes, recipe: Recipe) -> Cleaned | Rejected:
         return Rejected("too many pixels")
 
 
-def finish(image: Image.Image, recipe: Recipe, labels: dict[str, str] | None = None) -> Cleaned:
+def finish(image: Image.Image, recipe: Recipe) -> Cleaned:
     """An RGB picture -> an image of the set."""
-    pixels = np.asarray(fit_square(image, recipe.size, recipe.fit))
+    square = fit_square(image, recipe.size, recipe.fit)
+    pixels = np.asarray(square)
     png = encode_png(pixels)
-    return Cleaned(png, zlib.crc32(png), digest(pixels), twins.look(pixels), labels)
+    return Cleaned(png, zlib.crc32(png), digest(pixels), twins.look(square))
 
 
 def digest(pixels: np.ndarray) -> bytes:

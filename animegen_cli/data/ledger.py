@@ -67,16 +67,11 @@ class Ledger:
         return None
 
     def keep(self, name: str, image: Cleaned, row: np.ndarray) -> None:
-        """Remember an image of the set; `row` holds its label numbers unless it brings its own labels."""
+        """Remember an image of the set; `row` holds its label numbers."""
         self.names.append(name)
         self._seen.add(image.digest)
         self._digests += image.digest
         self._twins.add(image.look)
-        if image.labels is not None:
-            known = image.labels
-            row = np.array(
-                [values.index(known[a]) if a in known else -1 for a, values in self.vocabulary.items()], np.int16
-            )
         self._labels.extend(row.tolist())
 
     def digest(self, index: int) -> bytes:

@@ -47,7 +47,7 @@ def work(chunk: Chunk, reader: Reader) -> list[Any]:
                 from animegen_cli.data import drawn
 
                 face = drawn.draw(member.start, size=chunk.recipe.size, seed=chunk.seed)
-                results.append(cleaning.finish(face.image, chunk.recipe, dict(face.labels)))
+                results.append(cleaning.finish(face.image, chunk.recipe))
                 continue
             data = chunk.blobs[number] if chunk.blobs else reader.read(chunk.kind, chunk.path, member)
             results.append(cleaning.clean(data, chunk.recipe))

@@ -128,17 +128,34 @@ def _prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
 
 def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list[np.ndarray]]:
     """One vocabulary, and for each source the label numbers of its members."""
-    tables = [labels.find(source, options.labels) for source in found]
-    for source, table in zip(found, tables, strict=True):
+    for source in found:
         if source.kind == "drawn":
-            from animegen_cli.data import drawn
-
-            source.members = [sources.Member(f"{i:06d}", start=i) for i in range(options.limit or DRAWN)]
-            table.attributes = dict(drawn.ATTRIBUTES)
-            table.rows = np.full((len(source.members), len(table.attributes)), -1, np.int16)
+            count = options.limit or DRAWN
+            source.members = [sources.Member(f"{index:06d}", start=index) for index in range(count)]
+    tables = [
+        _drawn_labels(source, options) if source.kind == "drawn" else labels.find(source, options.labels)
+        for source in found
+    ]
+    for source, table in zip(found, tables, strict=True):
         if table.origin:
             console.note(f"labels of {source.name}: {', '.join(table.attributes)} (from {table.origin})")
     return labels.merge(tables)
+
+
+def _drawn_labels(source: Source, options: Options) -> labels.Labels:
+    from animegen_cli.data import drawn
+
+    if not drawn.MIN_SIZE <= options.size <= drawn.MAX_SIZE:
+        raise UsageError(
+            f"faces are drawn at {drawn.MIN_SIZE} to {drawn.MAX_SIZE} pixels, not {options.size}",
+            hint="try `animegen prepare demo --resolution 64`",
+        )
+    places = {name: {value: place for place, value in enumerate(v)} for name, v in drawn.ATTRIBUTES.items()}
+    rows = np.empty((len(source.members), len(places)), np.int16)
+    for index in range(len(rows)):
+        chosen = drawn.attributes(index, seed=options.seed)
+        rows[index] = [place[chosen[name]] for name, place in places.items()]
+    return labels.Labels(dict(drawn.ATTRIBUTES), rows, "how they were drawn")
 
 
 def _full_name(found: Sequence[Source], source: Source, name: str) -> str:
