@@ -63,6 +63,10 @@ def prepare(
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no notes and no progress.")] = False,
 ) -> None:
     """Make one clean data set file from pictures."""
+    import os
+
+    # Read when numpy is first imported: its threads would take cores and memory from the workers.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from animegen_cli import console
     from animegen_cli.data import prepare as data
 

@@ -120,7 +120,6 @@ class Ledger:
         groups = self.twin_groups()
         return {
             "images": size,
-            "identity": "",
             "split": {"share": split, "train": int(size - self.test.sum()), "test": int(self.test.sum())},
             "near_twins": {"clusters": len(groups), "images": sum(map(len, groups)), "method": twins.METHOD},
             "attributes": {name: list(values) for name, values in self.vocabulary.items()},
