@@ -8,6 +8,7 @@ own and are never ranked with measured ones.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,31 +22,37 @@ from animegen_cli.report import grids, published, records, seeds, tables
 from animegen_cli.report.page import Drawn, comparison_page
 from animegen_cli.report.plots import Mark
 from animegen_cli.report.records import Record, Score
-from animegen_cli.report.tables import DASH, Cell, Column, Row, Table
+from animegen_cli.report.tables import DASH, Cell, Column, Table
 from animegen_cli.report.units import amount, duration, memory
 
+MOST_SEEDS = 64
 _OF_THE_RUN = ("sampling",)
-_ONLY_NAMES = {"reference": "reference_name", "extractor_sha": "extractor"}
+# A field that says nothing more where the other one differs already.
+_IMPLIED_BY = {"reference": "reference_name", "extractor_sha": "extractor", "seeds": "n_fake"}
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One column of scores: a metric under one protocol. `label` says what sets it apart from its namesakes."""
+    """One column of scores: a metric under one protocol. `detail` says what sets it apart from its namesakes."""
 
     name: str
     key: str
-    label: str
+    detail: str
     better: Literal["lower", "higher"] | None
     protocol: Mapping[str, Any]
 
     @property
+    def label(self) -> str:
+        return f"{self.name} ({self.detail})" if self.detail else self.name
+
+    @property
     def told(self) -> str:
-        """The protocol in words."""
+        """The protocol in words, without the metric."""
         get, said = self.protocol.get, {"metric", "n_fake", "n_real", "reference", "reference_name", "split"}
         named = ", ".join(str(v) for v in (get("reference_name") or _brief(get("reference")), get("split")) if v)
         rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
         counts = f"{get('n_fake', '?')} generated against {get('n_real', '?')} real images"
-        return f"{self.label}: {counts} ({named}); {', '.join(rest)}."
+        return f"{counts} ({named}); {', '.join(rest)}"
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,9 @@ class Comparison:
         """Quality and cost in one wide table, for spreadsheets."""
         have = {column.key for column in self.quality.columns}
         extra = [i for i, column in enumerate(self.cost.columns) if column.key not in have]
-        pairs = zip(self.quality.rows, self.cost.rows, strict=True)
-        return Table(
-            self.quality.title,
-            self.quality.columns + tuple(self.cost.columns[i] for i in extra),
-            tuple(Row(q.cells + tuple(c.cells[i] for i in extra), q.section) for q, c in pairs),
-        )
+        rows = (q + tuple(c[i] for i in extra) for q, c in zip(self.quality.rows, self.cost.rows, strict=True))
+        columns = self.quality.columns + tuple(self.cost.columns[i] for i in extra)
+        return Table("Measured", columns, tuple(rows))
 
 
 def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
@@ -130,8 +134,7 @@ def _measures(found: Iterable[Record]) -> tuple[Measure, ...]:
         namesakes = [other for other in first.values() if other.name == score.name]
         apart = ", ".join(_apart(score, namesakes))
         key = f"{score.name}@{score.protocol_id[:8]}" if apart else score.name
-        label = f"{score.name} ({apart})" if apart else score.name
-        measures.append(Measure(score.name, key, label, score.better, score.protocol))
+        measures.append(Measure(score.name, key, apart, score.better, score.protocol))
     order = list(dict.fromkeys(measure.name for measure in measures))
     return tuple(sorted(measures, key=lambda measure: order.index(measure.name)))
 
@@ -143,7 +146,7 @@ def _apart(score: Score, namesakes: Sequence[Score]) -> Iterator[str]:
         return len({json.dumps(s.protocol.get(field), sort_keys=True, default=str) for s in namesakes}) > 1
 
     for field in dict.fromkeys(key for s in namesakes for key in _of_the_measure(s.protocol)):
-        if differ(field) and not differ(_ONLY_NAMES.get(field, "")):
+        if differ(field) and not differ(_IMPLIED_BY.get(field, "")):
             yield f"{_spaced(field)} {_brief(score.protocol.get(field, 'unknown'))}"
 
 
@@ -164,19 +167,18 @@ def _quality(found: Sequence[Record], names: Sequence[str], measures: Sequence[M
     columns = (
         Column("run", "run", right=False),
         Column("images", "images seen"),
-        *(Column(m.key, m.label, better=m.better) for m in measures),
-        Column("published", "as published", right=False),
+        *(Column(m.key, m.name, better=m.better, detail=m.detail) for m in measures),
         Column("sampling", "drawn with", right=False),
     )
     marked = [_marked([_scored(r).get(_identity(m.name, m.protocol)) for r in found], m) for m in measures]
     rows = [
-        Row((Cell(name, name), _images(record), *(cells[i] for cells in marked), Cell(), _sampling(record)))
+        (Cell(name, name), _images(record), *(cells[i] for cells in marked), _sampling(record))
         for i, (name, record) in enumerate(zip(names, found, strict=True))
     ]
-    dashes = [Cell()] * len(measures)
-    for known in published.references():
-        rows.append(Row((known.name, known.cell("images"), *dashes, known.scores, Cell()), published.SECTION))
-    notes = [measure.told for measure in measures] + published.notes()
+    told: dict[str, list[str]] = {}
+    for measure in measures:
+        told.setdefault(measure.told, []).append(measure.label)
+    notes = [f"{', '.join(labels)}: {text}." for text, labels in told.items()]
     if any(cell.tied for cells in marked for cell in cells):
         notes.insert(0, "≈: within the uncertainty of the best value of its column.")
     return Table("Quality", columns, tuple(rows), tuple(notes))
@@ -222,24 +224,19 @@ def _cost(found: Sequence[Record], names: Sequence[str]) -> Table:
         settings = "/".join(str(part) for part in (get("family"), get("preset")) if part)
         data = f"{record.data.get('name', '?')}, {record.data.get('size', '?')} px" if record.data else DASH
         rows.append(
-            Row(
-                (
-                    Cell(name, name),
-                    Cell(settings or DASH, settings or None),
-                    Cell(data, None if data == DASH else data),
-                    Cell(record.state, record.state),
-                    _number(record.parameters, amount),
-                    _images(record),
-                    _number(get("seconds"), duration),
-                    _number(get("images_per_second"), amount),
-                    _number(get("peak_memory"), memory),
-                    Cell(str(get("device") or DASH), get("device")),
-                )
+            (
+                Cell(name, name),
+                Cell(settings or DASH, settings or None),
+                Cell(data, None if data == DASH else data),
+                Cell(record.state, record.state),
+                _number(record.parameters, amount),
+                _images(record),
+                _number(get("seconds"), duration),
+                _number(get("images_per_second"), amount),
+                _number(get("peak_memory"), memory),
+                Cell(str(get("device") or DASH), get("device")),
             )
         )
-    for known in published.references():
-        cells = [known.name, *(known.cell(column.key) for column in columns[1:])]
-        rows.append(Row(tuple(cells), published.SECTION))
     return Table("Settings and cost", columns, tuple(rows))
 
 
@@ -255,7 +252,7 @@ def _images(record: Record) -> Cell:
 def _sampling(record: Record) -> Cell:
     """How the scored images were drawn: what the scores say, all of them if they differ."""
     ways = list(dict.fromkeys(str(s.protocol["sampling"]) for s in record.scores if s.protocol.get("sampling")))
-    return Cell("; ".join(ways), ways) if ways else Cell()
+    return Cell("; ".join(ways), "; ".join(ways)) if ways else Cell()
 
 
 # ---- order, names, advice -------------------------------------------------------------------------------------
@@ -292,8 +289,8 @@ def _names(found: Sequence[Record]) -> tuple[str, ...]:
 
 def _to_score(record: Record) -> str:
     if not record.run.weights.is_file():
-        return f"animegen train {record.about.get('family', 'FAMILY')} --resume {record.run.path}"
-    return f"animegen eval {record.run.path}"
+        return shlex.join(["animegen", "train", str(record.about.get("family")), "--resume", str(record.run.path)])
+    return shlex.join(["animegen", "eval", str(record.run.path)])
 
 
 def _warnings(found: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
@@ -312,8 +309,8 @@ def _warnings(found: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
         stale = sorted({score.images for score in record.scores if score.images != record.images})
         if stale:
             seen = ", ".join(amount(images) for images in stale)
-            now, path = amount(record.images), record.run.path
-            yield f"{name} was scored at {seen} images and has seen {now} by now: `animegen eval {path}`"
+            now = amount(record.images)
+            yield f"{name} was scored at {seen} images and has seen {now} by now: `{_to_score(record)}`"
     protocols: dict[tuple[str, str], str] = {}
     for record in found:
         for score in record.scores:
@@ -327,7 +324,13 @@ def _warnings(found: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
 
 
 def same_seeds(comparison: Comparison, numbers: Sequence[int], draw: seeds.Draw) -> Drawn:
-    """What each run draws from the same seeds, or why it draws nothing; asks `draw` only for what no run has kept."""
+    """What each run draws from the same seeds, or why it draws nothing; asks `draw` only for what no run has kept.
+
+    Raises:
+        UsageError: no seeds, one twice, or more than a picture can show.
+    """
+    if not 0 < len(numbers) == len(set(numbers)) <= MOST_SEEDS:
+        raise UsageError(f"a picture shows 1 to {MOST_SEEDS} different seeds", hint="write them as `--seeds 0-9`")
     rows: list[np.ndarray | str] = []
     for record in comparison.records:
         if not record.run.weights.is_file():
@@ -339,7 +342,7 @@ def same_seeds(comparison: Comparison, numbers: Sequence[int], draw: seeds.Draw)
                 rows.append(seeds.images(record, numbers, draw))
             except AnimegenError as error:
                 rows.append(f"not drawn: {error.message}")
-    return Drawn(seeds.spell(numbers), tuple(rows))
+    return Drawn(tuple(numbers), tuple(rows))
 
 
 def write(comparison: Comparison, out: Path, *, drawn: Drawn | None = None, reals: bool = True) -> dict[str, Path]:
@@ -355,12 +358,11 @@ def write(comparison: Comparison, out: Path, *, drawn: Drawn | None = None, real
         comparison.records, comparison.names, comparison.quality, comparison.cost,
         drawn=drawn, marks=_marks(comparison), todo=comparison.todo, warnings=comparison.warnings, reals=reals,
     )  # fmt: skip
-    both = (comparison.quality, comparison.cost)
     texts = {
         "page": ("index.html", page),
-        "markdown": ("table.md", "\n".join(map(tables.markdown, both))),
-        "latex": ("table.tex", "\n".join(map(tables.latex, both))),
-        "csv": ("table.csv", tables.as_csv(comparison.joined)),
+        "markdown": ("table.md", as_text(comparison, "markdown")),
+        "latex": ("table.tex", as_text(comparison, "latex")),
+        "csv": ("table.csv", as_text(comparison, "csv")),
         "json": ("table.json", json.dumps(as_json(comparison), indent=1, default=str) + "\n"),
     }
     written = {}
@@ -369,17 +371,26 @@ def write(comparison: Comparison, out: Path, *, drawn: Drawn | None = None, real
         written[name].write_text(text, encoding="utf-8")
     if drawn is not None and any(not isinstance(row, str) for row in drawn.rows):
         pictures = [None if isinstance(row, str) else row for row in drawn.rows]
-        captions = [str(number) for number in seeds.parse(drawn.seeds)]
+        captions = [str(number) for number in drawn.seeds]
         image = grids.rows(list(zip(comparison.names, pictures, strict=True)), captions)
         written["picture"] = grids.save(image, out / "same-seeds.png")
     return written
 
 
+def as_text(comparison: Comparison, form: Literal["markdown", "latex", "csv"]) -> str:
+    """The measured and the published tables as one text; CSV has them stacked, with the measured ones joined."""
+    if form == "csv":
+        return tables.as_csv(comparison.joined, published.results())
+    write_one = {"markdown": tables.markdown, "latex": tables.latex}[form]
+    return "\n".join(write_one(table) for table in (comparison.quality, comparison.cost, published.results()))
+
+
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """Both tables with plain values, the measures' protocols, what is left to score and what was odd."""
+    """The tables with plain values, the measures' protocols, what is left to score and what was odd."""
     return {
         "quality": tables.as_json(comparison.quality),
         "cost": tables.as_json(comparison.cost),
+        "published": tables.as_json(published.results()),
         "measures": {measure.key: dict(measure.protocol) for measure in comparison.measures},
         "to_score": dict(comparison.todo),
         "warnings": list(comparison.warnings),
@@ -397,5 +408,5 @@ def _marks(comparison: Comparison, most: int = 2) -> dict[str, list[Mark]]:
                 low, high = score.range or (None, None)
                 marks.append(Mark(comparison.names[i], float(seconds), score.value, low, high, ink=i))
         if measure.better and len(marks) > 1 and len(plotted) < most:
-            plotted[f"{measure.label} ({measure.better} is better)"] = marks
+            plotted[f"{measure.label}: {measure.better} is better"] = marks
     return plotted

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from animegen_cli.cli.options import Device, Json, Quiet, complete_run, parse_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from animegen_cli.comparison import Comparison
     from animegen_cli.paths import Run
     from animegen_cli.report.page import Drawn
+
+Form = Literal["markdown", "csv", "latex"]
 
 EXAMPLES = """
 Examples:
@@ -32,7 +36,11 @@ Examples:
 def compare(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Run folders, names or numbers. [default: all under runs/]"),
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Run folders, names or numbers. [default: all under runs/]",
+            autocompletion=complete_run,
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The folder for the page, the tables and the picture.")] = Path(
         "comparison"
@@ -49,25 +57,18 @@ def compare(
         bool, typer.Option("--no-reals", help="Leave the real images out of the page, so that it can be published.")
     ] = False,
     form: Annotated[
-        str | None,
+        Form | None,
         typer.Option("--format", help="Print markdown, csv or latex instead of the drawn table.", show_default=False),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to draw: cpu, cuda, ... [default: the fastest]", show_default=False)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no notes and no progress.")] = False,
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Lay runs side by side: one table, one picture, one page."""
     from animegen_cli import comparison, console, paths
-    from animegen_cli.errors import UsageError, did_you_mean
-    from animegen_cli.report import seeds as seeds_of
-    from animegen_cli.report import tables
 
     console.configure(quiet=quiet, as_json=as_json)
-    if form is not None and form not in tables.FORMATS:
-        raise UsageError(f"there is no format `{form}`", hint=did_you_mean(form, tables.FORMATS))
-    numbers = seeds_of.parse(seeds)
+    numbers = parse_seeds(seeds)
     found = [paths.open_run(spec) for spec in runs] if runs else paths.runs()
     if not runs and found:
         console.note(f"comparing all {len(found)} runs under {paths.RUNS}/")
@@ -87,19 +88,17 @@ def compare(
         console.note(f"picture  {files['picture']}")
 
 
-def _print(compared: Comparison, form: str | None) -> None:
-    from animegen_cli import console
-    from animegen_cli.report import tables
+def _print(compared: Comparison, form: Form | None) -> None:
+    from animegen_cli import comparison, console
+    from animegen_cli.report import published, tables
 
     if console.is_json():
         return
     if form is None:
-        tables.show(compared.quality)
-        tables.show(compared.cost)
-    elif form == "csv":
-        console.result(None, tables.as_csv(compared.joined))
+        for table in (compared.quality, compared.cost, published.results()):
+            tables.show(table)
     else:
-        console.result(None, "\n".join(tables.FORMATS[form](table) for table in (compared.quality, compared.cost)))
+        console.result(None, comparison.as_text(compared, form))
 
 
 def _drawn(compared: Comparison, numbers: Sequence[int], device: str | None) -> Drawn:

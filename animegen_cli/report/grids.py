@@ -153,3 +153,10 @@ def _font(width: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 
 def _line_height(font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> int:
     return math.ceil(getattr(font, "size", 10) * 1.35) + 2
+
+
+def tile(sheet: Image.Image, index: int, size: int, *, count: int, gap: int = 2) -> np.ndarray:
+    """Image `index` of a `grid` of `count` images of `size` pixels, uint8 (size, size, 3)."""
+    columns = min(math.ceil(math.sqrt(count)), count)
+    x, y = index % columns * (size + gap), index // columns * (size + gap)
+    return np.asarray(sheet.convert("RGB").crop((x, y, x + size, y + size)))

@@ -15,7 +15,7 @@ from PIL import Image, features
 
 import animegen_cli
 from animegen_cli.paths import Run
-from animegen_cli.report import plots, published, records, tables
+from animegen_cli.report import plots, published, records, seeds, tables
 from animegen_cli.report.markup import Markup, el, escape, join
 from animegen_cli.report.plots import Mark, Series
 from animegen_cli.report.records import Record
@@ -33,7 +33,7 @@ _NO_CURVE = {"step", "seconds"}
 class Drawn(NamedTuple):
     """The same-seeds picture: images uint8 (n, H, W, 3) of each run, or why there are none."""
 
-    seeds: str
+    seeds: Sequence[int]
     rows: Sequence[np.ndarray | str]
 
 
@@ -74,7 +74,7 @@ def comparison_page(
     count = _Count()
     title = f"Comparison of {len(found)} runs" if len(found) > 1 else f"One run: {names[0]}"
     parts = [_warnings(warnings)]
-    parts.append(_section("Quality", _table(quality, count("Table", _QUALITY)), _todo(todo or {}), _published()))
+    parts.append(_section("Quality", _table(quality, count("Table", _QUALITY)), _todo(todo or {}), _published(count)))
     parts.append(_section("Cost", _table(cost, count("Table", "Settings and what each run cost to train."))))
     if drawn is not None:
         parts.append(_section("The same seeds", _same_seeds(drawn, names, count)))
@@ -109,7 +109,7 @@ def run_page(run: Run) -> str:
 
 _QUALITY = (
     "Quality of the generated images. ↓ lower is better, ↑ higher is better; the best of each column is bold. A column "
-    "holds one protocol; published numbers stand apart and are not ranked."
+    "holds one protocol."
 )
 _TRADE = "Quality against training time; bars are the scores’ uncertainty."
 
@@ -153,9 +153,9 @@ def _lead(found: Sequence[Record], quality: Table) -> str:
     data = sorted({f"{r.data.get('name')} at {r.data.get('size')} px" for r in found if r.data})
     said = [f"Trained on {'; '.join(data)}."] if data else []
     for i, column in enumerate(quality.columns):
-        best = next((row for row in quality.rows if row.cells[i].best), None)
+        best = next((row for row in quality.rows if row[i].best), None)
         if best is not None and column.better is not None:
-            said.append(f"Best {column.title}: {best.cells[0].text} with {best.cells[i].text}.")
+            said.append(f"Best {column.title}: {best[0].text} with {best[i].text}.")
             break
     return " ".join(said) or "Nothing has been measured yet."
 
@@ -167,20 +167,23 @@ def _warnings(found: Sequence[str]) -> Markup | None:
 
 
 def _table(table: Table, caption: Markup, *, wrap: bool = False) -> Markup:
-    drawn = tables.as_html(table, caption=caption, class_="wrap" if wrap else None)
+    drawn = tables.as_html(table, class_="wrap" if wrap else None)
     notes = el("ul", *(el("li", note) for note in table.notes), class_="notes") if table.notes else None
-    return join(el("div", drawn, class_="scroll", tabindex=0, role="region", aria_label=table.title), notes)
+    region = el("div", drawn, class_="scroll", tabindex=0, role="region", aria_label=table.title)
+    return join(el("p", caption, class_="caption"), region, notes)
 
 
 def _todo(todo: Mapping[str, str]) -> Markup | None:
     if not todo:
         return None
-    return join(el("p", "Not scored yet. To score:"), el("pre", "\n".join(todo.values()), tabindex=0))
+    return join(el("p", "Not scored yet. To change that:"), el("pre", "\n".join(todo.values()), tabindex=0))
 
 
-def _published() -> Markup:
-    table = published.validation()
-    return el("details", el("summary", table.title), _table(table, Markup("Validation during training, as published.")))
+def _published(count: _Count) -> Markup:
+    results, validation = published.results(), published.validation()
+    text = f"{published.TITLE}. For orientation only: none of these numbers may be read against the table above."
+    curve = el("details", el("summary", validation.title), _table(validation, Markup("Validation as training went.")))
+    return el("div", _table(results, count("Table", text)), curve, class_="aside")
 
 
 def _facts(record: Record) -> Table:
@@ -238,9 +241,8 @@ def embed(image: Image.Image, alt: str, budget: float) -> Markup:
         image.save(buffer, "PNG", optimize=True)
         coded = buffer.getvalue()
     data = base64.b64encode(coded).decode("ascii")
-    pixels = "pixels" if image.width < WIDEST else None
     source = Markup(f"data:image/{kind};base64,{data}")
-    return el("img", src=source, alt=alt, width=image.width, height=image.height, class_=pixels, decoding="async")
+    return el("img", src=source, alt=alt, width=image.width, height=image.height)
 
 
 def _opened(path: Path) -> Image.Image | None:
@@ -252,6 +254,7 @@ def _opened(path: Path) -> Image.Image | None:
 
 
 def _same_seeds(drawn: Drawn, names: Sequence[str], count: _Count) -> Markup:
+    numbers = seeds.spell(drawn.seeds)
     budget = 0.3 * BUDGET / max(len(names), 1)
     cells: list[Markup] = []
     for name, row in zip(names, drawn.rows, strict=True):
@@ -259,9 +262,9 @@ def _same_seeds(drawn: Drawn, names: Sequence[str], count: _Count) -> Markup:
             shown = el("div", row, class_="none")
         else:
             strip = Image.fromarray(np.concatenate(list(row), axis=1))
-            shown = embed(strip, f"{len(row)} images drawn by {name} from seeds {drawn.seeds}", budget)
+            shown = embed(strip, f"{len(row)} images drawn by {name} from seeds {numbers}", budget)
         cells += [el("span", name), shown]
-    text = f"What each run draws from the same starting noise: seeds {drawn.seeds}, from left to right."
+    text = f"What each run draws from the same starting noise: seeds {numbers}, from left to right."
     return el("figure", el("div", *cells, class_="seeds"), el("figcaption", count("Figure", text)))
 
 
@@ -271,7 +274,7 @@ def _samples(found: Sequence[Record], names: Sequence[str], count: _Count, reals
         grids = record.grids("ema") or record.grids("raw")
         if grids:
             images, kind = _grid_name(grids[-1])
-            text = f"{name}: {kind} weights after {amount(images)} images."
+            text = f"{name}: {kind} weights, {_after(images)}."
             shown.append((grids[-1], f"A grid of images generated by {name}", text))
     sets: dict[object, Record] = {}
     for record in found:
@@ -290,7 +293,7 @@ def _progress(record: Record, count: _Count) -> Markup | None:
     shown = []
     for path in dict.fromkeys(paths):
         images, kind = _grid_name(path)
-        text = f"{kind.capitalize()} weights after {amount(images)} images."
+        text = f"{kind.capitalize()} weights, {_after(images)}."
         shown.append((path, f"A grid of generated images after {images} images of training", text))
     if (record.run.samples / "reals.png").is_file():
         shown.append((record.run.samples / "reals.png", "A grid of real images", "Real images of the data set."))
@@ -305,6 +308,10 @@ def _figures(shown: Sequence[tuple[Path, str, str]], count: _Count) -> Markup | 
             picture = embed(image, alt, 0.7 * BUDGET / len(shown))
             figures.append(el("figure", picture, el("figcaption", count("Figure", text))))
     return el("div", *figures, class_="pair") if figures else None
+
+
+def _after(images: int) -> str:
+    return f"after {amount(images)} images" if images else "before training"
 
 
 def _grid_name(path: Path) -> tuple[int, str]:
@@ -322,13 +329,20 @@ def _plot(drawn: Markup, caption: Markup) -> Markup:
 def _trade_off(label: str, marks: Sequence[Mark]) -> Markup:
     times = [mark.x for mark in marks if mark.x > 0]
     wide = bool(times) and max(times) > 20 * min(times)
-    return plots.scatter(marks, title=label, x="training time (s)", y=label, log_x=wide)
+    return plots.scatter(
+        marks,
+        title=label,
+        x="training time (s)",
+        y=label.partition(":")[0],
+        log_x=wide,
+        log_y=_spread([m.y for m in marks]),
+    )
 
 
 def _curves(found: Sequence[Record], names: Sequence[str], count: _Count) -> list[Markup]:
     keys = [key for key in dict.fromkeys(k for record in found for k in record.curves) if key not in _NO_CURVE]
     aside = [key for key in keys if any(part in key for part in _ASIDE) or "/" not in key]
-    main = [key for key in keys if key not in aside]
+    main = sorted((key for key in keys if key not in aside), key=lambda key: key.startswith("validation/"))
     parts = []
     if main:
         text = "Losses and validation scores over images seen; faint lines are single values, strong ones their mean."
@@ -346,11 +360,15 @@ def _curve(key: str, found: Sequence[Record], names: Sequence[str]) -> Markup:
         for i, (name, record) in enumerate(zip(names, found, strict=True))
         if key in record.curves
     ]
-    values = [value for line in series for _, value in line.points]
-    log = min(values) > 0 and max(values) > 30 * min(values)
+    log = _spread([value for line in series for _, value in line.points])
     longest = max(len(line.points) for line in series)
-    smooth = 0.0 if longest < 60 else min(0.97, 1 - 12 / longest)
+    smooth = 0.0 if longest < 60 else min(0.98, 1 - 40 / longest)
     return plots.lines(series, title=key, y=key.split("/", 1)[-1], log=log, smooth=smooth)
+
+
+def _spread(values: Sequence[float]) -> bool:
+    """Whether values need a logarithmic axis to be told apart."""
+    return min(values) > 0 and max(values) > 20 * min(values)
 
 
 # ---- settings and commands --------------------------------------------------------------------------------------

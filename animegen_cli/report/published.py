@@ -1,38 +1,18 @@
-"""Numbers that others published (`references.yaml`), in rows of their own. They are shown, never ranked."""
+"""Numbers that others published (`references.yaml`), in a table of their own. They are shown, never ranked."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
-from animegen_cli.report.tables import Cell, Column, Row, Table
+from animegen_cli.report.tables import Cell, Column, Table
 
-SECTION = "As published, protocol unknown: not ranked"
-
-
-class Reference(NamedTuple):
-    """One published row and the number of its source in the notes."""
-
-    number: int
-    source: Mapping[str, Any]
-    row: Mapping[str, Any]
-
-    @property
-    def name(self) -> Cell:
-        return Cell(f"{self.row['name']} [{self.number}]", f"{self.row['name']} ({self.source['short']})")
-
-    @property
-    def scores(self) -> Cell:
-        said = ", ".join(f"{metric} {value:g}" for metric, value in self.row["scores"].items())
-        return Cell(said, said)
-
-    def cell(self, key: str) -> Cell:
-        """What the source reports under `key`, or a dash."""
-        return Cell(str(self.row[key]), self.row[key]) if key in self.row else Cell()
+TITLE = "As published, protocol unknown: not ranked"
+_COST = {"parameters": "parameters", "images": "images seen", "seconds": "training time", "device": "device"}
 
 
 @functools.cache
@@ -41,29 +21,39 @@ def _sources() -> tuple[Mapping[str, Any], ...]:
     return tuple(yaml.safe_load(text))
 
 
-def references() -> Iterator[Reference]:
-    """Every published end result."""
-    for number, source in enumerate((s for s in _sources() if not s.get("curve")), 1):
-        for row in source["rows"]:
-            yield Reference(number, source, row)
-
-
-def notes() -> list[str]:
-    """One note per source: where it is from and what is known of its protocol."""
-    found = {reference.number: reference.source for reference in references()}
-    return [" ".join(f"[{number}] {s['source']}. {s['protocol']}".split()) for number, s in found.items()]
+def results() -> Table:
+    """Every published end result, a column per published metric; the notes name the sources."""
+    sources = [source for source in _sources() if not source.get("curve")]
+    numbered = [(i, source, row) for i, source in enumerate(sources, 1) for row in source["rows"]]
+    metrics = list(dict.fromkeys(metric for _, _, row in numbered for metric in row["scores"]))
+    columns = (
+        Column("run", "published", right=False),
+        Column("data", "data", right=False),
+        *(Column(f"published {metric}", metric) for metric in metrics),
+        *(Column(key, title) for key, title in _COST.items()),
+    )
+    rows = [
+        (
+            Cell(f"{row['name']} [{i}]", f"{row['name']} ({source['short']})"),
+            _cell(row.get("data")),
+            *(_cell(row["scores"].get(metric)) for metric in metrics),
+            *(_cell(row.get(key)) for key in _COST),
+        )
+        for i, source, row in numbered
+    ]
+    notes = (" ".join(f"[{i}] {source['source']}. {source['protocol']}".split()) for i, source in enumerate(sources, 1))
+    return Table(TITLE, columns, tuple(rows), tuple(notes))
 
 
 def validation() -> Table:
     """Published values over the course of a training."""
     source = next(source for source in _sources() if source.get("curve"))
     metrics = list(source["rows"][0]["scores"])
-    columns = (Column("epoch", "epoch"), *(Column(metric, metric, better="lower") for metric in metrics))
-    rows = tuple(
-        Row(
-            (Cell(str(row["epoch"]), row["epoch"]), *(Cell(f"{row['scores'][m]:g}", row["scores"][m]) for m in metrics))
-        )
-        for row in source["rows"]
-    )
+    columns = (Column("epoch", "epoch"), *(Column(metric, metric) for metric in metrics))
+    rows = tuple((_cell(row["epoch"]), *(_cell(row["scores"][metric]) for metric in metrics)) for row in source["rows"])
     note = " ".join(f"{source['source']}. {source['protocol']}".split())
-    return Table(f"{source['short']}. {SECTION}.", columns, rows, (note,))
+    return Table(f"{source['short']}: as published, protocol unknown", columns, rows, (note,))
+
+
+def _cell(value: Any) -> Cell:
+    return Cell() if value is None else Cell(str(value), value)

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,39 +13,17 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 import animegen_cli
-from animegen_cli.errors import UsageError
 from animegen_cli.paths import Run
 from animegen_cli.report.records import Record
 
 Draw = Callable[[Run, Sequence[int]], np.ndarray]
 """A run and seeds -> uint8 (n, H, W, 3), image i from seed i."""
 
-MOST = 64
 _KEY = "animegen:drawn"
 
 
-def parse(text: str) -> list[int]:
-    """`0-9,100` as a list of seeds in that order.
-
-    Raises:
-        UsageError: not of that form, empty, a seed twice, or more than a picture can show.
-    """
-    seeds: list[int] = []
-    for part in text.replace(" ", "").split(","):
-        match = re.fullmatch(r"(\d{1,18})(?:-(\d{1,18}))?", part)
-        if not match:
-            raise UsageError(f"`{text}` names no seeds", hint="write them as `0-9` or `0-7,100`")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not 0 <= last - first < MOST:
-            raise UsageError(f"`{part}` is no range of 1 to {MOST} seeds", hint="write it as `0-9`")
-        seeds += range(first, last + 1)
-    if len(set(seeds)) != len(seeds) or len(seeds) > MOST:
-        raise UsageError(f"`{text}` names a seed twice, or more than {MOST}", hint="write them as `0-9`")
-    return seeds
-
-
 def spell(seeds: Sequence[int]) -> str:
-    """The inverse of `parse`: [0, 1, 2, 9] -> `0-2,9`."""
+    """Seeds as they are typed: [0, 1, 2, 9] -> `0-2,9`."""
     parts = []
     for _, group in itertools.groupby(enumerate(seeds), key=lambda pair: pair[1] - pair[0]):
         run = [seed for _, seed in group]

@@ -1,0 +1,116 @@
+"""Run folders as training leaves them, made without training: the pictures are plain shapes drawn with Pillow.
+
+Reports read files alone, so these folders are all they need; that trained runs have the same form is checked where
+runs are trained.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image, ImageDraw
+
+from animegen_cli.paths import Run
+from animegen_cli.report import grids
+
+PROTOCOL: dict[str, Any] = {
+    "metric": "fd", "extractor": "faces", "extractor_sha": "ab" * 32, "resize": "none", "reference": "cd" * 32,
+    "reference_name": "faces", "split": "train", "n_real": 13920, "n_fake": 1000, "seeds": "0-999",
+    "precision": "fp32", "size": 64, "sampling": "ddim, 50 steps",
+}  # fmt: skip
+
+
+def face(seed: int, size: int = 64) -> np.ndarray:
+    """A round head with hair and two eyes: uint8 (size, size, 3)."""
+    chance = random.Random(seed)
+    colour = [tuple(chance.randrange(20, 250) for _ in range(3)) for _ in range(3)]
+    image = Image.new("RGB", (size, size), colour[0])
+    pen = ImageDraw.Draw(image)
+    pen.ellipse((size * 0.1, size * 0.05, size * 0.9, size * 0.9), fill=colour[1])
+    pen.ellipse((size * 0.22, size * 0.3, size * 0.78, size * 0.95), fill=(250, 222, 200))
+    for x in (0.37, 0.63):
+        pen.ellipse((size * (x - 0.07), size * 0.5, size * (x + 0.07), size * 0.68), fill=colour[2])
+    return np.asarray(image)
+
+
+def faces(seeds: Any, size: int = 64) -> np.ndarray:
+    return np.stack([face(seed, size) for seed in seeds])
+
+
+def score(
+    name: str, value: float, *, images: int = 500_000, std: float | None = None, **protocol: Any
+) -> dict[str, Any]:
+    """An entry of eval.json; keywords replace fields of the protocol."""
+    full = {**PROTOCOL, "metric": name.split("-")[0], **protocol}
+    id_ = f"{hash(json.dumps(full, sort_keys=True)) & 0xFFFFFFFF:08x}"
+    return {
+        "name": name, "value": value, "std": std, "interval": None, "protocol": full, "protocol_id": id_,
+        "images": images, "seconds": 12.0,
+    }  # fmt: skip
+
+
+def make(
+    root: Path,
+    name: str,
+    *,
+    family: str = "ddpm",
+    images: int = 500_000,
+    seconds: float = 3400.0,
+    state: str = "finished",
+    scores: list[dict[str, Any]] | None = None,
+    size: int = 64,
+    dataset: str = "faces",
+    weights: bool = True,
+    log: bool = True,
+    loss: str = "mse",
+    lr: float = 2e-4,
+) -> Run:
+    """A run folder; `scores` None leaves eval.json out."""
+    run = Run(root / name)
+    run.samples.mkdir(parents=True)
+    about = {
+        "animegen": "0.1.0", "family": family, "preset": "fast", "abilities": ["samples", "corrupts"], "state": state,
+        "images": images, "target_images": 500_000, "steps": images // 64, "seconds": seconds,
+        "images_per_second": 148.0, "peak_memory": 3_200_000_000, "parameters": {"unet": 35_746_307},
+        "data": {"path": f"datasets/{dataset}.zip", "name": dataset, "identity": dataset * 8, "split": "train",
+                 "count": 13920, "size": size, "attributes": {}, "scaled_from": size},
+        "device": "cpu", "versions": {"torch": "2.11.0"},
+        "git": None, "resolved": {"precision": "bf16", "batch_gpu": 64},
+    }  # fmt: skip
+    config = {
+        "family": family, "preset": "fast", "about": "", "size": size, "data": None,
+        "model": {"channels": 128, "multipliers": [1, 2, 2, 2]}, "sample": {"sampler": "ddim", "steps": 50},
+        "optim": {"model": {"lr": lr, "betas": [0.9, 0.999]}}, "train": {"batch": 64, "duration": "500k images"},
+        "augment": {"flip": True},
+    }  # fmt: skip
+    (run.path / "run.json").write_text(json.dumps(about))
+    run.config.write_text(yaml.safe_dump(config, sort_keys=False))
+    if weights:
+        run.weights.write_bytes(b"weights of " + name.encode())
+    if log:
+        _write_log(run, images, loss)
+    if scores is not None:
+        run.scores.write_text(json.dumps({"scores": scores}))
+    start = sum(name.encode())
+    for seen in sorted({images // 20, images}):
+        grids.save(grids.grid(faces(range(start, start + 36), size)), run.samples / f"ema-{seen:09d}.png")
+        grids.save(grids.grid(faces(range(start + 50, start + 86), size)), run.samples / f"raw-{seen:09d}.png")
+    grids.save(grids.grid(faces(range(900, 936), size)), run.samples / "reals.png")
+    return run
+
+
+def _write_log(run: Run, images: int, loss: str) -> None:
+    chance, lines = random.Random(run.name), []
+    for seen in range(3200, images + 1, 3200):
+        value = 0.9 * math.exp(-seen / 40_000) + 0.05 + chance.gauss(0, 0.01)
+        entry = {"images": seen, "step": seen // 64, "seconds": seen / 148, "images_per_second": 148 + chance.random()}
+        lines.append(entry | {"lr": {"model": 2e-4}, f"model/{loss}": value, "model/grad_norm": 1 / (1 + seen / 9e4)})
+        if seen % 64_000 == 0:
+            lines.append({"images": seen, "validation": {"kid-faces": 2000 / seen, "noise_loss": value}})
+    run.log.write_text("".join(json.dumps(line) + "\n" for line in lines))
