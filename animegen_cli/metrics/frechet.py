@@ -101,8 +101,8 @@ def frechet_std(real: Moments, fake: Moments, features: Tensor) -> float:
     _same_width(real, fake)
     root = _root(real.covariance)
     values, vectors = torch.linalg.eigh(root.T @ fake.covariance @ root)
-    inverse_root = torch.where(values > values[-1] * 1e-10, values.clamp(min=1e-300).rsqrt(), 0.0)
-    half = root @ (vectors * inverse_root.sqrt())
+    kept = values > values.max() * 1e-10 if len(values) else values > 0
+    half = root @ (vectors[:, kept] * values[kept].rsqrt().sqrt())  # T = half half^T
     shift = 2 * (fake.mean - real.mean)
     influence = []
     for part in features.split(8192):

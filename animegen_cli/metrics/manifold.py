@@ -44,7 +44,7 @@ def manifold_scores(real: Tensor, fake: Tensor, *, k_precision: int = 3, k_densi
         _any(found["precision"], i, (distance2 <= rim_real[j] + rim).any(1))
         _any(found["recall"], j, (distance2 <= rim_fake[i, None] + rim).any(0))
         within = distance2 < ball_real[j] - rim
-        found["density"][i] += within.sum(1) / k_density
+        found["density"][i] += within.sum(1).double() / k_density
         _any(found["coverage"], j, within.any(0))
     return found
 

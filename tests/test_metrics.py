@@ -1,0 +1,455 @@
+"""Distances between features, against clean-fid's functions and naive references written here."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from animegen_cli.errors import DataError, UsageError
+from animegen_cli.metrics import kernel, manifold
+from animegen_cli.metrics.frechet import (
+    Moments,
+    MomentSum,
+    frechet_distance,
+    frechet_std,
+    load_moments,
+    moments,
+    save_moments,
+)
+from animegen_cli.metrics.inception_score import inception_score
+from animegen_cli.metrics.kernel import kernel_distance, kernel_distance_by_batches, mmd2
+from animegen_cli.metrics.manifold import manifold_scores
+from animegen_cli.metrics.protocol import Protocol, metric_name
+from animegen_cli.metrics.scores import METRICS, score_features
+
+clean_fid = pytest.importorskip("cleanfid.fid")
+
+
+def features(n: int, d: int, seed: int, *, shift: float = 0.0, scale: float = 1.0) -> Tensor:
+    """Correlated, non-negative and of fading importance, as a network's pooled features are."""
+    generator = torch.Generator().manual_seed(1000 + d)
+    mixing = torch.randn(d, d, generator=generator) / d**0.5 * torch.logspace(0, -2, d)
+    draws = torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) * scale
+    return (draws @ mixing + shift).relu()
+
+
+# Fréchet
+
+
+@pytest.mark.parametrize("d", [512, pytest.param(1024, marks=pytest.mark.slow)])
+def test_frechet_distance_is_clean_fids(d: int) -> None:
+    real, fake = features(4200, d, 1), features(4096, d, 2, shift=0.05, scale=1.1)
+    theirs = clean_fid.fid_from_feats(real.double().numpy(), fake.double().numpy())
+    assert frechet_distance(moments(real), moments(fake)) == pytest.approx(theirs, rel=1e-6)
+
+
+def test_frechet_distance_of_axis_aligned_gaussians_is_known() -> None:
+    """For diagonal covariances it is |m_1 - m_2|^2 + sum (s_1 - s_2)^2."""
+    one = Moments(torch.tensor([0.0, 1.0, 2.0]).double(), torch.diag(torch.tensor([1.0, 4.0, 0.25])).double())
+    other = Moments(torch.tensor([0.0, 3.0, 2.0]).double(), torch.diag(torch.tensor([9.0, 4.0, 0.0])).double())
+    assert frechet_distance(one, other) == pytest.approx(4 + (2**2 + 0 + 0.5**2), rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 60), (40, 4000), (4000, 40), (2, 2)])
+def test_frechet_distance_with_fewer_images_than_features(n: int, m: int) -> None:
+    """Tr (C_1 C_2)^(1/2) is also the nuclear norm of the centred features' product: no square root at all."""
+    real, fake = features(n, 256, 3).double(), features(m, 256, 4, shift=0.1).double()
+    x, y = real - real.mean(0), fake - fake.mean(0)
+    overlap = torch.linalg.svdvals(x @ y.T).sum() / ((n - 1) * (m - 1)) ** 0.5
+    spread = x.square().sum() / (n - 1) + y.square().sum() / (m - 1)
+    expected = (real.mean(0) - fake.mean(0)).square().sum() + spread - 2 * overlap
+    assert frechet_distance(moments(real), moments(fake)) == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_frechet_distance_to_oneself_is_zero_and_order_does_not_matter() -> None:
+    real, fake = moments(features(300, 64, 5)), moments(features(50, 64, 6, shift=0.2))
+    assert frechet_distance(real, real) < 1e-9
+    assert frechet_distance(real, fake) == pytest.approx(frechet_distance(fake, real), rel=1e-9)
+
+
+def test_features_that_never_vary_are_no_trouble() -> None:
+    still = torch.ones(100, 8)
+    assert frechet_distance(moments(still), moments(still + 2)) == pytest.approx(8 * 4)
+    assert frechet_std(moments(still), moments(still), still) == 0
+
+
+def test_moments_of_a_stream_are_those_of_the_whole() -> None:
+    whole = features(1000, 32, 7) * 0.01 + 1e4  # large mean, small spread: where naive sums lose digits
+    stream = MomentSum()
+    for part in whole.split([1, 0, 500, 3, 496]):
+        stream.add(part)
+    found = stream.moments()
+    assert found.count == 1000
+    np.testing.assert_allclose(found.mean, whole.double().mean(0), rtol=1e-13)
+    np.testing.assert_allclose(found.covariance, np.cov(whole.double().numpy(), rowvar=False), atol=1e-12)
+
+
+def test_one_image_has_no_covariance() -> None:
+    with pytest.raises(DataError, match="at least two images"):
+        moments(torch.zeros(1, 4))
+
+
+def test_widths_must_fit() -> None:
+    with pytest.raises(DataError, match="4 and 5 features"):
+        frechet_distance(moments(torch.rand(9, 4)), moments(torch.rand(9, 5)))
+
+
+def test_standard_error_is_what_repeated_draws_show() -> None:
+    reference = moments(features(20_000, 12, 8))
+    draws = [features(1500, 12, 100 + i, shift=0.3, scale=1.2) for i in range(200)]
+    seen = np.std([frechet_distance(reference, moments(draw)) for draw in draws])
+    told = np.mean([frechet_std(reference, moments(draw), draw) for draw in draws[:20]])
+    assert told == pytest.approx(seen, rel=0.25)
+
+
+def test_moments_survive_a_file(tmp_path: Path) -> None:
+    found = Moments(*moments(features(100, 8, 9)).__dict__.values())
+    path = tmp_path / "deep" / "stats.npz"
+    save_moments(path, Moments(found.mean, found.covariance, 100, "abc"))
+    again = load_moments(path)
+    assert torch.equal(again.mean, found.mean)
+    assert torch.equal(again.covariance, found.covariance)
+    assert (again.count, again.protocol) == (100, "abc")
+    assert [file.name for file in path.parent.iterdir()] == ["stats.npz"]
+
+
+def test_statistics_of_other_tools_are_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "theirs.npz", mu=np.zeros(3, np.float32), sigma=np.eye(3))
+    found = load_moments(tmp_path / "theirs.npz")
+    assert found.count is None
+    assert found.protocol is None
+    assert found.mean.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"features": np.zeros((3, 3))}, "no file of feature statistics"),
+        ({"mu": np.zeros(3), "sigma": np.eye(4)}, r"\(4, 4\)"),
+        ({"mu": np.array([0.0, np.nan]), "sigma": np.eye(2)}, "not finite"),
+        ({"mu": np.zeros(3), "sigma": np.array([None, None])}, "no file of feature statistics"),
+    ],
+)
+def test_files_that_are_no_statistics(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    np.savez(tmp_path / "wrong.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        load_moments(tmp_path / "wrong.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04cut"])
+def test_files_that_are_no_npz(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "wrong.npz").write_bytes(content)
+    with pytest.raises(DataError, match="no file of feature statistics"):
+        load_moments(tmp_path / "wrong.npz")
+
+
+# KID
+
+
+def naive_mmd2(x: np.ndarray, y: np.ndarray) -> float:
+    """Written out: one kernel value at a time."""
+
+    def k(a: np.ndarray, b: np.ndarray) -> float:
+        return (float(np.dot(a, b)) / len(a) + 1) ** 3
+
+    n, m = len(x), len(y)
+    within_x = sum(k(x[i], x[j]) for i, j in itertools.permutations(range(n), 2)) / (n * (n - 1))
+    within_y = sum(k(y[i], y[j]) for i, j in itertools.permutations(range(m), 2)) / (m * (m - 1))
+    return within_x + within_y - 2 * sum(k(a, b) for a in x for b in y) / (n * m)
+
+
+def test_mmd2_is_the_double_loop() -> None:
+    x, y = features(40, 16, 1), features(30, 16, 2, shift=0.2)
+    assert mmd2(x, y).item() == pytest.approx(naive_mmd2(x.double().numpy(), y.double().numpy()), rel=1e-9)
+
+
+def test_kid_of_whole_sets_is_clean_fids() -> None:
+    real, fake = features(4096, 256, 1), features(4096, 256, 2, shift=0.1)
+    theirs = clean_fid.kernel_distance(
+        real.double().numpy(), fake.double().numpy(), num_subsets=1, max_subset_size=4096
+    )
+    ours, std = kernel_distance(real, fake, subsets=1, subset_size=4096)
+    assert ours == pytest.approx(theirs, rel=1e-6)
+    assert std == 0
+
+
+def test_kid_over_subsets_agrees_with_clean_fid_within_its_scatter() -> None:
+    real, fake = features(2000, 64, 1), features(1800, 64, 2, shift=0.1)
+    np.random.seed(0)
+    theirs = clean_fid.kernel_distance(real.numpy(), fake.numpy(), num_subsets=50, max_subset_size=300)
+    ours, std = kernel_distance(real, fake, subsets=50, subset_size=300)
+    assert std > 0
+    assert abs(ours - theirs) < 4 * std * (2 / 50) ** 0.5
+
+
+def test_both_ways_to_sum_over_subsets_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fake = features(2300, 24, 1), features(2100, 24, 2, shift=0.1)  # more than one block of rows
+    of_real = kernel._members(2300, 60, 5, 0, real.device)
+    of_fake = kernel._members(2100, 60, 5, 1, fake.device)
+    fast = kernel._by_quadratic_forms(real, fake, of_real, of_fake)
+    pairs = zip(of_real, of_fake, strict=True)
+    slow = [naive_mmd2(real[i].double().numpy(), fake[j].double().numpy()) for i, j in pairs]
+    np.testing.assert_allclose(fast, slow, rtol=1e-8)
+    few = kernel_distance(real, fake, subsets=5, subset_size=60)
+    assert few[0] == pytest.approx(np.mean(slow), rel=1e-8)
+    assert few[1] == pytest.approx(np.std(slow), rel=1e-6)
+
+
+def test_kid_is_seeded_unbiased_and_sees_a_shift() -> None:
+    real, same, other = features(1500, 32, 1), features(1500, 32, 2), features(1500, 32, 3, shift=0.3)
+    assert kernel_distance(real, same) == kernel_distance(real, same)
+    assert kernel_distance(real, same) != kernel_distance(real, same, seed=1)
+    near, std = kernel_distance(real, same)
+    assert abs(near) < 3 * std
+    assert kernel_distance(real, other)[0] > 20 * abs(near)
+
+
+def test_kid_of_fewer_than_a_thousand_images_uses_them_all() -> None:
+    real, fake = features(70, 16, 1), features(50, 16, 2)
+    assert np.isfinite(kernel_distance(real, fake)).all()
+    with pytest.raises(DataError, match="at least two images"):
+        kernel_distance(real, fake[:1])
+
+
+def test_kid_by_batches_is_the_mean_over_whole_batches() -> None:
+    real, fake = features(200, 16, 1), features(150, 16, 2, shift=0.2)
+    parts = [(real[i : i + 64].double().numpy(), fake[i : i + 64].double().numpy()) for i in (0, 64)]
+    expected = [naive_mmd2(x, y) for x, y in parts]
+    found, std = kernel_distance_by_batches(real, fake)
+    assert found == pytest.approx(np.mean(expected), rel=1e-8)
+    assert std == pytest.approx(np.std(expected), rel=1e-6)
+
+
+# precision, recall, density, coverage
+
+
+def naive_manifold(real: np.ndarray, fake: np.ndarray, k: int, k_density: int) -> dict[str, float]:
+    """From the papers' definitions, with direct differences in float64."""
+
+    def distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.array([[np.sqrt(((a - b) ** 2).sum()) for b in y] for a in x])
+
+    def radii(x: np.ndarray, k: int) -> np.ndarray:
+        return np.array([np.sort(np.delete(row, i))[k - 1] for i, row in enumerate(distances(x, x))])
+
+    between = distances(real, fake)
+    within = between < radii(real, k_density)[:, None]
+    return {
+        "precision": (between <= radii(real, k)[:, None]).any(0).mean(),
+        "recall": (between <= radii(fake, k)[None, :]).any(1).mean(),
+        "density": within.sum() / (k_density * len(fake)),
+        "coverage": within.any(1).mean(),
+    }
+
+
+@pytest.mark.parametrize("blocks", [(1024, 4096), (7, 11)])
+@pytest.mark.parametrize("case", ["plain", "ties", "copies", "far"])
+def test_manifold_scores_are_the_naive_ones(
+    monkeypatch: pytest.MonkeyPatch, blocks: tuple[int, int], case: str
+) -> None:
+    monkeypatch.setattr(manifold, "ROWS", blocks[0])
+    monkeypatch.setattr(manifold, "COLUMNS", blocks[1])
+    real, fake = features(90, 16, 1), features(70, 16, 2, shift=0.05)
+    if case == "ties":  # few distinct points: most distances are equal to a radius or to zero
+        real, fake = (real * 2).round(), (fake * 2).round()
+    if case == "copies":  # fakes that are reals: exactly on the rim of their neighbours' balls
+        fake = torch.cat([real[:30], fake[:40]])
+    if case == "far":
+        fake = fake + 100
+    expected = naive_manifold(real.double().numpy(), fake.double().numpy(), 3, 5)
+    found = {name: score.mean().item() for name, score in manifold_scores(real, fake).items()}
+    assert found == pytest.approx(expected, abs=1e-12)
+    if case == "far":
+        assert set(found.values()) == {0.0}
+
+
+def test_identical_sets_are_precise_and_complete() -> None:
+    real = features(200, 16, 1)
+    found = {name: score.mean().item() for name, score in manifold_scores(real, real.clone()).items()}
+    assert found["precision"] == found["recall"] == found["coverage"] == 1
+
+
+def test_a_collapsed_generator_is_precise_but_covers_nothing() -> None:
+    real = features(400, 16, 1)
+    collapsed = real[:1] + 1e-3 * torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+    found = {name: score.mean().item() for name, score in manifold_scores(real, collapsed).items()}
+    assert found["precision"] == 1
+    assert found["recall"] < 0.02
+    assert found["coverage"] < 0.1
+
+
+def test_too_few_images_for_neighbours() -> None:
+    with pytest.raises(DataError, match="more than 5 images, there are 5"):
+        manifold_scores(torch.rand(5, 4), torch.rand(50, 4))
+
+
+@pytest.mark.slow
+def test_memory_stays_bounded() -> None:
+    """Ten thousand against ten thousand: one whole distance matrix alone would be 800 MB."""
+    code = (
+        "import resource, torch; from animegen_cli.metrics.manifold import manifold_scores\n"
+        "torch.set_num_threads(2); x, y = torch.rand(2, 10_000, 32)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "manifold_scores(x, y)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 600
+
+
+# Inception score
+
+
+def test_inception_score_is_the_definition() -> None:
+    logits = torch.randn(60, 7, generator=torch.Generator().manual_seed(0)) * 3
+    p = torch.softmax(logits.double(), 1).numpy()
+    marginal = p.mean(0)
+    divergence = [sum(q * np.log(q / r) for q, r in zip(row, marginal, strict=True)) for row in p]
+    value, std = inception_score(logits, splits=1)
+    assert value == pytest.approx(np.exp(np.mean(divergence)), rel=1e-9)
+    assert std == 0
+
+
+def test_inception_score_spans_one_to_the_number_of_classes() -> None:
+    sure = torch.eye(10).repeat(100, 1) * 100
+    assert inception_score(sure, splits=1)[0] == pytest.approx(10, rel=1e-9)
+    assert inception_score(torch.zeros(100, 10))[0] == pytest.approx(1, rel=1e-9)
+    with pytest.raises(DataError, match="at least two images"):
+        inception_score(torch.zeros(1, 10))
+
+
+# protocol and names
+
+
+def protocol(**changes: object) -> Protocol:
+    values: dict[str, object] = {
+        "metric": "fd",
+        "extractor": "inception",
+        "extractor_sha": "f58cb9b6",
+        "resize": "clean-299",
+        "reference": "0123abcd",
+        "reference_split": "train",
+        "n_real": 17_400,
+        "n_fake": 10_000,
+        "size": 64,
+        "precision": "fp32",
+        "seeds": "0-9999",
+        "sampling": "ddim, 50 steps",
+    }
+    return Protocol(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_only_what_makes_numbers_comparable_is_in_the_id() -> None:
+    assert protocol().id == protocol(seeds="5-10004", sampling="heun, 18 steps").id
+    for change in (
+        {"n_fake": 9_999},
+        {"n_real": 2},
+        {"precision": "bf16"},
+        {"resize": "legacy_pytorch-299"},
+        {"extractor_sha": "6726825d"},
+        {"reference_split": "test"},
+        {"reference": "ffff"},
+        {"size": 32},
+        {"metric": "kid"},
+    ):
+        assert protocol(**change).id != protocol().id
+        assert list(protocol(**change).differences(protocol())) == list(change)
+
+
+def test_the_id_is_stable_across_processes_and_files() -> None:
+    assert protocol().id == protocol().id == "86c46c322acd"
+    stored = json.loads(json.dumps(protocol().to_dict()))
+    assert Protocol.from_dict(stored) == protocol()
+
+
+@pytest.mark.parametrize("change", [{"n_fake": 50_000}, {"colour": "blue"}, {"n_real": None}])
+def test_a_protocol_that_was_edited_is_refused(change: dict[str, object]) -> None:
+    stored = {**protocol().to_dict(), **change}
+    with pytest.raises(DataError, match="cannot be trusted"):
+        Protocol.from_dict(stored)
+    with pytest.raises(DataError, match="incomplete"):
+        Protocol.from_dict({"metric": "fd"})
+
+
+@pytest.mark.parametrize(
+    ("metric", "extractor", "resize", "name"),
+    [
+        ("fd", "inception", "clean-299", "fid"),
+        ("kid", "inception", "clean-299", "kid"),
+        ("is", "inception", "clean-299", "is"),
+        ("fd", "inception", "legacy_pytorch-299", "fid-legacy_pytorch"),
+        ("is", "inception", "legacy_tensorflow-299", "is-legacy_tensorflow"),
+        ("precision", "inception", "clean-299", "precision-inception"),
+        ("fd", "faces", "own", "fd-faces"),
+        ("kid", "squeezenet", "clean-224", "kid-squeezenet"),
+        ("coverage", "faces", "own", "coverage-faces"),
+    ],
+)
+def test_names_say_the_network(metric: str, extractor: str, resize: str, name: str) -> None:
+    assert metric_name(metric, extractor, resize) == name
+    assert protocol(metric=metric, extractor=extractor, resize=resize).name == name
+
+
+def test_there_is_no_inception_score_without_inception() -> None:
+    with pytest.raises(UsageError, match="needs Inception"):
+        metric_name("is", "faces")
+
+
+# scores
+
+
+def test_scores_come_in_order_with_uncertainty_and_warnings() -> None:
+    real, fake = features(300, 16, 1), features(280, 16, 2, shift=0.05)
+    logits = torch.randn(280, 12, generator=torch.Generator().manual_seed(0))
+    found = score_features(real, fake, METRICS, logits=logits)
+    assert [score.name for score in found] == list(METRICS)
+    by_name = {score.name: score for score in found}
+    assert by_name["fd"].value == pytest.approx(
+        clean_fid.fid_from_feats(real.double().numpy(), fake.double().numpy()), rel=1e-6
+    )
+    for score in found:
+        assert score.std is not None
+        assert score.std > 0
+        assert any("fewer than 2,048" in note for note in score.notes)
+        if score.interval:
+            assert score.interval[0] <= score.value <= score.interval[1]
+    assert any("biased up" in note for note in by_name["fd"].notes)
+    assert any("ImageNet" in note for note in by_name["is"].notes)
+
+
+def test_enough_images_bring_no_warning() -> None:
+    for score in score_features(features(2048, 8, 1), features(2048, 8, 2), ("fd", "precision", "kid")):
+        assert score.notes == ()
+
+
+def test_the_interval_of_precision_holds_the_truth() -> None:
+    """Half of the fakes are reals' twins, half are far away."""
+    real = features(600, 16, 1)
+    fake = torch.cat([real[:300], features(300, 16, 2) + 50])
+    (score,) = score_features(real, fake, ["precision"])
+    assert score.value == pytest.approx(0.5)
+    assert score.std == pytest.approx((0.25 / 600) ** 0.5, rel=0.01)
+
+
+def test_stored_moments_suffice_for_fd_alone() -> None:
+    real, fake = features(300, 16, 1), features(300, 16, 2)
+    (score,) = score_features(moments(real), fake, ["fd"])
+    assert score.value == score_features(real, fake, ["fd"])[0].value
+    with pytest.raises(UsageError, match="needs the reference images"):
+        score_features(moments(real), fake, ["kid"])
+
+
+def test_a_mistyped_metric_gets_a_suggestion() -> None:
+    with pytest.raises(UsageError, match="no metric `precison`") as caught:
+        score_features(torch.rand(9, 2), torch.rand(9, 2), ["precison"])
+    assert caught.value.hint == "did you mean `precision`?"
+    with pytest.raises(UsageError, match="needs class logits"):
+        score_features(torch.rand(9, 2), torch.rand(9, 2), ["is"])
