@@ -24,6 +24,10 @@ class Section:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
+    def preview(self) -> Any:
+        """The cheaper way to draw that a preview during training uses; itself unless a section knows one."""
+        return self
+
 
 # ---- amounts: "200 epochs", "800k steps", "25M images", "10 min" ---------------------------------------------
 
@@ -121,6 +125,20 @@ class Ema(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Validate(Section):
+    """What is measured on the test split while training; the best state by the first figure is kept."""
+
+    every: Progress = "1 epochs"
+    """Interval."""
+    images: Annotated[int, Field(ge=0)] = 1024
+    """Held-out images whose losses are averaged; 0 turns validation off."""
+    kid_images: Annotated[int, Field(ge=0)] = 0
+    """Images drawn for the kernel distance; 0 leaves it out."""
+    kid_steps: Annotated[int, Field(ge=1)] = 5
+    """Sampling steps of those images."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train(Section):
     """The loop: how much, how often, how exactly."""
 
@@ -152,8 +170,8 @@ class Train(Section):
     """Images in a preview grid."""
     log_every: Interval = "50 steps"
     """Interval between lines of the log."""
-    validate_every: Progress = "1 epochs"
-    """Interval between validations on the test split, where the family has one."""
+    validate: Validate = field(default_factory=Validate)
+    """Held-out losses and scores, where the family has them."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Loader processes when the data does not fit in memory."""
 

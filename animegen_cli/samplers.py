@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -42,6 +42,10 @@ class Plan(Section):
     """S_churn of `heun` and `euler` (Karras et al. 2022, algorithm 2)."""
     guidance: Annotated[float, Field(ge=0)] = 1.0
     """Classifier-free guidance weight; 1 is the plain conditional model (Ho & Salimans 2022)."""
+
+    def preview(self) -> Plan:
+        """At most 20 deterministic steps: the same seeds then show what training changed, not what chance did."""
+        return replace(self, sampler="ddim", steps=min(self.steps, 20), spacing="trailing", eta=0.0, churn=0.0)
 
 
 def _level(sigma: float, x: Tensor) -> Tensor:

@@ -1,0 +1,69 @@
+"""The command line: one small file per command; nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from animegen_cli.cli.compare import compare
+from animegen_cli.cli.demo import demo
+from animegen_cli.cli.evaluate import evaluate
+from animegen_cli.cli.prepare import prepare
+from animegen_cli.cli.presets import presets
+from animegen_cli.cli.sample import sample
+from animegen_cli.cli.train import train
+from animegen_cli.cli.weights import weights
+from animegen_cli.errors import AnimegenError
+
+app = typer.Typer(
+    name="animegen",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train, sample, evaluate and fairly compare generators of anime faces.\n\n"
+    "Start with `animegen demo`, or with `animegen prepare ./faces` and `animegen train ddim`.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from animegen_cli import __version__
+
+        typer.echo(f"animegen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version.", callback=_version, is_eager=True),
+) -> None:
+    return None
+
+
+app.command()(demo)
+app.command()(prepare)
+app.command()(train)
+app.command()(sample)
+app.command("eval")(evaluate)
+app.command()(compare)
+app.add_typer(presets)
+app.command()(weights)
+
+
+def main() -> None:
+    """Run a command; expected errors become one sentence, a hint and an exit code."""
+    try:
+        app()
+    except AnimegenError as error:
+        from animegen_cli import console
+
+        console.fail(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

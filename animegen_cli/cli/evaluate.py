@@ -1,0 +1,66 @@
+"""`animegen eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from animegen_cli.cli.options import Device, Json, Quiet, complete_run, parse_seeds
+
+
+def evaluate(
+    subject: Annotated[
+        str | None, typer.Argument(metavar="[RUN|FOLDER]", help="A run (by default the newest) or images.", autocompletion=complete_run)
+    ] = None,
+    against: Annotated[str | None, typer.Option("--against", help="Reference: a set, a folder, or mu and sigma in an .npz.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Where the run's own data set lies now.")] = None,
+    split: Annotated[str, typer.Option("--split", help="Part of the reference: train, test or all.")] = "train",
+    metrics: Annotated[str | None, typer.Option("--metrics", help="fd,kid,precision,recall,density,coverage,is")] = None,
+    extractor: Annotated[
+        str | None, typer.Option("--extractor", help="inception[:legacy_pytorch|:legacy_tensorflow], faces, or squeezenet:PATH.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option("--weights", help="Inception's file or its folder.")] = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=2, help="Images to draw.")] = 2048,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds such as 0-2047; excludes --n.")] = None,
+    sampler: Annotated[str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps (diffusion).")] = None,
+    precision: Annotated[str, typer.Option("--precision", help="Of the feature network: fp32, tf32 or bf16.")] = "fp32",
+    force: Annotated[bool, typer.Option("--force", help="Measure again what is already scored.")] = False,
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Score a run or a folder of images against a reference, each number with its protocol.
+
+    Examples:
+
+      animegen eval
+
+      animegen eval runs/00003-ddim-fast-faces-64 --n 10000 --split test
+
+      animegen eval drawn/ --against faces.zip --extractor faces
+    """
+    from animegen_cli import console, evaluation
+
+    console.configure(quiet=quiet, as_json=as_json)
+    overrides: dict[str, Any] = {"sampler": sampler, "steps": steps}
+    request = evaluation.Request(
+        subject=subject, against=against, data=data, split=split, extractor=extractor, weights=weights, n=n,
+        metrics=[word.strip() for word in metrics.split(",")] if metrics else (),
+        seeds=parse_seeds(seeds) if seeds else None, precision=precision, device=device, force=force,
+        overrides={key: value for key, value in overrides.items() if value is not None},
+    )  # fmt: skip
+    found = evaluation.evaluate(request)
+    for note in found["notes"]:
+        console.warn(note)
+    rows = []
+    for score in found["scores"]:
+        spread = "" if score["std"] is None else f"± {score['std']:.4g}"
+        interval = "" if not score["interval"] else f"[{score['interval'][0]:.4g}, {score['interval'][1]:.4g}]"
+        rows.append((score["name"], f"{score['value']:.5g}", spread, interval, score["protocol_id"]))
+        if score["protocol"]["metric"] == "kid":
+            rows.append((f"{score['name']} x1000", f"{1000 * score['value']:.4g}", "", "", score["protocol_id"]))
+    console.table(found["subject"], ["score", "value", "spread", "95 %", "protocol"], rows, right=("value",))
+    console.result(found)

@@ -1,0 +1,73 @@
+"""`animegen presets list|show`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from animegen_cli.cli.options import Json, Quiet, complete_family
+
+presets = typer.Typer(
+    name="presets", no_args_is_help=True, help="The shipped presets and the source of each number.", rich_markup_mode=None
+)
+
+
+def _complete_full(incomplete: str) -> list[str]:
+    from animegen_cli import paths
+
+    return [name for name in paths.presets() if name.startswith(incomplete)]
+
+
+@presets.command("list")
+def list_presets(
+    family: Annotated[str | None, typer.Argument(help="Only this family.", autocompletion=complete_family)] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """All presets with a line on each.
+
+    Example:
+
+      animegen presets list ddpm
+    """
+    import yaml
+
+    from animegen_cli import console, paths
+    from animegen_cli.errors import UsageError, did_you_mean
+
+    console.configure(quiet=quiet, as_json=as_json)
+    if family is not None and family not in paths.families():
+        raise UsageError(f"no family `{family}`", hint=did_you_mean(family, paths.families()))
+    names = [name for name in paths.presets() if family is None or name.split("/")[0] == family]
+    rows = []
+    for name in names:
+        values = yaml.safe_load(paths.preset_file(*name.split("/")).read_text(encoding="utf-8"))
+        rows.append({"preset": name, "about": values.get("about", ""), "size": values.get("size"), "warning": values.get("warning")})
+    console.table("", ["preset", "pixels", "about"], [(r["preset"], r["size"] or "the set's", r["about"]) for r in rows])
+    console.result(rows)
+
+
+@presets.command("show")
+def show(
+    name: Annotated[str, typer.Argument(help="Such as ddpm/ho2020.", autocompletion=_complete_full)],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """A preset with the source of each value.
+
+    Example:
+
+      animegen presets show ddpm/ho2020
+    """
+    import yaml
+
+    from animegen_cli import console, paths
+    from animegen_cli.errors import UsageError, did_you_mean
+
+    console.configure(quiet=quiet, as_json=as_json)
+    family, slash, preset = name.partition("/")
+    if not slash:
+        raise UsageError(f"`{name}` is no preset", hint=did_you_mean(name, paths.presets()))
+    text = paths.preset_file(family, preset).read_text(encoding="utf-8")
+    console.result({"preset": name, "text": text, "values": yaml.safe_load(text)}, text)

@@ -1,0 +1,237 @@
+"""A run and seeds -> images. Needs no data set; image i depends on seed i alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from animegen_cli import checkpoint, methods
+from animegen_cli.config import Layer, RunConfig, resolve
+from animegen_cli.errors import ConfigError, UsageError, did_you_mean
+from animegen_cli.method import DataSpec, Method, Samples
+from animegen_cli.noise import Blend, Noise
+from animegen_cli.paths import Run
+from animegen_cli.samplers import Watch
+from animegen_cli.train.choices import has_bf16, pick_device
+
+
+class Trained(NamedTuple):
+    """Networks ready to draw, and what their weights file says of them."""
+
+    method: Method
+    config: RunConfig
+    data: DataSpec
+    images: int
+    """Images seen in training."""
+    device: torch.device
+    precision: str
+
+
+def spec_to_dict(data: DataSpec) -> dict[str, Any]:
+    """Plain values of a DataSpec for metadata."""
+    return {**data._asdict(), "attributes": {name: list(values) for name, values in data.attributes.items()}}
+
+
+def spec_from_dict(values: Mapping[str, Any]) -> DataSpec:
+    """The inverse of `spec_to_dict`."""
+    return DataSpec(
+        size=values["size"],
+        count=values["count"],
+        mean=tuple(values["mean"]),
+        std=tuple(values["std"]),
+        attributes={name: tuple(choices) for name, choices in values["attributes"].items()},
+        domains=tuple(values["domains"]),
+    )
+
+
+def build(config: Mapping[str, Any], data: DataSpec) -> tuple[Method, RunConfig]:
+    """A fresh method from a plain config such as the one in a weights file."""
+    resolved = build_config(config)
+    return methods.load(resolved.family)(resolved.model, data), resolved
+
+
+def inference_state(method: Method) -> dict[str, Tensor]:
+    """The tensors of the inference modules, as the weights file holds them."""
+    return {name: t for name, t in method.state_dict().items() if name.split(".")[0] in method.inference}
+
+
+def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> Trained:
+    """Build the run's networks and load its averaged weights.
+
+    Raises:
+        DataError: no weights, or damaged ones.
+    """
+    tensors, about = checkpoint.load_weights(run.weights)
+    data = spec_from_dict(about["data"])
+    method, config = build(about["config"], data)
+    method.load_state_dict(tensors, strict=False)
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device) else "fp32"
+    ready = for_inference(method, device=device, precision=precision)
+    return Trained(ready, config, data, about["images"], device, precision)
+
+
+def for_inference(method: Method, *, device: torch.device, precision: str) -> Method:
+    """Frozen, on the device, in its fastest layout; with bf16 the networks compute in it and speak float32."""
+    method = method.requires_grad_(False).eval().to(device)
+    for name in method.inference:
+        module = getattr(method, name)
+        if precision == "bf16":
+            _compute_in(module, torch.bfloat16)
+        if device.type == "cuda" or precision == "bf16":
+            module.to(memory_format=torch.channels_last)
+    return method
+
+
+def _compute_in(module: nn.Module, dtype: torch.dtype) -> None:
+    for part in module.modules():
+        # Statistics of BatchNorm and tables of frequencies keep their precision.
+        if not isinstance(part, nn.modules.batchnorm._BatchNorm):
+            for parameter in part.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
+
+    def enter(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        # Images are converted; times stay exact, the networks convert their embeddings.
+        return tuple(x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 4 else x for x in inputs)
+
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(lambda _, __, output: output.float())
+
+
+def sampling(trained: Trained, overrides: Mapping[str, Any]) -> Any:
+    """The run's `sample` section with command-line overrides.
+
+    Raises:
+        UsageError: a setting that this family's way to draw does not have, or a wrong value.
+    """
+    section = asdict(trained.config.sample)
+    for name in overrides:
+        if name not in section:
+            raise UsageError(
+                f"a {trained.config.family} run has no sampling setting `{name}`",
+                hint=f"it has {', '.join(f'`{key}`' for key in section)}",
+            )
+    config = trained.config.to_dict() | {"sample": {**section, **overrides}}
+    try:
+        return build_config(config).sample
+    except ConfigError as error:
+        raise UsageError(error.message, hint=error.hint) from error
+
+
+def build_config(config: Mapping[str, Any]) -> RunConfig:
+    """Validate a plain config."""
+    kind = methods.load(config["family"])
+    return resolve(
+        [Layer(dict(config), {})],
+        family=config["family"], model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
+    )  # fmt: skip
+
+
+def describe_sampling(how: Any) -> str:
+    """One line such as "ddim, 50 steps, spacing trailing" for protocols and notes."""
+    values = asdict(how)
+    parts = [str(values.pop("sampler"))] if "sampler" in values else []
+    parts += [f"{values.pop('steps')} steps"] if "steps" in values else []
+    neutral = {"eta": 0.0, "churn": 0.0, "guidance": 1.0, "variance": "small"}
+    parts += [f"{name} {value}" for name, value in values.items() if neutral.get(name) != value]
+    return ", ".join(parts)
+
+
+def label_row(trained: Trained, wanted: Mapping[str, str]) -> list[int]:
+    """Indices of the named values, -1 for attributes not named; UsageError for names that do not exist."""
+    attributes = trained.data.attributes
+    used = getattr(trained.method, "conditions", tuple(attributes))
+    for name, value in wanted.items():
+        if name not in used:
+            hint = did_you_mean(name, used) if used else "it was trained without labels: see `model.labels` in its config"
+            raise UsageError(f"this run knows no label `{name}`", hint=hint)
+        if value not in attributes[name]:
+            raise UsageError(f"`{name}` has no value `{value}`", hint=did_you_mean(value, attributes[name]))
+    return [attributes[name].index(wanted[name]) if name in wanted else -1 for name in attributes]
+
+
+def micro_batch(device: torch.device, size: int) -> int:
+    """Images per network call while drawing: a fixed rule of device and size, so that pixels never depend on `--n`."""
+    budget = (256 if device.type == "cuda" else 16) * 64 * 64
+    return max(min(budget // (size * size), 512), 1)
+
+
+def draw(
+    trained: Trained,
+    seeds: Sequence[int],
+    *,
+    how: Any = None,
+    labels: Sequence[int] | None = None,
+    batch: int | None = None,
+    done: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Draw one image per seed: uint8, (n, 3, H, W), on the CPU.
+
+    Args:
+        how: the family's sampling section; the run's own when None.
+        labels: one index per attribute for all images (-1 unknown), or None.
+        batch: images per network call; the last call is padded to it.
+        done: told how many images each call finished.
+    """
+    batch = batch or micro_batch(trained.device, trained.data.size)
+    pieces = []
+    for start in range(0, len(seeds), batch):
+        piece = list(seeds[start : start + batch])
+        noise = Noise(piece + [piece[-1]] * (batch - len(piece)), trained.device)
+        pieces.append(draw_noise(trained, noise, how=how, labels=labels)[: len(piece)])
+        if done:
+            done(len(piece))
+    return torch.cat(pieces) if pieces else torch.empty(0, 3, trained.data.size, trained.data.size, dtype=torch.uint8)
+
+
+@torch.inference_mode()
+def draw_noise(
+    trained: Trained, noise: Noise, *, how: Any = None, labels: Sequence[int] | None = None, watch: Watch | None = None
+) -> Tensor:
+    """Draw one image per row of `noise`: uint8, (n, 3, H, W), on the CPU."""
+    method = trained.method
+    assert isinstance(method, Samples), "callers open runs with `able_to='samples'`"
+    rows = None if labels is None else torch.tensor([list(labels)] * len(noise), device=trained.device)
+    images = method.sample(noise, rows, how if how is not None else trained.config.sample, watch)
+    return to_uint8(images).cpu()
+
+
+def interpolate(trained: Trained, start: int, end: int, frames: int, *, how: Any = None) -> Tensor:
+    """A spherical walk from seed `start` to seed `end` in `frames` images, uint8 (frames, 3, H, W)."""
+    batch = micro_batch(trained.device, trained.data.size)
+    fractions = [frame / max(frames - 1, 1) for frame in range(frames)]
+    pieces = []
+    for first in range(0, frames, batch):
+        piece = fractions[first : first + batch]
+        noise = Blend(start, end, piece + [piece[-1]] * (batch - len(piece)), trained.device)
+        pieces.append(draw_noise(trained, noise, how=how)[: len(piece)])
+    return torch.cat(pieces)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[-1, 1] to 0..255, rounded to nearest."""
+    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def images(
+    run: Run,
+    seeds: Sequence[int],
+    *,
+    labels: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    device: torch.device | None = None,
+    done: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Open a run and draw: uint8 (n, 3, H, W)."""
+    trained = open_trained(run, device=device or pick_device(None))
+    return draw(
+        trained,
+        seeds,
+        how=sampling(trained, overrides or {}),
+        labels=label_row(trained, labels) if labels else None,
+        done=done,
+    )

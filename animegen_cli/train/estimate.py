@@ -1,0 +1,87 @@
+"""What a training step costs, before paying: parameters, arithmetic and memory of one micro-batch, without running it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from animegen_cli.config import RunConfig
+from animegen_cli.method import Batch, Method
+
+
+class Cost(NamedTuple):
+    """Of a training step."""
+
+    parameters: dict[str, int]
+    """Per child module."""
+    flops: float
+    """Of the forward and backward passes, per image (2 per multiply-add)."""
+    fixed_bytes: int
+    """Weights, gradients, optimizer moments and EMA."""
+    image_bytes: int
+    """Saved for the backward pass, per image of a micro-batch."""
+
+
+def parameters(method: Method) -> dict[str, int]:
+    """Trainable numbers per child module."""
+    return {name: sum(p.numel() for p in module.parameters()) for name, module in method.named_children()}
+
+
+def cost(method: Method, config: RunConfig, *, precision: str) -> Cost:
+    """Trace one step on the meta device, which computes shapes and no numbers."""
+    counts = parameters(method)
+    twin = copy.deepcopy(method).to("meta")
+    images = 2  # some layers (BatchNorm on 1x1 maps) need more than one
+    size, attributes = method.data.size, len(method.data.attributes)
+    batch = Batch(
+        torch.zeros(images, 3, size, size, device="meta"),
+        labels=torch.zeros(images, attributes, dtype=torch.int64, device="meta") if attributes else None,
+    )
+    saved: dict[int, int] = {}
+    keep: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            keep.append(tensor)  # a freed tensor's id would be given to another one
+            saved[id(tensor.untyped_storage())] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    flops, largest = 0.0, 0
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
+    for phase in twin.phases():
+        saved.clear()
+        with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = next(iter(phase.loss(batch).values()))
+            loss.backward()
+        flops += counter.get_total_flops() / phase.every
+        largest = max(largest, sum(saved.values()))
+        keep.clear()
+    halved = 0.6 if precision == "bf16" else 1.0  # autocast keeps norms and sums in fp32
+    total = sum(counts.values())
+    averaged = sum(counts[name] for name in method.inference)
+    return Cost(counts, flops / images, 4 * (4 * total + averaged), round(1.3 * halved * largest / images))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a run may still take on the device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 4 << 30  # where the system does not say, a laptop's worth
+
+
+def micro_batch(cost: Cost, batch: int, free: int) -> int:
+    """The largest divisor of the total batch whose estimated memory fits in 80 % of what is free."""
+    for parts in range(1, batch + 1):
+        if batch % parts == 0 and cost.fixed_bytes + cost.image_bytes * (batch // parts) <= 0.8 * free:
+            return batch // parts
+    return 1

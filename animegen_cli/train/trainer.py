@@ -1,0 +1,217 @@
+"""The one training loop. What alternates is data (`Method.phases`); what happens now and then is a hook.
+
+Everything random in step n is a function of (seed, n), so a resumed run needs no generator state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from animegen_cli.checkpoint import Parts, optimizer_tensors, restore_optimizer
+from animegen_cli.config import Amount, RunConfig
+from animegen_cli.errors import DataError, DivergedError, StoppedError
+from animegen_cli.method import Batch, Method, Phase
+from animegen_cli.noise import seed_for
+from animegen_cli.train import optim
+from animegen_cli.train.choices import Choices
+from animegen_cli.train.ema import Average
+
+
+class Batches(Protocol):
+    """Where batches come from: a pure function of the position in training."""
+
+    def batch(self, images_seen: int, count: int | None = None) -> tuple[Tensor, Tensor]:
+        """uint8 images (B, 3, H, W) and int64 labels (B, A), on the training device."""
+        ...
+
+
+class Hook(NamedTuple):
+    """Work to do each so many images or seconds, and at the end."""
+
+    every: Amount
+    call: Callable[[Trainer], None]
+    at_end: bool = True
+
+
+class Trainer:
+    """Trains a method. `images` and `step` are its only clocks."""
+
+    def __init__(
+        self, method: Method, batches: Batches, config: RunConfig, choices: Choices, *, device: torch.device, count: int
+    ) -> None:
+        self.config, self.choices, self.device, self.batches, self.count = config, choices, device, batches, count
+        method = method.to(device)
+        if choices.channels_last:
+            method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.method = method.train()
+        self.total = Amount.parse(config.train.duration).images(batch=config.train.batch, count=count)
+        self.phases = method.phases()
+        self.trained = {p.name: [w for m in p.trains for w in m.parameters()] for p in self.phases}
+        self.optimizers = {
+            p.name: optim.build(config.optim[p.name], self.trained[p.name]) for p in self.phases if p.shares is None
+        }
+        self.average = Average(method, config.train.ema)
+        if choices.compile:
+            for module in {id(m): m for p in self.phases for m in p.trains}.values():
+                module.compile()
+        self.images = self.step = 0
+        self.seconds = 0.0
+        self.bad = torch.zeros((), device=device)
+        self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    # ---- one step -----------------------------------------------------------------------------------------
+
+    def train_step(self) -> None:
+        """One update of every phase that is due, then the average."""
+        images, labels = self.batches.batch(self.images, self.config.train.batch)
+        for phase in self.phases:
+            if self.step % phase.every:
+                continue
+            with _trains_only(phase, self.method, alone=len(self.phases) == 1), self._arithmetic(phase):
+                self._backward(phase, images, labels)
+            self._update(phase)
+        self.step += 1
+        self.images += self.config.train.batch
+        self.average.update(self.step)
+
+    def _backward(self, phase: Phase, images: Tensor, labels: Tensor) -> None:
+        """Gradients of the whole batch, summed over micro-batches of the resolved size."""
+        micro = self.choices.batch_gpu
+        for part, start in enumerate(range(0, len(images), micro)):
+            piece = images[start : start + micro]
+            torch.manual_seed(seed_for(self.config.train.seed, self.step, phase.name, part))
+            # The memory format is given before autocast, so that each convolution finds it.
+            pixels = piece.float().div_(127.5).sub_(1)
+            if self.choices.channels_last:
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
+            share = len(piece) / len(images)
+            batch = Batch(pixels, labels=labels[start : start + micro] if labels.shape[1] else None, images_seen=self.images)
+            losses = phase.loss(batch)
+            (next(iter(losses.values())) * share).backward()
+            for name, value in losses.items():
+                self._count(f"{phase.name}/{name}", value.detach() * share, share)
+
+    def _update(self, phase: Phase) -> None:
+        name = phase.shares or phase.name
+        settings, optimizer = self.config.optim[name], self.optimizers[name]
+        rate = optim.learning_rate(settings, self.images, total=self.total, batch=self.config.train.batch, count=self.count)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        norm, bad = optim.guarded_step(optimizer, self.trained[phase.name], settings.clip)
+        first = (self.bad == 0) & (bad > 0)
+        self.first_bad = torch.where(first, torch.full_like(self.first_bad, self.step), self.first_bad)
+        self.bad = self.bad + bad
+        self._count(f"{phase.name}/grad_norm", norm.detach(), 1.0)
+
+    @contextmanager
+    def _arithmetic(self, phase: Phase) -> Iterator[None]:
+        """bf16 autocast where resolved; `exact` phases run in fp32 and never compiled."""
+        low = self.choices.precision == "bf16" and not phase.exact
+        stance = "force_eager" if phase.exact and self.choices.compile else "default"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low), torch.compiler.set_stance(stance):
+            yield
+
+    def _count(self, name: str, value: Tensor, weight: float) -> None:
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.counts[name] = self.counts.get(name, 0.0) + weight  # type: ignore[assignment]
+
+    # ---- the loop -----------------------------------------------------------------------------------------
+
+    def run(self, hooks: Sequence[Hook], *, stop: Callable[[], bool], tick: Callable[[Trainer], None]) -> None:
+        """Train to the end.
+
+        Args:
+            hooks: called when due, in order, and (unless they decline) at the end.
+            stop: asked after every step; True ends with StoppedError after the hooks' last call.
+            tick: called after every step, for progress.
+
+        Raises:
+            DivergedError: a loss or gradient stopped being finite.
+            StoppedError: `stop` said so.
+        """
+        due = [self._next_due(hook.every) for hook in hooks]
+        while self.images < self.total:
+            began = time.perf_counter()
+            self.train_step()
+            self.seconds += time.perf_counter() - began
+            tick(self)
+            stopping = stop()
+            ending = self.images >= self.total or stopping
+            for index, hook in enumerate(hooks):
+                clock = time.monotonic() if hook.every.seconds is not None else self.images
+                if (ending and hook.at_end) or (not ending and clock >= due[index]):
+                    hook.call(self)
+                    due[index] = self._next_due(hook.every)
+            if stopping and self.images < self.total:
+                raise StoppedError(
+                    f"stopped at {self.images:,} of {self.total:,} images; the state is saved",
+                    hint="type the same command again to go on",
+                )
+
+    def _next_due(self, every: Amount) -> float:
+        if every.seconds is not None:
+            return time.monotonic() + every.seconds
+        interval = max(every.images(batch=self.config.train.batch, count=self.count), 1)
+        return (self.images // interval + 1) * interval
+
+    def check(self) -> None:
+        """Wait for the device; DivergedError when a gradient was not finite since the last check."""
+        if self.bad.item() > 0:
+            raise DivergedError(
+                f"the loss or a gradient was not finite at step {int(self.first_bad.item()):,}",
+                hint="the last good state is kept; try a lower rate, such as `--set optim.{}.lr={:g}`".format(
+                    next(iter(self.optimizers)), next(iter(self.config.optim.values())).lr / 4
+                ),
+            )
+
+    def take_losses(self) -> dict[str, float]:
+        """Means since the last call; waits for the device."""
+        means = {name: float(value) / max(self.counts[name], 1e-9) for name, value in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+    # ---- state --------------------------------------------------------------------------------------------
+
+    def parts(self) -> Parts:
+        """Everything that outlives a step, as named groups of tensors."""
+        return {
+            "method": self.method.state_dict(),
+            "ema": self.average.twin.state_dict(),
+            **{f"optim-{name}": optimizer_tensors(optimizer) for name, optimizer in self.optimizers.items()},
+        }
+
+    def restore(self, parts: Mapping[str, Mapping[str, Tensor]], about: Mapping[str, Any]) -> None:
+        """Go on from a state; DataError when its networks have other shapes."""
+        for name, module in (("method", self.method), ("ema", self.average.twin)):
+            _fill(module, parts[name])
+        for name, optimizer in self.optimizers.items():
+            restore_optimizer(optimizer, parts[f"optim-{name}"])
+        self.images, self.step, self.seconds = about["images"], about["step"], about["seconds"]
+
+
+def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy in place, so that memory formats and references stay."""
+    own = module.state_dict()
+    if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
+        raise DataError("the state belongs to other networks", hint="use the config it was made with, or `--resume none`")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+
+@contextmanager
+def _trains_only(phase: Phase, method: Method, *, alone: bool) -> Iterator[None]:
+    """Only the phase's own modules need gradients; the others would pay for gradients that nobody reads."""
+    if not alone:
+        method.requires_grad_(False)
+        for module in phase.trains:
+            module.requires_grad_(True)
+    yield
