@@ -27,7 +27,7 @@ class StoredZip:
         self._offsets, self._crcs, self._sizes = array("Q"), array("L"), array("Q")
 
     def __enter__(self) -> StoredZip:
-        self._file = self._temporary.open("wb", buffering=2**20)
+        self._file = self._temporary.open("w+b", buffering=2**20)
         return self
 
     def add(self, name: str, data: bytes, crc: int | None = None) -> None:
@@ -41,6 +41,16 @@ class StoredZip:
         fields = (0x04034B50, 20, 0, 0, 0, _DATE, crc, len(data), len(data), len(encoded), 0)
         self._file.write(struct.pack("<I5H3I2H", *fields) + encoded)
         self._file.write(data)
+
+    def read(self, index: int) -> bytes:
+        """The data of a member that was added before."""
+        self._file.flush()
+        self._file.seek(self._offsets[index])
+        try:
+            name = struct.unpack_from("<H", self._file.read(30), 26)[0]
+            return self._file.read(name + self._sizes[index])[name:]
+        finally:
+            self._file.seek(0, os.SEEK_END)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

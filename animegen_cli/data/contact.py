@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from animegen_cli.data.ledger import Ledger, member_name
+from animegen_cli.data.ledger import Ledger
 
 _CELL, _COLUMNS, _KEPT, _PAIRS = 64, 12, 72, 12
 _GAP, _LINE = 4, 18
@@ -20,20 +20,25 @@ def path_of(out: Path) -> Path:
     return out.with_name(f"{out.stem}.contact.png")
 
 
-def write(out: Path, ledger: Ledger) -> Path:
-    """Draw the sheet of the finished file `out`; whole under its name or not at all."""
-    rows = _rows(out, ledger)
+def draw(read: Callable[[int], bytes], ledger: Ledger) -> Image.Image:
+    """Draw the sheet; `read` gives the PNG of an image of the set."""
+    rows = _rows(read, ledger)
     width = _COLUMNS * (_CELL + _GAP) + _GAP
     heights = [_LINE if isinstance(row, str) else _CELL + _GAP for row in rows]
     sheet = Image.new("RGB", (width, sum(heights) + _GAP), "white")
-    draw, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(), _GAP
+    pen, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(), _GAP
     for row, height in zip(rows, heights, strict=True):
         if isinstance(row, str):
-            draw.text((_GAP, top), row, fill="black", font=font)
+            pen.text((_GAP, top), row, fill="black", font=font)
         else:
             for column, image in enumerate(row):
                 sheet.paste(image, (_GAP + column * (_CELL + _GAP), top))
         top += height
+    return sheet
+
+
+def save(sheet: Image.Image, out: Path) -> Path:
+    """Write the sheet beside the data set file `out`; whole under its name or not at all."""
     path = path_of(out)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -44,21 +49,17 @@ def write(out: Path, ledger: Ledger) -> Path:
     return path
 
 
-def _rows(out: Path, ledger: Ledger) -> list[str | list[Image.Image]]:
-    rows: list[str | list[Image.Image]] = []
-    with zipfile.ZipFile(out) as archive:
-
-        def images(indices: list[int]) -> list[Image.Image]:
-            return [_cell(archive.read(member_name(index))) for index in indices]
-
-        shown = sorted(range(len(ledger)), key=ledger.digest)[:_KEPT]  # a fair choice that never changes
-        rows.append(f"{len(shown)} of {len(ledger)} kept images")
-        rows += _lines(images(sorted(shown)))
-        groups = ledger.twin_groups()
-        if groups:
-            pairs = [index for group in groups[:: max(1, len(groups) // _PAIRS)][:_PAIRS] for index in group[:2]]
-            rows.append(f"{len(groups)} clusters of near-twins, never parted by the split: pairs from {_PAIRS} of them")
-            rows += _lines(images(pairs))
+def _rows(read: Callable[[int], bytes], ledger: Ledger) -> list[str | list[Image.Image]]:
+    shown = sorted(range(len(ledger)), key=ledger.digest)[:_KEPT]  # a fair choice that never changes
+    rows: list[str | list[Image.Image]] = [f"{len(shown)} of {len(ledger)} kept images"]
+    rows += _lines([_cell(read(index)) for index in sorted(shown)])
+    groups = ledger.twin_groups()
+    if groups:
+        some = groups[:: -(-len(groups) // _PAIRS)]
+        rows.append(
+            f"{len(groups)} clusters of near-twins, never parted by the split; two images of {len(some)} of them"
+        )
+        rows += _lines([_cell(read(index)) for group in some for index in group[:2]])
     for reason, count in ledger.reasons().items():
         rows.append(f"dropped: {count} {reason}")
         rows += _lines([_cell(png) for _, why, png in ledger.shown if why == reason])

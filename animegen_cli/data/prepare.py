@@ -121,9 +121,10 @@ def _prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
             raise _empty(specs, ledger, options)
         ledger.close(options.split)
         about = _about(found, options, ledger)
+        sheet = contact.draw(archive.read, ledger)
         archive.add("dataset.json", ledger.dataset_json())
         archive.add("manifest.json", ledger.manifest_json(about))
-    return Prepared(out, contact.write(out, ledger), about)
+    return Prepared(out, contact.save(sheet, out), about)
 
 
 def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list[np.ndarray]]:

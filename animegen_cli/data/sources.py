@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, NamedTuple
 
 from animegen_cli.errors import DataError
@@ -67,7 +67,7 @@ class Source:
 
     def take(self, member: Member) -> None:
         """Sort a regular file into pictures, label files or neither."""
-        suffix = PurePosixPath(member.name).suffix.lower()
+        suffix = ending(member.name)
         if _MASKS.search(member.name):
             return
         if suffix in PICTURES:
@@ -80,7 +80,7 @@ class Source:
 
     def refuse(self, name: str, reason: str) -> None:
         """Leave out a picture (other kinds of files are left out without a word)."""
-        if PurePosixPath(name).suffix.lower() in PICTURES:
+        if ending(name) in PICTURES:
             self.dropped.append((name, reason))
 
     def sort(self) -> Source:
@@ -157,6 +157,11 @@ def _list(path: Path) -> Source:
         f"{path} is neither a folder nor a zip or tar archive",
         hint="name a folder of pictures, an archive, `kaggle:OWNER/NAME` or `demo`",
     )
+
+
+def ending(name: str) -> str:
+    """`x/1.JPG` -> `.jpg`"""
+    return os.path.splitext(name)[1].lower()
 
 
 def stem(path: Path) -> str:

@@ -1,0 +1,125 @@
+"""`prepare` on two processes against one process that does the same work in a plain loop; and its memory.
+
+python benchmarks/prepare.py --source faces.zip
+python benchmarks/prepare.py                       # 17,400 drawn faces as JPEG files
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command itself sets it
+
+import numpy as np
+from _pairs import arguments, pairs, report
+from PIL import Image, ImageOps
+
+from animegen_cli import console
+from animegen_cli.data import cleaning, prepare, sources, twins
+
+DRAWN = 17_400
+
+
+def drawn_jpegs(path: Path, count: int = DRAWN) -> Path:
+    """A zip of drawn faces, 64-pixel JPEGs; a quarter is drawn, the rest are these at other qualities."""
+    from animegen_cli.data import drawn
+
+    with zipfile.ZipFile(path, "w") as archive:
+        for index in range(count):
+            if index % 4 == 0:
+                face = drawn.draw(index // 4, size=64).image
+            out = io.BytesIO()
+            face.save(out, "jpeg", quality=95 - 5 * (index % 4))
+            archive.writestr(f"images/{index}.jpg", out.getvalue())
+    return path
+
+
+def plain_loop(source: Path, *, ours: bool) -> int:
+    """Decode, EXIF, RGB, resize, hashes, PNG, one after the other. Nothing is written or compared.
+
+    With `ours` every step is our own function; else Pillow's, as a script would call them.
+    """
+    done = 0
+    if source.is_dir():
+        blobs = (file.read_bytes() for file in sorted(source.rglob("*")) if file.suffix in sources.PICTURES)
+    else:
+        archive = zipfile.ZipFile(source)
+        names = sorted(name for name in archive.namelist() if sources.ending(name) in sources.PICTURES)
+        blobs = (archive.read(name) for name in names)
+    for data in blobs:
+        if ours:
+            cleaning.clean(data, cleaning.Recipe(64))
+        else:
+            image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+            image = image.resize((64, 64), Image.Resampling.LANCZOS)
+            hashlib.sha256(np.asarray(image).tobytes()).digest()
+            twins.look(image)
+            image.save(io.BytesIO(), "png", compress_level=0)
+        done += 1
+    return done
+
+
+def peak_memory(command: list[str]) -> int:
+    """Most bytes that a command and its children hold at once: the sum of their proportional set sizes."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, sum(_pss(pid) for pid in _tree(process.pid)))
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return peak
+
+
+def _tree(pid: int) -> list[int]:
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            for child in task.read_text().split():
+                found += _tree(int(child))
+        except OSError:
+            continue
+    return found
+
+
+def _pss(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+def main() -> None:
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--source", type=Path, help="folder or zip of pictures; default: drawn faces")
+    parser.add_argument("--workers", type=int, default=2)
+    chosen = parser.parse_args()
+    console.configure(quiet=True)
+    with tempfile.TemporaryDirectory() as folder:
+        source = chosen.source or drawn_jpegs(Path(folder) / "drawn.zip")
+        out = Path(folder) / "out.zip"
+        options = prepare.Options(size=64, workers=chosen.workers)
+        command = [sys.executable, "-m", "animegen_cli", "prepare", str(source), "--out", str(out), "--quiet"]
+        memory = peak_memory([*command, "--workers", str(chosen.workers)])
+        for ours in (True, False):
+            timed = pairs(
+                lambda: prepare.prepare([str(source)], out, options),
+                lambda ours=ours: plain_loop(source, ours=ours),
+                chosen.pairs,
+            )
+            loop = "of the same functions" if ours else "of Pillow's functions"
+            facts = {"workers": chosen.workers, "peak_memory_MB": round(memory / 1e6)}
+            report(f"prepare against a plain loop {loop}", timed, target=1.7, as_json=chosen.json, **facts)
+
+
+if __name__ == "__main__":
+    main()
