@@ -6,6 +6,7 @@ import base64
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -176,7 +177,7 @@ def _table(table: Table, caption: Markup, *, wrap: bool = False) -> Markup:
 def _todo(todo: Mapping[str, str]) -> Markup | None:
     if not todo:
         return None
-    return join(el("p", "Not scored yet. To change that:"), el("pre", "\n".join(todo.values()), tabindex=0))
+    return join(el("p", "Not scored yet. Type:"), el("pre", "\n".join(todo.values()), tabindex=0))
 
 
 def _published(count: _Count) -> Markup:
@@ -203,7 +204,7 @@ def _facts(record: Record) -> Table:
         "peak memory": _said(about("peak_memory"), memory),
         "device": about("device"),
     }
-    return tables.text_table("The run", ("", "value"), [(k, v) for k, v in facts.items() if v])
+    return tables.text_table("The run", ("fact", "value"), [(k, v) for k, v in facts.items() if v])
 
 
 def _said(value: Any, written: Any) -> str | None:
@@ -212,11 +213,14 @@ def _said(value: Any, written: Any) -> str | None:
 
 def _score_table(record: Record) -> Table:
     arrow = {"lower": " ↓", "higher": " ↑", None: ""}
-    rows = [
-        (s.name + arrow[s.better], s.text, amount(s.images), ", ".join(f"{k} {v}" for k, v in s.protocol.items() if v))
-        for s in record.scores
-    ]
-    return tables.text_table("Scores", ("score", "value", "images seen", "protocol"), rows)
+    rows = [(score.name + arrow[score.better], score.text, amount(score.images)) for score in record.scores]
+    told: dict[str, list[str]] = {}
+    for score in record.scores:
+        said = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in score.protocol.items() if v and k != "metric")
+        told.setdefault(said, []).append(score.name)
+    notes = tuple(f"{', '.join(names)}: {said}." for said, names in told.items())
+    table = tables.text_table("Scores", ("score", "value", "images seen"), rows)
+    return replace(table, notes=notes)
 
 
 # ---- pictures ---------------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ def results() -> Table:
     """Every published end result, a column per published metric; the notes name the sources."""
     sources = [source for source in _sources() if not source.get("curve")]
     numbered = [(i, source, row) for i, source in enumerate(sources, 1) for row in source["rows"]]
-    metrics = list(dict.fromkeys(metric for _, _, row in numbered for metric in row["scores"]))
+    found = dict.fromkeys(metric for _, _, row in numbered for metric in row["scores"])
+    metrics = sorted(found, key=lambda metric: not metric.isupper())
     columns = (
         Column("run", "published", right=False),
         Column("data", "data", right=False),
