@@ -6,6 +6,7 @@ runs are trained.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import random
@@ -26,6 +27,7 @@ PROTOCOL: dict[str, Any] = {
 }  # fmt: skip
 
 
+@functools.lru_cache(maxsize=4096)
 def face(seed: int, size: int = 64) -> np.ndarray:
     """A round head with hair and two eyes: uint8 (size, size, 3)."""
     chance = random.Random(seed)
@@ -99,10 +101,14 @@ def make(
         run.scores.write_text(json.dumps({"scores": scores}))
     start = sum(name.encode())
     for seen in sorted({images // 20, images}):
-        grids.save(grids.grid(faces(range(start, start + 36), size)), run.samples / f"ema-{seen:09d}.png")
-        grids.save(grids.grid(faces(range(start + 50, start + 86), size)), run.samples / f"raw-{seen:09d}.png")
-    grids.save(grids.grid(faces(range(900, 936), size)), run.samples / "reals.png")
+        _write_grid(run.samples / f"ema-{seen:09d}.png", start, size)
+        _write_grid(run.samples / f"raw-{seen:09d}.png", start + 50, size)
+    _write_grid(run.samples / "reals.png", 900, size)
     return run
+
+
+def _write_grid(path: Path, start: int, size: int) -> None:
+    grids.grid(faces(range(start, start + 16), size)).save(path, compress_level=1)
 
 
 def _write_log(run: Run, images: int, loss: str) -> None:

@@ -102,7 +102,7 @@ def rows(
 def png(image: Image.Image) -> bytes:
     """The image as PNG; the same pixels give the same bytes with the same Pillow."""
     buffer = BytesIO()
-    image.save(buffer, "PNG", compress_level=9)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 

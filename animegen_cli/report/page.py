@@ -233,7 +233,7 @@ def embed(image: Image.Image, alt: str, budget: float) -> Markup:
         image = image.resize((WIDEST, max(round(height * WIDEST / width), 1)), Image.Resampling.LANCZOS)
     kind, coded = "png", b""
     ways: list[dict[str, Any]] = [{"lossless": True, "quality": 90, "method": 4}]
-    ways += [{"quality": quality, "method": 4} for quality in (95, 88, 78, 60)]
+    ways += [{"quality": quality, "method": 4} for quality in (92, 80, 60)]
     for way in ways if features.check("webp") else []:
         buffer = BytesIO()
         image.save(buffer, "WEBP", **way)
