@@ -7,6 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from animegen_cli.cli.options import Json, Quiet
+
+_SPOKEN = ("resolution", "fit", "dedupe", "split")  # defaults that decide what is in the file
+
 EXAMPLES = """
 Examples:
 
@@ -23,6 +27,7 @@ Examples:
 
 
 def prepare(
+    context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(metavar="SOURCE...", help="Folders, zip or tar archives, kaggle:OWNER/NAME, or demo."),
@@ -59,8 +64,8 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(help="Processes. [default: the cores, at most 8]", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print no notes and no progress.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make one clean data set file from pictures."""
     import os
@@ -72,6 +77,11 @@ def prepare(
 
     console.configure(quiet=quiet, as_json=as_json)
     options = data.Options(resolution, fit, dedupe, split, labels, limit, seed, min_size, workers)
+    taken = [name for name in _SPOKEN if str(context.get_parameter_source(name)).endswith("DEFAULT")]
+    if taken:
+        console.note("by default: " + " ".join(f"--{name} {context.params[name]}" for name in taken))
+    if limit is None and "demo" in sources:
+        console.note(f"drawing {data.DRAWN:,} faces (choose with --limit)")
     if out is None:
         out = data.default_path(sources, resolution)
         console.note(f"writing to {out} (choose with --out)")

@@ -30,7 +30,7 @@ class StoredZip:
         self._file = self._temporary.open("w+b", buffering=2**20)
         return self
 
-    def add(self, name: str, data: bytes, crc: int | None = None) -> None:
+    def add(self, name: str, data: bytes | memoryview, crc: int | None = None) -> None:
         """Append a member; `crc` saves a pass over `data` where it is known."""
         crc = zlib.crc32(data) if crc is None else crc
         self._offsets.append(self._file.tell())

@@ -43,7 +43,7 @@ def find(source: Source, wanted: str | None) -> Labels:
         DataError: the table that was asked for is missing or fits no picture.
     """
     if wanted == "none" or source.kind == "drawn":
-        return _nothing(source)
+        return nothing(source)
     if wanted == "folders":
         return _folders(source) or _fail_folders(source)
     if wanted is not None:
@@ -55,7 +55,7 @@ def find(source: Source, wanted: str | None) -> Labels:
                 hint="its first column must hold file names as in the source, such as `faces/1.jpg` or `1.jpg`",
             )
         return found
-    return _set_file(source) or _own_table(source) or _folders(source) or _nothing(source)
+    return _set_file(source) or _own_table(source) or _folders(source) or nothing(source)
 
 
 def merge(tables: Sequence[Labels]) -> tuple[dict[str, tuple[str, ...]], list[np.ndarray]]:
@@ -76,7 +76,8 @@ def merge(tables: Sequence[Labels]) -> tuple[dict[str, tuple[str, ...]], list[np
     return vocabulary, rows
 
 
-def _nothing(source: Source) -> Labels:
+def nothing(source: Source) -> Labels:
+    """No labels at all."""
     return Labels({}, np.empty((len(source.members), 0), np.int16))
 
 
@@ -220,15 +221,20 @@ def _cells(data: bytes) -> tuple[list[str], list[list[str]]]:
     """Header (empty when there is none) and rows of a CSV, TSV, or CelebA's blank-separated table."""
     text = data.decode("utf-8-sig", "replace")
     lines = text.splitlines()
+    same: dict[str, str] = {}  # a million cells hold few different values: keep one of each
+
+    def few(row: Iterable[str]) -> list[str]:
+        return [same.setdefault(cell, cell) if len(cell) < 16 else cell for cell in row]
+
     if len(lines) > 2 and re.fullmatch(r"\s*\d+\s*", lines[0]):  # CelebA: count, names, rows
-        return ["file", *lines[1].split()], [line.split() for line in lines[2:] if line.strip()]
+        return ["file", *lines[1].split()], [few(line.split()) for line in lines[2:] if line.strip()]
     head = "\n".join(lines[:20])
     delimiter = max(",\t;", key=head.count)
     if not head.count(delimiter):
-        rows = [line.split() for line in lines if line.strip()]
+        rows = [few(line.split()) for line in lines if line.strip()]
     else:
         try:
-            rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
+            rows = [few(row) for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
         except csv.Error:
             return [], []
     if not rows or _looks_like_file(rows[0][0]):

@@ -20,6 +20,7 @@ from animegen_cli.data.cleaning import Cleaned
 FORMAT = "animegen-faces"
 VERSION = 1
 DROPPED_SHOWN = 8  # pictures per reason on the contact sheet
+Buffer = bytes | memoryview
 Vocabulary = dict[str, tuple[str, ...]]
 
 
@@ -39,14 +40,15 @@ def identity_of(digests: Iterable[bytes], *parts: object) -> str:
 class Ledger:
     """Grows while pictures arrive; `close` decides clusters and split; then it writes itself down."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, most: int) -> None:
+        """`most`: images there can be at all."""
         self.vocabulary = vocabulary
         self.names: list[str] = []
         self.dropped: list[tuple[str, str]] = []
         self.shown: list[tuple[str, str, bytes]] = []
         """(name, reason, PNG) of some dropped pictures."""
         self._digests, self._seen = bytearray(), set[bytes]()
-        self._twins = twins.Finder()
+        self._twins = twins.Finder(most)
         self._labels = array("h")
 
     def __len__(self) -> int:
@@ -89,8 +91,8 @@ class Ledger:
 
     def close(self, split: float) -> None:
         """Find the near-twins and split by content."""
-        self._seen.clear()
         self.clusters = self._twins.clusters()
+        self._seen, self._twins = set(), twins.Finder(0)  # their memory is needed for what follows
         self.test = self._split(split)
 
     def _split(self, share: float) -> np.ndarray:
@@ -98,21 +100,22 @@ class Ledger:
 
         A cluster's side depends on its own pixels alone, so pictures added later move no other from side to side.
         """
-        lead: dict[int, bytes] = {}
-        for index, cluster in enumerate(self.clusters.tolist()):
-            lead[cluster] = min(lead.get(cluster, b"\xff" * 33), self.digest(index))
-        limit = int(share * 2**64)
-        test = {cluster for cluster, one in lead.items() if int.from_bytes(one[:8], "big") >= limit}
-        if share < 1 and len(lead) > 1 and len(test) in (0, len(lead)):  # a tiny set: neither side may be empty
-            last = max(lead, key=lambda cluster: lead[cluster])
-            test = {last} if not test else test - {min(lead, key=lambda cluster: lead[cluster])}
-        return np.array([cluster in test for cluster in self.clusters.tolist()], bool)
+        hashes = np.frombuffer(self._digests, ">u8")[::4].astype(np.uint64)
+        lead = np.full(len(self), 2**64 - 1, np.uint64)
+        np.minimum.at(lead, self.clusters, hashes)
+        lead = lead[self.clusters]
+        bound = np.uint64(min(share, 1 - 2**-53) * 2**64)
+        if share < 1 and lead.min() < lead.max():  # in a tiny set neither side may be empty
+            bound = bound.clip(lead.min() + np.uint64(1), lead.max())
+        return (lead >= bound) & (share < 1)
 
     def twin_groups(self) -> list[list[int]]:
         """Clusters of two and more images."""
-        order = np.argsort(self.clusters, kind="stable")
-        starts = np.flatnonzero(np.diff(self.clusters[order], prepend=-1))
-        return [group.tolist() for group in np.split(order, starts[1:]) if len(group) > 1]
+        groups: dict[int, list[int]] = {}
+        sizes = np.bincount(self.clusters, minlength=len(self))
+        for index in np.flatnonzero(sizes[self.clusters] > 1).tolist():
+            groups.setdefault(int(self.clusters[index]), []).append(index)
+        return list(groups.values())
 
     def about(self, split: float) -> dict[str, Any]:
         """The part of the manifest that the images decide."""
@@ -131,7 +134,7 @@ class Ledger:
         """Identity of the whole set."""
         return identity_of((self.digest(index) for index in range(len(self))), size)
 
-    def dataset_json(self) -> bytes:
+    def dataset_json(self) -> Buffer:
         """`dataset.json` of StyleGAN2/3 and EDM: all attributes as one concatenated one-hot vector per image."""
         if not self.vocabulary:
             return b'{"labels": null}\n'
@@ -146,9 +149,9 @@ class Ledger:
             out.write(b",\n" if index else b'{"labels": [\n')
             out.write(f'["{member_name(index)}", [{",".join(vector.decode())}]]'.encode())
         out.write(b"\n]}\n")
-        return out.getvalue()
+        return out.getbuffer()
 
-    def manifest_json(self, about: dict[str, Any]) -> bytes:
+    def manifest_json(self, about: dict[str, Any]) -> Buffer:
         """`manifest.json`: `about`, then per image its hash, name and cluster, then what was dropped."""
         made = {"format": FORMAT, "version": VERSION, "made_with": {"animegen": __version__, "pillow": PIL.__version__}}
         out = io.BytesIO()
@@ -159,7 +162,7 @@ class Ledger:
         _write_list(out, "names", self.names)
         _write_list(out, "dropped_names", sorted(self.dropped))
         out.write(b"\n}\n")
-        return out.getvalue()
+        return out.getbuffer()
 
 
 def _write_list(out: io.BytesIO, key: str, values: Iterable[object]) -> None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -56,7 +56,7 @@ def work(chunk: Chunk, reader: Reader) -> list[Any]:
     return results
 
 
-def run(chunks: Iterator[Chunk], workers: int) -> Iterator[list[Any]]:
+def run(chunks: Iterator[Chunk], workers: int) -> Generator[list[Any], None, None]:
     """The results of all chunks in order, made by `workers` processes (1: by this one)."""
     if workers <= 1:
         reader = Reader()

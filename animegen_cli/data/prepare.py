@@ -11,7 +11,8 @@ import hashlib
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
 def _prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
     found = sources.find(specs, downloads=out.parent / "downloads")
     vocabulary, rows = _labels(found, options)
-    ledger = Ledger(vocabulary)
+    ledger = Ledger(vocabulary, sum(len(source.members) for source in found))
     for source in found:
         for name, reason in source.dropped:
             ledger.drop(_full_name(found, source, name), reason)
@@ -133,14 +134,26 @@ def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list
         if source.kind == "drawn":
             count = options.limit or DRAWN
             source.members = [sources.Member(f"{index:06d}", start=index) for index in range(count)]
-    tables = [
-        _drawn_labels(source, options) if source.kind == "drawn" else labels.find(source, options.labels)
-        for source in found
-    ]
+    tables = _tables(found, options)
     for source, table in zip(found, tables, strict=True):
         if table.origin:
             console.note(f"labels of {source.name}: {', '.join(table.attributes)} (from {table.origin})")
     return labels.merge(tables)
+
+
+def _tables(found: Sequence[Source], options: Options) -> list[labels.Labels]:
+    """The labels of each source; a table that was asked for must fit at least one of them."""
+    tables, failures = [], []
+    for source in found:
+        try:
+            drawn = source.kind == "drawn"
+            tables.append(_drawn_labels(source, options) if drawn else labels.find(source, options.labels))
+        except DataError as error:
+            failures.append(error)
+            tables.append(labels.nothing(source))
+    if failures and len(failures) == len(found):
+        raise failures[0]
+    return tables
 
 
 def _drawn_labels(source: Source, options: Options) -> labels.Labels:
@@ -172,17 +185,15 @@ def _clean_all(
     limit = len(order) if options.limit is None else min(options.limit, len(order))
     with console.progress("preparing", limit) as bar:
         while len(order) and len(ledger) < limit:
+            # With a limit, what was dropped is made up for from the rest of the random order.
             taken, order = np.sort(order[: limit - len(ledger)]), order[limit - len(ledger) :]
-            before = len(ledger)
-            for source, places, results in _results(found, taken, options):
-                for place, result in zip(places, results, strict=True):
-                    source_rows = rows[found.index(source)]
-                    name = _full_name(found, source, source.members[place].name)
-                    _judge(name, result, source_rows[place], options, archive, ledger)
-                if options.limit is None:
-                    bar.advance(len(places))
-            if options.limit is not None:
-                bar.advance(len(ledger) - before)
+            with closing(_results(found, taken, options)) as cleaned:
+                for number, places, results in cleaned:
+                    before = len(ledger)
+                    for place, result in zip(places, results, strict=True):
+                        name = _full_name(found, found[number], found[number].members[place].name)
+                        _judge(name, result, rows[number][place], options, archive, ledger)
+                    bar.advance(len(places) if options.limit is None else len(ledger) - before)
 
 
 def _ranking(found: Sequence[Source], options: Options) -> np.ndarray:
@@ -201,22 +212,26 @@ def _ranking(found: Sequence[Source], options: Options) -> np.ndarray:
 
 def _results(
     found: Sequence[Source], taken: np.ndarray, options: Options
-) -> Iterator[tuple[Source, list[int], list[Any]]]:
-    """The cleaned pictures of `taken` (sorted numbers over all sources), chunk by chunk, in order."""
-    sent: deque[tuple[Source, list[int]]] = deque()
+) -> Generator[tuple[int, list[int], list[Any]], None, None]:
+    """The cleaned pictures of `taken` (sorted numbers over all sources), chunk by chunk, in order.
+
+    Yields the number of the source, places among its members, and what became of these.
+    """
+    sent: deque[tuple[int, list[int]]] = deque()
 
     def chunks() -> Iterator[pool.Chunk]:
         start = 0
-        for source in found:
+        for number, source in enumerate(found):
             places = taken[(taken >= start) & (taken < start + len(source.members))] - start
             start += len(source.members)
             for chunk, of in _chunks_of(source, places.tolist(), options):
-                sent.append((source, of))
+                sent.append((number, of))
                 yield chunk
 
     workers = options.workers or min(os.cpu_count() or 1, _MOST_WORKERS, 1 + len(taken) // _WORTH_A_WORKER)
-    for results in pool.run(chunks(), workers):
-        yield *sent.popleft(), results
+    with closing(pool.run(chunks(), workers)) as done:
+        for results in done:
+            yield *sent.popleft(), results
 
 
 def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[tuple[pool.Chunk, list[int]]]:

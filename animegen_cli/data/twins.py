@@ -44,18 +44,16 @@ class Finder:
     A projection of the thumbnails to 23 numbers finds candidates by matrix products; the rule judges these.
     """
 
-    def __init__(self) -> None:
-        self._looks = np.empty((2 * _BLOCK, LOOK_BYTES), np.uint8)
-        self._points = np.empty((2 * _BLOCK, _BASIS.shape[1] + 2), np.float32)
+    def __init__(self, most: int) -> None:
+        """`most` looks can be collected; memory is touched, and so taken, only as they come."""
+        self._looks = np.empty((most, LOOK_BYTES), np.uint8)
+        self._points = np.empty((most, _BASIS.shape[1] + 2), np.float32)
         self._count = self._projected = self._compared = 0
         self._parent: dict[int, int] = {}
         self._scratch = np.empty((_BLOCK, _TILE), np.float32)
 
     def add(self, look: bytes) -> None:
         """Collect the look of the next image."""
-        if self._count == len(self._looks):
-            self._looks = np.concatenate([self._looks, np.empty_like(self._looks)])
-            self._points = np.concatenate([self._points, np.empty_like(self._points)])
         self._looks[self._count] = np.frombuffer(look, np.uint8)
         self._count += 1
         if self._count - self._compared == _BLOCK:
