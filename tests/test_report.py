@@ -153,6 +153,11 @@ def test_values_that_cannot_be_drawn_are_left_out_and_nothing_is_said_plainly() 
     assert len(polylines(constant)[0]) == 1
 
 
+def test_a_constant_stays_flat_when_it_is_smoothed() -> None:
+    (_, line) = polylines(plots.lines([plots.Series("a", [(i, 2e-4) for i in range(500)])], title="t", smooth=0.9))
+    assert len({y for _, y in line}) == 1
+
+
 def test_smoothing_keeps_a_constant_from_the_first_value_on_and_calms_noise() -> None:
     assert all(y == pytest.approx(7) for _, y in plots.smoothed([(i, 7.0) for i in range(50)], 0.9))
     noise = np.random.default_rng(0).normal(size=2000)
@@ -248,6 +253,20 @@ def test_json_is_plain_and_html_has_scopes() -> None:
     made = Page(tables.as_html(TABLE))
     assert [head.get("scope") for head in made.all("th")] == ["col", "col", "col", "row", "row"]
     assert made.all("script") == []
+
+
+def test_a_wide_table_comes_in_bands_that_fit_and_repeat_the_names(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    columns = (Column("run", "run", right=False), *(Column(f"c{i}", f"column-{i}", better="lower") for i in range(9)))
+    tables.show(Table("Wide", columns, ((Cell("the-run"), *(Cell(f"{i}.25 ± 0.05", i) for i in range(9))),)))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert sum("the-run" in line for line in lines) == 3
+    for i in range(9):
+        assert sum(f"column-{i} ↓" in line for line in lines) == 1
+        assert sum(f"{i}.25 ± 0.05" in line for line in lines) == 1
 
 
 def test_a_table_refuses_rows_of_another_length() -> None:

@@ -97,6 +97,7 @@ def _print(compared: Comparison, form: Form | None) -> None:
     if form is None:
         for table in (compared.quality, compared.cost, published.results()):
             tables.show(table)
+        console.note("* the best of its column, ≈ within the uncertainty of the best; protocols are on the page")
     else:
         console.result(None, comparison.as_text(compared, form))
 

@@ -60,6 +60,8 @@ class Axis:
         """An axis that holds all values with a margin of `pad` of its length."""
         found = list(values)
         low, high = min(found), max(found)
+        if high - low <= 1e-9 * abs(high):  # constant but for rounding
+            low = high
         if log:
             grow = (high / low) ** pad if high > low else 1.5
             return cls(low / grow, high * grow, start, end, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -123,10 +124,27 @@ def as_html(table: Table, *, class_: str | None = None) -> Markup:
 
 
 def show(table: Table) -> None:
-    """Print on the terminal; a star marks the best of a column."""
-    right = [column.heading for column in table.columns if column.right]
+    """Print on the terminal; a star marks the best of a column. A table too wide for it comes in several bands."""
+    heads = ["\n".join(filter(None, (c.title + c.arrow, c.detail and f"({c.detail})"))) for c in table.columns]
     shown = [[cell.shown + (" *" if cell.best else "") for cell in row] for row in table.rows]
-    console.table(table.title, [column.heading for column in table.columns], shown, right=right)
+    widths = [max(map(len, [*head.split("\n"), *(row[i] for row in shown)])) for i, head in enumerate(heads)]
+    for number, band in enumerate(bands(widths, shutil.get_terminal_size().columns)):
+        right = [heads[i] for i in band if table.columns[i].right]
+        rows = [[row[i] for i in band] for row in shown]
+        console.table(table.title if not number else "", [heads[i] for i in band], rows, right=right)
+
+
+def bands(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Columns (by index) in groups that fit `room` letters with their borders, each group led by the first column."""
+    found: list[list[int]] = [[0]]
+    used = widths[0] + 4
+    for i, width in enumerate(widths[1:], 1):
+        if len(found[-1]) > 1 and used + width + 3 > room:
+            found.append([0])
+            used = widths[0] + 4
+        found[-1].append(i)
+        used += width + 3
+    return found
 
 
 def _html_head(column: Column) -> Markup:
