@@ -1,7 +1,7 @@
 """Runs side by side: their quality, each measure in a column of its own, and what they cost.
 
-Two scores share a column only when everything about how they were measured agrees. How a run draws (its sampler
-and steps) belongs to the run, not to the measure, and has its own column. Published numbers stand in rows of their
+Two scores share a column only when everything about how they were measured agrees. How a run draws (its sampler,
+steps and seeds) is what is measured, so a run scored in two ways has two rows. Published numbers stand in rows of their
 own and are never ranked with measured ones.
 """
 
@@ -12,11 +12,12 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
+from animegen_cli.metrics.protocol import NOT_COMPARED
 from animegen_cli.paths import Run
 from animegen_cli.report import grids, published, records, seeds, tables
 from animegen_cli.report.page import Drawn, comparison_page
@@ -26,9 +27,8 @@ from animegen_cli.report.tables import DASH, Cell, Column, Table
 from animegen_cli.report.units import amount, duration, memory
 
 MOST_SEEDS = 64
-_OF_THE_RUN = ("sampling",)
 # A field that says nothing more where the other one differs already.
-_IMPLIED_BY = {"reference": "reference_name", "extractor_sha": "extractor", "seeds": "n_fake"}
+_IMPLIED_BY = {"reference": "reference_name", "extractor_sha": "extractor"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Measure:
 
     name: str
     key: str
+    identity: str
     detail: str
     better: Literal["lower", "higher"] | None
     protocol: Mapping[str, Any]
@@ -48,11 +49,21 @@ class Measure:
     @property
     def told(self) -> str:
         """The protocol in words, without the metric."""
-        get, said = self.protocol.get, {"metric", "n_fake", "n_real", "reference", "reference_name", "split"}
-        named = ", ".join(str(v) for v in (get("reference_name") or _brief(get("reference")), get("split")) if v)
+        get, said = self.protocol.get, {"metric", "n_fake", "n_real", "reference", "reference_name", "reference_split"}
+        named = ", ".join(
+            str(v) for v in (get("reference_name") or _brief(get("reference")), get("reference_split")) if v
+        )
         rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
         counts = f"{get('n_fake', '?')} generated against {get('n_real', '?')} real images"
         return f"{counts} ({named}); {', '.join(rest)}"
+
+
+class Entry(NamedTuple):
+    """A row of the quality table: a run (by its place), one way in which it drew, and those images' scores."""
+
+    run: int
+    drawn: str
+    scores: Mapping[str, Score]
 
 
 @dataclass(frozen=True)
@@ -62,21 +73,21 @@ class Comparison:
     records: tuple[Record, ...]
     names: tuple[str, ...]
     measures: tuple[Measure, ...]
+    entries: tuple[Entry, ...]
     quality: Table
     cost: Table
     todo: Mapping[str, str]
     warnings: tuple[str, ...]
-
-    def scores(self, measure: Measure) -> list[Score | None]:
-        """One score or None per run."""
-        return [_scored(record).get(_identity(measure.name, measure.protocol)) for record in self.records]
 
     @property
     def joined(self) -> Table:
         """Quality and cost in one wide table, for spreadsheets."""
         have = {column.key for column in self.quality.columns}
         extra = [i for i, column in enumerate(self.cost.columns) if column.key not in have]
-        rows = (q + tuple(c[i] for i in extra) for q, c in zip(self.quality.rows, self.cost.rows, strict=True))
+        rows = (
+            row + tuple(self.cost.rows[entry.run][i] for i in extra)
+            for row, entry in zip(self.quality.rows, self.entries, strict=True)
+        )
         columns = self.quality.columns + tuple(self.cost.columns[i] for i in extra)
         return Table("Measured", columns, tuple(rows))
 
@@ -95,11 +106,13 @@ def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
     if sort is not None:
         found = _sorted(found, measures, sort)
     names = _names(found)
+    entries = [entry for i, record in enumerate(found) for entry in _entries(i, record)]
     return Comparison(
         records=tuple(found),
         names=names,
         measures=measures,
-        quality=_quality(found, names, measures),
+        entries=tuple(entries),
+        quality=_quality(found, names, measures, entries),
         cost=_cost(found, names),
         todo={name: _to_score(record) for name, record in zip(names, found, strict=True) if not record.scores},
         warnings=tuple(_warnings(found, names)),
@@ -110,31 +123,38 @@ def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
 
 
 def _of_the_measure(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in protocol.items() if key not in _OF_THE_RUN and value is not None}
+    return {key: value for key, value in protocol.items() if key not in NOT_COMPARED and value not in (None, "")}
 
 
-def _identity(name: str, protocol: Mapping[str, Any]) -> str:
-    """Equal for two scores exactly when they may share a column; what a reference set is called does not matter."""
-    measured = {key: value for key, value in _of_the_measure(protocol).items() if key != "reference_name"}
-    return json.dumps([name, measured], sort_keys=True, default=str)
+def _identity(score: Score) -> str:
+    """Equal for two scores exactly when they may share a column."""
+    return f"{score.name}@{score.protocol_id}"
 
 
-def _scored(record: Record) -> dict[str, Score]:
-    """The run's scores by identity; of two equal ones the later stands."""
-    return {_identity(score.name, score.protocol): score for score in record.scores}
+def _entries(place: int, record: Record) -> list[Entry]:
+    """The ways in which the run's scored images were drawn; one without scores when there are none."""
+    ways: dict[tuple[str, str], dict[str, Score]] = {}
+    for score in record.scores:
+        way = (str(score.protocol.get("sampling") or ""), str(score.protocol.get("seeds") or ""))
+        ways.setdefault(way, {})[_identity(score)] = score
+    samplings = [sampling for sampling, _ in ways]
+    entries = []
+    for (sampling, seeds_), scores in ways.items():
+        drawn = f"{sampling}, seeds {seeds_}" if samplings.count(sampling) > 1 else sampling
+        entries.append(Entry(place, drawn, scores))
+    return entries or [Entry(place, "", {})]
 
 
 def _measures(found: Iterable[Record]) -> tuple[Measure, ...]:
     first: dict[str, Score] = {}
-    for record in found:
-        for identity, score in _scored(record).items():
-            first.setdefault(identity, score)
+    for score in (score for record in found for score in record.scores):
+        first.setdefault(_identity(score), score)
     measures = []
     for score in first.values():
         namesakes = [other for other in first.values() if other.name == score.name]
+        key = score.name if len(namesakes) == 1 else f"{score.name}@{score.protocol_id[:8]}"
         apart = ", ".join(_apart(score, namesakes))
-        key = f"{score.name}@{score.protocol_id[:8]}" if apart else score.name
-        measures.append(Measure(score.name, key, apart, score.better, score.protocol))
+        measures.append(Measure(score.name, key, _identity(score), apart, score.better, score.protocol))
     order = list(dict.fromkeys(measure.name for measure in measures))
     return tuple(sorted(measures, key=lambda measure: order.index(measure.name)))
 
@@ -157,23 +177,30 @@ def _brief(value: object) -> str:
 
 
 def _spaced(field: str) -> str:
-    return {"n_fake": "n", "n_real": "n real"}.get(field, field.replace("_", " "))
+    return {"n_fake": "n", "reference_split": "split"}.get(field, field.replace("_", " "))
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------
 
 
-def _quality(found: Sequence[Record], names: Sequence[str], measures: Sequence[Measure]) -> Table:
+def _quality(
+    found: Sequence[Record], names: Sequence[str], measures: Sequence[Measure], entries: Sequence[Entry]
+) -> Table:
     columns = (
         Column("run", "run", right=False),
+        Column("drawn", "drawn with", right=False),
         Column("images", "images seen"),
         *(Column(m.key, m.name, better=m.better, detail=m.detail) for m in measures),
-        Column("sampling", "drawn with", right=False),
     )
-    marked = [_marked([_scored(r).get(_identity(m.name, m.protocol)) for r in found], m) for m in measures]
+    marked = [_marked([entry.scores.get(m.identity) for entry in entries], m) for m in measures]
     rows = [
-        (Cell(name, name), _images(record), *(cells[i] for cells in marked), _sampling(record))
-        for i, (name, record) in enumerate(zip(names, found, strict=True))
+        (
+            Cell(names[entry.run], names[entry.run]),
+            Cell(entry.drawn, entry.drawn) if entry.drawn else Cell(),
+            _images(found[entry.run]),
+            *(cells[i] for cells in marked),
+        )
+        for i, entry in enumerate(entries)
     ]
     told: dict[str, list[str]] = {}
     for measure in measures:
@@ -249,12 +276,6 @@ def _images(record: Record) -> Cell:
     return Cell(amount(record.images), record.images)
 
 
-def _sampling(record: Record) -> Cell:
-    """How the scored images were drawn: what the scores say, all of them if they differ."""
-    ways = list(dict.fromkeys(str(s.protocol["sampling"]) for s in record.scores if s.protocol.get("sampling")))
-    return Cell("; ".join(ways), "; ".join(ways)) if ways else Cell()
-
-
 # ---- order, names, advice -------------------------------------------------------------------------------------
 
 
@@ -275,8 +296,9 @@ def _sorted(found: list[Record], measures: Sequence[Measure], sort: str) -> list
     if measure is None:
         values, down = [plain[sort](record) for record in found], sort == "images_per_second"
     else:
-        scores = [_scored(record).get(_identity(measure.name, measure.protocol)) for record in found]
-        values, down = [None if s is None else s.value for s in scores], measure.better == "higher"
+        down = measure.better == "higher"
+        of_run = [[s.value for s in record.scores if _identity(s) == measure.identity] for record in found]
+        values = [(max if down else min)(scores) if scores else None for scores in of_run]
     known = sorted((i for i, v in enumerate(values) if v is not None), key=lambda i: values[i], reverse=down)
     return [found[i] for i in known] + [found[i] for i, v in enumerate(values) if v is None]
 
@@ -311,13 +333,6 @@ def _warnings(found: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
             seen = ", ".join(amount(images) for images in stale)
             now = amount(record.images)
             yield f"{name} was scored at {seen} images and has seen {now} by now: `{_to_score(record)}`"
-    protocols: dict[tuple[str, str], str] = {}
-    for record in found:
-        for score in record.scores:
-            text = json.dumps(score.protocol, sort_keys=True, default=str)
-            if protocols.setdefault((score.name, score.protocol_id), text) != text:
-                yield f"{record.run.scores}: another run has protocol {score.protocol_id} otherwise; was it edited?"
-                break
 
 
 # ---- pictures and files ---------------------------------------------------------------------------------------
@@ -402,11 +417,13 @@ def _marks(comparison: Comparison, most: int = 2) -> dict[str, list[Mark]]:
     plotted: dict[str, list[Mark]] = {}
     for measure in comparison.measures:
         marks = []
-        for i, (record, score) in enumerate(zip(comparison.records, comparison.scores(measure), strict=True)):
-            seconds = record.about.get("seconds")
+        for entry in comparison.entries:
+            score, seconds = entry.scores.get(measure.identity), comparison.records[entry.run].about.get("seconds")
             if score is not None and isinstance(seconds, (int, float)):
+                several = sum(other.run == entry.run for other in comparison.entries) > 1
+                name = comparison.names[entry.run] + (f", {entry.drawn}" if several else "")
                 low, high = score.range or (None, None)
-                marks.append(Mark(comparison.names[i], float(seconds), score.value, low, high, ink=i))
+                marks.append(Mark(name, float(seconds), score.value, low, high, ink=entry.run))
         if measure.better and len(marks) > 1 and len(plotted) < most:
             plotted[f"{measure.label}: {measure.better} is better"] = marks
     return plotted

@@ -17,13 +17,13 @@ import numpy as np
 import yaml
 from PIL import Image, ImageDraw
 
+from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.paths import Run
 from animegen_cli.report import grids
 
 PROTOCOL: dict[str, Any] = {
-    "metric": "fd", "extractor": "faces", "extractor_sha": "ab" * 32, "resize": "none", "reference": "cd" * 32,
-    "reference_name": "faces", "split": "train", "n_real": 13920, "n_fake": 1000, "seeds": "0-999",
-    "precision": "fp32", "size": 64, "sampling": "ddim, 50 steps",
+    "extractor_sha": "ab" * 32, "resize": "clean-64", "reference": "cd" * 32, "reference_split": "train",
+    "n_real": 13920, "n_fake": 1000, "seeds": "0-999", "precision": "fp32", "size": 64, "sampling": "ddim, 50 steps",
 }  # fmt: skip
 
 
@@ -45,15 +45,16 @@ def faces(seeds: Any, size: int = 64) -> np.ndarray:
     return np.stack([face(seed, size) for seed in seeds])
 
 
-def score(
-    name: str, value: float, *, images: int = 500_000, std: float | None = None, **protocol: Any
-) -> dict[str, Any]:
-    """An entry of eval.json; keywords replace fields of the protocol."""
-    full = {**PROTOCOL, "metric": name.split("-")[0], **protocol}
-    id_ = f"{hash(json.dumps(full, sort_keys=True)) & 0xFFFFFFFF:08x}"
+def score(name: str, value: float, *, images: int = 500_000, std: float | None = None, **fields: Any) -> dict[str, Any]:
+    """An entry of eval.json for `fd-faces` and the like (`fid`, `kid`, `is`: Inception); `fields` of its protocol."""
+    metric, _, extractor = name.partition("-")
+    reference_name = fields.pop("reference_name", "faces")
+    protocol = Protocol(
+        **{"metric": {"fid": "fd"}.get(metric, metric), "extractor": extractor or "inception", **PROTOCOL, **fields}
+    )
     return {
-        "name": name, "value": value, "std": std, "interval": None, "protocol": full, "protocol_id": id_,
-        "images": images, "seconds": 12.0,
+        "name": protocol.name, "value": value, "std": std, "interval": None, "images": images, "seconds": 12.0,
+        "protocol": protocol.to_dict() | {"reference_name": reference_name}, "protocol_id": protocol.id,
     }  # fmt: skip
 
 

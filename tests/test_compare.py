@@ -63,7 +63,7 @@ def test_one_protocol_is_one_column_whatever_the_sampler_and_best_follows_the_me
     assert [cell.best for cell in column(found.quality, "fd-faces")] == [False, True]
     assert [cell.best for cell in column(found.quality, "precision-faces")] == [False, True]
     assert [cell.best for cell in column(found.quality, "novel-faces")] == [False, False]  # direction unknown
-    assert [c.text for c in column(found.quality, "sampling")] == ["ddim, 50 steps", "ancestral, 1000 steps"]
+    assert [c.text for c in column(found.quality, "drawn")] == ["ddim, 50 steps", "ancestral, 1000 steps"]
     assert found.warnings == ()
 
 
@@ -80,11 +80,11 @@ def test_best_looks_the_other_way_when_values_do(tmp_path: Path) -> None:
     ("field", "value", "said"),
     [
         ("n_fake", 5000, "n 5000"),
-        ("resize", "bicubic", "resize bicubic"),
-        ("seeds", "1000-1999", "seeds 1000-1999"),
+        ("resize", "clean-128", "resize clean-128"),
+        ("size", 32, "size 32"),
         ("extractor_sha", "ef" * 32, "extractor sha efefefef"),
         ("precision", "bf16", "precision bf16"),
-        ("split", "test", "split test"),
+        ("reference_split", "test", "split test"),
     ],
 )
 def test_two_protocols_never_share_a_column(tmp_path: Path, field: str, value: Any, said: str) -> None:
@@ -172,14 +172,31 @@ def test_differences_between_runs_are_flagged(tmp_path: Path) -> None:
     assert f"a was scored at 60k images and has seen 120k by now: `animegen eval {a.path}`" in said
 
 
-def test_a_protocol_edited_under_its_id_is_noticed(two: list[Run]) -> None:
-    content = json.loads(two[1].scores.read_text())
-    content["scores"][0]["protocol_id"] = json.loads(two[0].scores.read_text())["scores"][0]["protocol_id"]
-    content["scores"][0]["protocol"]["n_fake"] = 50_000
-    two[1].scores.write_text(json.dumps(content))
-    found = comparison.compare(two)
-    assert any(str(two[1].scores) in warning and "edited" in warning for warning in found.warnings)
-    assert [m.name for m in found.measures].count("fd-faces") == 2
+def test_an_edited_score_is_noticed_and_left_out(two: list[Run]) -> None:
+    for change in ({"n_fake": 50_000}, {"id": "0" * 12}, {"metric": "kid"}):
+        content = json.loads(two[1].scores.read_text())
+        content["scores"][0]["protocol"] |= change
+        two[1].scores.write_text(json.dumps(content))
+        found = comparison.compare(two)
+        assert re.search(r"b.eval\.json: score 1 is left out", found.warnings[0])
+        assert [cell.text for cell in column(found.quality, "fd-faces")][1] == DASH
+        assert not any(cell.best for cell in column(found.quality, "fd-faces"))
+
+
+def test_a_run_drawn_in_two_ways_has_two_rows_that_compete(tmp_path: Path) -> None:
+    ways = [score("fd-faces", 20.0, sampling="ddim, 10 steps"), score("fd-faces", 11.0, sampling="ddim, 50 steps")]
+    a = fake_runs.make(tmp_path, "a", scores=ways)
+    seeds = [score("fd-faces", 15.0), score("fd-faces", 16.0, seeds="1000-1999")]
+    b = fake_runs.make(tmp_path, "b", scores=seeds)
+    found = comparison.compare([b, a], sort="fd-faces")
+    assert [(c.text, d.text, s.value, s.best) for c, d, _, s in found.quality.rows] == [
+        ("a", "ddim, 10 steps", 20.0, False),
+        ("a", "ddim, 50 steps", 11.0, True),
+        ("b", "ddim, 50 steps, seeds 0-999", 15.0, False),
+        ("b", "ddim, 50 steps, seeds 1000-1999", 16.0, False),
+    ]
+    assert len(found.cost.rows) == 2
+    assert [row[0].text for row in found.joined.rows] == ["a", "a", "b", "b"]
 
 
 def test_a_damaged_eval_file_is_named_and_the_rest_is_compared(two: list[Run]) -> None:

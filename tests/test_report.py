@@ -295,7 +295,10 @@ def test_record_reads_nested_curves_in_order_and_survives_half_a_line(tmp_path: 
         ('{"scores": 3}', "no list"),
         ('{"scores": [{"name": "fd-faces", "value": "12"}]}', "score 1 is left out.*'12', not a number"),
         ('{"scores": [{"name": "fd-faces", "value": NaN}]}', "not a number"),
-        ('{"scores": [{"name": "fd-faces", "value": 1, "protocol": {}, "protocol_id": "a"}]}', "no protocol"),
+        (
+            '{"scores": [{"name": "fd-faces", "value": 1, "protocol": {}, "protocol_id": "a"}]}',
+            "protocol is incomplete",
+        ),
     ],
 )
 def test_damaged_scores_are_named_and_left_out(tmp_path: Path, text: str, said: str) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from animegen_cli.errors import DataError
+from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.paths import Run
 
 _LOWER = {"fd", "fid", "kid", "mse", "bpd"}
@@ -19,7 +21,7 @@ _HIGHER = {"is", "precision", "recall", "density", "coverage"}
 
 @dataclass(frozen=True)
 class Score:
-    """One value of `eval.json`, with the protocol that it was measured under."""
+    """One value of `eval.json`. Scores of one name and one `protocol_id` may be compared."""
 
     name: str
     value: float
@@ -177,7 +179,7 @@ def _scores(run: Run, problems: _Problems) -> tuple[Score, ...]:
     for number, entry in enumerate(entries, 1):
         try:
             found.append(_score(entry))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
             problems.add(run.scores, f"score {number} is left out ({_first_line(error)})")
     return tuple(found)
 
@@ -186,13 +188,16 @@ def _score(entry: Mapping[str, Any]) -> Score:
     value = entry["value"]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"its value is {value!r}, not a number")
-    std, interval, protocol = entry.get("std"), entry.get("interval"), entry["protocol"]
-    if not isinstance(protocol, Mapping) or not protocol:
-        raise ValueError("it has no protocol, so it can be compared with nothing")
+    std, interval, protocol = entry.get("std"), entry.get("interval"), dict(entry["protocol"])
+    # The name of the reference is for people; the id is computed from all else, and no longer fits edited fields.
+    named = {"reference_name": protocol.pop("reference_name", None)}
+    checked = Protocol.from_dict(protocol)
+    if entry["protocol_id"] != checked.id or entry["name"] != checked.name:
+        raise ValueError("its name or id does not fit its protocol")
     low_high = None if interval is None else (float(interval[0]), float(interval[1]))
     return Score(
         name=str(entry["name"]), value=float(value), std=None if std is None else abs(float(std)),
-        interval=low_high, protocol=dict(protocol), protocol_id=str(entry["protocol_id"]),
+        interval=low_high, protocol=asdict(checked) | named, protocol_id=checked.id,
         images=_whole(entry.get("images")),
     )  # fmt: skip
 
