@@ -9,61 +9,25 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
-from animegen_cli.metrics.protocol import NOT_COMPARED
 from animegen_cli.paths import Run
 from animegen_cli.report import grids, published, records, seeds, tables
-from animegen_cli.report.page import Drawn, comparison_page
+from animegen_cli.report.figures import Drawn
+from animegen_cli.report.measures import Entry, Measure, entries_of, identity, measures_of
+from animegen_cli.report.page import comparison_page
 from animegen_cli.report.plots import Mark
 from animegen_cli.report.records import Record, Score
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 from animegen_cli.report.units import amount, duration, memory
 
 MOST_SEEDS = 64
-# A field that says nothing more where the other one differs already.
-_IMPLIED_BY = {"reference": "reference_name", "extractor_sha": "extractor"}
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One column of scores: a metric under one protocol. `detail` says what sets it apart from its namesakes."""
-
-    name: str
-    key: str
-    identity: str
-    detail: str
-    better: Literal["lower", "higher"] | None
-    protocol: Mapping[str, Any]
-
-    @property
-    def label(self) -> str:
-        return f"{self.name} ({self.detail})" if self.detail else self.name
-
-    @property
-    def told(self) -> str:
-        """The protocol in words, without the metric."""
-        get, said = self.protocol.get, {"metric", "n_fake", "n_real", "reference", "reference_name", "reference_split"}
-        named = ", ".join(
-            str(v) for v in (get("reference_name") or _brief(get("reference")), get("reference_split")) if v
-        )
-        rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
-        counts = f"{get('n_fake', '?')} generated against {get('n_real', '?')} real images"
-        return f"{counts} ({named}); {', '.join(rest)}"
-
-
-class Entry(NamedTuple):
-    """A row of the quality table: a run (by its place), one way in which it drew, and those images' scores."""
-
-    run: int
-    drawn: str
-    scores: Mapping[str, Score]
 
 
 @dataclass(frozen=True)
@@ -102,11 +66,11 @@ def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
     if not runs:
         raise DataError("there are no runs to compare", hint="train one with `animegen train ddim --preset smoke`")
     found = [records.read(run) for run in {run.path.resolve(): run for run in runs}.values()]
-    measures = _measures(found)
+    measures = measures_of(found)
     if sort is not None:
         found = _sorted(found, measures, sort)
     names = _names(found)
-    entries = [entry for i, record in enumerate(found) for entry in _entries(i, record)]
+    entries = [entry for i, record in enumerate(found) for entry in entries_of(i, record)]
     return Comparison(
         records=tuple(found),
         names=names,
@@ -117,67 +81,6 @@ def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
         todo={name: _to_score(record) for name, record in zip(names, found, strict=True) if not record.scores},
         warnings=tuple(_warnings(found, names)),
     )
-
-
-# ---- measures -------------------------------------------------------------------------------------------------
-
-
-def _of_the_measure(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in protocol.items() if key not in NOT_COMPARED and value not in (None, "")}
-
-
-def _identity(score: Score) -> str:
-    """Equal for two scores exactly when they may share a column."""
-    return f"{score.name}@{score.protocol_id}"
-
-
-def _entries(place: int, record: Record) -> list[Entry]:
-    """The ways in which the run's scored images were drawn; one without scores when there are none."""
-    ways: dict[tuple[str, str], dict[str, Score]] = {}
-    for score in record.scores:
-        way = (str(score.protocol.get("sampling") or ""), str(score.protocol.get("seeds") or ""))
-        ways.setdefault(way, {})[_identity(score)] = score
-    samplings = [sampling for sampling, _ in ways]
-    entries = []
-    for (sampling, seeds_), scores in ways.items():
-        drawn = f"{sampling}, seeds {seeds_}" if samplings.count(sampling) > 1 else sampling
-        entries.append(Entry(place, drawn, scores))
-    return entries or [Entry(place, "", {})]
-
-
-def _measures(found: Iterable[Record]) -> tuple[Measure, ...]:
-    first: dict[str, Score] = {}
-    for score in (score for record in found for score in record.scores):
-        first.setdefault(_identity(score), score)
-    measures = []
-    for score in first.values():
-        namesakes = [other for other in first.values() if other.name == score.name]
-        key = score.name if len(namesakes) == 1 else f"{score.name}@{score.protocol_id[:8]}"
-        apart = ", ".join(_apart(score, namesakes))
-        measures.append(Measure(score.name, key, _identity(score), apart, score.better, score.protocol))
-    order = list(dict.fromkeys(measure.name for measure in measures))
-    return tuple(sorted(measures, key=lambda measure: order.index(measure.name)))
-
-
-def _apart(score: Score, namesakes: Sequence[Score]) -> Iterator[str]:
-    """The protocol fields in which scores of one name differ, as this score has them."""
-
-    def differ(field: str) -> bool:
-        return len({json.dumps(s.protocol.get(field), sort_keys=True, default=str) for s in namesakes}) > 1
-
-    for field in dict.fromkeys(key for s in namesakes for key in _of_the_measure(s.protocol)):
-        if differ(field) and not differ(_IMPLIED_BY.get(field, "")):
-            yield f"{_spaced(field)} {_brief(score.protocol.get(field, 'unknown'))}"
-
-
-def _brief(value: object) -> str:
-    """Long hashes are cut to eight letters."""
-    text = str(value)
-    return text[:8] if len(text) >= 32 and text.isalnum() else text
-
-
-def _spaced(field: str) -> str:
-    return {"n_fake": "n", "reference_split": "split"}.get(field, field.replace("_", " "))
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------
@@ -297,7 +200,7 @@ def _sorted(found: list[Record], measures: Sequence[Measure], sort: str) -> list
         values, down = [plain[sort](record) for record in found], sort == "images_per_second"
     else:
         down = measure.better == "higher"
-        of_run = [[s.value for s in record.scores if _identity(s) == measure.identity] for record in found]
+        of_run = [[s.value for s in record.scores if identity(s) == measure.identity] for record in found]
         values = [(max if down else min)(scores) if scores else None for scores in of_run]
     known = sorted((i for i, v in enumerate(values) if v is not None), key=lambda i: values[i], reverse=down)
     return [found[i] for i in known] + [found[i] for i, v in enumerate(values) if v is None]

@@ -106,6 +106,9 @@ def test_a_set_under_another_name_is_the_same_set_and_another_set_is_named(tmp_p
     assert len(comparison.compare([a, b]).measures) == 1
     c = fake_runs.make(tmp_path, "c", scores=[score("fd-faces", 9.0, reference="99" * 32, reference_name="flowers")])
     assert [m.detail for m in comparison.compare([a, c]).measures] == ["reference name faces", "reference name flowers"]
+    d = fake_runs.make(tmp_path, "d", scores=[score("fd-faces", 9.0, reference="88" * 32)])
+    labels = [m.label for m in comparison.compare([a, c, d]).measures]
+    assert len(set(labels)) == 3  # two sets of one name are still told apart
 
 
 def test_values_within_the_uncertainty_of_the_best_are_marked_and_no_others(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import Run
-from animegen_cli.report import grids, page, plots, records, tables
+from animegen_cli.report import figures, grids, page, plots, records, tables
 from animegen_cli.report.markup import el, escape
 from animegen_cli.report.tables import Cell, Column, Table
 
@@ -337,7 +337,7 @@ def test_pictures_are_embedded_losslessly_while_they_fit_the_budget() -> None:
     picture = grids.grid(fake_runs.faces(range(9)))
 
     def decoded(budget: float) -> tuple[int, np.ndarray]:
-        source = Page(page.embed(picture, "alt", budget)).all("img")[0]["src"]
+        source = Page(figures.embed(picture, "alt", budget)).all("img")[0]["src"]
         data = base64.b64decode(str(source).partition(",")[2])
         return len(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 

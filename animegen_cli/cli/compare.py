@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from animegen_cli.comparison import Comparison
     from animegen_cli.paths import Run
-    from animegen_cli.report.page import Drawn
+    from animegen_cli.report.figures import Drawn
 
 Form = Literal["markdown", "csv", "latex"]
 

@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from PIL import Image, features
+from typing import Any
 
 import animegen_cli
 from animegen_cli.paths import Run
-from animegen_cli.report import plots, published, records, seeds, tables
+from animegen_cli.report import figures, published, records, tables
 from animegen_cli.report.markup import Markup, el, escape, join
-from animegen_cli.report.plots import Mark, Series
+from animegen_cli.report.plots import Mark
 from animegen_cli.report.records import Record
 from animegen_cli.report.tables import Table
 from animegen_cli.report.units import amount, duration, memory
 
-BUDGET = 3_900_000
-"""Bytes that all pictures of a page may take before base64 makes them a third larger."""
-WIDEST = 1056
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_ASIDE = ("grad_norm", "ema/", "lr/", "images_per_second")
-_NO_CURVE = {"step", "seconds"}
-
-
-class Drawn(NamedTuple):
-    """The same-seeds picture: images uint8 (n, H, W, 3) of each run, or why there are none."""
-
-    seeds: Sequence[int]
-    rows: Sequence[np.ndarray | str]
-
-
-class _Count:
-    """Numbers tables and figures in the order in which they appear."""
-
-    def __init__(self) -> None:
-        self.counts = {"Table": 0, "Figure": 0}
-
-    def __call__(self, kind: str, *text: object) -> Markup:
-        self.counts[kind] += 1
-        return join(el("b", f"{kind} {self.counts[kind]}."), " ", *text)
 
 
 # ---- the two pages ----------------------------------------------------------------------------------------------
@@ -58,7 +30,7 @@ def comparison_page(
     quality: Table,
     cost: Table,
     *,
-    drawn: Drawn | None = None,
+    drawn: figures.Drawn | None = None,
     marks: Mapping[str, Sequence[Mark]] | None = None,
     todo: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
@@ -72,18 +44,18 @@ def comparison_page(
         todo: run -> command that would score it.
         reals: also show the real images that the runs learned from; leave them out of pages that are published.
     """
-    count = _Count()
+    count = figures.Count()
     title = f"Comparison of {len(found)} runs" if len(found) > 1 else f"One run: {names[0]}"
     parts = [_warnings(warnings)]
     parts.append(_section("Quality", _table(quality, count("Table", _QUALITY)), _todo(todo or {}), _published(count)))
     parts.append(_section("Cost", _table(cost, count("Table", "Settings and what each run cost to train."))))
     if drawn is not None:
-        parts.append(_section("The same seeds", _same_seeds(drawn, names, count)))
+        parts.append(_section("The same seeds", figures.same_seeds(drawn, names, count)))
     if marks:
-        plotted = [_plot(_trade_off(label, points), count("Figure", _TRADE)) for label, points in marks.items()]
+        plotted = [figures.trade_off(label, points, count) for label, points in marks.items()]
         parts.append(_section("Quality and cost", el("div", *plotted, class_="pair")))
-    parts.append(_section("Training", *_curves(found, names, count)))
-    parts.append(_section("Samples", _samples(found, names, count, reals)))
+    parts.append(_section("Training", *figures.curves(found, names, count)))
+    parts.append(_section("Samples", figures.samples(found, names, count, reals)))
     parts.append(_section("Settings", *_settings(found, names, count)))
     parts.append(_section("How to reproduce", *_commands(found, names)))
     return _document(title, _lead(found, quality), parts)
@@ -96,12 +68,12 @@ def run_page(run: Run) -> str:
         DataError: the folder holds no readable run.json.
     """
     record = records.read(run)
-    count = _Count()
+    count = figures.Count()
     parts = [_warnings(record.problems), _section("Summary", _table(_facts(record), count("Table", "The run.")))]
     scores = _section("Scores", _table(_score_table(record), count("Table", "Scores, each with its protocol.")))
     parts.append(scores if record.scores else _section("Scores", _todo({record.name: f"animegen eval {run.path}"})))
-    parts.append(_section("Training", *_curves([record], [record.name], count)))
-    parts.append(_section("Samples", _progress(record, count)))
+    parts.append(_section("Training", *figures.curves([record], [record.name], count)))
+    parts.append(_section("Samples", figures.progress(record, count)))
     parts.append(_section("Settings", *_settings([record], [record.name], count)))
     parts.append(_section("How to reproduce", *_commands([record], [record.name])))
     lead = f"{record.about.get('family', 'A run')}, {record.state}, {amount(record.images)} images seen."
@@ -112,7 +84,6 @@ _QUALITY = (
     "Quality of the generated images. ↓ lower is better, ↑ higher is better; the best of each column is bold. A column "
     "holds one protocol."
 )
-_TRADE = "Quality against training time; bars are the scores’ uncertainty."
 
 
 def _document(title: str, lead: str, parts: Iterable[Markup | None]) -> str:
@@ -180,7 +151,7 @@ def _todo(todo: Mapping[str, str]) -> Markup | None:
     return join(el("p", "Not scored yet. Type:"), el("pre", "\n".join(todo.values()), tabindex=0))
 
 
-def _published(count: _Count) -> Markup:
+def _published(count: figures.Count) -> Markup:
     results, validation = published.results(), published.validation()
     text = f"{published.TITLE}. For orientation only: none of these numbers may be read against the table above."
     curve = el("details", el("summary", validation.title), _table(validation, Markup("Validation as training went.")))
@@ -223,162 +194,10 @@ def _score_table(record: Record) -> Table:
     return replace(table, notes=notes)
 
 
-# ---- pictures ---------------------------------------------------------------------------------------------------
-
-
-def embed(image: Image.Image, alt: str, budget: float) -> Markup:
-    """An `<img>` with its bytes inside: lossless WebP (PNG without WebP), lossy where it would pass the budget."""
-    width, height = image.size
-    if width > WIDEST:
-        image = image.resize((WIDEST, max(round(height * WIDEST / width), 1)), Image.Resampling.LANCZOS)
-    kind, coded = "png", b""
-    ways: list[dict[str, Any]] = [{"lossless": True, "quality": 90, "method": 4}]
-    ways += [{"quality": quality, "method": 4} for quality in (92, 80, 60)]
-    for way in ways if features.check("webp") else []:
-        buffer = BytesIO()
-        image.save(buffer, "WEBP", **way)
-        kind, coded = "webp", buffer.getvalue()
-        if len(coded) <= budget:
-            break
-    if not coded:
-        buffer = BytesIO()
-        image.save(buffer, "PNG", optimize=True)
-        coded = buffer.getvalue()
-    data = base64.b64encode(coded).decode("ascii")
-    source = Markup(f"data:image/{kind};base64,{data}")
-    return el("img", src=source, alt=alt, width=image.width, height=image.height)
-
-
-def _opened(path: Path) -> Image.Image | None:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
-
-
-def _same_seeds(drawn: Drawn, names: Sequence[str], count: _Count) -> Markup:
-    numbers = seeds.spell(drawn.seeds)
-    budget = 0.3 * BUDGET / max(len(names), 1)
-    cells: list[Markup] = []
-    for name, row in zip(names, drawn.rows, strict=True):
-        if isinstance(row, str):
-            shown = el("div", row, class_="none")
-        else:
-            strip = Image.fromarray(np.concatenate(list(row), axis=1))
-            shown = embed(strip, f"{len(row)} images drawn by {name} from seeds {numbers}", budget)
-        cells += [el("span", name), shown]
-    text = f"What each run draws from the same starting noise: seeds {numbers}, from left to right."
-    return el("figure", el("div", *cells, class_="seeds"), el("figcaption", count("Figure", text)))
-
-
-def _samples(found: Sequence[Record], names: Sequence[str], count: _Count, reals: bool) -> Markup | None:
-    shown: list[tuple[Path, str, str]] = []
-    for name, record in zip(names, found, strict=True):
-        grids = record.grids("ema") or record.grids("raw")
-        if grids:
-            images, kind = _grid_name(grids[-1])
-            text = f"{name}: {kind} weights, {_after(images)}."
-            shown.append((grids[-1], f"A grid of images generated by {name}", text))
-    sets: dict[object, Record] = {}
-    for record in found:
-        if reals and (record.run.samples / "reals.png").is_file():
-            sets.setdefault(record.data.get("identity") or record.run.path, record)
-    for record in sets.values():
-        name = record.data.get("name", "the data set")
-        shown.append((record.run.samples / "reals.png", f"A grid of real images of {name}", f"Real images of {name}."))
-    return _figures(shown, count)
-
-
-def _progress(record: Record, count: _Count) -> Markup | None:
-    grids = record.grids("ema") or record.grids("raw")
-    picked = sorted({0, len(grids) // 2, len(grids) - 1}) if grids else []
-    paths = [grids[i] for i in picked] + record.grids("raw")[-1:]
-    shown = []
-    for path in dict.fromkeys(paths):
-        images, kind = _grid_name(path)
-        text = f"{kind.capitalize()} weights, {_after(images)}."
-        shown.append((path, f"A grid of generated images after {images} images of training", text))
-    if (record.run.samples / "reals.png").is_file():
-        shown.append((record.run.samples / "reals.png", "A grid of real images", "Real images of the data set."))
-    return _figures(shown, count)
-
-
-def _figures(shown: Sequence[tuple[Path, str, str]], count: _Count) -> Markup | None:
-    figures = []
-    for path, alt, text in shown:
-        image = _opened(path)
-        if image is not None:
-            picture = embed(image, alt, 0.7 * BUDGET / len(shown))
-            figures.append(el("figure", picture, el("figcaption", count("Figure", text))))
-    return el("div", *figures, class_="pair") if figures else None
-
-
-def _after(images: int) -> str:
-    return f"after {amount(images)} images" if images else "before training"
-
-
-def _grid_name(path: Path) -> tuple[int, str]:
-    kind, _, images = path.stem.partition("-")
-    return int(images) if images.isdigit() else 0, {"ema": "averaged", "raw": "raw"}.get(kind, kind)
-
-
-# ---- plots ------------------------------------------------------------------------------------------------------
-
-
-def _plot(drawn: Markup, caption: Markup) -> Markup:
-    return el("figure", drawn, el("figcaption", caption))
-
-
-def _trade_off(label: str, marks: Sequence[Mark]) -> Markup:
-    times = [mark.x for mark in marks if mark.x > 0]
-    wide = bool(times) and max(times) > 20 * min(times)
-    return plots.scatter(
-        marks,
-        title=label,
-        x="training time (s)",
-        y=label.partition(":")[0],
-        log_x=wide,
-        log_y=_spread([m.y for m in marks]),
-    )
-
-
-def _curves(found: Sequence[Record], names: Sequence[str], count: _Count) -> list[Markup]:
-    keys = [key for key in dict.fromkeys(k for record in found for k in record.curves) if key not in _NO_CURVE]
-    aside = [key for key in keys if any(part in key for part in _ASIDE) or "/" not in key]
-    main = sorted((key for key in keys if key not in aside), key=lambda key: key.startswith("validation/"))
-    parts = []
-    if main:
-        text = "Losses and validation scores over images seen; faint lines are single values, strong ones their mean."
-        drawn = el("div", *(_curve(key, found, names) for key in main), class_="pair")
-        parts.append(el("figure", drawn, el("figcaption", count("Figure", text))))
-    if aside:
-        drawn = el("div", *(_curve(key, found, names) for key in aside), class_="pair")
-        parts.append(el("details", el("summary", "Speed, learning rates and gradients"), drawn))
-    return parts
-
-
-def _curve(key: str, found: Sequence[Record], names: Sequence[str]) -> Markup:
-    series = [
-        Series(name, record.curves[key], ink=i)
-        for i, (name, record) in enumerate(zip(names, found, strict=True))
-        if key in record.curves
-    ]
-    log = _spread([value for line in series for _, value in line.points])
-    longest = max(len(line.points) for line in series)
-    smooth = 0.0 if longest < 60 else min(0.98, 1 - 40 / longest)
-    return plots.lines(series, title=key, y=key.split("/", 1)[-1], log=log, smooth=smooth)
-
-
-def _spread(values: Sequence[float]) -> bool:
-    """Whether values need a logarithmic axis to be told apart."""
-    return min(values) > 0 and max(values) > 20 * min(values)
-
-
 # ---- settings and commands --------------------------------------------------------------------------------------
 
 
-def _settings(found: Sequence[Record], names: Sequence[str], count: _Count) -> list[Markup]:
+def _settings(found: Sequence[Record], names: Sequence[str], count: figures.Count) -> list[Markup]:
     flat = [dict(_flat({**record.config, **_chosen(record)})) for record in found]
     keys = [key for key in dict.fromkeys(k for one in flat for k in one) if key not in {"about", "warning"}]
     if not keys:

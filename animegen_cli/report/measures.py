@@ -1,0 +1,111 @@
+"""Which scores may share a column, and which images they judge: measures and entries of a comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from animegen_cli.metrics.protocol import NOT_COMPARED
+from animegen_cli.report.records import Record, Score
+
+# A field that says nothing more where the other one differs already.
+_IMPLIED_BY = {"reference": "reference_name", "extractor_sha": "extractor"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One column of scores: a metric under one protocol. `detail` says what sets it apart from its namesakes."""
+
+    name: str
+    key: str
+    identity: str
+    detail: str
+    better: Literal["lower", "higher"] | None
+    protocol: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} ({self.detail})" if self.detail else self.name
+
+    @property
+    def told(self) -> str:
+        """The protocol in words, without the metric."""
+        get, said = self.protocol.get, {"metric", "n_fake", "n_real", "reference", "reference_name", "reference_split"}
+        named = ", ".join(
+            str(v) for v in (get("reference_name") or _brief(get("reference")), get("reference_split")) if v
+        )
+        rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
+        counts = f"{get('n_fake', '?')} generated against {get('n_real', '?')} real images"
+        return f"{counts} ({named}); {', '.join(rest)}"
+
+
+class Entry(NamedTuple):
+    """A row of the quality table: a run (by its place), one way in which it drew, and those images' scores by identity."""
+
+    run: int
+    drawn: str
+    scores: Mapping[str, Score]
+
+
+def _of_the_measure(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in protocol.items() if key not in NOT_COMPARED and value not in (None, "")}
+
+
+def identity(score: Score) -> str:
+    """Equal for two scores exactly when they may share a column."""
+    return f"{score.name}@{score.protocol_id}"
+
+
+def entries_of(place: int, record: Record) -> list[Entry]:
+    """The ways in which the run's scored images were drawn; one without scores when there are none."""
+    ways: dict[tuple[str, str], dict[str, Score]] = {}
+    for score in record.scores:
+        way = (str(score.protocol.get("sampling") or ""), str(score.protocol.get("seeds") or ""))
+        ways.setdefault(way, {})[identity(score)] = score
+    samplings = [sampling for sampling, _ in ways]
+    entries = []
+    for (sampling, seeds_), scores in ways.items():
+        drawn = f"{sampling}, seeds {seeds_}" if samplings.count(sampling) > 1 else sampling
+        entries.append(Entry(place, drawn, scores))
+    return entries or [Entry(place, "", {})]
+
+
+def measures_of(found: Iterable[Record]) -> tuple[Measure, ...]:
+    """The columns that the runs' scores need, those of one name side by side."""
+    first: dict[str, Score] = {}
+    for score in (score for record in found for score in record.scores):
+        first.setdefault(identity(score), score)
+    measures = []
+    for score in first.values():
+        namesakes = [other for other in first.values() if other.name == score.name]
+        key = score.name if len(namesakes) == 1 else f"{score.name}@{score.protocol_id[:8]}"
+        apart = ", ".join(_apart(score, namesakes))
+        if sum(apart == ", ".join(_apart(other, namesakes)) for other in namesakes) > 1:
+            apart = f"{apart}, protocol {score.protocol_id}"
+        measures.append(Measure(score.name, key, identity(score), apart, score.better, score.protocol))
+    order = list(dict.fromkeys(measure.name for measure in measures))
+    return tuple(sorted(measures, key=lambda measure: order.index(measure.name)))
+
+
+def _apart(score: Score, namesakes: Sequence[Score]) -> Iterator[str]:
+    """The protocol fields in which scores of one name differ, as this score has them."""
+
+    def differ(field: str) -> bool:
+        return len({json.dumps(s.protocol.get(field), sort_keys=True, default=str) for s in namesakes}) > 1
+
+    for field in dict.fromkeys(key for s in namesakes for key in _of_the_measure(s.protocol)):
+        told = differ("reference") if field == "reference_name" else not differ(_IMPLIED_BY.get(field, ""))
+        if differ(field) and told:
+            yield f"{_spaced(field)} {_brief(score.protocol.get(field, 'unknown'))}"
+
+
+def _brief(value: object) -> str:
+    """Long hashes are cut to eight letters."""
+    text = str(value)
+    return text[:8] if len(text) >= 32 and text.isalnum() else text
+
+
+def _spaced(field: str) -> str:
+    return {"n_fake": "n", "reference_split": "split"}.get(field, field.replace("_", " "))
