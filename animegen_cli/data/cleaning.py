@@ -147,7 +147,8 @@ def fit_square(image: Image.Image, size: int, fit: str) -> Image.Image:
     if fit == "crop":
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
-        return image.resize((size, size), lanczos, box=(left, top, left + side, top + side))
+        if width != height:  # `resize(box=)` would let what lies outside shine in
+            image = image.crop((left, top, left + side, top + side))
     if fit == "pad" and width != height:
         scale = size / max(width, height)
         inner = image.resize((max(1, round(width * scale)), max(1, round(height * scale))), lanczos)

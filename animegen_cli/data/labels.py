@@ -177,10 +177,10 @@ def _table(source: Source, name: str, data: bytes) -> Labels | None:
     """Parse one table and match its rows with the pictures; None when it fits none of them."""
     if name.lower().endswith(".mat"):
         return _flowers(source, name, data)
-    header, rows = _cells(data)
+    match = _Match(source)
+    header, rows = _cells(data, match)
     if not rows:
         return None
-    match = _Match(source)
     key = _file_column(header, rows, match)
     if key is None:
         return None
@@ -194,7 +194,7 @@ def _table(source: Source, name: str, data: bytes) -> Labels | None:
         values = [row[column].strip() if len(row) > column else "" for row in rows]
         used = {value for value, place in zip(values, places, strict=True) if place >= 0} - _UNKNOWN
         used = {value for value in used if value.lower() not in _UNKNOWN}
-        if not used or len(used) > MAX_VALUES or len(used) > max(2, len(rows) / 2) or _measures(used):
+        if not used or len(used) > MAX_VALUES or len(used) > max(20, len(rows) / 2) or _measures(used):
             continue
         names, numbers = _vocabulary(used)
         part = np.full(len(source.members), -1, np.int16)
@@ -217,7 +217,7 @@ def _measures(used: set[str]) -> bool:
     return any(re.fullmatch(r"-?\d+\.\d+(e-?\d+)?", value) for value in used)
 
 
-def _cells(data: bytes) -> tuple[list[str], list[list[str]]]:
+def _cells(data: bytes, match: _Match) -> tuple[list[str], list[list[str]]]:
     """Header (empty when there is none) and rows of a CSV, TSV, or CelebA's blank-separated table."""
     text = data.decode("utf-8-sig", "replace")
     lines = text.splitlines()
@@ -237,7 +237,7 @@ def _cells(data: bytes) -> tuple[list[str], list[list[str]]]:
             rows = [few(row) for row in csv.reader(io.StringIO(text), delimiter=delimiter) if row]
         except csv.Error:
             return [], []
-    if not rows or _looks_like_file(rows[0][0]):
+    if not rows or any(_looks_like_file(cell) or match.place(cell) >= 0 for cell in rows[0]):
         return [], rows
     return rows[0], rows[1:]
 

@@ -133,7 +133,7 @@ def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list
     for source in found:
         if source.kind == "drawn":
             count = options.limit or DRAWN
-            source.members = [sources.Member(f"{index:06d}", start=index) for index in range(count)]
+            source.members = sources.Members(sources.Member(f"{index:06d}", index) for index in range(count))
     tables = _tables(found, options)
     for source, table in zip(found, tables, strict=True):
         if table.origin:

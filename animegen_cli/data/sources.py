@@ -15,10 +15,13 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
+
+import numpy as np
 
 from animegen_cli.errors import DataError
 
@@ -48,6 +51,37 @@ class Member(NamedTuple):
     """Zip compression method."""
 
 
+class Members(Sequence[Member]):
+    """A list of members in a fifth of its memory."""
+
+    def __init__(self, members: Iterable[Member] = ()) -> None:
+        self._names: list[str] = []
+        self._numbers = array("q")
+        for member in members:
+            self.append(member)
+
+    def append(self, member: Member) -> None:
+        """Add one at the end."""
+        self._names.append(member.name)
+        self._numbers.extend(member[1:])
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: Any) -> Any:
+        index = range(len(self))[index]
+        return Member(self._names[index], *self._numbers[_NUMBERS * index : _NUMBERS * (index + 1)])
+
+    def sort(self) -> None:
+        """By name."""
+        order = sorted(range(len(self)), key=self._names.__getitem__)
+        numbers = np.frombuffer(self._numbers, np.int64).reshape(-1, _NUMBERS)[order]
+        self._names, self._numbers = [self._names[index] for index in order], array("q", numbers.tobytes())
+
+
+_NUMBERS = len(Member._fields) - 1
+
+
 @dataclass
 class Source:
     """A listed source: nothing is decoded yet."""
@@ -56,7 +90,7 @@ class Source:
     kind: str
     """folder, zip, tar, stream (a compressed tar: sequential only) or drawn."""
     path: Path
-    members: list[Member] = field(default_factory=list)
+    members: Members = field(default_factory=Members)
     texts: list[Member] = field(default_factory=list)
     """Files that may hold labels."""
     archives: list[Path] = field(default_factory=list)

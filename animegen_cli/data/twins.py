@@ -49,7 +49,7 @@ class Finder:
         self._looks = np.empty((most, LOOK_BYTES), np.uint8)
         self._points = np.empty((most, _BASIS.shape[1] + 2), np.float32)
         self._count = self._projected = self._compared = 0
-        self._parent: dict[int, int] = {}
+        self._parent = np.arange(most)
         self._scratch = np.empty((_BLOCK, _TILE), np.float32)
 
     def add(self, look: bytes) -> None:
@@ -84,8 +84,8 @@ class Finder:
         self._compared = self._count
 
     def _root(self, index: int) -> int:
-        while index in self._parent:
-            index = self._parent[index]
+        while self._parent[index] != index:
+            index = int(self._parent[index])
         return index
 
     def _project_new(self) -> np.ndarray:

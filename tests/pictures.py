@@ -1,0 +1,63 @@
+"""Pictures and archives that the tests of `prepare`, reading and loading are made of."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from animegen_cli.errors import AnimegenError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def picture(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
+    """A smooth random RGB picture; two seeds never look alike."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str = "png", **options: object) -> bytes:
+    """The image as the bytes of a file."""
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def folder_of(path: Path, count: int, size: tuple[int, int] = (64, 64), first: int = 0) -> Path:
+    """A folder with `count` different PNG files, 000.png, 001.png, ..."""
+    path.mkdir(parents=True, exist_ok=True)
+    for number in range(first, first + count):
+        picture(number, size).save(path / f"{number:03d}.png")
+    return path
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A small file whose header announces that many pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((width // 8 + 1) * 100), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def command(*words: object, cwd: Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run `animegen prepare` in a process of its own, from this checkout."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    line = [sys.executable, "-m", "animegen_cli", "prepare", *map(str, words)]
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, **options)
+
+
+def hint_of(error: AnimegenError) -> str:
+    """The hint, which every error must have."""
+    assert error.hint
+    return error.hint

@@ -1,0 +1,507 @@
+"""`prepare` on good input: the file it writes, its sources, labels, split and near-twins."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import command, encoded, folder_of, hint_of, picture
+from PIL import Image
+
+from animegen_cli import console
+from animegen_cli.data import cleaning, drawn, kaggle, twins
+from animegen_cli.data.archive import StoredZip
+from animegen_cli.data.prepare import Options, Prepared, default_path, prepare
+from animegen_cli.data.reading import FaceSet
+from animegen_cli.errors import DataError, MachineError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    console.configure(quiet=True)
+
+
+def made(source: Path | str, out: Path, **options: object) -> FaceSet:
+    """Prepare one source in this process and open the result."""
+    prepare([str(source)], out, Options(**{"size": 32, "workers": 1, **options}))
+    return FaceSet.open(out)
+
+
+# ---- the file --------------------------------------------------------------------------------------------------
+
+
+def test_file_is_a_stylegan_data_set(tmp_path: Path) -> None:
+    for kind, first in (("blue", 0), ("red", 3)):
+        folder_of(tmp_path / "faces" / kind, 3, first=first)
+    made(tmp_path / "faces", tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert archive.testzip() is None
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+        images = [name for name in archive.namelist() if name.endswith(".png")]
+        assert images == [f"00000/img{number:08d}.png" for number in range(6)]
+        listed = json.loads(archive.read("dataset.json"))["labels"]
+        for name in images:
+            with Image.open(io.BytesIO(archive.read(name))) as image:
+                assert (image.format, image.size, image.mode) == ("PNG", (32, 32), "RGB")
+    assert listed == [[name, [1, 0] if number < 3 else [0, 1]] for number, name in enumerate(images)]
+
+
+def test_images_without_labels_have_null(tmp_path: Path) -> None:
+    made(folder_of(tmp_path / "faces", 3), tmp_path / "out.zip")
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert json.loads(archive.read("dataset.json")) == {"labels": None}
+
+
+def test_uncompressed_png_is_what_pillow_reads() -> None:
+    for size in (1, 31, 200):  # 200 needs more than one deflate block
+        pixels = np.random.default_rng(size).integers(0, 256, (size, size, 3), np.uint8)
+        data = cleaning.encode_png(pixels)
+        with Image.open(io.BytesIO(data)) as image:
+            assert np.array_equal(np.asarray(image), pixels)
+        assert len(data) > pixels.size
+
+
+def test_manifest_holds_hashes_of_the_pixels_and_nothing_of_the_machine(tmp_path: Path) -> None:
+    faces = made(folder_of(tmp_path / "faces", 5), tmp_path / "out.zip", min_size=8)
+    manifest = faces.manifest
+    pixels = faces.pixels(faces.indices())
+    assert manifest["sha256"] == [hashlib.sha256(image.tobytes()).hexdigest() for image in pixels]
+    assert manifest["names"] == [f"{number:03d}.png" for number in range(5)]
+    assert (manifest["size"], manifest["fit"], manifest["filter"]) == (32, "crop", "lanczos")
+    assert str(tmp_path) not in json.dumps(manifest)
+    assert manifest["split"]["train"] + manifest["split"]["test"] == 5
+
+
+def test_same_bytes_for_any_workers_order_of_files_and_kind_of_source(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(90)]
+    pictures = {name: encoded(picture(number)) for number, name in enumerate(names)}
+    for order, place in ((0, "a"), (1, "b")):
+        folder = tmp_path / place / "faces"
+        folder.mkdir(parents=True)
+        for name in random.Random(order).sample(names, len(names)):
+            (folder / name).write_bytes(pictures[name])
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in reversed(names):
+            archive.writestr(name, pictures[name])
+    with tarfile.open(tmp_path / "faces.tar", "w") as tar:
+        tar.add(tmp_path / "a" / "faces", ".")
+    sources = (tmp_path / "a/faces", tmp_path / "b/faces", tmp_path / "faces.zip", tmp_path / "faces.tar")
+    found = set()
+    for number, source in enumerate(sources):
+        for workers in (1, 3):
+            made(source, tmp_path / "out.zip", workers=workers)
+            found.add((tmp_path / "out.zip").read_bytes())
+        assert len(found) == 1, (number, source)
+
+
+def test_identity_follows_the_pixels_and_not_the_file(tmp_path: Path) -> None:
+    first = made(folder_of(tmp_path / "one", 6), tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        for number in range(6):
+            archive.writestr(f"{9 - number}.bmp", encoded(picture(number), "bmp"))
+    second = made(tmp_path / "two.zip", tmp_path / "b.zip", split=0.5)
+    third = made(folder_of(tmp_path / "three", 7), tmp_path / "c.zip")
+    assert first.identity == second.identity != third.identity
+    assert first.identity != made(tmp_path / "one", tmp_path / "d.zip", size=16).identity
+
+
+def test_many_members_and_far_offsets_make_a_zip64(tmp_path: Path) -> None:
+    count = 66_000  # more than the 65,535 of a plain zip
+    with StoredZip(tmp_path / "many.zip") as archive:
+        for number in range(count):
+            archive.add(f"{number}.txt", str(number).encode())
+        assert archive.read(65_999) == b"65999"
+    with zipfile.ZipFile(tmp_path / "many.zip") as archive:
+        assert len(archive.namelist()) == count
+        assert archive.read("65999.txt") == b"65999"
+
+
+def test_offsets_beyond_four_gigabytes(tmp_path: Path) -> None:
+    with StoredZip(tmp_path / "far.zip") as archive:
+        archive.add("near.txt", b"near")
+        archive._file.seek(2**32 + 100)  # a hole: takes no disk
+        archive.add("far.txt", b"far away")
+    with zipfile.ZipFile(tmp_path / "far.zip") as archive:
+        assert [archive.read(name) for name in archive.namelist()] == [b"near", b"far away"]
+
+
+# ---- pixels ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fit", cleaning.FITS)
+def test_fits(tmp_path: Path, fit: str) -> None:
+    wide = np.zeros((64, 128, 3), np.uint8)
+    wide[:, :32], wide[:, 96:] = (255, 0, 0), (0, 0, 255)  # red, black middle, blue
+    (tmp_path / "faces").mkdir()
+    Image.fromarray(wide).save(tmp_path / "faces" / "wide.png")
+    image = made(tmp_path / "faces", tmp_path / "out.zip", fit=fit).pixels([0])[0].astype(int)
+    if fit == "crop":
+        assert image.max() == 0
+    elif fit == "pad":
+        assert (image[:6].min(), image[-6:].min()) == (255, 255)
+        assert image[16, 2].tolist() == [255, 0, 0]
+    else:
+        assert image[2, 2].tolist() == [255, 0, 0]
+        assert image[-3, -3].tolist() == [0, 0, 255]
+
+
+def test_scaling_down_is_antialiased(tmp_path: Path) -> None:
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    (tmp_path / "faces").mkdir()
+    Image.fromarray(stripes).save(tmp_path / "faces" / "stripes.png")
+    image = made(tmp_path / "faces", tmp_path / "out.zip").pixels([0]).astype(int)
+    assert abs(image - 127).max() <= 8
+
+
+# ---- duplicates, twins and split -------------------------------------------------------------------------------
+
+
+def twin_folder(path: Path) -> Path:
+    """20 pictures; 5 of them also as brighter JPEGs, 3 as exact copies in another format."""
+    folder_of(path, 20)
+    for number in range(5):
+        brighter = Image.eval(picture(number), lambda value: min(255, value + 6))
+        brighter.save(path / f"twin{number}.jpg", quality=90)
+    for number in range(10, 13):
+        picture(number).save(path / f"copy{number}.bmp")
+    return path
+
+
+def test_dedupe_modes(tmp_path: Path) -> None:
+    source = twin_folder(tmp_path / "faces")
+    counts = {}
+    for mode in ("exact", "near", "off"):
+        faces = made(source, tmp_path / f"{mode}.zip", dedupe=mode)
+        counts[mode] = len(faces), faces.manifest["dropped"], faces.manifest["near_twins"]["clusters"]
+    assert counts["exact"] == (25, {"exact duplicate": 3}, 5)
+    assert counts["near"] == (20, {"exact duplicate": 3, "near duplicate": 5}, 0)
+    assert counts["off"] == (28, {}, 8)
+
+
+def test_twins_never_part(tmp_path: Path) -> None:
+    faces = made(twin_folder(tmp_path / "faces"), tmp_path / "out.zip", dedupe="off", split=0.5)
+    test = set(faces.indices("test").tolist())
+    groups = faces.manifest["twins"]
+    assert len(groups) == 8
+    assert all(len(test.intersection(group)) in (0, len(group)) for group in groups)
+    assert {len(faces.indices(split)) > 0 for split in ("train", "test")} == {True}
+
+
+def test_split_is_a_share_and_stays_when_images_are_added(tmp_path: Path) -> None:
+    def sides(faces: FaceSet) -> dict[str, bool]:
+        test = set(faces.indices("test").tolist())
+        return {faces.manifest["sha256"][index]: index in test for index in range(len(faces))}
+
+    before = sides(made(folder_of(tmp_path / "faces", 300, (32, 32)), tmp_path / "a.zip"))
+    after = sides(made(folder_of(tmp_path / "faces", 400, (32, 32)), tmp_path / "b.zip"))
+    assert 0.13 < sum(before.values()) / len(before) < 0.27
+    assert all(after[one] == side for one, side in before.items())
+
+
+@pytest.mark.parametrize(("share", "both"), [(1.0, False), (0.99, True), (0.01, True)])
+def test_only_a_share_of_one_leaves_no_test_images(tmp_path: Path, share: float, both: bool) -> None:
+    faces = made(folder_of(tmp_path / "faces", 4), tmp_path / "out.zip", split=share)
+    assert (len(faces.indices("test")) > 0) == both
+    assert len(faces.indices("train")) > 0
+
+
+def test_drawn_faces_are_no_twins_but_their_jpegs_are() -> None:
+    finder = twins.Finder(300)
+    for index in range(100):
+        finder.add(twins.look(drawn.draw(index, size=64).image))
+    assert len(np.unique(finder.clusters())) >= 98
+    for index in range(100):
+        with Image.open(io.BytesIO(encoded(drawn.draw(index, size=64).image, "jpeg", quality=85))) as image:
+            finder.add(twins.look(image.resize((48, 48)).resize((64, 64))))
+    clusters = finder.clusters()
+    assert (clusters[:100] == clusters[100:]).mean() >= 0.98
+
+
+# ---- labels ----------------------------------------------------------------------------------------------------
+
+
+def values(faces: FaceSet) -> dict[str, dict[str, str | None]]:
+    """Origin -> attribute -> value, None for unknown."""
+    table = faces.labels(faces.indices())
+    return {
+        faces.origin(index): {
+            name: names[row[column]] if row[column] >= 0 else None
+            for column, (name, names) in enumerate(faces.attributes.items())
+        }
+        for index, row in enumerate(table)
+    }
+
+
+def test_csv_inside_an_archive_is_found_by_itself(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "tagged.zip", "w") as archive:
+        for number in range(4):
+            archive.writestr(f"faces/{number}.png", encoded(picture(number)))
+        archive.writestr(
+            "tags.csv", "file,hair,eyes\n0.png,pink,red\nfaces/1.png,aqua,\n2.png,pink,blue\n9.png,grey,blue\n"
+        )
+    found = values(made(tmp_path / "tagged.zip", tmp_path / "out.zip"))
+    assert found["faces/0.png"] == {"hair": "pink", "eyes": "red"}
+    assert found["faces/1.png"] == {"hair": "aqua", "eyes": None}
+    assert found["faces/3.png"] == {"hair": None, "eyes": None}
+
+
+def test_csv_given_by_path_and_none(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "faces", 3)
+    (tmp_path / "mine.csv").write_text("000,dark\n001,light\n002,dark\n")
+    found = values(made(source, tmp_path / "out.zip", labels=str(tmp_path / "mine.csv")))
+    assert [found[f"00{n}.png"]["label"] for n in range(3)] == ["dark", "light", "dark"]
+    (source / "tags.csv").write_text("file,hair\n000.png,red\n001.png,red\n")
+    assert made(source, tmp_path / "none.zip", labels="none").attributes == {}
+
+
+def test_base_names_must_be_unique(tmp_path: Path) -> None:
+    folder_of(tmp_path / "faces" / "a", 2)
+    folder_of(tmp_path / "faces" / "b", 3, first=1)
+    (tmp_path / "faces" / "t.csv").write_text("file,hair\n000.png,red\n001.png,blue\na/001.png,green\n003.png,blue\n")
+    found = values(made(tmp_path / "faces", tmp_path / "out.zip", labels="t.csv", dedupe="off"))
+    hair = {name: row["hair"] for name, row in found.items()}
+    assert hair == {"a/000.png": "red", "a/001.png": "green", "b/001.png": None, "b/002.png": None, "b/003.png": "blue"}
+
+
+def test_celeba_as_downloaded(tmp_path: Path) -> None:
+    folder_of(tmp_path / "celeba" / "img_align_celeba", 3, (178, 218))
+    table = "3\nSmiling Eyeglasses\n000.png  1 -1\n001.png -1 -1\n002.png  1  1\n"
+    (tmp_path / "celeba" / "list_attr_celeba.txt").write_text(table)
+    (tmp_path / "celeba" / "list_bbox_celeba.txt").write_text("3\nx y\n000.png 1 2\n001.png 3 4\n002.png 5 6\n")
+    faces = made(tmp_path / "celeba", tmp_path / "out.zip")
+    assert faces.attributes == {"Smiling": ("no", "yes"), "Eyeglasses": ("no", "yes")}
+    assert faces.labels(faces.indices()).tolist() == [[1, 0], [0, 0], [1, 1]]
+
+
+def test_celeba_hq_masks_are_no_faces(tmp_path: Path) -> None:
+    folder_of(tmp_path / "CelebAMask-HQ" / "CelebA-HQ-img", 3)
+    folder_of(tmp_path / "CelebAMask-HQ" / "CelebAMask-HQ-mask-anno" / "0", 5, first=50)
+    assert len(made(tmp_path / "CelebAMask-HQ", tmp_path / "out.zip")) == 3
+
+
+def test_flowers_as_downloaded(tmp_path: Path) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    (tmp_path / "flowers" / "jpg").mkdir(parents=True)
+    for number in range(1, 5):
+        picture(number).save(tmp_path / "flowers" / "jpg" / f"image_{number:05d}.jpg")
+    scipy_io.savemat(tmp_path / "flowers" / "imagelabels.mat", {"labels": np.array([[3, 1, 3, 2]])})
+    faces = made(tmp_path / "flowers", tmp_path / "out.zip")
+    assert faces.attributes == {"class": ("1", "2", "3")}
+    assert faces.labels(faces.indices()).ravel().tolist() == [2, 0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (("ame", "gura"), ("ame", "gura")),
+        (("train/ame", "test/ame", "train/gura"), ("ame", "gura")),
+        (("10", "9", "2"), ("2", "9", "10")),
+        (("0000", "0001"), None),  # shelves
+        (("data",), None),
+    ],
+)
+def test_class_folders(tmp_path: Path, folders: tuple[str, ...], expected: tuple[str, ...] | None) -> None:
+    for number, folder in enumerate(folders):
+        folder_of(tmp_path / "faces" / "archive" / folder, 2, first=2 * number)
+    faces = made(tmp_path / "faces", tmp_path / "out.zip")
+    assert faces.attributes == ({"class": expected} if expected else {})
+
+
+def test_sources_merge_with_one_vocabulary(tmp_path: Path) -> None:
+    folder_of(tmp_path / "one" / "blue", 2)
+    folder_of(tmp_path / "one" / "red", 2, first=2)
+    folder_of(tmp_path / "two" / "green", 2, first=4)
+    folder_of(tmp_path / "two" / "blue", 2, first=6)
+    folder_of(tmp_path / "plain", 1, first=8)
+    out = tmp_path / "out.zip"
+    prepare([str(tmp_path / name) for name in ("one", "two", "plain")], out, Options(size=32, workers=1))
+    faces = FaceSet.open(out)
+    assert faces.attributes == {"class": ("blue", "green", "red")}
+    assert faces.labels(faces.indices()).ravel().tolist() == [0, 0, 2, 2, 0, 0, 1, 1, -1]
+    assert faces.origin(0) == "one/blue/000.png"
+
+
+def test_a_data_set_file_is_a_source_with_its_labels(tmp_path: Path) -> None:
+    first = made("demo", tmp_path / "demo.zip", limit=12, size=64)
+    again = made(tmp_path / "demo.zip", tmp_path / "again.zip", size=32)
+    assert again.attributes == first.attributes
+    assert again.labels(again.indices()).tolist() == first.labels(first.indices()).tolist()
+
+
+# ---- sources ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+def test_compressed_tars_are_read_in_place(tmp_path: Path, kind: str) -> None:
+    source = folder_of(tmp_path / "kaggle" / "images", 40)
+    (source / "tags.csv").write_text(
+        "file,hair\n" + "".join(f"{n:03d}.png,{'red' if n % 2 else 'blue'}\n" for n in range(40))
+    )
+    with tarfile.open(tmp_path / f"faces.tar.{kind}", f"w:{kind}") as tar:
+        tar.add(source, "images")
+    before = set(tmp_path.rglob("*"))
+    packed = made(tmp_path / f"faces.tar.{kind}", tmp_path / "a.zip", workers=2)
+    assert set(tmp_path.rglob("*")) - before == {tmp_path / "a.zip", tmp_path / "a.contact.png"}
+    plain = made(tmp_path / "kaggle", tmp_path / "b.zip")
+    assert packed.identity == plain.identity
+    assert sorted(values(packed).items()) == sorted(values(plain).items())
+
+
+def test_a_folder_with_only_archives_means_them(tmp_path: Path) -> None:
+    (tmp_path / "kaggle").mkdir()
+    with zipfile.ZipFile(tmp_path / "kaggle" / "archive.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        for number in range(3):
+            archive.writestr(f"data/data/{number}.png", encoded(picture(number)))
+    (tmp_path / "kaggle" / "list_attr.csv").write_text("image_id,Smiling\n0.png,1\n1.png,-1\n2.png,1\n")
+    faces = made(tmp_path / "kaggle", tmp_path / "out.zip")
+    assert [row["Smiling"] for row in values(faces).values()] == ["yes", "no", "yes"]
+
+
+def test_limit_keeps_that_many_chosen_by_seed(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "faces", 30)
+    for number in range(15):
+        (source / f"broken{number}.png").write_bytes(b"no picture")
+    chosen = {seed: set(values(made(source, tmp_path / "o.zip", limit=12, seed=seed))) for seed in (0, 0, 1)}
+    assert [len(names) for names in chosen.values()] == [12, 12]
+    assert chosen[0] != chosen[1]
+    assert len(made(source, tmp_path / "o.zip", limit=1000)) == 30
+
+
+def test_demo_has_its_labels_and_the_same_bytes(tmp_path: Path) -> None:
+    faces = made("demo", tmp_path / "a.zip", limit=40, seed=5)
+    made("demo", tmp_path / "b.zip", limit=40, seed=5, workers=2)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    face = drawn.draw(7, size=32, seed=5)
+    place = next(index for index in range(len(faces)) if faces.origin(index) == "000007")
+    assert np.array_equal(faces.pixels([place])[0], np.asarray(face.image))
+    assert values(faces)["000007"] == face.labels
+    assert made("demo", tmp_path / "c.zip", limit=40, seed=6).identity != faces.identity
+
+
+def test_contact_sheets_are_no_source(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "faces", 4)
+    made(source, source / "set.zip")
+    with Image.open(source / "set.contact.png") as sheet:
+        assert sheet.width > 500
+        assert sheet.height > 60
+    first = (source / "set.zip").read_bytes()
+    made(source, source / "set.zip")
+    assert (source / "set.zip").read_bytes() == first
+
+
+def test_kaggle_without_extra_or_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MachineError) as error:
+        kaggle.download("kaggle:splcher/animefacedataset", tmp_path)
+    assert "animegen[kaggle]" in hint_of(error.value)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    with pytest.raises(MachineError, match="credentials") as error:
+        kaggle.download("kaggle:splcher/animefacedataset", tmp_path)
+    assert "kaggle.json" in hint_of(error.value)
+    with pytest.raises(UsageError, match="no Kaggle data set"):
+        kaggle.download("kaggle:splcher", tmp_path)
+
+
+def test_kaggle_download_is_used_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "served.zip", "w") as archive:
+        archive.writestr("images/1_2000.png", encoded(picture(1)))
+    package = tmp_path / "site" / "kaggle" / "api"  # a client that serves a local file
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "kaggle_api_extended.py").write_text(
+        "import shutil\nclass KaggleApi:\n    def authenticate(self): pass\n"
+        "    def dataset_download_files(self, name, path, unzip, quiet):\n"
+        f"        shutil.copy({str(tmp_path / 'served.zip')!r}, path + '/' + name.split('/')[1] + '.zip')\n"
+    )
+    for name in [name for name in sys.modules if name.split(".")[0] == "kaggle"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
+    monkeypatch.setenv("KAGGLE_KEY", "0123")
+    assert len(made("kaggle:splcher/animefacedataset", tmp_path / "sets" / "a.zip")) == 1
+    (tmp_path / "served.zip").unlink()
+    assert len(made("kaggle:splcher/animefacedataset", tmp_path / "sets" / "b.zip")) == 1
+    with pytest.raises(MachineError, match="did not send"):
+        made("kaggle:splcher/other", tmp_path / "sets" / "c.zip")
+
+
+# ---- the command -----------------------------------------------------------------------------------------------
+
+
+def test_command_writes_the_default_file_and_says_so(tmp_path: Path) -> None:
+    folder_of(tmp_path / "faces", 6)
+    done = command("faces", "--resolution", 32, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "datasets" / "faces-32.zip").is_file()
+    assert (tmp_path / "datasets" / "faces-32.contact.png").is_file()
+    assert "datasets/faces-32.zip" in done.stdout
+    assert "--fit crop" in done.stderr
+    assert "--resolution" not in done.stderr.split("by default:")[1].splitlines()[0]
+
+
+def test_command_as_json_imports_no_torch(tmp_path: Path) -> None:
+    folder_of(tmp_path / "faces", 6)
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")  # found first, in the current folder
+    done = command("faces", "--json", "--quiet", "--split", 0.5, "--workers", 2, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    found = json.loads(done.stdout)
+    assert (found["images"], found["path"]) == (6, "datasets/faces-64.zip")
+    assert found["split"]["train"] + found["split"]["test"] == 6
+
+
+def test_default_names() -> None:
+    assert default_path(["x/y/faces.tar.gz"], 64) == Path("datasets/faces-64.zip")
+    assert default_path(["kaggle:a/b", "demo"], 32) == Path("datasets/b+demo-32.zip")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"size": 2}, {"fit": "squeeze"}, {"dedupe": "all"}, {"split": 0.0}, {"split": 80}, {"limit": 0}, {"workers": 0}],
+)
+def test_impossible_options_name_what_to_type(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError) as error:
+        Options(**options)
+    assert hint_of(error.value)
+
+
+def test_result_over_the_source_is_refused(tmp_path: Path) -> None:
+    made(folder_of(tmp_path / "faces", 2), tmp_path / "a.zip")
+    before = (tmp_path / "a.zip").read_bytes()
+    with pytest.raises(UsageError, match="both the source and the result"):
+        made(tmp_path / "a.zip", tmp_path / "a.zip")
+    assert (tmp_path / "a.zip").read_bytes() == before
+
+
+def test_labels_that_do_not_exist(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "faces", 2)
+    (source / "tags.csv").write_text("file,hair\n7.png,red\n")
+    with pytest.raises(DataError, match="no labels at") as error:
+        made(source, tmp_path / "a.zip", labels="nothing.csv")
+    assert "tags.csv" in hint_of(error.value)
+    with pytest.raises(DataError, match="no row of tags"):
+        made(source, tmp_path / "a.zip", labels="tags.csv")
+    assert not (tmp_path / "a.zip").exists()
+
+
+@pytest.mark.skipif("ANIMEGEN_REAL_FACES" not in os.environ, reason="ANIMEGEN_REAL_FACES names no zip of faces")
+def test_real_faces(tmp_path: Path) -> None:
+    done: Prepared = prepare([os.environ["ANIMEGEN_REAL_FACES"]], tmp_path / "a.zip", Options(limit=600, workers=2))
+    faces = FaceSet.open(done.path)
+    assert len(faces) == 600
+    assert faces.pixels(faces.indices("test")).std() > 30
+    assert 0.1 < len(faces.indices("test")) / 600 < 0.3
