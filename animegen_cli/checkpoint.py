@@ -46,7 +46,9 @@ def _whole(write: Callable[[], None], cleanup: Callable[[], None], what: str) ->
         cleanup()
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
         reason = "the disk is full" if full else str(error)
-        raise MachineError(f"cannot write {what}: {reason}", hint="free some space, then type the same command again") from error
+        raise MachineError(
+            f"cannot write {what}: {reason}", hint="free some space, then type the same command again"
+        ) from error
     except BaseException:
         cleanup()
         raise
@@ -76,7 +78,9 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError:
         raise DataError(f"no weights at {path}", hint="check the path, or train first") from None
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{path} is damaged: {error}", hint="delete it; training writes it again at its next save") from error
+        raise DataError(
+            f"{path} is damaged: {error}", hint="delete it; training writes it again at its next save"
+        ) from error
     if "animegen" not in metadata:
         raise DataError(f"{path} was not written by animegen", hint="name a run folder or its weights.safetensors")
     return tensors, {key: json.loads(value) for key, value in metadata.items() if key != "animegen"}
@@ -127,7 +131,9 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, An
     for name, expected in about["files"].items():
         file = folder / name
         if not file.is_file() or _sha256(file) != expected:
-            raise DataError(f"the state {folder} is damaged: {name} is missing or does not match its checksum", hint=other)
+            raise DataError(
+                f"the state {folder} is damaged: {name} is missing or does not match its checksum", hint=other
+            )
         parts[file.stem] = load_file(file)
     return parts, about
 
@@ -150,7 +156,9 @@ def _digest(stream: Any) -> str:  # Python 3.10 has no file_digest
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state of an optimizer as named tensors, `<parameter index>.<entry>`; its settings come from the config."""
     state = optimizer.state_dict()["state"]
-    return {f"{index}.{name}": torch.as_tensor(value) for index, entry in state.items() for name, value in entry.items()}
+    return {
+        f"{index}.{name}": torch.as_tensor(value) for index, entry in state.items() for name, value in entry.items()
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -214,7 +214,7 @@ def _names(found: Sequence[Record]) -> tuple[str, ...]:
 
 def _to_score(record: Record) -> str:
     if not record.run.weights.is_file():
-        return shlex.join(["animegen", "train", str(record.about.get("family")), "--resume", str(record.run.path)])
+        return shlex.join(["animegen", "train", "--resume", str(record.run.path)])
     return shlex.join(["animegen", "eval", str(record.run.path)])
 
 

@@ -24,8 +24,12 @@ class Section:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    def preview(self) -> Any:
-        """The cheaper way to draw that a preview during training uses; itself unless a section knows one."""
+
+class Drawing(Section):
+    """Base of the sections that say how a family draws (`sample:`)."""
+
+    def preview(self) -> Drawing:
+        """The cheaper way to draw that previews during training use; itself unless a section knows one."""
         return self
 
 
@@ -242,7 +246,9 @@ class Layer:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"{shown}:{mark.line + 1}" if mark else shown
-            raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}", hint="mend that line") from error
+            raise ConfigError(
+                f"{where}: not valid YAML: {getattr(error, 'problem', error)}", hint="mend that line"
+            ) from error
         if values is None:
             return cls({}, {})
         if not isinstance(values, dict):
@@ -264,7 +270,9 @@ class Layer:
             try:
                 value = yaml.safe_load(text)
             except yaml.YAMLError as error:
-                raise ConfigError(f"`--set {word}`: the value is not valid YAML", hint="quote it for the shell") from error
+                raise ConfigError(
+                    f"`--set {word}`: the value is not valid YAML", hint="quote it for the shell"
+                ) from error
             _put(values, path, value)
             places[path] = f"--set {key}"
         return cls(values, places)
@@ -287,7 +295,9 @@ def _places(node: Any, path: Path_, shown: str, places: dict[Path_, str]) -> Non
 
 def _put(values: dict[str, Any], path: Path_, value: Any) -> None:
     for key in path[:-1]:
-        values = values.setdefault(key, {})
+        if not isinstance(values.get(key), dict):
+            values[key] = {}
+        values = values[key]
     values[path[-1]] = value
 
 
@@ -354,7 +364,9 @@ def resolve(layers: Sequence[Layer], *, family: str, model: type, sample: type, 
         if name not in optimizers:
             complaints.append(_unknown(merged, ("optim", name), list(optimizers)))
     if complaints:
-        hint = next((hint for _, hint in complaints if hint), f"see the keys with `animegen presets show {family}/fast`")
+        hint = next(
+            (hint for _, hint in complaints if hint), f"see the keys with `animegen presets show {family}/fast`"
+        )
         raise ConfigError("\n       ".join(text for text, _ in complaints), hint=hint)
     parts["optim"] = {name: parts["optim"].get(name, Optim()) for name in optimizers}
     return RunConfig(**parts)

@@ -133,7 +133,7 @@ def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]
         console=terminal,
     )
     with bar:
-        task = bar.add_task(title, total=total, completed=done, text="")
+        task = bar.add_task(title, total=total, completed=int(done), text="")
 
         class _Bar:
             def advance(self, steps: float = 1) -> None:

@@ -88,7 +88,9 @@ def chosen_labels(wanted: tuple[str, ...] | Literal["all"], data: DataSpec) -> t
         if name not in data.attributes:
             raise ConfigError(
                 f"the data set has no label `{name}`",
-                hint=did_you_mean(name, data.attributes) if data.attributes else "it has no labels: remove `model.labels`",
+                hint=did_you_mean(name, data.attributes)
+                if data.attributes
+                else "it has no labels: remove `model.labels`",
             )
     return tuple(name for name in data.attributes if name in wanted)
 

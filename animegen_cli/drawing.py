@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from animegen_cli import console, generate, paths
-from animegen_cli.data.cleaning import open_image
+from animegen_cli.data.cleaning import decode
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.generate import Trained
 from animegen_cli.method import Corrupts
@@ -60,7 +60,9 @@ def draw(request: Request) -> dict[str, Any]:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MachineError(f"cannot write to {out}: {error.strerror}", hint="name another folder with `--out`") from error
+        raise MachineError(
+            f"cannot write to {out}: {error.strerror}", hint="name another folder with `--out`"
+        ) from error
     trained = generate.open_trained(run, device=pick_device(request.device), precision=request.precision)
     how = generate.sampling(trained, {**_settings(request.settings), **request.overrides})
     labels = generate.label_row(trained, _labels(request.labels)) if request.labels else None
@@ -133,7 +135,9 @@ def _save(image: Image.Image, path: Path) -> Path:
     try:
         image.save(path)
     except OSError as error:
-        raise MachineError(f"cannot write {path}: {error}", hint="free some space, or name another folder with `--out`") from error
+        raise MachineError(
+            f"cannot write {path}: {error}", hint="free some space, or name another folder with `--out`"
+        ) from error
     return path
 
 
@@ -154,7 +158,9 @@ def _progress_strip(run: Run, trained: Trained, frames: int, seed: int) -> Image
         raise UsageError(f"previews hold seeds 0 to {count - 1}, not {seed}", hint="choose one with `--seeds`")
     chosen = [previews[i] for i in _spread(len(previews), frames)]
     tiles = np.stack([grids.tile(Image.open(file), seed, trained.data.size, count=count) for file in chosen])
-    return grids.strip(tiles, [f"{int(file.stem.split('-')[1]):,}" for file in chosen], zoom=max(1, 96 // trained.data.size))
+    return grids.strip(
+        tiles, [f"{int(file.stem.split('-')[1]):,}" for file in chosen], zoom=max(1, 96 // trained.data.size)
+    )
 
 
 def _forward_strip(trained: Trained, path: Path, frames: int) -> Image.Image:
@@ -162,7 +168,10 @@ def _forward_strip(trained: Trained, path: Path, frames: int) -> Image.Image:
     method, size = trained.method, trained.data.size
     if not isinstance(method, Corrupts):
         raise UsageError(f"a {trained.config.family} run has no forward process", hint="diffusion runs have one")
-    image = open_image(path)
+    try:
+        image = decode(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}", hint="name a picture") from error
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)

@@ -1,12 +1,12 @@
 """Every error that animegen raises on purpose, with its exit code and what to type next.
 
-    AnimegenError            1   never raised itself: anything that is not below is a bug of ours
-    ├── UsageError           2   the words on the command line
-    │   └── ConfigError      2   a preset, config file or `--set` value
-    ├── DataError            3   pictures, archives, data sets, runs and saved states
-    ├── DivergedError        4   a loss or gradient stopped being finite
-    ├── MachineError         5   disk, memory, missing weights or extras
-    └── StoppedError        85   told to stop; the run can be resumed
+AnimegenError            1   never raised itself: anything that is not below is a bug of ours
+├── UsageError           2   the words on the command line
+│   └── ConfigError      2   a preset, config file or `--set` value
+├── DataError            3   pictures, archives, data sets, runs and saved states
+├── DivergedError        4   a loss or gradient stopped being finite
+├── MachineError         5   disk, memory, missing weights or extras
+└── StoppedError        85   told to stop; the run can be resumed
 """
 
 from __future__ import annotations

@@ -86,7 +86,9 @@ def _metrics(request: Request, extractor: Extractor) -> list[str]:
     for word in request.metrics:
         metric = word.removesuffix(f"-{extractor.name}")
         if metric == "fid" and extractor.name != "inception":
-            raise UsageError(f"`fid` exists only on Inception; here it is `fd-{extractor.name}`", hint="type `--metrics fd`")
+            raise UsageError(
+                f"`fid` exists only on Inception; here it is `fd-{extractor.name}`", hint="type `--metrics fd`"
+            )
         metric = bare.get(metric, metric)
         if metric not in METRICS:
             raise UsageError(f"no metric `{word}`", hint=did_you_mean(metric, METRICS))
@@ -160,17 +162,24 @@ def _reference(request: Request, run: Run) -> FaceSet | Path:
     about = run.about["data"]
     path = request.data or Path(about["path"])
     if not path.exists():
-        raise DataError(f"the run's data set {path} is gone", hint="say where it is with `--data`, or score `--against` another")
+        raise DataError(
+            f"the run's data set {path} is gone", hint="say where it is with `--data`, or score `--against` another"
+        )
     faces = FaceSet.open(path)
     if faces.identity != about["identity"]:
-        raise DataError(f"{path} does not hold the pictures that the run was trained on", hint="name the right file with `--data`, or score `--against` this one")
+        raise DataError(
+            f"{path} does not hold the pictures that the run was trained on",
+            hint="name the right file with `--data`, or score `--against` this one",
+        )
     return faces
 
 
 def _open_reference(spec: str) -> FaceSet | Path:
     path = Path(spec)
     if not path.exists():
-        raise DataError(f"no reference `{spec}`", hint="name a data set, a folder of images, or an .npz of mu and sigma")
+        raise DataError(
+            f"no reference `{spec}`", hint="name a data set, a folder of images, or an .npz of mu and sigma"
+        )
     return path if path.suffix == ".npz" else FaceSet.open(path)
 
 
@@ -179,7 +188,10 @@ def _open_reference(spec: str) -> FaceSet | Path:
 
 def _evaluate_images(request: Request, subject: Path, extractor: Extractor, metrics: list[str]) -> dict[str, Any]:
     if request.against is None:
-        raise UsageError(f"`{subject}` is a folder of images: it needs a reference", hint=f"type `animegen eval {subject} --against faces.zip`")
+        raise UsageError(
+            f"`{subject}` is a folder of images: it needs a reference",
+            hint=f"type `animegen eval {subject} --against faces.zip`",
+        )
     images = open_images(subject)
     if not images.square:
         require_size(images, images.size)
@@ -193,7 +205,9 @@ def _evaluate_images(request: Request, subject: Path, extractor: Extractor, metr
         reference_split=split, n_real=n_real, n_fake=len(fake), size=images.size, precision=extractor.precision,
     )  # fmt: skip
     wanted = [_with(base, metric) for metric in metrics]
-    entries, notes = _scores(real, fake, extractor, wanted, {"reference_name": Path(request.against).name, "images": None}, began)
+    entries, notes = _scores(
+        real, fake, extractor, wanted, {"reference_name": Path(request.against).name, "images": None}, began
+    )
     return {"subject": str(subject), "scores": entries, "notes": notes}
 
 
@@ -205,7 +219,12 @@ def _with(base: Protocol, metric: str) -> Protocol:
 
 
 def _scores(
-    real: Tensor | Moments, fake: Tensor, extractor: Extractor, wanted: Sequence[Protocol], said: Mapping[str, Any], began: float
+    real: Tensor | Moments,
+    fake: Tensor,
+    extractor: Extractor,
+    wanted: Sequence[Protocol],
+    said: Mapping[str, Any],
+    began: float,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     metrics = [protocol.metric for protocol in wanted]
     logits = extractor.logits(fake).cpu() if "is" in metrics else None
@@ -231,12 +250,13 @@ def _real_features(
     """Features (or moments), identity and count of the reference."""
     if isinstance(reference, Path):
         found = load_moments(reference)
-        return found, hashlib.sha256(reference.read_bytes()).hexdigest(), found.count
+        return found, hashlib.sha256(reference.read_bytes()).hexdigest(), found.count or 0
     if reference.size > size or reference.size == size:
         features, identity = set_features(reference, split, size, extractor)
         return features, identity, len(features)
     raise DataError(
-        f"the reference has {reference.size}-pixel images, the others {size}", hint="score against a set of at least that size"
+        f"the reference has {reference.size}-pixel images, the others {size}",
+        hint="score against a set of at least that size",
     )
 
 
@@ -251,7 +271,9 @@ def set_features(faces: FaceSet, split: str, size: int, extractor: Extractor) ->
         pass  # not there, or not whole: make it again
     indices = faces.indices(split)
     if not len(indices):
-        raise DataError(f"{faces.path} has no images in its {split} split", hint="choose another with `--split train|test|all`")
+        raise DataError(
+            f"{faces.path} has no images in its {split} split", hint="choose another with `--split train|test|all`"
+        )
     pieces = []
     with console.progress("reference", len(indices)) as bar:
         for start in range(0, len(indices), _CHUNK):
@@ -291,6 +313,8 @@ def _faces_extractor() -> Extractor:
 def in_run_scores(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
     """`kid-faces` of drawn against held-out images, uint8 (n, H, W, 3): what training validates with."""
     extractor = _faces_extractor()
-    features = [extractor.features(torch.from_numpy(images).permute(0, 3, 1, 2)) for images in (real, fake)]
-    (score,) = score_features(*features, ["kid"])
+    real_features, fake_features = (
+        extractor.features(torch.from_numpy(images).permute(0, 3, 1, 2)) for images in (real, fake)
+    )
+    (score,) = score_features(real_features, fake_features, ["kid"])
     return {"kid-faces": score.value}

@@ -96,7 +96,9 @@ def _compute_in(module: nn.Module, dtype: torch.dtype) -> None:
 
     def enter(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         # Images are converted; times stay exact, the networks convert their embeddings.
-        return tuple(x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 4 else x for x in inputs)
+        return tuple(
+            x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 4 else x for x in inputs
+        )
 
     module.register_forward_pre_hook(enter)
     module.register_forward_hook(lambda _, __, output: output.float())
@@ -147,7 +149,9 @@ def label_row(trained: Trained, wanted: Mapping[str, str]) -> list[int]:
     used = getattr(trained.method, "conditions", tuple(attributes))
     for name, value in wanted.items():
         if name not in used:
-            hint = did_you_mean(name, used) if used else "it was trained without labels: see `model.labels` in its config"
+            hint = (
+                did_you_mean(name, used) if used else "it was trained without labels: see `model.labels` in its config"
+            )
             raise UsageError(f"this run knows no label `{name}`", hint=hint)
         if value not in attributes[name]:
             raise UsageError(f"`{name}` has no value `{value}`", hint=did_you_mean(value, attributes[name]))

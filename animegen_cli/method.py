@@ -22,7 +22,7 @@ class DataSpec(NamedTuple):
 
     size: int
     """Height and width in pixels."""
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody asks a DataSpec for
     """Training images."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Per channel over the training split, in [-1, 1]."""

@@ -64,7 +64,8 @@ def newest_dataset() -> Path:
     found = [f for f in DATASETS.glob("*.zip") if not f.name.startswith(".")]
     if not found:
         raise DataError(
-            f"no data set in {DATASETS}/", hint="make one with `animegen prepare ./faces`, or name it with `--data faces.zip`"
+            f"no data set in {DATASETS}/",
+            hint="make one with `animegen prepare ./faces`, or name it with `--data faces.zip`",
         )
     return max(found, key=lambda f: f.stat().st_mtime_ns)
 
@@ -130,7 +131,9 @@ def read_json(path: Path, *, what: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}", hint=f"delete it if the {what} can be made again") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path} is damaged: it holds no JSON object", hint=f"delete it if the {what} can be made again")
+        raise DataError(
+            f"{path} is damaged: it holds no JSON object", hint=f"delete it if the {what} can be made again"
+        )
     return value
 
 
@@ -174,7 +177,10 @@ def open_run(spec: str | Path | None, *, able_to: str | None = None, root: Path 
         found = [run for run in runs(root) if able_to is None or run.able(able_to)]
         if not found:
             verb = f" that {able_to}" if able_to else ""
-            raise DataError(f"no run{verb} under {root}/", hint="train one with `animegen train ddim --preset smoke`, or name its folder")
+            raise DataError(
+                f"no run{verb} under {root}/",
+                hint="train one with `animegen train ddim --preset smoke`, or name its folder",
+            )
         return found[-1]
     run = Run(_run_folder(str(spec), root))
     about = run.about
@@ -183,7 +189,9 @@ def open_run(spec: str | Path | None, *, able_to: str | None = None, root: Path 
         hint = f"these can: {', '.join(others)}" if others else "no run here can; see `animegen presets list`"
         raise UsageError(f"{run.name} is a {about.get('family')} run, whose family has no `{able_to}`", hint=hint)
     if able_to is not None and not run.weights.is_file():
-        raise DataError(f"{run.name} has no weights.safetensors yet", hint=f"let it train on: `animegen train --resume {run.path}`")
+        raise DataError(
+            f"{run.name} has no weights.safetensors yet", hint=f"let it train on: `animegen train --resume {run.path}`"
+        )
     return run
 
 

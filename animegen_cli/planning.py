@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from animegen_cli import config, console, training
+from animegen_cli import config, console, generate, training
 from animegen_cli.config import Amount
 from animegen_cli.train import estimate
+from animegen_cli.train.session import Prepared
 from animegen_cli.train.trainer import Trainer
 
 # Peak arithmetic is unknown in general; these are cautious rates when nothing may be measured.
@@ -43,9 +44,7 @@ def plan(request: training.Request) -> dict[str, Any]:
     }
 
 
-def _expected_seconds(
-    prepared: training.Prepared, cost: estimate.Cost, memory: int, images: int
-) -> tuple[float, str]:
+def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, images: int) -> tuple[float, str]:
     """Measure one micro-batch when its memory is under half of what is free, else divide arithmetic by a cautious rate."""
     if memory > 0.5 * estimate.free_memory(prepared.device):
         return images * cost.flops / _ASSUMED_FLOPS[prepared.device.type], "estimated from its arithmetic"
@@ -53,10 +52,11 @@ def _expected_seconds(
     slim = prepared.config.to_dict()
     slim["train"] |= {"batch": micro}
     trainer = Trainer(
-        prepared.method, prepared.loader, training.generate.build_config(slim), prepared.choices._replace(compile=False),
+        prepared.method, prepared.loader, generate.build_config(slim), prepared.choices._replace(compile=False),
         device=prepared.device, count=prepared.data.count,
     )  # fmt: skip
-    began, took = time.perf_counter(), []
+    took: list[float] = []
+    began = time.perf_counter()
     while not took or (time.perf_counter() - began < _MEASURE_SECONDS / 2 and len(took) < 20):
         start = time.perf_counter()
         trainer.train_step()

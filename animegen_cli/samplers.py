@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli.config import Section
+from animegen_cli.config import Drawing
 from animegen_cli.schedules import Spacing
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -25,7 +25,7 @@ Watch = Callable[[int, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Section):
+class Plan(Drawing):
     """How a diffusion run draws: the section `sample` of its config."""
 
     sampler: Literal["ancestral", "ddim", "dpmpp", "heun", "euler"] = "ddim"
@@ -53,7 +53,13 @@ def _level(sigma: float, x: Tensor) -> Tensor:
 
 
 def ancestral(
-    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, noise: Draw, variance: str = "small", watch: Watch | None = None
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    noise: Draw,
+    variance: str = "small",
+    watch: Watch | None = None,
 ) -> Tensor:
     """Ho et al. 2020, algorithm 2, for any sub-sequence of levels: sample q(x_then | x_now, x_0) with x_0 predicted.
 
@@ -72,7 +78,13 @@ def ancestral(
 
 
 def ddim(
-    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, noise: Draw | None = None, eta: float = 0.0, watch: Watch | None = None
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    noise: Draw | None = None,
+    eta: float = 0.0,
+    watch: Watch | None = None,
 ) -> Tensor:
     """Song et al. 2021, eq. 12 and 16; eta = 0 is deterministic."""
     for step, (now, then) in enumerate(pairwise(sigmas)):
@@ -111,7 +123,13 @@ def dpmpp(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, watch: Watch
 
 
 def heun(
-    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, noise: Draw | None = None, churn: float = 0.0, second_order: bool = True,
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    noise: Draw | None = None,
+    churn: float = 0.0,
+    second_order: bool = True,
     watch: Watch | None = None,
 ) -> Tensor:
     """Karras et al. 2022, algorithm 2, with S_min = 0, S_max = inf and S_noise = 1."""
@@ -145,7 +163,9 @@ def run(plan: Plan, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Draw, w
     return heun(denoise, x, levels, noise=noise, churn=plan.churn, second_order=plan.sampler == "heun", watch=watch)
 
 
-def guided(denoise: Callable[[Tensor, Tensor, Tensor | None], Tensor], labels: Tensor | None, weight: float) -> Denoiser:
+def guided(
+    denoise: Callable[[Tensor, Tensor, Tensor | None], Tensor], labels: Tensor | None, weight: float
+) -> Denoiser:
     """Classifier-free guidance (Ho & Salimans 2022, eq. 6): unconditional + weight * (conditional - unconditional).
 
     Args:

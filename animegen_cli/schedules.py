@@ -19,12 +19,12 @@ Spacing = Literal["leading", "trailing", "quad", "logsnr", "karras"]
 def linear_betas(steps: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
     """Ho et al. 2020: `steps` betas from `start` to `end`, float64; the ends are for 1000 steps and scale with 1000 / steps."""
     scale = 1000 / steps
-    return torch.linspace(start * scale, min(end * scale, 0.999), steps, dtype=torch.float64)
+    return torch.linspace(start * scale, min(end * scale, 0.999), steps, dtype=torch.float64, device="cpu")
 
 
 def cosine_betas(steps: int) -> Tensor:
     """Nichol & Dhariwal 2021, eq. 17: abar(u) proportional to cos^2((u + 0.008) / 1.008 * pi / 2); betas capped at 0.999."""
-    u = torch.arange(steps + 1, dtype=torch.float64) / steps
+    u = torch.arange(steps + 1, dtype=torch.float64, device="cpu") / steps
     abar = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
     return (1 - abar[1:] / abar[:-1]).clamp(max=0.999)
 
@@ -93,14 +93,15 @@ class DiscreteSchedule(Schedule):
         elif steps >= total:
             levels = self.table.flip(0)
         else:
-            index = torch.arange(steps, dtype=torch.float64)
+            index = torch.arange(steps, dtype=torch.float64, device="cpu")
             if spacing == "leading":
                 index = index * (total // steps)
             elif spacing == "trailing":
-                index = total - 1 - (torch.arange(steps - 1, -1, -1) * total / steps).floor()
+                index = total - 1 - (index.flip(0) * total / steps).floor()
             else:
-                index = (index * math.sqrt(0.8 * total) / max(steps - 1, 1)) ** 2
-            levels = self.table[index.round().long()].flip(0)
+                squares = ((index * math.sqrt(0.8 * total) / max(steps - 1, 1)) ** 2 + 1e-9).floor()
+                index = torch.maximum(squares, index)  # truncated as in Song's code, but no level is visited twice
+            levels = self.table[index.long()].flip(0)
         return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
 
     def time_of(self, sigma: Tensor) -> Tensor:

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import platform
-import shutil
-import signal
-import subprocess
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 
-from animegen_cli import __version__, checkpoint, config, console, generate, methods, paths
-from animegen_cli.config import Amount, Layer, RunConfig
+from animegen_cli import checkpoint, config, console, methods, paths
+from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet, require_size
-from animegen_cli.errors import DataError, DivergedError, StoppedError, UsageError
-from animegen_cli.method import Batch, DataSpec, Method, Samples, Validates, abilities
-from animegen_cli.noise import Noise, seed_for
+from animegen_cli.errors import DataError, UsageError
+from animegen_cli.method import DataSpec, Method
+from animegen_cli.noise import seed_for
 from animegen_cli.paths import Run
-from animegen_cli.report import grids
 from animegen_cli.train import choices as choosing
-from animegen_cli.train import estimate, optim
 from animegen_cli.train.choices import Choices
-from animegen_cli.train.log import Log
-from animegen_cli.train.trainer import Hook, Trainer
-
-Scorer = Callable[[np.ndarray, np.ndarray], dict[str, float]]
-"""(real, fake) uint8 images (n, H, W, 3) -> named scores; passed in by the command, so that metrics never call up."""
+from animegen_cli.train.folder import differences, is_locked, lock
+from animegen_cli.train.session import Prepared, Scorer, Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,18 +39,6 @@ class Request:
     settings: Sequence[str] = ()
     flags: Sequence[Layer] = field(default=())
     """Layers of flags such as `--batch`, which win over everything else."""
-
-
-class Prepared(NamedTuple):
-    """A request that was found to be possible: nothing is trained yet."""
-
-    config: RunConfig
-    faces: FaceSet
-    data: DataSpec
-    loader: Loader
-    method: Method
-    choices: Choices
-    device: torch.device
 
 
 # ---- config and data ------------------------------------------------------------------------------------------
@@ -108,7 +82,9 @@ def prepare(
     size = run_config.size or faces.size
     require_size(faces, size)
     if size != faces.size:
-        console.note(f"the set's {faces.size} pixels are scaled down to the preset's {size} while loading (antialiased)")
+        console.note(
+            f"the set's {faces.size} pixels are scaled down to the preset's {size} while loading (antialiased)"
+        )
     device = choosing.pick_device(request.device)
     augment = run_config.augment
     loader = Loader(
@@ -116,7 +92,7 @@ def prepare(
         flip=augment.flip, rotate=augment.rotate, crop=augment.crop, workers=run_config.train.workers,
     )  # fmt: skip
     data = DataSpec(
-        size=size, count=len(faces.indices("train")), mean=tuple(loader.mean), std=tuple(loader.std),
+        size=size, count=len(faces.indices("train")), mean=loader.mean, std=loader.std,
         attributes=dict(faces.attributes), domains=tuple(faces.domains),
     )  # fmt: skip
     torch.manual_seed(seed_for(run_config.train.seed, "init"))
@@ -129,31 +105,6 @@ def prepare(
 
 
 # ---- run folders ----------------------------------------------------------------------------------------------
-
-# These may change when a run goes on; everything else decides its numbers.
-_FREE = {
-    "data", "about", "warning", "train.duration", "train.workers", "train.save_every", "train.keep", "train.preview_every",
-    "train.preview", "train.log_every",
-}  # fmt: skip
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        return {prefix[:-1]: values}
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.")
-    return found
-
-
-def differences(old: Mapping[str, Any], new: RunConfig) -> list[str]:
-    """Settings that may not change on resume and do, one line each."""
-    before, after = _flat(dict(old)), _flat(new.to_dict())
-    free = set(_FREE)
-    if any(optim.needs_end(section) for section in new.optim.values()):
-        free.remove("train.duration")
-    changed = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
-    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed if key not in free]
 
 
 def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tuple[Run, bool]:
@@ -168,7 +119,8 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
         occupied = request.out.is_dir() and any(request.out.iterdir())
         if occupied and (request.resume == "none" or not (request.out / "run.json").is_file()):
             raise UsageError(
-                f"{request.out} is not empty", hint="name another folder, or leave `--resume` at `auto` to go on with its run"
+                f"{request.out} is not empty",
+                hint="name another folder, or leave `--resume` at `auto` to go on with its run",
             )
         return Run(request.out), occupied
     if request.resume == "auto":
@@ -186,54 +138,7 @@ def _continues(run: Run, run_config: RunConfig, faces: FaceSet) -> bool:
         return False
     if not run.config.is_file() or not run.states() or differences(Layer.from_yaml(run.config).values, run_config):
         return False
-    with open(run.path / ".lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-    return True
-
-
-@contextmanager
-def lock(run: Run) -> Iterator[None]:
-    """Keep a second process out of the folder; DataError names the one that is there."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    with open(run.path / ".lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise DataError(
-                f"{run.path} is being trained by process {file.read().strip() or 'unknown'}",
-                hint="wait for it, or train into another folder with `--out`",
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """SIGTERM, SIGUSR1 and Ctrl-C ask to stop after the step; a second Ctrl-C stops at once."""
-    asked: list[int] = []
-
-    def ask(number: int, _: Any) -> None:
-        if number == signal.SIGINT and asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        console.note("stopping after this step; the state will be saved")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-    before = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return not is_locked(run)
 
 
 # ---- the run --------------------------------------------------------------------------------------------------
@@ -264,7 +169,7 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
         if request.init_from and state is None:
             _initialize(prepared.method, request.init_from)
         console.note(f"run: {run.path}")
-        session = _Session(run, prepared, score)
+        session = Session(run, prepared, score)
         if state is not None and parts is not None:
             session.trainer.restore(parts, state)
             console.note(f"going on at {state['images']:,} images")
@@ -275,7 +180,7 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
 def _from_run(request: Request) -> Request:
     """`--resume RUN` alone goes on with the run's own config."""
     run = paths.open_run(request.resume)
-    return Request(**{**request.__dict__, "configs": [run.config]})
+    return replace(request, configs=[run.config])
 
 
 def _check_same(run: Run, run_config: RunConfig, faces: FaceSet) -> None:
@@ -307,235 +212,3 @@ def _initialize(method: Method, source: str) -> None:
         raise DataError(f"no tensor of {file} fits this network", hint="start from a run of the same family and widths")
     method.load_state_dict(fitting, strict=False)
     console.note(f"started from {len(fitting)} of {len(own)} tensors of {file}")
-
-
-class _Session:
-    """One process's work on a run: what is written when."""
-
-    def __init__(self, run: Run, prepared: Prepared, score: Scorer | None) -> None:
-        self.run, self.prepared, self.score = run, prepared, score
-        self.config = prepared.config
-        self.cost = estimate.cost(prepared.method, self.config, precision=prepared.choices.precision)
-        self.trainer = Trainer(
-            prepared.method, prepared.loader, self.config, prepared.choices, device=prepared.device, count=prepared.data.count
-        )
-        self.log: Log | None = None
-        self.logged = (0.0, 0)  # (seconds, images) at the last line
-        self.figures: dict[str, float] = {}  # of the latest validation
-
-    # ---- files ---------------------------------------------------------------------------------------
-
-    def write_about(self, state: str) -> None:
-        trainer, prepared = self.trainer, self.prepared
-        rate = trainer.images / trainer.seconds if trainer.seconds else 0.0
-        paths.write_json(
-            self.run.path / "run.json",
-            {
-                "animegen": __version__, "family": self.config.family, "preset": self.config.preset, "state": state,
-                "abilities": list(abilities(prepared.method)), "images": trainer.images, "target_images": trainer.total,
-                "steps": trainer.step, "seconds": round(trainer.seconds, 2), "images_per_second": round(rate, 2),
-                "peak_memory": _peak_memory(prepared.device), "parameters": self.cost.parameters,
-                "flops_per_image": self.cost.flops, "data": _data_about(prepared), "device": _device_name(prepared.device),
-                "hardware": _hardware(), "versions": _versions(), "git": _git(), "resolved": prepared.choices.to_dict(),
-            },
-        )  # fmt: skip
-
-    def write_config(self) -> None:
-        values = self.config.to_dict() | {"data": str(self.prepared.faces.path)}
-        self.run.config.write_text(config.to_yaml(values), encoding="utf-8")
-
-    def save(self, trainer: Trainer) -> None:
-        """A complete state and the weights; never a bad one."""
-        trainer.check()
-        about = {
-            "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds, "figures": self.figures,
-            "resolved": self.prepared.choices.to_dict(), "config": self.config.to_dict(),
-            "identity": self.prepared.faces.identity,
-        }  # fmt: skip
-        checkpoint.save_state(self.run.resume / f"{trainer.images:012d}", trainer.parts(), about)
-        weights = {
-            "family": self.config.family, "preset": self.config.preset, "images": trainer.images,
-            "config": self.config.to_dict(), "data": generate.spec_to_dict(self.prepared.data),
-            "abilities": list(abilities(self.prepared.method)),
-        }  # fmt: skip
-        checkpoint.save_weights(self.run.weights, generate.inference_state(trainer.average.twin), weights)
-        self._prune()
-        self.write_about("running")
-
-    def _prune(self) -> None:
-        """Keep the newest states and the one with the lowest validation figure."""
-        states = self.run.states()
-        kept = set(states[-self.config.train.keep :])
-        scored = [(next(iter(figures.values())), folder) for folder in states if (figures := _figures(folder))]
-        if scored:
-            kept.add(min(scored)[1])
-        for folder in states:
-            if folder not in kept:
-                shutil.rmtree(folder)
-
-    # ---- hooks ---------------------------------------------------------------------------------------
-
-    def write_log(self, trainer: Trainer) -> None:
-        trainer.check()
-        seconds, images = self.logged
-        rate = (trainer.images - images) / max(trainer.seconds - seconds, 1e-9)
-        self.logged = (trainer.seconds, trainer.images)
-        rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainer.optimizers.items()}
-        losses = {name: round(value, 6) for name, value in trainer.take_losses().items()}
-        distance = float(trainer.average.distance())
-        assert self.log is not None
-        self.log.write(
-            {
-                "images": trainer.images, "step": trainer.step, "seconds": round(trainer.seconds, 3),
-                "images_per_second": round(rate, 2), "lr": rates, **losses, "ema/distance": round(distance, 8),
-                "loader/waited": round(self.prepared.loader.waited, 3),
-            }
-        )  # fmt: skip
-        self.text = f"{rate:.0f} images/s  " + "  ".join(f"{name.split('/')[-1]} {v:.4f}" for name, v in losses.items())
-
-    def preview(self, trainer: Trainer) -> None:
-        """The same seeds from the raw and the averaged networks."""
-        self.run.samples.mkdir(exist_ok=True)
-        trainer.method.eval()
-        for name, method in (("raw", trainer.method), ("ema", trainer.average.twin)):
-            file = self.run.samples / f"{name}-{trainer.images:012d}.png"
-            grids.grid(self.draw(method, range(self.config.train.preview))).save(file)
-        trainer.method.train()
-
-    def draw(self, method: Method, seeds: Sequence[int], steps: int | None = None) -> np.ndarray:
-        """Images of the networks as they are in training, uint8 (n, H, W, 3)."""
-        assert isinstance(method, Samples)
-        how = self.config.sample.preview()
-        if steps is not None and hasattr(how, "steps"):
-            how = type(how)(**{**how.__dict__, "steps": steps})
-        device, pieces, batch = self.prepared.device, [], generate.micro_batch(self.prepared.device, self.prepared.data.size)
-        low = self.prepared.choices.precision == "bf16"
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
-            for start in range(0, len(seeds), batch):
-                images = method.sample(Noise(list(seeds[start : start + batch]), device), None, how)
-                pieces.append(generate.to_uint8(images).permute(0, 2, 3, 1).cpu().numpy())
-        return np.concatenate(pieces)
-
-    def validate(self, trainer: Trainer) -> None:
-        """Held-out losses of the averaged networks and, where asked for, scores of drawn images."""
-        settings, twin = self.config.train.validate, trainer.average.twin
-        held_out = self.prepared.faces.indices("test")[: settings.images]
-        if not len(held_out):
-            return
-        real = self.prepared.faces.pixels(held_out, size=self.prepared.data.size)
-        figures = _mean_losses(twin, real, self.prepared) if isinstance(twin, Validates) else {}
-        if settings.kid_images and self.score is not None and isinstance(twin, Samples):
-            fake = self.draw(twin, range(settings.kid_images), settings.kid_steps)
-            figures = self.score(real, fake) | figures
-        self.figures = {name: round(value, 6) for name, value in figures.items()}
-        assert self.log is not None
-        self.log.write({"images": trainer.images, "step": trainer.step, "validation": self.figures})
-
-    # ---- all of it -----------------------------------------------------------------------------------
-
-    def train(self) -> None:
-        trainer, settings = self.trainer, self.config.train
-        self.write_config()
-        self.write_about("running")
-        self.log, self.text = Log(self.run.log, images=trainer.images), ""
-        self.logged = (trainer.seconds, trainer.images)
-        self._write_reals()
-        hooks = [Hook(Amount.parse(settings.log_every), self.write_log)]
-        if isinstance(trainer.method, Samples):
-            hooks.append(Hook(Amount.parse(settings.preview_every), self.preview))
-        if settings.validate.images and len(self.prepared.faces.indices("test")):
-            hooks.append(Hook(Amount.parse(settings.validate.every), self.validate))
-        hooks.append(Hook(Amount.parse(settings.save_every), self.save))
-        state = "diverged"
-        try:
-            with console.progress(self.run.name, trainer.total, done=trainer.images) as bar, _stop_signals() as stop:
-
-                def tick(_: Trainer) -> None:
-                    bar.describe(self.text)
-                    bar.advance(settings.batch)
-
-                trainer.run(hooks, stop=stop, tick=tick)
-            state = "finished"
-        except StoppedError:
-            state = "stopped"
-            raise
-        except DivergedError:
-            raise
-        except BaseException:
-            state = "stopped"
-            raise
-        finally:
-            self.log.close()
-            self.write_about(state)
-
-    def _write_reals(self) -> None:
-        self.run.samples.mkdir(exist_ok=True)
-        reals = self.run.samples / "reals.png"
-        if not reals.is_file():
-            indices = self.prepared.faces.indices("train")[: self.config.train.preview]
-            grids.grid(self.prepared.faces.pixels(indices, size=self.prepared.data.size)).save(reals)
-
-
-def _figures(folder: Path) -> dict[str, float]:
-    try:
-        return json.loads((folder / "state.json").read_text())["figures"]
-    except (OSError, ValueError, KeyError):
-        return {}
-
-
-@torch.no_grad()
-def _mean_losses(twin: Method, real: np.ndarray, prepared: Prepared) -> dict[str, float]:
-    """Means over held-out images; the noise is the same at every validation, so that curves compare."""
-    assert isinstance(twin, Validates)
-    sums: dict[str, float] = {}
-    low = prepared.choices.precision == "bf16"
-    for start in range(0, len(real), 64):
-        pixels = torch.from_numpy(real[start : start + 64]).to(prepared.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        torch.manual_seed(seed_for("validation", start))
-        with torch.autocast(prepared.device.type, torch.bfloat16, enabled=low):
-            losses = twin.validate(Batch(pixels))
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + float(value) * len(pixels)
-    return {name: total / len(real) for name, total in sums.items()}
-
-
-# ---- what the run says of itself --------------------------------------------------------------------------------
-
-
-def _data_about(prepared: Prepared) -> dict[str, Any]:
-    faces = prepared.faces
-    return {
-        "path": str(faces.path), "name": faces.name, "identity": faces.identity, "split": "train",
-        "count": prepared.data.count, "size": prepared.data.size, "scaled_from": faces.size,
-        "attributes": {name: list(values) for name, values in faces.attributes.items()},
-    }  # fmt: skip
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Bytes: the device's, or this process's on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _hardware() -> dict[str, Any]:
-    return {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-
-
-def _versions() -> dict[str, str]:
-    return {"animegen": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-
-
-def _git() -> str | None:
-    """The commit of the folder the command runs in, where there is one."""
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() if found.returncode == 0 else None

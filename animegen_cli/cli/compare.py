@@ -95,7 +95,7 @@ def _print(compared: Comparison, form: Form | None) -> None:
     if console.is_json():
         return
     if form is None:
-        for table in (compared.quality, compared.cost, published.results()):
+        for table in (compared.quality, compared.cost, published.summary()):
             tables.show(table)
         console.note("* the best of its column, ≈ within the uncertainty of the best; protocols are on the page")
     else:

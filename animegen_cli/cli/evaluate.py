@@ -12,19 +12,29 @@ from animegen_cli.cli.options import Device, Json, Quiet, complete_run, parse_se
 
 def evaluate(
     subject: Annotated[
-        str | None, typer.Argument(metavar="[RUN|FOLDER]", help="A run (by default the newest) or images.", autocompletion=complete_run)
+        str | None,
+        typer.Argument(
+            metavar="[RUN|FOLDER]", help="A run (by default the newest) or images.", autocompletion=complete_run
+        ),
     ] = None,
-    against: Annotated[str | None, typer.Option("--against", help="Reference: a set, a folder, or mu and sigma in an .npz.")] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Reference: a set, a folder, or mu and sigma in an .npz.")
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Where the run's own data set lies now.")] = None,
     split: Annotated[str, typer.Option("--split", help="Part of the reference: train, test or all.")] = "train",
-    metrics: Annotated[str | None, typer.Option("--metrics", help="fd,kid,precision,recall,density,coverage,is")] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="fd,kid,precision,recall,density,coverage,is")
+    ] = None,
     extractor: Annotated[
-        str | None, typer.Option("--extractor", help="inception[:legacy_pytorch|:legacy_tensorflow], faces, or squeezenet:PATH.")
+        str | None,
+        typer.Option("--extractor", help="inception[:legacy_pytorch|:legacy_tensorflow], faces, or squeezenet:PATH."),
     ] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Inception's file or its folder.")] = None,
     n: Annotated[int, typer.Option("--n", "-n", min=2, help="Images to draw.")] = 2048,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds such as 0-2047; excludes --n.")] = None,
-    sampler: Annotated[str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps (diffusion).")] = None,
     precision: Annotated[str, typer.Option("--precision", help="Of the feature network: fp32, tf32 or bf16.")] = "fp32",
     force: Annotated[bool, typer.Option("--force", help="Measure again what is already scored.")] = False,

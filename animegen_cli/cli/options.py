@@ -16,7 +16,9 @@ def complete_family(incomplete: str) -> list[str]:
 
 def complete_run(incomplete: str) -> list[str]:
     """Run folders for TAB."""
-    return [str(run.path) for run in paths.runs() if str(run.path).startswith(incomplete) or run.name.startswith(incomplete)]
+    return [
+        str(run.path) for run in paths.runs() if str(run.path).startswith(incomplete) or run.name.startswith(incomplete)
+    ]
 
 
 def complete_preset(incomplete: str) -> list[str]:
@@ -26,7 +28,9 @@ def complete_preset(incomplete: str) -> list[str]:
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda or cuda:1; by default a GPU where there is one.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
+]
 
 
 def parse_seeds(text: str) -> list[int]:

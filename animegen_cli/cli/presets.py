@@ -9,7 +9,10 @@ import typer
 from animegen_cli.cli.options import Json, Quiet, complete_family
 
 presets = typer.Typer(
-    name="presets", no_args_is_help=True, help="The shipped presets and the source of each number.", rich_markup_mode=None
+    name="presets",
+    no_args_is_help=True,
+    help="The shipped presets and the source of each number.",
+    rich_markup_mode=None,
 )
 
 
@@ -43,8 +46,17 @@ def list_presets(
     rows = []
     for name in names:
         values = yaml.safe_load(paths.preset_file(*name.split("/")).read_text(encoding="utf-8"))
-        rows.append({"preset": name, "about": values.get("about", ""), "size": values.get("size"), "warning": values.get("warning")})
-    console.table("", ["preset", "pixels", "about"], [(r["preset"], r["size"] or "the set's", r["about"]) for r in rows])
+        rows.append(
+            {
+                "preset": name,
+                "about": values.get("about", ""),
+                "size": values.get("size"),
+                "warning": values.get("warning"),
+            }
+        )
+    console.table(
+        "", ["preset", "pixels", "about"], [(r["preset"], r["size"] or "the set's", r["about"]) for r in rows]
+    )
     console.result(rows)
 
 

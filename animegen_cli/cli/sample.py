@@ -11,24 +11,37 @@ from animegen_cli.cli.options import Device, Json, Quiet, complete_run, parse_se
 
 
 def sample(
-    run: Annotated[str | None, typer.Argument(help="A run folder, name or number; by default the newest.", autocompletion=complete_run)] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(help="A run folder, name or number; by default the newest.", autocompletion=complete_run),
+    ] = None,
     n: Annotated[int | None, typer.Option("--n", "-n", min=1, help="Draw seeds 0..n-1.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds such as 0-63,100; excludes --n.")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="One picture of all (10x10 for 100) beside the files.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; by default <run>/drawn.")] = None,
-    form: Annotated[str, typer.Option("--format", help="png (one file per seed) or npz (one array `arr_0`, as ADM's).")] = "png",
-    sampler: Annotated[str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="png (one file per seed) or npz (one array `arr_0`, as ADM's).")
+    ] = "png",
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps (diffusion).")] = None,
     eta: Annotated[float | None, typer.Option("--eta", min=0, max=1, help="DDIM's stochasticity.")] = None,
-    guidance: Annotated[float | None, typer.Option("--guidance", min=0, help="Classifier-free guidance weight.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", min=0, help="Classifier-free guidance weight.")
+    ] = None,
     labels: Annotated[list[str] | None, typer.Option("--labels", help="hair=pink; may be repeated.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Any key of the run's `sample` section: --set churn=40")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any key of the run's `sample` section: --set churn=40")
+    ] = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images per network call.")] = None,
     precision: Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")] = "auto",
     progress_strip: Annotated[bool, typer.Option("--progress-strip", help="One seed as training went.")] = False,
     forward_strip: Annotated[Path | None, typer.Option("--forward-strip", help="An image turning into noise.")] = None,
     denoise_strip: Annotated[bool, typer.Option("--denoise-strip", help="One seed from noise to image.")] = False,
-    interpolate: Annotated[tuple[int, int] | None, typer.Option("--interpolate", help="A walk between two seeds.", metavar="A B")] = None,
+    interpolate: Annotated[
+        tuple[int, int] | None, typer.Option("--interpolate", help="A walk between two seeds.", metavar="A B")
+    ] = None,
     frames: Annotated[int, typer.Option("--frames", min=2, help="Images in a strip or walk.")] = 10,
     device: Device = None,
     as_json: Json = False,

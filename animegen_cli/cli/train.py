@@ -13,23 +13,38 @@ from animegen_cli.cli.options import Device, Json, Quiet, complete_family, compl
 def train(
     family: Annotated[str | None, typer.Argument(help="ddpm, ddim, ...", autocompletion=complete_family)] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", "-p", help="A preset of the family; `fast` by default.", autocompletion=complete_preset)
+        str | None,
+        typer.Option(
+            "--preset", "-p", help="A preset of the family; `fast` by default.", autocompletion=complete_preset
+        ),
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="A file of `animegen prepare`; by default the newest.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The run folder; by default the next number under runs/.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A file of `animegen prepare`; by default the newest.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The run folder; by default the next number under runs/.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Every random number follows from it.")] = None,
     device: Device = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images per step in all.")] = None,
-    batch_gpu: Annotated[str | None, typer.Option("--batch-gpu", help="Images per forward pass: auto or a number.")] = None,
-    duration: Annotated[str | None, typer.Option("--duration", help='"200 epochs", "800k steps" or "25M images".')] = None,
+    batch_gpu: Annotated[
+        str | None, typer.Option("--batch-gpu", help="Images per forward pass: auto or a number.")
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option("--duration", help='"200 epochs", "800k steps" or "25M images".')
+    ] = None,
     save_every: Annotated[str | None, typer.Option("--save-every", help='"10 min" or "50k images".')] = None,
     keep: Annotated[int | None, typer.Option("--keep", min=1, help="Saved states to keep, besides the best.")] = None,
     resume: Annotated[str, typer.Option("--resume", help="auto, none, or the run folder to go on with.")] = "auto",
     init_from: Annotated[str | None, typer.Option("--init-from", help="Start from another run's weights.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Any config key: --set train.ema.decay=0.999")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any config key: --set train.ema.decay=0.999")
+    ] = None,
     configs: Annotated[list[Path] | None, typer.Option("--config", help="A YAML file over the preset.")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Only deterministic CUDA kernels.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print config, size, cost and time; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Print config, size, cost and time; train nothing.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,5 +86,7 @@ def train(
 
     run = training.train(request, score=in_run_scores)
     about = run.about
-    console.note(f"finished: {about['images']:,} images in {about['seconds']:.0f} s; next: `animegen sample {run.path} --grid`")
+    console.note(
+        f"finished: {about['images']:,} images in {about['seconds']:.0f} s; next: `animegen sample {run.path} --grid`"
+    )
     console.result({"run": str(run.path), **about}, str(run.path))

@@ -11,7 +11,9 @@ from animegen_cli.cli.options import Json, Quiet
 
 
 def weights(
-    url: Annotated[str | None, typer.Option("--url", help="Fetch from a mirror; the checksum must still match.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="Fetch from a mirror; the checksum must still match.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File to write; by default in the cache folder.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -14,7 +14,11 @@ def load(family: str) -> type[Method]:
     if family not in paths.families():
         raise UsageError(f"no family `{family}`", hint=did_you_mean(family, paths.families()))
     module = importlib.import_module(f"animegen_cli.methods.{family}")
-    found = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Method) and v.__module__ == module.__name__]
+    found = [
+        v
+        for v in vars(module).values()
+        if isinstance(v, type) and issubclass(v, Method) and v.__module__ == module.__name__
+    ]
     if len(found) != 1:
         raise TypeError(f"methods/{family}.py must define exactly one Method, it defines {len(found)}")
     return found[0]

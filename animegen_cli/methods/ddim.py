@@ -28,7 +28,7 @@ from animegen_cli.schedules import OffsetCosine
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Section):
+class Model(Section):
     """The network, the noise schedule and the loss."""
 
     widths: tuple[Annotated[int, Field(ge=8)], ...] = (32, 64, 96, 128)
@@ -76,7 +76,9 @@ class NormalizedBlock(nn.Module):
 class ResidualUNet(nn.Module):
     """Average pooling down, bilinear up, one skip connection into every block on the way up."""
 
-    def __init__(self, widths: Sequence[int], depth: int, *, noise_dims: int, max_frequency: float, attention: int) -> None:
+    def __init__(
+        self, widths: Sequence[int], depth: int, *, noise_dims: int, max_frequency: float, attention: int
+    ) -> None:
         super().__init__()
         frequencies = torch.exp(torch.linspace(0, math.log(max_frequency), noise_dims // 2))
         self.register_buffer("speeds", 2 * math.pi * frequencies, persistent=False)
@@ -129,12 +131,12 @@ class ResidualUNet(nn.Module):
 class DDIM(Method):
     """Noise prediction at a continuous time (document 001, algorithm 1)."""
 
-    Config = Config
+    Config = Model
     Sampling = Plan
     inference = ("net",)
     ema_buffers = "average"
 
-    def __init__(self, config: Config, data: DataSpec) -> None:
+    def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
         halvings = len(config.widths) - 1
         if data.size % 2**halvings:
@@ -188,7 +190,9 @@ class DDIM(Method):
         output = self.net(x * a, s.flatten().square()).float()
         clean = diffusion.clean_image(self.config.predicts, output, x * a, a, s)
         if self.config.clip:
-            clean = torch.maximum(torch.minimum(clean, self.normalize(torch.ones_like(clean))), self.normalize(-torch.ones_like(clean)))
+            clean = torch.maximum(
+                torch.minimum(clean, self.normalize(torch.ones_like(clean))), self.normalize(-torch.ones_like(clean))
+            )
         return clean
 
     def sample(self, noise: Noise, labels: Tensor | None, how: Plan, watch: Watch | None = None) -> Tensor:

@@ -20,7 +20,7 @@ from animegen_cli.schedules import DiscreteSchedule, cosine_betas, linear_betas
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Section):
+class Model(Section):
     """The network, the noise schedule and the loss."""
 
     channels: Annotated[int, Field(ge=8)] = 128
@@ -61,11 +61,11 @@ class Config(Section):
 class DDPM(Method):
     """A U-Net that predicts the noise of one of T levels (Ho et al. 2020)."""
 
-    Config = Config
+    Config = Model
     Sampling = Plan
     inference = ("unet",)
 
-    def __init__(self, config: Config, data: DataSpec) -> None:
+    def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
         self.conditions = diffusion.chosen_labels(config.labels, data)
         _check(config, data.size)
@@ -126,7 +126,7 @@ class DDPM(Method):
         return self.loss(batch)
 
 
-def _check(config: Config, size: int) -> None:
+def _check(config: Model, size: int) -> None:
     halvings = len(config.multipliers) - 1
     if size % 2**halvings:
         raise ConfigError(

@@ -55,7 +55,10 @@ def cost(method: Method, config: RunConfig, *, precision: str) -> Cost:
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
     for phase in twin.phases():
         saved.clear()
-        with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with (
+            FlopCounterMode(display=False) as counter,
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        ):
             loss = next(iter(phase.loss(batch).values()))
             loss.backward()
         flops += counter.get_total_flops() / phase.every

@@ -33,11 +33,18 @@ def build(settings: Optim, parameters: Sequence[nn.Parameter]) -> torch.optim.Op
     """Adam or AdamW in its fused form, which skips its update where `found_inf` is set: no wait for the device."""
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     return kind(
-        parameters, lr=settings.lr, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay, fused=True
+        parameters,
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
 
 
-def guarded_step(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], clip: float | None) -> tuple[Tensor, Tensor]:
+def guarded_step(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], clip: float | None
+) -> tuple[Tensor, Tensor]:
     """Clip, and update unless a gradient is not finite. Returns (gradient norm, 1.0 where the update was skipped)."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ class Trainer:
         self.config, self.choices, self.device, self.batches, self.count = config, choices, device, batches, count
         method = method.to(device)
         if choices.channels_last:
-            method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            method = method.to(memory_format=torch.channels_last)
         self.method = method.train()
         self.total = Amount.parse(config.train.duration).images(batch=config.train.batch, count=count)
         self.phases = method.phases()
@@ -65,7 +65,7 @@ class Trainer:
         self.bad = torch.zeros((), device=device)
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, float] = {}
 
     # ---- one step -----------------------------------------------------------------------------------------
 
@@ -93,7 +93,9 @@ class Trainer:
             if self.choices.channels_last:
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
             share = len(piece) / len(images)
-            batch = Batch(pixels, labels=labels[start : start + micro] if labels.shape[1] else None, images_seen=self.images)
+            batch = Batch(
+                pixels, labels=labels[start : start + micro] if labels.shape[1] else None, images_seen=self.images
+            )
             losses = phase.loss(batch)
             (next(iter(losses.values())) * share).backward()
             for name, value in losses.items():
@@ -102,7 +104,9 @@ class Trainer:
     def _update(self, phase: Phase) -> None:
         name = phase.shares or phase.name
         settings, optimizer = self.config.optim[name], self.optimizers[name]
-        rate = optim.learning_rate(settings, self.images, total=self.total, batch=self.config.train.batch, count=self.count)
+        rate = optim.learning_rate(
+            settings, self.images, total=self.total, batch=self.config.train.batch, count=self.count
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         norm, bad = optim.guarded_step(optimizer, self.trained[phase.name], settings.clip)
@@ -115,13 +119,13 @@ class Trainer:
     def _arithmetic(self, phase: Phase) -> Iterator[None]:
         """bf16 autocast where resolved; `exact` phases run in fp32 and never compiled."""
         low = self.choices.precision == "bf16" and not phase.exact
-        stance = "force_eager" if phase.exact and self.choices.compile else "default"
+        stance: Literal["force_eager", "default"] = "force_eager" if phase.exact else "default"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low), torch.compiler.set_stance(stance):
             yield
 
     def _count(self, name: str, value: Tensor, weight: float) -> None:
         self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.counts[name] = self.counts.get(name, 0.0) + weight  # type: ignore[assignment]
+        self.counts[name] = self.counts.get(name, 0.0) + weight
 
     # ---- the loop -----------------------------------------------------------------------------------------
 
@@ -165,11 +169,10 @@ class Trainer:
     def check(self) -> None:
         """Wait for the device; DivergedError when a gradient was not finite since the last check."""
         if self.bad.item() > 0:
+            name, rate = next((name, section.lr / 4) for name, section in self.config.optim.items())
             raise DivergedError(
                 f"the loss or a gradient was not finite at step {int(self.first_bad.item()):,}",
-                hint="the last good state is kept; try a lower rate, such as `--set optim.{}.lr={:g}`".format(
-                    next(iter(self.optimizers)), next(iter(self.config.optim.values())).lr / 4
-                ),
+                hint=f"the last good state is kept; try a lower rate, such as `--set optim.{name}.lr={rate:g}`",
             )
 
     def take_losses(self) -> dict[str, float]:
@@ -201,7 +204,9 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Copy in place, so that memory formats and references stay."""
     own = module.state_dict()
     if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
-        raise DataError("the state belongs to other networks", hint="use the config it was made with, or `--resume none`")
+        raise DataError(
+            "the state belongs to other networks", hint="use the config it was made with, or `--resume none`"
+        )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])

@@ -1,0 +1,265 @@
+"""One process's work on a run: what is written, drawn and measured while the loop goes round."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from animegen_cli import __version__, checkpoint, config, console, generate, paths
+from animegen_cli.config import Amount, RunConfig
+from animegen_cli.data.loading import Loader
+from animegen_cli.data.reading import FaceSet
+from animegen_cli.errors import DivergedError
+from animegen_cli.method import Batch, DataSpec, Method, Samples, Validates, abilities
+from animegen_cli.noise import Noise, seed_for
+from animegen_cli.paths import Run
+from animegen_cli.report import grids
+from animegen_cli.train import estimate, folder
+from animegen_cli.train.choices import Choices
+from animegen_cli.train.log import Log
+from animegen_cli.train.trainer import Hook, Trainer
+
+Scorer = Callable[[np.ndarray, np.ndarray], dict[str, float]]
+"""(real, fake) uint8 images (n, H, W, 3) -> named scores; passed in by the command, so that metrics never call up."""
+
+
+class Prepared(NamedTuple):
+    """A request that was found to be possible: nothing is trained yet."""
+
+    config: RunConfig
+    faces: FaceSet
+    data: DataSpec
+    loader: Loader
+    method: Method
+    choices: Choices
+    device: torch.device
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """SIGTERM, SIGUSR1 and Ctrl-C ask to stop after the step; a second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, _: Any) -> None:
+        if number == signal.SIGINT and asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        console.note("stopping after this step; the state will be saved")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before = {number: signal.signal(number, ask) for number in numbers}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Session:
+    """A run folder, a trainer, and the hooks that tie them together."""
+
+    def __init__(self, run: Run, prepared: Prepared, score: Scorer | None) -> None:
+        self.run, self.prepared, self.score = run, prepared, score
+        self.config = prepared.config
+        self.cost = estimate.cost(prepared.method, self.config, precision=prepared.choices.precision)
+        self.trainer = Trainer(
+            prepared.method,
+            prepared.loader,
+            self.config,
+            prepared.choices,
+            device=prepared.device,
+            count=prepared.data.count,
+        )
+        self.log: Log | None = None
+        self.logged = (0.0, 0)  # (seconds, images) at the last line
+        self.figures: dict[str, float] = {}  # of the latest validation
+
+    # ---- files ---------------------------------------------------------------------------------------
+
+    def write_about(self, state: str) -> None:
+        trainer, prepared = self.trainer, self.prepared
+        rate = trainer.images / trainer.seconds if trainer.seconds else 0.0
+        paths.write_json(
+            self.run.path / "run.json",
+            {
+                "animegen": __version__, "family": self.config.family, "preset": self.config.preset, "state": state,
+                "abilities": list(abilities(prepared.method)), "images": trainer.images, "target_images": trainer.total,
+                "steps": trainer.step, "seconds": round(trainer.seconds, 2), "images_per_second": round(rate, 2),
+                "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
+                "data": folder.data_about(prepared.faces, prepared.data), **folder.machine_about(prepared.device),
+                "resolved": prepared.choices.to_dict(),
+            },
+        )  # fmt: skip
+
+    def write_config(self) -> None:
+        values = self.config.to_dict() | {"data": str(self.prepared.faces.path)}
+        self.run.config.write_text(config.to_yaml(values), encoding="utf-8")
+
+    def save(self, trainer: Trainer) -> None:
+        """A complete state and the weights; never a bad one."""
+        trainer.check()
+        about = {
+            "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds, "figures": self.figures,
+            "resolved": self.prepared.choices.to_dict(), "config": self.config.to_dict(),
+            "identity": self.prepared.faces.identity,
+        }  # fmt: skip
+        checkpoint.save_state(self.run.resume / f"{trainer.images:012d}", trainer.parts(), about)
+        weights = {
+            "family": self.config.family, "preset": self.config.preset, "images": trainer.images,
+            "config": self.config.to_dict(), "data": generate.spec_to_dict(self.prepared.data),
+            "abilities": list(abilities(self.prepared.method)),
+        }  # fmt: skip
+        checkpoint.save_weights(self.run.weights, generate.inference_state(trainer.average.twin), weights)
+        self._prune()
+        self.write_about("running")
+
+    def _prune(self) -> None:
+        """Keep the newest states and the one with the lowest validation figure."""
+        states = self.run.states()
+        kept = set(states[-self.config.train.keep :])
+        scored = [(next(iter(figures.values())), state) for state in states if (figures := _figures(state))]
+        if scored:
+            kept.add(min(scored)[1])
+        for state in states:
+            if state not in kept:
+                shutil.rmtree(state)
+
+    # ---- hooks ---------------------------------------------------------------------------------------
+
+    def write_log(self, trainer: Trainer) -> None:
+        trainer.check()
+        seconds, images = self.logged
+        rate = (trainer.images - images) / max(trainer.seconds - seconds, 1e-9)
+        self.logged = (trainer.seconds, trainer.images)
+        rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainer.optimizers.items()}
+        losses = {name: round(value, 6) for name, value in trainer.take_losses().items()}
+        distance = float(trainer.average.distance())
+        assert self.log is not None
+        self.log.write(
+            {
+                "images": trainer.images, "step": trainer.step, "seconds": round(trainer.seconds, 3),
+                "images_per_second": round(rate, 2), "lr": rates, **losses, "ema/distance": round(distance, 8),
+                "loader/waited": round(self.prepared.loader.waited, 3),
+            }
+        )  # fmt: skip
+        self.text = f"{rate:.0f} images/s  " + "  ".join(f"{name.split('/')[-1]} {v:.4f}" for name, v in losses.items())
+
+    def preview(self, trainer: Trainer) -> None:
+        """The same seeds from the raw and the averaged networks."""
+        self.run.samples.mkdir(exist_ok=True)
+        trainer.method.eval()
+        for name, method in (("raw", trainer.method), ("ema", trainer.average.twin)):
+            file = self.run.samples / f"{name}-{trainer.images:012d}.png"
+            grids.grid(self.draw(method, range(self.config.train.preview))).save(file)
+        trainer.method.train()
+
+    def draw(self, method: Method, seeds: Sequence[int], steps: int | None = None) -> np.ndarray:
+        """Images of the networks as they are in training, uint8 (n, H, W, 3)."""
+        assert isinstance(method, Samples)
+        how = self.config.sample.preview()
+        if steps is not None and hasattr(how, "steps"):
+            how = type(how)(**{**how.__dict__, "steps": steps})
+        device, pieces, batch = (
+            self.prepared.device,
+            [],
+            generate.micro_batch(self.prepared.device, self.prepared.data.size),
+        )
+        low = self.prepared.choices.precision == "bf16"
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
+            for start in range(0, len(seeds), batch):
+                images = method.sample(Noise(list(seeds[start : start + batch]), device), None, how)
+                pieces.append(generate.to_uint8(images).permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(pieces)
+
+    def validate(self, trainer: Trainer) -> None:
+        """Held-out losses of the averaged networks and, where asked for, scores of drawn images."""
+        settings, twin = self.config.train.validate, trainer.average.twin
+        held_out = self.prepared.faces.indices("test")[: settings.images]
+        if not len(held_out):
+            return
+        real = self.prepared.faces.pixels(held_out, size=self.prepared.data.size)
+        figures = _mean_losses(twin, real, self.prepared) if isinstance(twin, Validates) else {}
+        if settings.kid_images and self.score is not None and isinstance(twin, Samples):
+            fake = self.draw(twin, range(settings.kid_images), settings.kid_steps)
+            figures = self.score(real, fake) | figures
+        self.figures = {name: round(value, 6) for name, value in figures.items()}
+        assert self.log is not None
+        self.log.write({"images": trainer.images, "step": trainer.step, "validation": self.figures})
+
+    # ---- all of it -----------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        trainer, settings = self.trainer, self.config.train
+        self.write_config()
+        self.write_about("running")
+        self.log, self.text = Log(self.run.log, images=trainer.images), ""
+        self.logged = (trainer.seconds, trainer.images)
+        self._write_reals()
+        hooks = [Hook(Amount.parse(settings.log_every), self.write_log)]
+        if isinstance(trainer.method, Samples):
+            hooks.append(Hook(Amount.parse(settings.preview_every), self.preview))
+        if settings.validate.images and len(self.prepared.faces.indices("test")):
+            hooks.append(Hook(Amount.parse(settings.validate.every), self.validate))
+        hooks.append(Hook(Amount.parse(settings.save_every), self.save))
+        state = "stopped"
+        try:
+            with console.progress(self.run.name, trainer.total, done=trainer.images) as bar, stop_signals() as stop:
+
+                def tick(_: Trainer) -> None:
+                    bar.describe(self.text)
+                    bar.advance(settings.batch)
+
+                if trainer.images >= trainer.total and not self.run.weights.is_file():
+                    for hook in hooks[1:]:  # nothing to train: an untrained baseline still draws and has weights
+                        hook.call(trainer)
+                trainer.run(hooks, stop=stop, tick=tick)
+            state = "finished"
+        except DivergedError:
+            state = "diverged"
+            raise
+        finally:
+            self.log.close()
+            self.write_about(state)
+
+    def _write_reals(self) -> None:
+        self.run.samples.mkdir(exist_ok=True)
+        reals = self.run.samples / "reals.png"
+        if not reals.is_file():
+            indices = self.prepared.faces.indices("train")[: self.config.train.preview]
+            grids.grid(self.prepared.faces.pixels(indices, size=self.prepared.data.size)).save(reals)
+
+
+def _figures(state: Path) -> dict[str, float]:
+    """The validation figures that a state was saved with."""
+    try:
+        return json.loads((state / "state.json").read_text(encoding="utf-8"))["figures"]
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+@torch.no_grad()
+def _mean_losses(twin: Method, real: np.ndarray, prepared: Prepared) -> dict[str, float]:
+    """Means over held-out images; the noise is the same at every validation, so that curves compare."""
+    assert isinstance(twin, Validates)
+    sums: dict[str, float] = {}
+    low = prepared.choices.precision == "bf16"
+    for start in range(0, len(real), 64):
+        pixels = torch.from_numpy(real[start : start + 64]).to(prepared.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        torch.manual_seed(seed_for("validation", start))
+        with torch.autocast(prepared.device.type, torch.bfloat16, enabled=low):
+            losses = twin.validate(Batch(pixels))
+        for name, value in losses.items():
+            sums[name] = sums.get(name, 0.0) + float(value) * len(pixels)
+    return {name: total / len(real) for name, total in sums.items()}
