@@ -1,0 +1,254 @@
+"""The shipped presets say what their papers and documents say, and where from."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from animegen_cli import config, methods, paths
+from animegen_cli.config import Amount, Layer, RunConfig
+from animegen_cli.method import DataSpec, Method
+
+ALL = paths.presets()
+
+WANTED = {
+    *(f"ddpm/{name}" for name in ("ho2020", "ho2020-celebahq256", "ho2020-lsun256", "celeba64", "tse-hku", "tse-hku-sane")),
+    *(f"ddpm/{name}" for name in ("xmu2023", "xmu2023-sane", "info8010", "fast", "smoke")),
+    *(f"ddim/kumari2024-{name}" for name in ("danbooru", "celebahq", "flowers")),
+    *(f"ddim/{name}" for name in ("clear-diffusion-v2", "fast", "smoke")),
+}
+
+HO = {
+    "model.channels": 128, "model.blocks": 2, "model.attention": (16,), "model.head_width": None, "model.groups": 32,
+    "model.layout": "ho", "model.timesteps": 1000, "model.schedule": "linear", "model.predicts": "noise",
+    "model.weighting": "uniform", "model.clip": True, "sample.sampler": "ancestral", "sample.steps": 1000,
+    "optim.model.name": "adam", "optim.model.betas": (0.9, 0.999), "optim.model.eps": 1e-8,
+    "optim.model.weight_decay": 0.0, "optim.model.clip": 1.0, "optim.model.schedule": "constant",
+    "train.ema.decay": 0.9999, "train.ema.ramp": False, "augment.flip": True,
+}  # fmt: skip
+HO256 = HO | {
+    "size": 256, "model.multipliers": (1, 1, 2, 2, 4, 4), "model.dropout": 0.0, "sample.variance": "small",
+    "optim.model.lr": 2e-5, "optim.model.warmup": "5000 steps", "train.batch": 64,
+}  # fmt: skip
+CELEBA = HO | {
+    "size": 64, "model.multipliers": (1, 2, 2, 2, 4), "model.dropout": 0.1, "sample.variance": "large",
+}  # fmt: skip
+HKU = {
+    "size": 128, "model.channels": 128, "model.multipliers": (1, 2, 4, 4), "model.blocks": 2, "model.attention": (32, 16),
+    "model.head_width": 8, "model.groups": 32, "model.dropout": 0.0, "model.layout": "diffusers", "model.timesteps": 1000,
+    "model.schedule": "linear", "model.predicts": "noise", "model.clip": True, "sample.sampler": "ancestral",
+    "sample.steps": 1000, "sample.variance": "small", "optim.model.name": "adamw", "optim.model.lr": 1e-4,
+    "optim.model.betas": (0.9, 0.999), "optim.model.weight_decay": 1e-2, "train.batch": 16, "train.duration": "200 epochs",
+    "augment.flip": True,
+}  # fmt: skip
+KUMARI = {
+    "size": 64, "model.widths": (32, 64, 96, 128), "model.depth": 2, "model.attention": 0, "model.noise_dims": 32,
+    "model.max_frequency": 1000.0, "model.max_signal": 0.95, "model.min_signal": 0.02, "model.predicts": "noise",
+    "model.loss": "mae", "model.clip": False, "sample.sampler": "ddim", "sample.steps": 20, "sample.eta": 0.0,
+    "optim.model.name": "adamw", "optim.model.lr": 1e-3, "optim.model.betas": (0.9, 0.999), "optim.model.eps": 1e-7,
+    "optim.model.weight_decay": 1e-4, "optim.model.clip": None, "optim.model.warmup": "0 steps", "train.batch": 64,
+    "train.duration": "35 epochs", "train.ema.decay": 0.999, "train.ema.ramp": False, "train.validate.every": "1 epochs",
+    "train.validate.kid_steps": 5, "augment.flip": False,
+}  # fmt: skip
+
+PAPERS: dict[str, dict[str, Any]] = {
+    "ddpm/ho2020": HO | {
+        "size": 32, "model.multipliers": (1, 2, 2, 2), "model.dropout": 0.1, "sample.variance": "large",
+        "optim.model.lr": 2e-4, "optim.model.warmup": "5000 steps", "train.batch": 128, "train.duration": "800k steps",
+    },
+    "ddpm/ho2020-celebahq256": HO256 | {"train.duration": "500k steps"},
+    "ddpm/ho2020-lsun256": HO256 | {"train.duration": "2.4M steps"},
+    "ddpm/celeba64": CELEBA | {"optim.model.lr": 2e-4, "optim.model.warmup": "0 steps", "train.batch": 128},
+    "ddpm/tse-hku": HKU | {
+        "optim.model.clip": None, "optim.model.warmup": "0 steps", "optim.model.schedule": "constant", "train.ema.decay": 0.0,
+    },
+    "ddpm/tse-hku-sane": HKU | {
+        "optim.model.clip": 1.0, "optim.model.warmup": "500 steps", "optim.model.schedule": "cosine",
+        "train.ema.decay": 0.9999, "train.ema.ramp": True,
+    },
+    "ddpm/xmu2023": CELEBA | {"optim.model.lr": 0.005, "train.batch": 16, "optim.model.warmup": "0 steps"},
+    "ddpm/xmu2023-sane": CELEBA | {"optim.model.lr": 1e-4, "train.batch": 16, "optim.model.warmup": "5000 steps"},
+    "ddpm/info8010": CELEBA | {"optim.model.lr": 2e-4},
+    "ddim/kumari2024-danbooru": KUMARI,
+    "ddim/kumari2024-celebahq": KUMARI,
+    # 35 epochs of 5 repetitions each.
+    "ddim/kumari2024-flowers": KUMARI | {"train.duration": "175 epochs", "train.validate.every": "5 epochs"},
+    "ddim/clear-diffusion-v2": {
+        "size": 64, "model.widths": (64, 128, 256, 512), "model.attention": 2, "model.noise_dims": 64,
+        "model.predicts": "velocity", "model.loss": "mse", "optim.model.lr": 2e-4, "optim.model.weight_decay": 1e-4,
+        "train.batch": 64, "train.duration": "40 epochs", "train.ema.decay": 0.999,
+    },
+}  # fmt: skip
+
+PARAMETERS = {
+    "ddpm/ho2020": 35_746_307,
+    "ddpm/ho2020-celebahq256": 113_673_219,
+    "ddpm/ho2020-lsun256": 113_673_219,
+    "ddpm/celeba64": 78_700_803,
+    "ddpm/xmu2023": 78_700_803,
+    "ddpm/xmu2023-sane": 78_700_803,
+    "ddpm/info8010": 78_700_803,
+    "ddpm/tse-hku": 106_380_035,
+    "ddpm/tse-hku-sane": 106_380_035,
+    "ddim/kumari2024-danbooru": 1_950_627,
+    "ddim/kumari2024-celebahq": 1_950_627,
+    "ddim/kumari2024-flowers": 1_950_627,
+}
+
+SANE_TWINS = {"ddpm/tse-hku": "ddpm/tse-hku-sane", "ddpm/xmu2023": "ddpm/xmu2023-sane"}
+
+
+@cache
+def resolved(name: str) -> RunConfig:
+    family, preset = name.split("/")
+    kind = methods.load(family)
+    layers = [Layer.from_yaml(paths.preset_file(family, preset)), Layer({"family": family, "preset": preset}, {})]
+    return config.resolve(layers, family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers)
+
+
+def build(name: str, size: int | None = None, attributes: dict[str, tuple[str, ...]] | None = None) -> Method:
+    """The preset's networks without memory or numbers."""
+    settings = resolved(name)
+    spec = DataSpec(size or settings.size or 64, 1000, attributes=attributes or {})
+    with torch.device("meta"):
+        return methods.load(settings.family)(settings.model, spec)
+
+
+def value_at(settings: RunConfig, path: str) -> Any:
+    found: Any = settings
+    for part in path.split("."):
+        found = found[part] if isinstance(found, dict) else getattr(found, part)
+    return found
+
+
+def test_every_promised_preset_is_there() -> None:
+    assert set(ALL) >= WANTED
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_resolves_and_survives_a_round_trip(name: str) -> None:
+    settings = resolved(name)
+    kind = methods.load(settings.family)
+    assert settings.about
+    assert "\n" not in settings.about
+    again = config.resolve(
+        [Layer(settings.to_dict(), {})],
+        family=settings.family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
+    )  # fmt: skip
+    assert again == settings
+
+
+@pytest.mark.parametrize(("name", "path", "value"), [(n, p, v) for n, table in PAPERS.items() for p, v in table.items()])
+def test_values_are_the_papers(name: str, path: str, value: Any) -> None:
+    assert value_at(resolved(name), path) == value
+
+
+@pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
+def test_parameter_counts(name: str, count: int) -> None:
+    assert sum(parameter.numel() for parameter in build(name).parameters()) == count
+
+
+def test_training_lengths_in_images() -> None:
+    lengths = {name: Amount.parse(resolved(name).train.duration) for name in PAPERS}
+    assert lengths["ddpm/ho2020"].images(batch=128, count=50_000) == 102_400_000
+    assert lengths["ddpm/ho2020-celebahq256"].images(batch=64, count=30_000) == 32_000_000
+    assert lengths["ddpm/tse-hku"].images(batch=16, count=63_632) == 12_726_400
+    assert lengths["ddim/kumari2024-flowers"].images(batch=64, count=6_500) == 5 * 35 * 6_500
+
+
+def test_log_snr_of_clear_diffusion() -> None:
+    schedule = build("ddim/clear-diffusion-v2").schedule
+    ends = [float(-2 * torch.log(torch.tensor(sigma, dtype=torch.float64))) for sigma in (schedule.sigma_min, schedule.sigma_max)]
+    assert ends == pytest.approx([3.0, -10.0], abs=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name.endswith("/smoke")])
+def test_smoke_presets_train_and_draw(name: str) -> None:
+    from animegen_cli.method import Batch
+    from animegen_cli.noise import Noise
+
+    settings = resolved(name)
+    torch.manual_seed(0)
+    method = methods.load(settings.family)(settings.model, DataSpec(16, 100, attributes={"hair": ("pink", "blue")}))
+    phase = method.phases()[0]
+    images = torch.linspace(-1, 1, 4 * 3 * 16 * 16).view(4, 3, 16, 16)
+    loss = next(iter(phase.loss(Batch(images, labels=torch.tensor([[0], [1], [-1], [0]]))).values()))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for module in phase.trains for p in module.parameters())
+    with torch.no_grad():
+        drawn = method.eval().sample(Noise([1, 2]), torch.tensor([[0], [1]]), settings.sample)
+    assert drawn.shape == (2, 3, 16, 16)
+    assert drawn.abs().max() <= 1
+    assert drawn.std() > 0.05
+    assert sum(p.numel() for p in method.parameters()) < 1_000_000
+    assert Amount.parse(settings.train.duration).images(batch=settings.train.batch, count=100) <= 4000
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name.split("/")[1] in ("fast", "smoke")])
+@pytest.mark.parametrize("size", [32, 40, 64, 72, 96, 128])
+def test_general_presets_take_any_size(name: str, size: int) -> None:
+    assert resolved(name).size is None
+    assert sum(p.numel() for p in build(name, size, {"hair": ("pink", "blue"), "eyes": ("red",)}).parameters()) > 0
+
+
+def test_papers_fix_their_size() -> None:
+    assert all(resolved(name).size for name in PAPERS)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_only_known_failures_warn_and_name_their_twin(name: str) -> None:
+    warning = resolved(name).warning
+    if name not in SANE_TWINS:
+        assert warning is None
+        return
+    faithful, sane = resolved(name), resolved(SANE_TWINS[name])
+    assert warning is not None
+    assert f"`{SANE_TWINS[name]}`" in warning
+    assert (sane.model, sane.sample, sane.size, sane.train.batch) == (
+        faithful.model, faithful.sample, faithful.size, faithful.train.batch,
+    )  # fmt: skip
+    assert sane.optim != faithful.optim
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_value_has_its_source_on_its_line(name: str) -> None:
+    text = paths.preset_file(*name.split("/")).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    values = [pair for pair in leaves(node) if pair[0] not in ("about", "warning")]
+    used = [value.start_mark.line for _, value in values]
+    assert len(values) >= 20
+    assert len(used) == len(set(used)), "two values on one line"
+    for key, value in values:
+        assert value.end_mark.line == value.start_mark.line
+        comment = re.fullmatch(r"\s+# (.{8,})", lines[value.start_mark.line][value.end_mark.column :])
+        assert comment, f"{name}:{value.start_mark.line + 1}: `{key}` has no source"
+        assert not re.search(r"\b[RS]\d+\b", comment[1]), f"{name}: `{key}` cites by a private number"
+
+
+def leaves(node: Any) -> list[tuple[str, Any]]:
+    found = []
+    for key, value in node.value:
+        if isinstance(value, yaml.MappingNode):
+            assert not value.flow_style, f"line {value.start_mark.line + 1}: a mapping in braces has room for one source only"
+            found += leaves(value)
+        else:
+            found.append((key.value, value))
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(PAPERS))
+def test_papers_state_every_setting_of_their_model(name: str) -> None:
+    """A default of ours that changes later must not change a paper."""
+    family, preset = name.split("/")
+    said = yaml.safe_load(paths.preset_file(family, preset).read_text(encoding="utf-8"))
+    settings = {f.name for f in dataclasses.fields(methods.load(family).Config)}
+    idle = {"snr_gamma", "label_drop"}  # of no effect with uniform weighting and without labels
+    assert settings - set(said["model"]) <= idle
+    assert {"lr", "betas", "eps", "weight_decay", "clip", "warmup", "schedule", "name"} == set(said["optim"]["model"])
+    assert {"batch", "duration", "ema"} <= set(said["train"])
