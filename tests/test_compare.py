@@ -162,7 +162,7 @@ def test_no_scores_give_dashes_and_the_command_that_makes_them(tmp_path: Path) -
     assert [cell.text for cell in column(found.quality, "fd-faces")][1:] == [DASH, DASH]
     assert found.todo == {
         "b c": f"animegen eval '{bare.path}'",
-        "d": f"animegen train ddpm --resume {young.path}",
+        "d": f"animegen train --resume {young.path}",
     }
 
 
@@ -299,6 +299,8 @@ def test_page_shows_scores_differences_and_commands(two: list[Run], tmp_path: Pa
     assert "optim.model.lr" in made.text.split("settings in which the runs differ")[1].split("settings that all")[0]
     assert "augment.flip" in made.text.split("settings that all runs share")[-1]
     assert f"animegen train ddim --config {two[1].config} --data datasets/faces.zip" in made.text
+    scored = f"animegen eval {two[1].path} --seeds 0-999 --split train --extractor faces\n"
+    assert made.text.count(scored.strip()) == 1  # three scores, one command
     assert f"animegen compare {two[0].path} {two[1].path}" in made.text
     assert "protocol unknown" in made.text
 
@@ -357,6 +359,7 @@ def test_command_compares_all_runs_and_prints_plain_tables(two: list[Run], tmp_p
     code, out, _ = command("--no-images")
     assert code == 0
     assert "fd-faces" in out
+    assert re.search(r"StyleGAN2 \[1\]\s+│ FID 4.17", out)
     assert "\x1b[" not in out
     assert {f.name for f in Path("comparison").iterdir()} == {
         "index.html", "table.md", "table.csv", "table.tex", "table.json",

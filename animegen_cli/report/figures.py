@@ -20,7 +20,7 @@ from animegen_cli.report.units import amount
 BUDGET = 3_900_000
 """Bytes that all pictures of a page may take before base64 makes them a third larger."""
 WIDEST = 1056
-_ASIDE = ("grad_norm", "ema/", "lr/", "images_per_second")
+_ASIDE = ("grad_norm", "ema/", "lr/", "loader/", "images_per_second")
 _NO_CURVE = {"step", "seconds"}
 
 

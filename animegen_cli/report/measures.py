@@ -42,7 +42,7 @@ class Measure:
 
 
 class Entry(NamedTuple):
-    """A row of the quality table: a run (by its place), one way in which it drew, and those images' scores by identity."""
+    """A row of the quality table: a run (by its place), one way in which it drew, and their scores by identity."""
 
     run: int
     drawn: str
@@ -87,6 +87,18 @@ def measures_of(found: Iterable[Record]) -> tuple[Measure, ...]:
         measures.append(Measure(score.name, key, identity(score), apart, score.better, score.protocol))
     order = list(dict.fromkeys(measure.name for measure in measures))
     return tuple(sorted(measures, key=lambda measure: order.index(measure.name)))
+
+
+def eval_options(record: Record) -> list[list[str]]:
+    """The options of `animegen eval` that made the run's scores, one list per way of measuring."""
+    found = []
+    for p in (score.protocol for score in record.scores):
+        mode = str(p["resize"]).split("-", 1)[0]
+        extractor = str(p["extractor"]) + {"clean": ""}.get(mode, f":{mode}")
+        options = ["--seeds", str(p["seeds"]), "--split", str(p["reference_split"]), "--extractor", extractor]
+        if p["seeds"] and options not in found:
+            found.append(options)
+    return found
 
 
 def _apart(score: Score, namesakes: Sequence[Score]) -> Iterator[str]:

@@ -13,6 +13,7 @@ import animegen_cli
 from animegen_cli.paths import Run
 from animegen_cli.report import figures, published, records, tables
 from animegen_cli.report.markup import Markup, el, escape, join
+from animegen_cli.report.measures import eval_options
 from animegen_cli.report.plots import Mark
 from animegen_cli.report.records import Record
 from animegen_cli.report.tables import Table
@@ -236,8 +237,9 @@ def _commands(found: Sequence[Record], names: Sequence[str]) -> list[Markup]:
     for name, record in zip(names, found, strict=True):
         data, where = record.data.get("path"), record.run.path
         train = ["animegen", "train", str(record.about.get("family", "FAMILY")), "--config", str(record.run.config)]
-        train += ["--data", str(data)] if data else []
-        lines = [shlex.join(train), shlex.join(["animegen", "eval", str(where)])]
+        train += [*(["--data", str(data)] if data else []), "--resume", "none"]
+        scored = [["animegen", "eval", str(where), *options] for options in eval_options(record) or [[]]]
+        lines = [shlex.join(words) for words in (train, *scored)]
         told = [
             f"data {record.data.get('name')}, identity {record.data.get('identity')}" if record.data else None,
             f"code {record.about['git']}" if record.about.get("git") else None,

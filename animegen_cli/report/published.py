@@ -46,6 +46,18 @@ def results() -> Table:
     return Table(TITLE, columns, tuple(rows), tuple(notes))
 
 
+def summary() -> Table:
+    """The same results in two columns, for the terminal."""
+    table = results()
+    scores = [i for i, column in enumerate(table.columns) if column.key.startswith("published ")]
+    rows = []
+    for row in table.rows:
+        said = ", ".join(f"{table.columns[i].title} {row[i].text}" for i in scores if row[i].value is not None)
+        rows.append((row[0], Cell(said, said)))
+    columns = (table.columns[0], Column("scores", "scores", right=False))
+    return Table(TITLE, columns, tuple(rows), table.notes)
+
+
 def validation() -> Table:
     """Published values over the course of a training."""
     source = next(source for source in _sources() if source.get("curve"))
