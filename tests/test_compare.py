@@ -175,15 +175,28 @@ def test_differences_between_runs_are_flagged(tmp_path: Path) -> None:
     assert f"a was scored at 60k images and has seen 120k by now: `animegen eval {a.path}`" in said
 
 
-def test_an_edited_score_is_noticed_and_left_out(two: list[Run]) -> None:
-    for change in ({"n_fake": 50_000}, {"id": "0" * 12}, {"metric": "kid"}):
-        content = json.loads(two[1].scores.read_text())
-        content["scores"][0]["protocol"] |= change
-        two[1].scores.write_text(json.dumps(content))
-        found = comparison.compare(two)
-        assert re.search(r"b.eval\.json: score 1 is left out", found.warnings[0])
-        assert [cell.text for cell in column(found.quality, "fd-faces")][1] == DASH
-        assert not any(cell.best for cell in column(found.quality, "fd-faces"))
+@pytest.mark.parametrize(
+    ("entry", "protocol"),
+    [
+        ({}, {"n_fake": 50_000}),
+        ({}, {"id": "0" * 12}),
+        ({}, {"made_up": 1}),
+        ({"protocol_id": "0" * 12}, {}),
+        ({"name": "fid"}, {}),
+    ],
+)
+def test_an_edited_score_is_noticed_and_left_out(
+    entry: dict[str, Any], protocol: dict[str, Any], two: list[Run]
+) -> None:
+    content = json.loads(two[1].scores.read_text())
+    content["scores"][0] |= entry
+    content["scores"][0]["protocol"] |= protocol
+    two[1].scores.write_text(json.dumps(content))
+    found = comparison.compare(two)
+    assert re.search(r"b.eval\.json: score 1 is left out", found.warnings[0])
+    assert [cell.text for cell in column(found.quality, "fd-faces")][1] == DASH
+    assert not any(cell.best for cell in column(found.quality, "fd-faces"))
+    assert [m.name for m in found.measures] == ["fd-faces", "precision-faces", "novel-faces"]
 
 
 def test_a_run_drawn_in_two_ways_has_two_rows_that_compete(tmp_path: Path) -> None:
