@@ -8,9 +8,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from animegen_cli.noise import Blend, Noise, normal, philox, seed_for
 from scipy import stats
 from torch import Tensor
+
+from animegen_cli.noise import Blend, Noise, normal, philox, seed_for
 
 ONES = 0xFFFFFFFF
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+
 from animegen_cli import config, methods, paths
 from animegen_cli.config import Amount, Layer, RunConfig
 from animegen_cli.method import DataSpec, Method
@@ -17,7 +18,10 @@ from animegen_cli.method import DataSpec, Method
 ALL = paths.presets()
 
 WANTED = {
-    *(f"ddpm/{name}" for name in ("ho2020", "ho2020-celebahq256", "ho2020-lsun256", "celeba64", "tse-hku", "tse-hku-sane")),
+    *(
+        f"ddpm/{name}"
+        for name in ("ho2020", "ho2020-celebahq256", "ho2020-lsun256", "celeba64", "tse-hku", "tse-hku-sane")
+    ),
     *(f"ddpm/{name}" for name in ("xmu2023", "xmu2023-sane", "info8010", "fast", "smoke")),
     *(f"ddim/kumari2024-{name}" for name in ("danbooru", "celebahq", "flowers")),
     *(f"ddim/{name}" for name in ("clear-diffusion-v2", "fast", "smoke")),
@@ -143,7 +147,9 @@ def test_resolves_and_survives_a_round_trip(name: str) -> None:
     assert again == settings
 
 
-@pytest.mark.parametrize(("name", "path", "value"), [(n, p, v) for n, table in PAPERS.items() for p, v in table.items()])
+@pytest.mark.parametrize(
+    ("name", "path", "value"), [(n, p, v) for n, table in PAPERS.items() for p, v in table.items()]
+)
 def test_values_are_the_papers(name: str, path: str, value: Any) -> None:
     assert value_at(resolved(name), path) == value
 
@@ -163,7 +169,10 @@ def test_training_lengths_in_images() -> None:
 
 def test_log_snr_of_clear_diffusion() -> None:
     schedule = build("ddim/clear-diffusion-v2").schedule
-    ends = [float(-2 * torch.log(torch.tensor(sigma, dtype=torch.float64))) for sigma in (schedule.sigma_min, schedule.sigma_max)]
+    ends = [
+        float(-2 * torch.log(torch.tensor(sigma, dtype=torch.float64)))
+        for sigma in (schedule.sigma_min, schedule.sigma_max)
+    ]
     assert ends == pytest.approx([3.0, -10.0], abs=0.02)
 
 
@@ -235,7 +244,9 @@ def leaves(node: Any) -> list[tuple[str, Any]]:
     found = []
     for key, value in node.value:
         if isinstance(value, yaml.MappingNode):
-            assert not value.flow_style, f"line {value.start_mark.line + 1}: a mapping in braces has room for one source only"
+            assert not value.flow_style, (
+                f"line {value.start_mark.line + 1}: a mapping in braces has room for one source only"
+            )
             found += leaves(value)
         else:
             found.append((key.value, value))

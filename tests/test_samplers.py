@@ -12,11 +12,12 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch import Tensor
+
 from animegen_cli import diffusion, samplers
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Plan, ancestral, ddim, dpmpp, guided, heun
 from animegen_cli.schedules import DiscreteSchedule, cosine_betas, karras_sigmas, linear_betas
-from torch import Tensor
 
 C2 = 0.49
 LINEAR = DiscreteSchedule(linear_betas(1000))
@@ -65,7 +66,9 @@ DETERMINISTIC: dict[str, Callable[[list[float]], Tensor]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "order", "slack"), [("ddim", 1, 0.1), ("euler", 1, 0.1), ("dpmpp", 2, 0.15), ("heun", 2, 0.15)])
+@pytest.mark.parametrize(
+    ("name", "order", "slack"), [("ddim", 1, 0.1), ("euler", 1, 0.1), ("dpmpp", 2, 0.15), ("heun", 2, 0.15)]
+)
 def test_order_of_convergence(name: str, order: float, slack: float) -> None:
     answer = math.sqrt((C2 + 0.05**2) / (C2 + 10.0**2))
     errors = [abs(float(DETERMINISTIC[name](geometric(steps))) - answer) for steps in (40, 80, 160, 320)]
@@ -191,8 +194,8 @@ def test_full_ancestral_sampling_keeps_the_deviation(variance: str) -> None:
     spread = 1.0
     for n in range(999, -1, -1):
         beta, abar, before = float(LINEAR.betas[n]), float(LINEAR.abar[n]), float(LINEAR.abar[n - 1]) if n else 1.0
-        a = math.sqrt(abar)
-        gain = math.sqrt(before) * beta / (1 - abar) * a * C2 / (abar * C2 + 1 - abar) + math.sqrt(1 - beta) * (1 - before) / (1 - abar)
+        clean = math.sqrt(abar) * C2 / (abar * C2 + 1 - abar)  # E[x_0 | x_t] = clean * x_t
+        gain = (math.sqrt(before) * beta * clean + math.sqrt(1 - beta) * (1 - before)) / (1 - abar)
         added = 0.0 if n == 0 else beta if variance == "large" else (1 - before) / (1 - abar) * beta
         spread = gain**2 * spread + added
     assert math.sqrt(spread) == pytest.approx(0.7, rel=0.01)
@@ -314,7 +317,9 @@ def test_ddim_walks_as_in_diffusers(spacing: str) -> None:
 def test_dpmpp_walks_as_in_diffusers() -> None:
     from diffusers import DPMSolverMultistepScheduler
 
-    scheduler = DPMSolverMultistepScheduler(timestep_spacing="trailing", final_sigmas_type="zero", solver_type="midpoint")
+    scheduler = DPMSolverMultistepScheduler(
+        timestep_spacing="trailing", final_sigmas_type="zero", solver_type="midpoint"
+    )
     start = column(50)
     sigmas = LINEAR.sigmas(20, "trailing")
     ours = dpmpp(crooked, start * LINEAR.scale_at(float(sigmas[0])), sigmas.tolist())
@@ -381,7 +386,11 @@ def test_min_snr_weights_by_number() -> None:
     assert diffusion.min_snr_weight("image", a, s, 5.0).tolist() == pytest.approx([5, 5, 1, 0.25])
     assert diffusion.min_snr_weight("velocity", a, s, 5.0).tolist() == pytest.approx([5 / 21, 5 / 6, 1 / 2, 0.2])
     nothing, all_noise = torch.zeros(1), torch.ones(1)
-    assert [float(diffusion.min_snr_weight(p, nothing, all_noise, 5.0)) for p in ("noise", "image", "velocity")] == [1, 1, 1]
+    assert [float(diffusion.min_snr_weight(p, nothing, all_noise, 5.0)) for p in ("noise", "image", "velocity")] == [
+        1,
+        1,
+        1,
+    ]
 
 
 # ---- a whole plan ---------------------------------------------------------------------------------------------

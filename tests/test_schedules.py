@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from animegen_cli.schedules import DiscreteSchedule, OffsetCosine, cosine_betas, karras_sigmas, linear_betas
 
 

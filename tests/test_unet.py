@@ -1,0 +1,316 @@
+"""Networks: equal to diffusers' with the same weights, and to the documents' own description."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from animegen_cli.errors import ConfigError
+from animegen_cli.method import DataSpec
+from animegen_cli.methods.ddim import DDIM, NormalizedBlock, ResidualUNet
+from animegen_cli.methods.ddpm import DDPM
+from animegen_cli.nets.unet import Downsample, UNet, Upsample
+
+
+def shaken(net: Any, scale: float = 0.2) -> Any:
+    """Every weight moved, so that no zero initialisation hides a difference."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(
+                torch.randn(parameter.shape, generator=generator) * scale / math.sqrt(max(parameter[0].numel(), 4))
+            )
+    return net.eval()
+
+
+def images(count: int, size: int, seed: int = 0) -> Tensor:
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+# ---- the same weights in diffusers ----------------------------------------------------------------------------
+
+
+def diffusers_twin(channels: tuple[int, ...], size: int, attention: tuple[int, ...], **options: Any) -> Any:
+    from diffusers import UNet2DModel
+
+    attends = [size // 2**level in attention for level in range(len(channels))]
+    return UNet2DModel(
+        sample_size=size, block_out_channels=channels,
+        down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
+        up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
+        **options,
+    )  # fmt: skip
+
+
+def translated(theirs: Any, ours: UNet) -> dict[str, Tensor]:
+    """Our parameter names with their tensors, one by one."""
+    source, state = dict(theirs.named_parameters()), dict[str, Tensor]()
+
+    def take(name: str, *their_names: str) -> None:
+        for kind in ("weight", "bias"):
+            parts = [source.pop(f"{their}.{kind}") for their in their_names]
+            state[f"{name}.{kind}"] = torch.cat([part.detach() for part in parts])
+
+    def block(name: str, layer: Any, their_res: str, their_attention: str) -> None:
+        for part in ("norm1", "conv1", "norm2", "conv2"):
+            take(f"{name}.res.{part}", f"{their_res}.{part}")
+        take(f"{name}.res.time", f"{their_res}.time_emb_proj")
+        if not isinstance(layer.res.skip, nn.Identity):
+            take(f"{name}.res.skip", f"{their_res}.conv_shortcut")
+        if layer.attention is not None:
+            take(f"{name}.attention.norm", f"{their_attention}.group_norm")
+            take(f"{name}.attention.qkv", *(f"{their_attention}.to_{part}" for part in "qkv"))
+            take(f"{name}.attention.out", f"{their_attention}.to_out.0")
+
+    take("stem", "conv_in")
+    take("time.0", "time_embedding.linear_1")
+    take("time.2", "time_embedding.linear_2")
+    take("norm", "conv_norm_out")
+    take("head", "conv_out")
+    for side, layers, change, their_change in (
+        ("down", ours.down, Downsample, "downsamplers"),
+        ("up", ours.up, Upsample, "upsamplers"),
+    ):
+        level = number = 0
+        for index, layer in enumerate(layers):
+            if isinstance(layer, change):
+                take(f"{side}.{index}.conv", f"{side}_blocks.{level}.{their_change}.0.conv")
+                level, number = level + 1, 0
+            else:
+                stem = f"{side}_blocks.{level}"
+                block(f"{side}.{index}", layer, f"{stem}.resnets.{number}", f"{stem}.attentions.{number}")
+                number += 1
+    for index, layer in enumerate(ours.middle):
+        block(f"middle.{index}", layer, f"mid_block.resnets.{index}", f"mid_block.attentions.{index}")
+    assert not source, f"of theirs, unused: {sorted(source)}"
+    return state
+
+
+HO_IN_DIFFUSERS = {
+    "flip_sin_to_cos": False, "freq_shift": 1, "norm_eps": 1e-6, "downsample_padding": 0, "attention_head_dim": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "attention", "blocks", "head_width", "layout"),
+    [
+        ((32, 64), 16, (8,), 1, 8, "diffusers"),
+        ((32, 64, 96), 32, (16, 8), 2, 8, "diffusers"),
+        ((32, 32, 64), 24, (), 2, 16, "diffusers"),
+        ((32, 64, 64), 32, (16,), 2, None, "ho"),
+        ((32, 64), 18, (18,), 1, None, "ho"),
+    ],
+)
+def test_equals_diffusers(
+    channels: tuple[int, ...], size: int, attention: tuple[int, ...], blocks: int, head_width: int | None, layout: str
+) -> None:
+    options = {"attention_head_dim": head_width} if layout == "diffusers" else HO_IN_DIFFUSERS
+    theirs = shaken(
+        diffusers_twin(channels, size, attention, layers_per_block=blocks, norm_num_groups=8, **options)  # type: ignore[arg-type]
+    )
+    ours = UNet(
+        size,
+        channels,
+        blocks=blocks,
+        attention=attention,
+        head_width=head_width,
+        groups=8,
+        diffusers=layout == "diffusers",
+    ).eval()
+    ours.load_state_dict(translated(theirs, ours))
+    x, time = images(3, size), torch.tensor([0, 17, 999])
+    with torch.no_grad():
+        expected = theirs(x, time).sample
+        got = ours(x, time)
+    assert expected.std() > 0.05
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "attention", "layout", "count"),
+    [
+        ((128, 256, 256, 256), 32, (16,), "ho", 35_746_307),
+        ((128, 128, 256, 256, 512, 512), 256, (16,), "ho", 113_673_219),
+        ((128, 256, 512, 512), 128, (32, 16), "diffusers", 106_380_035),
+        ((128, 256, 512, 512), 128, (16,), "diffusers", 101_121_795),
+    ],
+)
+def test_full_sizes_have_as_many_parameters_as_diffusers(
+    channels: tuple[int, ...], size: int, attention: tuple[int, ...], layout: str, count: int
+) -> None:
+    options = HO_IN_DIFFUSERS if layout == "ho" else {}
+    with torch.device("meta"):
+        theirs = diffusers_twin(channels, size, attention, **options)  # type: ignore[arg-type]
+        ours = UNet(size, channels, attention=attention, diffusers=layout == "diffusers")
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters()) == count
+
+
+# ---- the U-Net itself -----------------------------------------------------------------------------------------
+
+
+def small(**options: Any) -> UNet:
+    return UNet(16, (16, 32), blocks=1, attention=(8,), groups=8, **options)
+
+
+@pytest.mark.parametrize("layout", [False, True])
+def test_starts_at_zero_with_quiet_branches(layout: bool) -> None:
+    """Ho et al. 2020: the last convolution and the end of every residual branch begin at zero."""
+    net = small(diffusers=layout)
+    assert (net(images(2, 16), torch.tensor([3, 900])) == 0).all()
+    for layer in [*net.down, *net.middle, *net.up]:
+        if hasattr(layer, "res"):
+            assert (layer.res.conv2.weight == 0).all()
+            assert layer.attention is None or (layer.attention.out.weight == 0).all()
+
+
+def test_initial_weights_have_the_variance_of_ho() -> None:
+    """Fan-average uniform: variance 2 / (fan in + fan out)."""
+    torch.manual_seed(0)
+    weight = UNet(8, (64, 128), groups=8).down[3].res.conv1.weight  # type: ignore[union-attr]
+    assert weight.shape == (128, 64, 3, 3)
+    bound = math.sqrt(6 / (9 * 64 + 9 * 128))
+    assert float(weight.detach().var()) == pytest.approx(bound**2 / 3, rel=0.02)  # type: ignore[union-attr]
+    assert float(weight.detach().abs().max()) == pytest.approx(bound, rel=0.01)  # type: ignore[union-attr]
+
+
+def test_fractional_times_lie_between() -> None:
+    net = shaken(small())
+    x = images(1, 16)
+    with torch.no_grad():
+        low, middle, high = (net(x, torch.tensor([time])) for time in (40.0, 40.5, 41.0))
+    assert (low - high).abs().max() > 1e-4
+    assert (middle - low).norm() < (high - low).norm()
+    assert (middle - high).norm() < (high - low).norm()
+
+
+def test_images_of_a_batch_do_not_mix() -> None:
+    net = shaken(small(dropout=0.5))
+    x, time = images(4, 16), torch.tensor([5, 100, 700, 999])
+    with torch.no_grad():
+        together = net(x, time)
+        alone = torch.cat([net(x[i : i + 1], time[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    net = shaken(small(dropout=0.5))
+    x, time = images(2, 16), torch.tensor([5, 100])
+    assert torch.equal(net(x, time), net(x, time))
+    net.train()
+    assert not torch.equal(net(x, time), net(x, time))
+
+
+def test_labels() -> None:
+    net = shaken(small(classes=(3, 2)), 1.0)
+    x, time = images(1, 16), torch.tensor([500])
+    with torch.no_grad():
+        answers = {
+            (one, two): net(x, time, torch.tensor([[one, two]])) for one in (-1, 0, 1, 2) for two in (-1, 0, 1)
+        }  # fmt: skip
+        unknown = net(x, time)
+    assert torch.equal(unknown, answers[-1, -1])
+    found = list(answers.values())
+    for index, answer in enumerate(found):
+        assert all((answer - other).abs().max() > 1e-3 for other in found[:index])
+
+
+def test_middle_attends_even_without_attention_elsewhere() -> None:
+    net = UNet(32, (16, 16), blocks=1, attention=(), groups=8)
+    assert [layer.attention is not None for layer in net.middle] == [True, False]  # type: ignore[union-attr]
+    assert all(getattr(layer, "attention", None) is None for layer in [*net.down, *net.up])
+
+
+# ---- document 001's network -----------------------------------------------------------------------------------
+
+
+def residual(attention: int = 0) -> ResidualUNet:
+    return ResidualUNet((16, 32, 48), 2, noise_dims=8, max_frequency=1000.0, attention=attention)
+
+
+@pytest.mark.parametrize("attention", [0, 2])
+def test_residual_unet_starts_at_zero_and_keeps_the_shape(attention: int) -> None:
+    net = residual(attention)
+    for size in (16, 20):
+        got = net(images(2, size), torch.tensor([0.1, 0.9]))
+        assert got.shape == (2, 3, size, size)
+        assert (got == 0).all()
+
+
+def test_batch_norm_is_that_of_keras_and_has_no_weights() -> None:
+    norms = [module for module in DDIM(DDIM.Config(), DataSpec(64, 10)).modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 14
+    assert {(norm.eps, norm.momentum, norm.affine, norm.track_running_stats) for norm in norms} == {
+        (1e-3, 0.01, False, True)
+    }
+    assert sum(norm.running_mean.numel() + norm.running_var.numel() for norm in norms) == 2880  # type: ignore[union-attr]
+
+
+def test_running_statistics_follow_the_input() -> None:
+    block = NormalizedBlock(16, 16, attention=False)
+    x = torch.randn(8, 16, 4, 4, generator=torch.Generator().manual_seed(1)) * 3 + 2
+    block.train()(x)
+    assert block.norm.running_mean is not None
+    assert block.norm.running_var is not None
+    torch.testing.assert_close(block.norm.running_mean, 0.01 * x.mean((0, 2, 3)))
+    torch.testing.assert_close(block.norm.running_var, 0.99 + 0.01 * x.transpose(0, 1).flatten(1).var(1))
+    before = block.norm.running_mean.clone()
+    block.eval()(x)
+    assert torch.equal(block.norm.running_mean, before)
+
+
+def test_residual_unet_by_hand() -> None:
+    """The Keras DDIM example's network of one level and one block, written out."""
+    net = shaken(ResidualUNet((16, 24), 1, noise_dims=8, max_frequency=8.0, attention=0), 1.0)
+    x, variance = images(2, 8), torch.tensor([0.3, 0.8])
+    frequencies = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    angles = 2 * math.pi * frequencies * variance[:, None]
+    waves = torch.cat([angles.sin(), angles.cos()], 1)[:, :, None, None].expand(2, 8, 8, 8)
+
+    def block(layer: Any, h: Tensor) -> Tensor:
+        residue = layer.skip(h)
+        return residue + layer.conv2(
+            F.silu(layer.conv1(h / math.sqrt(1 + 1e-3)))
+        )  # fresh statistics: mean 0, variance 1
+
+    with torch.no_grad():
+        skip = block(net.down[0][0], torch.cat([net.stem(x), waves], 1))
+        h = block(net.middle[0], F.avg_pool2d(skip, 2))
+        h = F.interpolate(h, size=(8, 8), mode="bilinear", align_corners=False)
+        h = block(net.up[0][0], torch.cat([h, skip], 1))
+        torch.testing.assert_close(net(x, variance), net.head(h), rtol=1e-4, atol=1e-4)
+
+
+def test_residual_unet_sees_the_noise_level() -> None:
+    net = shaken(residual(), 1.0)
+    x = images(1, 16)
+    with torch.no_grad():
+        assert (net(x, torch.tensor([0.2])) - net(x, torch.tensor([0.7]))).abs().max() > 1e-3
+
+
+# ---- what cannot be built -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("build", "message", "hint"),
+    [
+        (lambda: DDPM(DDPM.Config(), DataSpec(60, 10)), "60 pixels cannot be halved 3 times", "a multiple of 8"),
+        (lambda: DDIM(DDIM.Config(), DataSpec(36, 10)), "36 pixels cannot be halved 3 times", "a multiple of 8"),
+        (lambda: DDPM(DDPM.Config(channels=40), DataSpec(64, 10)), "40 channels do not split into 32 groups", "model.groups"),
+        (lambda: DDPM(DDPM.Config(head_width=48), DataSpec(64, 10)), "heads of 48", "model.head_width"),
+        (
+            lambda: DDPM(DDPM.Config(labels=("hiar",)), DataSpec(64, 10, attributes={"hair": ("pink",), "eyes": ("red",)})),
+            "no label `hiar`", "did you mean `hair`?",
+        ),
+        (lambda: DDPM(DDPM.Config(labels=("hair",)), DataSpec(64, 10)), "no label `hair`", "it has no labels"),
+    ],
+)  # fmt: skip
+def test_refusals_say_what_to_change(build: Any, message: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build()
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")
