@@ -90,7 +90,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save_state(folder: Path, parts: Parts, about: Mapping[str, Any]) -> None:
-    """Write a complete state as `folder`: one file per part, and state.json with `about` and the checksum of each."""
+    """Write a complete state as `folder`: one file per part, and state.json with `about`, each file's checksum and its own."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
 
@@ -102,8 +102,10 @@ def save_state(folder: Path, parts: Parts, about: Mapping[str, Any]) -> None:
             _write_tensors(file, tensors)
             sums[file.name] = _sha256(file)
         state = {"version": STATE_VERSION, "animegen": __version__, **about, "files": sums}
-        (temporary / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        text = json.dumps(state | {"checksum": _checksum(state)}, indent=1)
+        (temporary / "state.json").write_text(text, encoding="utf-8")
         _sync(temporary / "state.json")
+        _sync(temporary)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
         _sync(folder.parent)
@@ -120,8 +122,13 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, An
     other = f"delete {folder} to go on from the state before it"
     try:
         about = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        checksum = about.pop("checksum", None)
+    except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"the state {folder} is damaged: {error}", hint=other) from error
+    if checksum not in (None, _checksum(about)):  # the first states had none
+        raise DataError(
+            f"the state {folder} is damaged: state.json does not match its own checksum", hint=other
+        )
     if about.get("version") != STATE_VERSION:
         raise DataError(
             f"the state {folder} has version {about.get('version')}, this animegen ({__version__}) reads version {STATE_VERSION}",
@@ -136,6 +143,10 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, An
             )
         parts[file.stem] = load_file(file)
     return parts, about
+
+
+def _checksum(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(file: Path) -> str:

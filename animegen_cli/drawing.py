@@ -76,7 +76,7 @@ def draw(request: Request) -> dict[str, Any]:
         files.append(_save(_denoise_strip(trained, how, labels, request.frames, first), out / "denoise.png"))
     if request.interpolate:
         start, end = request.interpolate
-        walk = generate.interpolate(trained, start, end, request.frames, how=how)
+        walk = generate.interpolate(trained, start, end, request.frames, how=how, labels=labels)
         files.append(_save(grids.strip(_hwc(walk), gap=0), out / f"interpolate-{start}-{end}.png"))
     strips = bool(files)
     if request.seeds is not None or not strips:
@@ -112,7 +112,10 @@ def _settings(words: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not equals:
             raise UsageError(f"`--set {word}` has no `=`", hint="write `--set churn=40`")
-        found[key] = yaml.safe_load(value)
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"`--set {word}`: the value is not valid YAML", hint="quote it for the shell") from error
     return found
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from animegen_cli import checkpoint, methods
 from animegen_cli.config import Layer, RunConfig, resolve
-from animegen_cli.errors import ConfigError, UsageError, did_you_mean
+from animegen_cli.errors import ConfigError, DataError, UsageError, did_you_mean
 from animegen_cli.method import DataSpec, Method, Samples
 from animegen_cli.noise import Blend, Noise
 from animegen_cli.paths import Run
@@ -68,11 +68,22 @@ def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> 
     tensors, about = checkpoint.load_weights(run.weights)
     data = spec_from_dict(about["data"])
     method, config = build(about["config"], data)
-    method.load_state_dict(tensors, strict=False)
+    _load(method, tensors, run)
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     ready = for_inference(method, device=device, precision=precision)
     return Trained(ready, config, data, about["images"], device, precision)
+
+
+def _load(method: Method, tensors: Mapping[str, Tensor], run: Run) -> None:
+    """Fill the inference modules; DataError unless exactly their tensors are there."""
+    wanted = inference_state(method)
+    if wanted.keys() != tensors.keys() or any(wanted[name].shape != tensors[name].shape for name in wanted):
+        raise DataError(
+            f"{run.weights} was written by another animegen: its tensors do not fit this version's networks",
+            hint=f"go on with the version that `{run.path / 'run.json'}` names, or train again",
+        )
+    method.load_state_dict(tensors, strict=False)
 
 
 def for_inference(method: Method, *, device: torch.device, precision: str) -> Method:
@@ -146,12 +157,10 @@ def describe_sampling(how: Any) -> str:
 def label_row(trained: Trained, wanted: Mapping[str, str]) -> list[int]:
     """Indices of the named values, -1 for attributes not named; UsageError for names that do not exist."""
     attributes = trained.data.attributes
-    used = getattr(trained.method, "conditions", tuple(attributes))
+    used = getattr(trained.method, "conditions", ())
     for name, value in wanted.items():
         if name not in used:
-            hint = (
-                did_you_mean(name, used) if used else "it was trained without labels: see `model.labels` in its config"
-            )
+            hint = did_you_mean(name, used) if used else "it was trained without labels: draw without `--labels`"
             raise UsageError(f"this run knows no label `{name}`", hint=hint)
         if value not in attributes[name]:
             raise UsageError(f"`{name}` has no value `{value}`", hint=did_you_mean(value, attributes[name]))
@@ -204,7 +213,9 @@ def draw_noise(
     return to_uint8(images).cpu()
 
 
-def interpolate(trained: Trained, start: int, end: int, frames: int, *, how: Any = None) -> Tensor:
+def interpolate(
+    trained: Trained, start: int, end: int, frames: int, *, how: Any = None, labels: Sequence[int] | None = None
+) -> Tensor:
     """A spherical walk from seed `start` to seed `end` in `frames` images, uint8 (frames, 3, H, W)."""
     batch = micro_batch(trained.device, trained.data.size)
     fractions = [frame / max(frames - 1, 1) for frame in range(frames)]
@@ -212,7 +223,7 @@ def interpolate(trained: Trained, start: int, end: int, frames: int, *, how: Any
     for first in range(0, frames, batch):
         piece = fractions[first : first + batch]
         noise = Blend(start, end, piece + [piece[-1]] * (batch - len(piece)), trained.device)
-        pieces.append(draw_noise(trained, noise, how=how)[: len(piece)])
+        pieces.append(draw_noise(trained, noise, how=how, labels=labels)[: len(piece)])
     return torch.cat(pieces)
 
 

@@ -128,8 +128,9 @@ class Blend(Noise):
     def __init__(self, start: int, end: int, fractions: Sequence[float], device: torch.device | str = "cpu") -> None:
         super().__init__([start] * len(fractions), device)
         self.start, self.end = Noise([start], device), Noise([end], device)
-        self.fractions = torch.tensor(fractions, dtype=torch.float32, device=device)
+        self.fractions = torch.tensor(fractions, dtype=torch.float64, device=device)
 
     def __call__(self, *shape: int) -> Tensor:
         angle = self.fractions.view(-1, *[1] * len(shape)) * (math.pi / 2)
-        return torch.cos(angle) * self.start(*shape) + torch.sin(angle) * self.end(*shape)
+        # In float64 the cosine of a right angle is small enough to vanish: both ends are the seeds' own noise.
+        return torch.cos(angle).float() * self.start(*shape) + torch.sin(angle).float() * self.end(*shape)

@@ -18,7 +18,7 @@ import torch
 from animegen_cli import __version__
 from animegen_cli.config import RunConfig
 from animegen_cli.data.reading import FaceSet
-from animegen_cli.errors import DataError
+from animegen_cli.errors import DataError, MachineError
 from animegen_cli.method import DataSpec
 from animegen_cli.paths import Run
 from animegen_cli.train import optim
@@ -52,8 +52,14 @@ def differences(old: Mapping[str, Any], new: RunConfig) -> list[str]:
 @contextmanager
 def lock(run: Run) -> Iterator[None]:
     """Keep a second process out of the folder; DataError names the one that is there."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    with open(run.path / ".lock", "a+") as file:
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        held = open(run.path / ".lock", "a+")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise MachineError(
+            f"cannot write to {run.path}: {error.strerror}", hint="name another folder with `--out`"
+        ) from error
+    with held as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

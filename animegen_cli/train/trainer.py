@@ -36,7 +36,8 @@ class Hook(NamedTuple):
 
     every: Amount
     call: Callable[[Trainer], None]
-    at_end: bool = True
+    at_stop: bool = False
+    """Also when told to stop; what tells may kill soon, so only what must not be lost."""
 
 
 class Trainer:
@@ -133,8 +134,8 @@ class Trainer:
         """Train to the end.
 
         Args:
-            hooks: called when due, in order, and (unless they decline) at the end.
-            stop: asked after every step; True ends with StoppedError after the hooks' last call.
+            hooks: called when due, in order, and all of them at the end.
+            stop: asked after every step; True ends with StoppedError after the hooks that are called `at_stop`.
             tick: called after every step, for progress.
 
         Raises:
@@ -148,13 +149,13 @@ class Trainer:
             self.seconds += time.perf_counter() - began
             tick(self)
             stopping = stop()
-            ending = self.images >= self.total or stopping
+            finished = self.images >= self.total
             for index, hook in enumerate(hooks):
                 clock = time.monotonic() if hook.every.seconds is not None else self.images
-                if (ending and hook.at_end) or (not ending and clock >= due[index]):
+                if finished or clock >= due[index] or (stopping and hook.at_stop):
                     hook.call(self)
                     due[index] = self._next_due(hook.every)
-            if stopping and self.images < self.total:
+            if stopping and not finished:
                 raise StoppedError(
                     f"stopped at {self.images:,} of {self.total:,} images; the state is saved",
                     hint="type the same command again to go on",
@@ -189,6 +190,7 @@ class Trainer:
             "method": self.method.state_dict(),
             "ema": self.average.twin.state_dict(),
             **{f"optim-{name}": optimizer_tensors(optimizer) for name, optimizer in self.optimizers.items()},
+            "sums": self.sums | {f"{name}#": torch.tensor(n, dtype=torch.float64) for name, n in self.counts.items()},
         }
 
     def restore(self, parts: Mapping[str, Mapping[str, Tensor]], about: Mapping[str, Any]) -> None:
@@ -197,6 +199,9 @@ class Trainer:
             _fill(module, parts[name])
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, parts[f"optim-{name}"])
+        sums = parts.get("sums", {})
+        self.counts = {name[:-1]: float(value) for name, value in sums.items() if name.endswith("#")}
+        self.sums = {name: sums[name].to(self.device) for name in self.counts}
         self.images, self.step, self.seconds = about["images"], about["step"], about["seconds"]
 
 
