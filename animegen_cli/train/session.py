@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,11 @@ from animegen_cli import __version__, checkpoint, config, console, generate, pat
 from animegen_cli.config import Amount, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet
-from animegen_cli.errors import DivergedError
+from animegen_cli.errors import DivergedError, MachineError
 from animegen_cli.method import Batch, DataSpec, Method, Samples, Validates, abilities
 from animegen_cli.noise import Noise, seed_for
 from animegen_cli.paths import Run
-from animegen_cli.report import grids
+from animegen_cli.report import grids, page
 from animegen_cli.train import estimate, folder
 from animegen_cli.train.choices import Choices
 from animegen_cli.train.log import Log
@@ -105,28 +106,40 @@ class Session:
 
     def write_config(self) -> None:
         values = self.config.to_dict() | {"data": str(self.prepared.faces.path)}
-        self.run.config.write_text(config.to_yaml(values), encoding="utf-8")
+        temporary = self.run.config.with_name(".config.yaml.tmp")
+        temporary.write_text(config.to_yaml(values), encoding="utf-8")
+        os.replace(temporary, self.run.config)
+
+    def restore(self, parts: checkpoint.Parts, state: Mapping[str, Any]) -> None:
+        """Go on from a state that `save` wrote."""
+        self.trainer.restore(parts, state)
+        self.figures = state["figures"]
 
     def save(self, trainer: Trainer) -> None:
-        """A complete state and the weights; never a bad one."""
+        """The weights and a complete state; never a bad one.
+
+        In this order: whoever is killed between the two goes on from the state before, and writes both again.
+        """
         trainer.check()
         about = {
             "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds, "figures": self.figures,
             "resolved": self.prepared.choices.to_dict(), "config": self.config.to_dict(),
             "identity": self.prepared.faces.identity,
         }  # fmt: skip
-        checkpoint.save_state(self.run.resume / f"{trainer.images:012d}", trainer.parts(), about)
         weights = {
             "family": self.config.family, "preset": self.config.preset, "images": trainer.images,
             "config": self.config.to_dict(), "data": generate.spec_to_dict(self.prepared.data),
             "abilities": list(abilities(self.prepared.method)),
         }  # fmt: skip
         checkpoint.save_weights(self.run.weights, generate.inference_state(trainer.average.twin), weights)
+        checkpoint.save_state(self.run.resume / f"{trainer.images:012d}", trainer.parts(), about)
         self._prune()
         self.write_about("running")
 
     def _prune(self) -> None:
-        """Keep the newest states and the one with the lowest validation figure."""
+        """Keep the newest states and the one with the lowest validation figure; drop what a kill left half-written."""
+        for rest in self.run.resume.glob(".*.tmp"):
+            shutil.rmtree(rest, ignore_errors=True)
         states = self.run.states()
         kept = set(states[-self.config.train.keep :])
         scored = [(next(iter(figures.values())), state) for state in states if (figures := _figures(state))]
@@ -201,9 +214,29 @@ class Session:
     # ---- all of it -----------------------------------------------------------------------------------
 
     def train(self) -> None:
+        """Go round the loop until the end.
+
+        Raises:
+            DivergedError, StoppedError: from the loop.
+            MachineError: the disk or the device is full; the states before stay whole.
+        """
+        try:
+            self._train()
+        except OSError as error:
+            raise MachineError(
+                f"cannot write to {self.run.path}: {error.strerror or error}",
+                hint="free some space, then type the same command again",
+            ) from error
+        except torch.OutOfMemoryError as error:
+            raise MachineError(
+                "the device has too little memory for this micro-batch",
+                hint=f"type `--batch-gpu {max(self.prepared.choices.batch_gpu // 2, 1)}`: the batch in all stays the same",
+            ) from error
+
+    def _train(self) -> None:
         trainer, settings = self.trainer, self.config.train
-        self.write_config()
         self.write_about("running")
+        self.write_config()
         self.log, self.text = Log(self.run.log, images=trainer.images), ""
         self.logged = (trainer.seconds, trainer.images)
         self._write_reals()
@@ -212,7 +245,7 @@ class Session:
             hooks.append(Hook(Amount.parse(settings.preview_every), self.preview))
         if settings.validate.images and len(self.prepared.faces.indices("test")):
             hooks.append(Hook(Amount.parse(settings.validate.every), self.validate))
-        hooks.append(Hook(Amount.parse(settings.save_every), self.save))
+        hooks.append(Hook(Amount.parse(settings.save_every), self.save, at_stop=True))
         state = "stopped"
         try:
             with console.progress(self.run.name, trainer.total, done=trainer.images) as bar, stop_signals() as stop:
@@ -232,6 +265,7 @@ class Session:
         finally:
             self.log.close()
             self.write_about(state)
+        (self.run.path / "report.html").write_text(page.run_page(self.run), encoding="utf-8")
 
     def _write_reals(self) -> None:
         self.run.samples.mkdir(exist_ok=True)
