@@ -19,9 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def picture(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
-    """A smooth random RGB picture; two seeds never look alike."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), np.uint8)
-    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+    """A random RGB picture of large and small blots; two seeds never look alike."""
+    numbers = np.random.default_rng(seed)
+    large, small = (
+        Image.fromarray(numbers.integers(0, 256, (side, side, 3), np.uint8)).resize(size, Image.Resampling.BICUBIC)
+        for side in (5, 20)
+    )
+    return Image.blend(large, small, 0.3)
 
 
 def encoded(image: Image.Image, kind: str = "png", **options: object) -> bytes:

@@ -1,23 +1,36 @@
 """Near-twins: the same drawing with another crop, light or compression, as sequels and re-uploads bring them.
 
-Two images are twins when their perceptual hashes differ in at most 76 of 256 bits and their 8 x 8 colour thumbnails
-correlate by at least 0.94. Either alone errs: faces drawn in one pose share a hash, faces in one colour scheme a
-thumbnail. Both limits were chosen by eye on 1,500 pairs of anime faces.
+Two images are compared by 256-bit perceptual hashes and by the correlation of their 8 x 8 colour thumbnails; both
+must be close, as either alone errs: faces drawn in one pose share a hash, faces in one colour scheme a thumbnail.
+Where the limits lie was chosen by eye on 1,500 pairs of drawn and photographed faces. Clusters, which must not leak
+from training into testing, take the wide limits: a false twin costs nothing there. Dropping takes the narrow ones.
 
 All decisions are made in whole numbers, so that they do not depend on the machine or its linear algebra.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image
 
-HASH_BITS, MOST_BITS = 256, 76
-LEAST_CORRELATION = 0.94
-METHOD = {"hash": "dct-256", "bits": MOST_BITS, "thumbnail": "rgb-8x8", "correlation": LEAST_CORRELATION}
 
+class Limits(NamedTuple):
+    """What twins may differ in."""
+
+    bits: int
+    """At most so many of the hash's 256 bits."""
+    correlation: float
+    """At least this, of the thumbnails."""
+
+
+CLUSTER, DROP = Limits(76, 0.94), Limits(56, 0.95)
+METHOD = {"hash": "dct-256", "thumbnail": "rgb-8x8", "cluster": CLUSTER._asdict(), "drop": DROP._asdict()}
+
+_BITS = 256
 _SIDE, _LOW, _THUMB = 32, 16, 8
-LOOK_BYTES = HASH_BITS // 8 + 3 * _THUMB * _THUMB
+LOOK_BYTES = _BITS // 8 + 3 * _THUMB * _THUMB
 _BLOCK, _TILE = 256, 1024  # images that are compared with others at a time
 
 
@@ -33,7 +46,7 @@ def look(image: Image.Image) -> bytes:
     """What two images are compared by: a 256-bit perceptual hash, then the thumbnail's 192 bytes."""
     grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float64)
     waves = (_WAVES @ grey @ _WAVES.T).ravel()
-    signs = waves > np.partition(waves, HASH_BITS // 2)[HASH_BITS // 2]
+    signs = waves > np.partition(waves, _BITS // 2)[_BITS // 2]
     thumb = image.resize((_THUMB, _THUMB), Image.Resampling.BOX)
     return np.packbits(signs).tobytes() + thumb.tobytes()
 
@@ -60,10 +73,10 @@ class Finder:
             self._compare()
 
     def has_twin(self, look: bytes) -> bool:
-        """Whether some collected image is a twin."""
+        """Whether some collected image is so near that this one may be dropped."""
         one = np.frombuffer(look, np.uint8)[None]
         near = self._candidates(_project(one))[1]
-        return bool(_twins(np.broadcast_to(one, (len(near), LOOK_BYTES)), self._looks[near]).any())
+        return bool(_twins(np.broadcast_to(one, (len(near), LOOK_BYTES)), self._looks[near], DROP).any())
 
     def clusters(self) -> np.ndarray:
         """(n,) the smallest index of the images that each one is connected to, directly or through others."""
@@ -76,7 +89,7 @@ class Finder:
         new, old = self._candidates(self._project_new()[start:])
         new += start
         new, old = new[old < new], old[old < new]
-        real = _twins(self._looks[new], self._looks[old])
+        real = _twins(self._looks[new], self._looks[old], CLUSTER)
         for pair in zip(new[real].tolist(), old[real].tolist(), strict=True):
             a, b = map(self._root, pair)
             if a != b:
@@ -112,7 +125,7 @@ class Finder:
 
 
 # |a - b|^2 = 2 - 2 correlation for unit vectors; a little more, for rounding. Halved, as the product gives it.
-_REACH = np.float32((1 - LEAST_CORRELATION) + 1e-3)
+_REACH = np.float32((1 - CLUSTER.correlation) + 1e-3)
 
 
 def _basis() -> np.ndarray:
@@ -135,7 +148,7 @@ _BASIS = _basis()
 
 def _project(looks: np.ndarray) -> np.ndarray:
     """(n, 25) so that the product of one row with another, its last two swapped, is -|a - b|^2 / 2."""
-    thumbs = looks[:, HASH_BITS // 8 :].astype(np.float32)
+    thumbs = looks[:, _BITS // 8 :].astype(np.float32)
     thumbs -= thumbs.mean(axis=1, keepdims=True)
     thumbs /= np.sqrt((thumbs * thumbs).sum(axis=1, keepdims=True)) + 1e-6
     points = thumbs @ _BASIS
@@ -146,14 +159,14 @@ def _project(looks: np.ndarray) -> np.ndarray:
 _ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint16)
 
 
-def _twins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _twins(a: np.ndarray, b: np.ndarray, limits: Limits) -> np.ndarray:
     """The rule, row by row: (n, 224) uint8 looks -> (n,) bool."""
-    alike = np.flatnonzero(_ONES[a[:, :32] ^ b[:, :32]].sum(axis=1) <= MOST_BITS)
+    alike = np.flatnonzero(_ONES[a[:, :32] ^ b[:, :32]].sum(axis=1) <= limits.bits)
     x, y = a[alike, 32:].astype(np.int64), b[alike, 32:].astype(np.int64)
     count = x.shape[1]
     shared = count * (x * y).sum(1) - x.sum(1) * y.sum(1)
     spread_x, spread_y = (count * (v * v).sum(1) - v.sum(1) ** 2 for v in (x, y))
-    bound = LEAST_CORRELATION * np.sqrt(spread_x.astype(np.float64) * spread_y)
+    bound = limits.correlation * np.sqrt(spread_x.astype(np.float64) * spread_y)
     real = np.zeros(len(a), bool)
     real[alike] = shared >= bound  # two flat images: 0 >= 0
     return real
