@@ -1,0 +1,57 @@
+"""50 DDIM steps: ours against diffusers' `DDIMPipeline`, the same network, both in bf16.
+
+    python benchmarks/sampling.py --size 32 --channels 64,128,128 --batch 16
+
+Target: 1.1x on a CPU, 2x on a GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from _pairs import arguments, pairs, report
+from networks import ours, theirs
+
+from animegen_cli import generate
+from animegen_cli.noise import Noise
+from animegen_cli.train import choices
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--channels", default="64,128,128")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=50)
+    args = parser.parse_args()
+    device = choices.pick_device(args.device)
+    channels = [int(word) for word in args.channels.split(",")]
+
+    from diffusers import DDIMPipeline, DDIMScheduler
+
+    method, config = ours(args.size, channels, batch=args.batch)
+    ready = generate.for_inference(method, device=device, precision="bf16")
+    trained = generate.Trained(ready, config, method.data, 0, device, "bf16")
+    how = replace(config.sample, steps=args.steps)
+
+    pipeline = DDIMPipeline(theirs(args.size, channels), DDIMScheduler(1000)).to(device, torch.bfloat16)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def our_images() -> None:
+        generate.draw_noise(trained, Noise(range(args.batch), device), how=how)
+
+    def their_images() -> None:
+        pipeline(batch_size=args.batch, num_inference_steps=args.steps, output_type="np")
+
+    found = pairs(our_images, their_images, args.pairs)
+    report(
+        f"{args.steps} DDIM steps", found, target=2.0 if device.type == "cuda" else 1.1, as_json=args.json,
+        device=str(device), torch=torch.__version__, size=args.size, batch=args.batch,
+        ours_images_per_second=round(args.batch / found["ours"], 3),
+        peer_images_per_second=round(args.batch / found["peer"], 3),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

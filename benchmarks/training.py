@@ -1,0 +1,95 @@
+"""A DDPM training step: ours against diffusers' `UNet2DModel` with its EMA, on the same network and batch.
+
+    python benchmarks/training.py --size 32 --channels 64,128,128 --batch 32
+
+The peer follows diffusers' own unconditional example (AdamW, clipping, EMAModel, `loss.item()` each step) in its
+best simple setting: bf16 autocast where the hardware has it, `torch.compile` on CUDA. Target: 0.95x on a CPU,
+1.5x on a GPU.
+"""
+
+from __future__ import annotations
+
+import torch
+from _pairs import arguments, pairs, report
+from networks import ours, theirs
+from torch.nn import functional as F
+
+from animegen_cli.train import choices
+from animegen_cli.train.trainer import Trainer
+
+
+class Resident:
+    """uint8 images that already lie on the device."""
+
+    def __init__(self, size: int, count: int, device: torch.device) -> None:
+        self.images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
+        self.labels = torch.zeros(count, 0, dtype=torch.int64, device=device)
+
+    def batch(self, images_seen: int, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.images[:count], self.labels[:count]
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--channels", default="64,128,128")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=3, help="steps per measurement")
+    args = parser.parse_args()
+    device = choices.pick_device(args.device)
+    channels = [int(word) for word in args.channels.split(",")]
+    data = Resident(args.size, args.batch, device)
+
+    method, config = ours(args.size, channels, batch=args.batch)
+    trainer = Trainer(method, data, config, choices.resolve(config, method, device), device=device, count=4096)
+
+    def sync() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def our_steps() -> None:
+        for _ in range(args.steps):
+            trainer.train_step()
+        trainer.check()
+
+    from diffusers import DDPMScheduler
+    from diffusers.training_utils import EMAModel
+
+    net = theirs(args.size, channels).to(device)
+    count = sum(p.numel() for p in net.parameters())
+    if count != sum(p.numel() for p in trainer.method.parameters()):
+        raise SystemExit("the two networks differ")
+    average = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75)
+    average.to(device)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
+    schedule = DDPMScheduler(1000)
+    low = choices.has_bf16(device)
+    step_net = torch.compile(net) if device.type == "cuda" and choices.has_compiler() else net
+
+    def their_steps() -> None:
+        for _ in range(args.steps):
+            clean = data.images.float() / 127.5 - 1
+            noise = torch.randn_like(clean)
+            times = torch.randint(0, 1000, (len(clean),), device=device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=low):
+                predicted = step_net(schedule.add_noise(clean, noise, times), times).sample
+                loss = F.mse_loss(predicted.float(), noise)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            average.step(net.parameters())
+            loss.item()
+
+    found = pairs(our_steps, their_steps, args.pairs, sync=sync)
+    images = args.steps * args.batch
+    report(
+        "DDPM training step", found, target=1.5 if device.type == "cuda" else 0.95, as_json=args.json,
+        device=str(device), torch=torch.__version__, parameters=count, size=args.size, batch=args.batch,
+        choices=trainer.choices.to_dict(), ours_images_per_second=round(images / found["ours"], 2),
+        peer_images_per_second=round(images / found["peer"], 2),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
