@@ -207,9 +207,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "animegen"
 
 
-@pytest.fixture
-def opened(files: Files, cache: Path) -> tuple[Inception, str]:
-    return open_inception(files.script, known=files.known)
+@pytest.fixture(scope="module")
+def opened(files: Files, tmp_path_factory: pytest.TempPathFactory) -> tuple[Inception, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        return open_inception(files.script, known=files.known)
 
 
 def test_clean_features_are_those_of_clean_fids_pipeline(files: Files, opened: tuple[Inception, str]) -> None:
@@ -264,10 +266,10 @@ def test_bf16_is_close_to_fp32(opened: tuple[Inception, str]) -> None:
 
 
 def test_a_converted_copy_is_kept_and_made_anew_when_damaged(files: Files, cache: Path) -> None:
-    _, sha = open_inception(files.script, known=files.known)
+    _, sha = open_inception(files.state, known=files.known)
     copy = cache / f"inception-{sha[:12]}.safetensors"
     first = copy.stat().st_mtime_ns
-    again, same = open_inception(files.script, known=files.known)
+    again, same = open_inception(files.state, known=files.known)
     assert (same, copy.stat().st_mtime_ns) == (sha, first)
     assert not again.training
     direct, source = open_inception(copy, known=files.known)
@@ -275,7 +277,7 @@ def test_a_converted_copy_is_kept_and_made_anew_when_damaged(files: Files, cache
     assert all(torch.equal(a, b) for a, b in zip(direct.parameters(), again.parameters(), strict=True))
     whole = copy.read_bytes()
     copy.write_bytes(whole[: len(whole) // 2])
-    repaired, _ = open_inception(files.script, known=files.known)
+    repaired, _ = open_inception(files.state, known=files.known)
     assert copy.read_bytes() == whole
     assert all(torch.equal(a, b) for a, b in zip(direct.parameters(), repaired.parameters(), strict=True))
 

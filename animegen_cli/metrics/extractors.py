@@ -45,11 +45,13 @@ class Extractor:
             raise UsageError(f"no precision `{precision}`", hint=did_you_mean(precision, PRECISIONS))
         self.name, self.sha, self.resize, self.precision = name, sha, resize, precision
         self.device = torch.device(device)
-        self.micro_batch = micro_batch or (16 if self.device.type == "cpu" else 256)
+        self.micro_batch = micro_batch or (16 if self.device.type == "cpu" else 128)
         self._prepare = prepare or (lambda images: images)
         # twice the speed of the default layout on CPUs, and what tensor cores want
         self._net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dims: int = self.features(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
+        with torch.inference_mode():
+            black = torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=self.device)
+            self.dims: int = self._net(self._prepare(black)).shape[1]
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ def open_extractor(
             )
         return _squeezenet_extractor(Path(path), device=device, precision=precision)
     if name == "faces":
-        from animegen_cli.nets import trunk  # a network made by this package, not needed elsewhere here
+        from animegen_cli.nets import trunk
 
         words = getattr(trunk, "RESIZE", "own")
         return Extractor(

@@ -203,9 +203,11 @@ def _load_converted(path: Path) -> tuple[Inception, str]:
     try:
         with safe_open(path, framework="pt") as file:
             sha = (file.metadata() or {}).get("source_sha256", "unknown")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        net = Inception()
-        net.load_state_dict(tensors)
+            # clones, because the file may be rewritten under a mapping of it
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        with torch.device("meta"):
+            net = Inception()
+        net.load_state_dict(tensors, assign=True)
     except (SafetensorError, RuntimeError, OSError) as problem:
         raise DataError(
             f"`{path}` is damaged: {str(problem).splitlines()[0]}", hint="delete it; it is made anew"

@@ -168,7 +168,8 @@ def from_tensors(tensors: Mapping[str, Tensor], source: Path) -> Inception:
     A four-dimensional tensor opens a convolution; the vectors that follow are its batch norm's. Each of our
     convolutions takes the first unused one of its shape, so blocks may come in another order.
     """
-    net = Inception().eval()
+    with torch.device("meta"):  # every tensor comes from the file
+        net = Inception().eval()
     convs, matrix, bias = _folded(tensors.items(), source)
     for conv in (module for module in net.modules() if isinstance(module, Conv)):
         match = next((at for at, (weight, _) in enumerate(convs) if weight.shape == conv.weight.shape), None)
@@ -176,12 +177,11 @@ def from_tensors(tensors: Mapping[str, Tensor], source: Path) -> Inception:
             shape = tuple(conv.weight.shape)
             raise DataError(f"`{source}` lacks a convolution of shape {shape}", hint=_HINT)
         weight, offset = convs.pop(match)
-        conv.weight.data.copy_(weight)
-        conv.bias.data.copy_(offset)  # type: ignore[union-attr]
+        conv.weight, conv.bias = nn.Parameter(weight.float()), nn.Parameter(offset.float())
     if convs or matrix is None or matrix.shape != net.output.weight.shape:
         raise DataError(f"`{source}` has other layers than the network of 2015-12-05", hint=_HINT)
-    net.output.weight.data.copy_(matrix)
-    net.output.bias.data.copy_(torch.zeros(CLASSES) if bias is None else bias)
+    net.output.weight = nn.Parameter(matrix.detach().float())
+    net.output.bias = nn.Parameter(torch.zeros(CLASSES) if bias is None else bias.detach().float())
     return net.requires_grad_(False)
 
 
@@ -202,7 +202,7 @@ def _folded(
     matrix, bias = None, None
     for name, tensor in named:
         if tensor.ndim == 4:
-            groups.append((tensor.double(), {}))
+            groups.append((tensor.detach().double(), {}))
         elif tensor.ndim == 2:
             matrix = tensor
         elif tensor.ndim == 1 and matrix is not None and len(tensor) == len(matrix):
@@ -210,7 +210,7 @@ def _folded(
         elif tensor.ndim == 1 and groups:
             norm = groups[-1][1]
             by_position = ("beta", "mean", "var", "gamma")[min(len(norm), 3)]
-            norm[_ROLES.get(name.rsplit(".", 1)[-1], by_position)] = tensor.double()
+            norm[_ROLES.get(name.rsplit(".", 1)[-1], by_position)] = tensor.detach().double()
     convs = []
     for weight, norm in groups:
         if not {"beta", "mean", "var"} <= norm.keys():
