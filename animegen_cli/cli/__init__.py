@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
+from animegen_cli.cli import manners
 from animegen_cli.cli.compare import compare
 from animegen_cli.cli.demo import demo
 from animegen_cli.cli.evaluate import evaluate
@@ -14,7 +13,6 @@ from animegen_cli.cli.presets import presets
 from animegen_cli.cli.sample import sample
 from animegen_cli.cli.train import train
 from animegen_cli.cli.weights import weights
-from animegen_cli.errors import AnimegenError
 
 app = typer.Typer(
     name="animegen",
@@ -55,15 +53,4 @@ app.command()(weights)
 
 def main() -> None:
     """Run a command; expected errors become one sentence, a hint and an exit code."""
-    try:
-        app()
-    except AnimegenError as error:
-        from animegen_cli import console
-
-        console.fail(error)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+    manners.run(app)

@@ -11,19 +11,30 @@ from animegen_cli import paths
 
 def complete_family(incomplete: str) -> list[str]:
     """Family names for TAB."""
-    return [name for name in paths.families() if name.startswith(incomplete)]
+    return _beginning(incomplete, paths.families())
+
+
+def complete_preset(context: typer.Context, incomplete: str) -> list[str]:
+    """Preset names for TAB: of the family that stands before, else of all."""
+    family = context.params.get("family")
+    if family in paths.families():
+        return _beginning(incomplete, paths.presets(family))
+    return _beginning(incomplete, sorted({name.partition("/")[2] for name in paths.presets()}))
+
+
+def complete_full_preset(incomplete: str) -> list[str]:
+    """Presets with their family, such as ddpm/ho2020, for TAB."""
+    return _beginning(incomplete, paths.presets())
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """Run folders for TAB."""
-    return [
-        str(run.path) for run in paths.runs() if str(run.path).startswith(incomplete) or run.name.startswith(incomplete)
-    ]
+    """Run folders for TAB, newest first; their bare names once one is begun."""
+    runs = paths.runs()[::-1]
+    return _beginning(incomplete, [str(run.path) for run in runs]) or _beginning(incomplete, [run.name for run in runs])
 
 
-def complete_preset(incomplete: str) -> list[str]:
-    """Preset names for TAB, of every family."""
-    return sorted({name.split("/")[1] for name in paths.presets() if name.split("/")[1].startswith(incomplete)})
+def _beginning(incomplete: str, words: list[str]) -> list[str]:
+    return [word for word in words if word.startswith(incomplete)]
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -40,7 +51,7 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise UsageError(f"`{text}` is no list of seeds", hint="write `--seeds 0-63,100`")
         seeds += range(int(first), int(last or first) + 1)
     return seeds

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import Json, Quiet, complete_family
+from animegen_cli.cli.options import Json, Quiet, complete_family, complete_full_preset
 
 presets = typer.Typer(
     name="presets",
@@ -14,12 +14,6 @@ presets = typer.Typer(
     help="The shipped presets and the source of each number.",
     rich_markup_mode=None,
 )
-
-
-def _complete_full(incomplete: str) -> list[str]:
-    from animegen_cli import paths
-
-    return [name for name in paths.presets() if name.startswith(incomplete)]
 
 
 @presets.command("list")
@@ -62,7 +56,7 @@ def list_presets(
 
 @presets.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="Such as ddpm/ho2020.", autocompletion=_complete_full)],
+    name: Annotated[str, typer.Argument(help="Such as ddpm/ho2020.", autocompletion=complete_full_preset)],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
