@@ -1,0 +1,76 @@
+"""The README's commands run as they stand, but for `--set` and numbers that make them small."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from animegen_cli.data.drawn import draw
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NEWCOMER = ("pip install . && animegen demo", "pip install '.[test]' && pytest")
+TINY = {
+    "ddpm": ["--set", "model.channels=8", "--set", "model.groups=4", "--set", "model.multipliers=[1,2]"],
+    "ddim": ["--set", "model.widths=[8,16]", "--set", "model.attention=0"],
+}
+
+
+def commands() -> list[str]:
+    """Every line of the bash blocks, in their order."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.S)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def smaller(words: list[str]) -> list[str]:
+    """The same command at reduced size: what is appended wins over what the README says."""
+    if words[1] == "train":
+        small = [*words, "--duration", "32 images", "--batch", "8", "--set", "train.preview_every=16 images"]
+        return [*small, "--set", "sample.steps=3", *TINY[words[2]]]
+    if words[1] == "sample":
+        return [*words, "--steps", "2"]
+    if words[1] == "eval":
+        extra = [] if "--against" in words else ["--n", "8", "--steps", "2"]
+        return [*words, *extra, *([] if "--extractor" in words else ["--extractor", "faces"])]
+    return words
+
+
+@pytest.mark.slow
+def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
+    folder = tmp_path / "kaggle" / "images"
+    folder.mkdir(parents=True)
+    for index in range(40):
+        buffer = io.BytesIO()
+        draw(index, size=48, seed=7).image.save(buffer, "JPEG", quality=92)
+        (folder / f"{index}_2005.jpg").write_bytes(buffer.getvalue())
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    ran = commands()
+    assert len(ran) >= 12, "the README lost its commands"
+    for line in ran:
+        words = shlex.split(line)
+        assert words[0] == "animegen", line
+        result = subprocess.run(
+            [sys.executable, "-m", "animegen_cli", *smaller(words)[1:]],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
+    assert (tmp_path / "comparison" / "index.html").is_file()
+
+
+def test_the_newcomers_commands_are_spelled_as_the_check_script_spells_them() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    for command in NEWCOMER:
+        assert f"\n{command}\n" in README
+        assert f"\n{command}\n" in script
+
+
+def test_the_pictures_and_pages_that_the_readme_points_to_exist() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
