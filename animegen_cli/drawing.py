@@ -46,6 +46,7 @@ class Request:
     denoise_strip: bool
     interpolate: tuple[int, int] | None
     frames: int
+    video: bool = False
 
 
 def draw(request: Request) -> dict[str, Any]:
@@ -78,6 +79,10 @@ def draw(request: Request) -> dict[str, Any]:
         start, end = request.interpolate
         walk = generate.interpolate(trained, start, end, request.frames, how=how, labels=labels)
         files.append(_save(grids.strip(_hwc(walk), gap=0), out / f"interpolate-{start}-{end}.png"))
+        if request.video:
+            files.append(_video(_hwc(walk), out / f"interpolate-{start}-{end}.mp4"))
+    elif request.video:
+        raise UsageError("`--video` needs a walk to show", hint="add `--interpolate 3 14 --frames 60`")
     strips = bool(files)
     if request.seeds is not None or not strips:
         files += _images(request, trained, how, labels, out)
@@ -141,6 +146,18 @@ def _save(image: Image.Image, path: Path) -> Path:
         raise MachineError(
             f"cannot write {path}: {error}", hint="free some space, or name another folder with `--out`"
         ) from error
+    return path
+
+
+def _video(frames: np.ndarray, path: Path) -> Path:
+    """A walk there and back as an mp4, at least 256 pixels wide."""
+    try:
+        import imageio.v3 as video
+    except ImportError:
+        raise MachineError("writing videos needs an extra", hint="type `pip install 'animegen[video]'`") from None
+    zoom = max(1, -(-256 // frames.shape[1]))
+    there = frames.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    video.imwrite(path, np.concatenate([there, there[::-1]]), fps=15, macro_block_size=1)
     return path
 
 

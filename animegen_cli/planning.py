@@ -14,7 +14,7 @@ from animegen_cli.train.session import Prepared
 from animegen_cli.train.trainer import Trainer
 
 # Peak arithmetic is unknown in general; these are cautious rates when nothing may be measured.
-_ASSUMED_FLOPS = {"cpu": 1e11, "cuda": 2e13}
+_ASSUMED_FLOPS = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}
 _MEASURE_SECONDS = 10.0
 
 
@@ -45,10 +45,10 @@ def plan(request: training.Request) -> dict[str, Any]:
 
 
 def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, images: int) -> tuple[float, str]:
-    """Measure one micro-batch when its memory is under half of what is free, else divide arithmetic by a cautious rate."""
-    if memory > 0.5 * estimate.free_memory(prepared.device):
-        return images * cost.flops / _ASSUMED_FLOPS[prepared.device.type], "estimated from its arithmetic"
-    micro = prepared.choices.batch_gpu
+    """Measure micro-batches that take under half of the free memory and a few seconds, else divide by a cautious rate."""
+    micro, rate = prepared.choices.batch_gpu, _ASSUMED_FLOPS[prepared.device.type]
+    if memory > 0.5 * estimate.free_memory(prepared.device) or cost.flops * micro / rate > _MEASURE_SECONDS / 2:
+        return images * cost.flops / rate, f"estimated from its arithmetic at {rate / 1e9:,.0f} GFLOP/s"
     slim = prepared.config.to_dict()
     slim["train"] |= {"batch": micro}
     trainer = Trainer(

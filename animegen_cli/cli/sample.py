@@ -42,6 +42,7 @@ def sample(
     interpolate: Annotated[
         tuple[int, int] | None, typer.Option("--interpolate", help="A walk between two seeds.", metavar="A B")
     ] = None,
+    video: Annotated[bool, typer.Option("--video", help="The walk as a video too; needs `animegen[video]`.")] = False,
     frames: Annotated[int, typer.Option("--frames", min=2, help="Images in a strip or walk.")] = 10,
     device: Device = None,
     as_json: Json = False,
@@ -73,7 +74,7 @@ def sample(
         grid=grid, out=out, form=form, labels=labels or [], batch=batch, precision=precision, device=device,
         overrides={key: value for key, value in given.items() if value is not None}, settings=settings or [],
         progress_strip=progress_strip, forward_strip=forward_strip, denoise_strip=denoise_strip,
-        interpolate=interpolate, frames=frames,
+        interpolate=interpolate, frames=frames, video=video,
     )  # fmt: skip
     written = drawing.draw(request)
     console.result({"files": [str(file) for file in written["files"]], **written["about"]}, written["text"])

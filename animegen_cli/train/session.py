@@ -100,7 +100,7 @@ class Session:
                 "steps": trainer.step, "seconds": round(trainer.seconds, 2), "images_per_second": round(rate, 2),
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
                 "data": folder.data_about(prepared.faces, prepared.data), **folder.machine_about(prepared.device),
-                "resolved": prepared.choices.to_dict(),
+                "resolved": trainer.choices.to_dict(),
             },
         )  # fmt: skip
 
@@ -123,7 +123,7 @@ class Session:
         trainer.check()
         about = {
             "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds, "figures": self.figures,
-            "resolved": self.prepared.choices.to_dict(), "config": self.config.to_dict(),
+            "resolved": trainer.choices.to_dict(), "config": self.config.to_dict(),
             "identity": self.prepared.faces.identity,
         }  # fmt: skip
         weights = {
@@ -147,7 +147,7 @@ class Session:
             kept.add(min(scored)[1])
         for state in states:
             if state not in kept:
-                shutil.rmtree(state)
+                shutil.rmtree(state.rename(state.with_name(f".{state.name}.tmp")))  # killed here, no half state is seen
 
     # ---- hooks ---------------------------------------------------------------------------------------
 
@@ -210,6 +210,10 @@ class Session:
         self.figures = {name: round(value, 6) for name, value in figures.items()}
         assert self.log is not None
         self.log.write({"images": trainer.images, "step": trainer.step, "validation": self.figures})
+        console.note(
+            f"held out at {trainer.images:,} images: "
+            + ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+        )
 
     # ---- all of it -----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from animegen_cli.checkpoint import Parts, optimizer_tensors, restore_optimizer
 from animegen_cli.config import Amount, RunConfig
-from animegen_cli.errors import DataError, DivergedError, StoppedError
+from animegen_cli.errors import DataError, DivergedError, MachineError, StoppedError
 from animegen_cli.method import Batch, Method, Phase
 from animegen_cli.noise import seed_for
 from animegen_cli.train import optim
@@ -77,11 +77,31 @@ class Trainer:
             if self.step % phase.every:
                 continue
             with _trains_only(phase, self.method, alone=len(self.phases) == 1), self._arithmetic(phase):
-                self._backward(phase, images, labels)
+                self._fitting_backward(phase, images, labels)
             self._update(phase)
         self.step += 1
         self.images += self.config.train.batch
         self.average.update(self.step)
+
+    def _fitting_backward(self, phase: Phase, images: Tensor, labels: Tensor) -> None:
+        """`_backward`, with a smaller micro-batch when `--batch-gpu auto` promised too much; the total stays."""
+        while True:
+            sums, counts = dict(self.sums), dict(self.counts)
+            try:
+                self._backward(phase, images, labels)
+                return
+            except torch.OutOfMemoryError:
+                half = self.choices.batch_gpu // 2
+                if self.config.train.batch_gpu != "auto" or half < 1:
+                    raise MachineError(
+                        f"{self.choices.batch_gpu} images of a micro-batch do not fit in the device's memory",
+                        hint="use `--batch-gpu auto` or a smaller number; the total batch stays as it is",
+                    ) from None
+            self.sums, self.counts = sums, counts
+            for parameter in self.trained[phase.name]:
+                parameter.grad = None
+            torch.cuda.empty_cache()
+            self.choices = self.choices._replace(batch_gpu=half)
 
     def _backward(self, phase: Phase, images: Tensor, labels: Tensor) -> None:
         """Gradients of the whole batch, summed over micro-batches of the resolved size."""
