@@ -3,7 +3,7 @@
 Draws faces, trains the trunk on them (attributes by name; strength of blur and of noise), folds the batch
 normalisation into the convolutions, scales the features over the drawn faces and writes
 `animegen_cli/nets/faces_trunk.safetensors`. Then prints the accuracy per attribute on faces it has not seen and the
-Fréchet distances that damage costs. About 12 minutes on two CPU cores; no other data is used or needed.
+Fréchet distances that damage costs. About 15 minutes on two busy CPU cores; no other data is used or needed.
 
 `--order-only` skips the training. `--faces ZIP [--foreign ZIP] [--photos ZIP] [--squeezenet NPZ]` measures the order
 on the user's own pictures too; they are never trained on.
@@ -50,7 +50,7 @@ def main() -> None:
     if not args.order_only:
         start = time.perf_counter()
         make(args.images, args.steps, args.processes, args.out)
-        print(f"made in {time.perf_counter() - start:.0f} s; SHA = {sha(args.out)}")
+        print(f'made in {time.perf_counter() - start:.0f} s; nets/trunk.py must say SHA = "{sha(args.out)}"')
     order(args)
 
 
