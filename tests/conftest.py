@@ -1,0 +1,29 @@
+"""What many tests share: one thread (so that sums are exact), a cache of their own, one small drawn data set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for every process that tests start
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ.pop("ANIMEGEN_WEIGHTS", None)
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 drawn faces of 16 pixels with ten labels, 77 or so of them for training."""
+    from animegen_cli.data import prepare
+
+    path = tmp_path_factory.mktemp("datasets") / "faces.zip"
+    prepare.prepare(["demo"], path, prepare.Options(size=16, limit=96, workers=1))
+    return path

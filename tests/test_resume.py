@@ -1,0 +1,143 @@
+"""Exact resume: real processes, killed and stopped while they work, end with every tensor of an unbroken run."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from chain import assert_same_run, done, here, log_of, newest, sets, start, train_words
+
+from animegen_cli import checkpoint
+from animegen_cli.paths import Run
+
+BATCH = 8
+IMAGES = 960
+RECIPES = {
+    # BatchNorm statistics, validation, and log lines whose window a save cuts in two.
+    "ddim": sets("train.precision=fp32", "train.validate.images=8", "train.validate.every=200 images"),
+    # Labels, dropout, augmentation, bf16, micro-batches, a rate that falls, an average every other step.
+    "ddpm": [
+        *sets("model.dropout=0.1", "model.labels=[hair,eyes]", "augment.rotate=5", "augment.crop=1"),
+        *sets("train.precision=bf16", "train.ema.every=2", "optim.model.warmup=100 images"),
+        *sets("optim.model.schedule=cosine", "optim.model.clip=1"),
+        "--batch-gpu", "4",
+    ],
+}  # fmt: skip
+
+
+def command(family: str, faces: Path, out: Path, *more: object) -> list[str]:
+    return train_words(family, faces, out, *RECIPES[family], *more, duration=f"{IMAGES} images")
+
+
+@pytest.fixture(scope="module")
+def unbroken(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One run per recipe that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    for family in RECIPES:
+        done(*command(family, faces, folder / family))
+    return {family: folder / family for family in RECIPES}
+
+
+def logged(run: Path) -> int:
+    return max((line["images"] for line in log_of(run)), default=0)
+
+
+def train_until(images: int, words: list[str], run: Path) -> subprocess.Popen[str]:
+    """A training process that has just logged so many images."""
+    process = start(*words)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline and logged(run) < images:
+        time.sleep(0.002)
+    assert process.poll() is None, f"ended before it could be disturbed: {process.communicate()[1]}"
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(RECIPES))
+def test_killed_three_times_and_yet_the_same(
+    family: str, faces: Path, unbroken: dict[str, Path], tmp_path: Path
+) -> None:
+    run, lost = tmp_path / "run", []
+    words = command(family, faces, run)
+    while len(lost) < 3:
+        process = train_until(logged(run) + BATCH * random.randint(1, 12), words, run)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        if logged(run) > newest(run):
+            lost.append(logged(run) - newest(run))
+    assert logged(run) < IMAGES
+    done(*words)
+    assert_same_run(unbroken[family], run)
+
+
+@pytest.mark.slow
+def test_told_to_stop_it_saves_and_goes_on(faces: Path, unbroken: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = command("ddim", faces, run)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        process = train_until(logged(run) + 3 * BATCH, words, run)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == 85, said
+        assert "type the same command again" in said
+        assert newest(run) >= logged(run), "work after the last state was lost"
+        assert Run(run).about["state"] == "stopped"
+        assert Run(run).about["images"] == newest(run) < IMAGES
+    done(*words)
+    assert Run(run).about["state"] == "finished"
+    assert_same_run(unbroken["ddim"], run)
+
+
+def test_lines_after_the_state_are_cut(faces: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = train_words("ddim", faces, run, duration="128 images")
+    done(*words)
+    whole = (run / "log.jsonl").read_text()
+    with (run / "log.jsonl").open("a") as file:
+        file.write('{"images": 136, "step": 17, "model/noise_loss": 0.5}\n{"images": 144, "st')
+    done(*words)
+    assert (run / "log.jsonl").read_text() == whole
+
+
+@pytest.mark.slow
+def test_killed_while_saving(faces: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = command("ddim", faces, run, "--save-every", f"{BATCH} images", "--keep", "3")
+    for _ in range(2):
+        process = train_until(logged(run) + 12 * BATCH, words, run)
+        time.sleep(random.random() * 0.05)  # every step saves: some part of a save is under way
+        process.kill()
+        process.wait()
+        states = Run(run).states()
+        assert len(states) >= 3
+        for state in states:
+            checkpoint.load_state(state)
+        checkpoint.load_weights(Run(run).weights)
+    seen = newest(run)
+    assert here(*words, "--duration", f"{seen + 2 * BATCH} images").code == 0
+    assert newest(run) == seen + 2 * BATCH
+    assert len(Run(run).states()) == 3
+
+
+def test_what_a_kill_left_of_a_save_is_cleared(faces: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done(*train_words("ddim", faces, run, duration="64 images"))
+    whole = run / "resume" / f"{64:012d}"
+    for images in (128, 100):  # the one that is written again, and one of a time that never returns
+        shutil.copytree(whole, run / "resume" / f".{images:012d}.tmp")
+        (run / "resume" / f".{images:012d}.tmp" / "method.safetensors").write_bytes(b"half")
+    done(*train_words("ddim", faces, run, duration="128 images"))
+    assert sorted(path.name for path in (run / "resume").iterdir()) == [f"{64:012d}", f"{128:012d}"]
+
+
+def test_a_first_process_killed_before_its_first_state(faces: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".lock").write_text("1")  # all that was there when it was killed
+    done(*train_words("ddim", faces, run, duration="64 images"))
+    assert newest(run) == 64
