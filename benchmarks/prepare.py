@@ -67,6 +67,15 @@ def plain_loop(source: Path, *, ours: bool) -> int:
     return done
 
 
+def share_of(source: Path, path: Path, share: int) -> tuple[Path, int]:
+    """A zip with one in `share` pictures of another; and how many pictures fewer it has."""
+    with zipfile.ZipFile(source) as whole, zipfile.ZipFile(path, "w") as part:
+        names = sorted(name for name in whole.namelist() if sources.ending(name) in sources.PICTURES)
+        for name in names[::share]:
+            part.writestr(name, whole.read(name))
+    return path, len(names) - len(names[::share])
+
+
 def peak_memory(command: list[str]) -> int:
     """Most bytes that a command and its children hold at once: the sum of their proportional set sizes."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -98,27 +107,42 @@ def _pss(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
 
+def memory(source: Path, out: Path, workers: int) -> dict[str, int]:
+    """Peak of the whole command, and what each further picture adds (zip sources only)."""
+
+    def peak(path: Path) -> int:
+        options = ["--out", str(out), "--workers", str(workers), "--quiet"]
+        return peak_memory([sys.executable, "-m", "animegen_cli", "prepare", str(path), *options])
+
+    whole = peak(source)
+    found = {"peak_memory_MB": round(whole / 1e6)}
+    if source.is_file():
+        part, fewer = share_of(source, out.with_name("part.zip"), 4)
+        found["bytes_per_further_picture"] = round((whole - peak(part)) / fewer)
+    return found
+
+
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--source", type=Path, help="folder or zip of pictures; default: drawn faces")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--same-functions", action="store_true", help="let the loop use our faster PNG encoder and checks too"
+    )
     chosen = parser.parse_args()
     console.configure(quiet=True)
     with tempfile.TemporaryDirectory() as folder:
         source = chosen.source or drawn_jpegs(Path(folder) / "drawn.zip")
         out = Path(folder) / "out.zip"
         options = prepare.Options(size=64, workers=chosen.workers)
-        command = [sys.executable, "-m", "animegen_cli", "prepare", str(source), "--out", str(out), "--quiet"]
-        memory = peak_memory([*command, "--workers", str(chosen.workers)])
-        for ours in (True, False):
-            timed = pairs(
-                lambda: prepare.prepare([str(source)], out, options),
-                lambda ours=ours: plain_loop(source, ours=ours),
-                chosen.pairs,
-            )
-            loop = "of the same functions" if ours else "of Pillow's functions"
-            facts = {"workers": chosen.workers, "peak_memory_MB": round(memory / 1e6)}
-            report(f"prepare against a plain loop {loop}", timed, target=1.7, as_json=chosen.json, **facts)
+        facts = {"workers": chosen.workers, **memory(source, out, chosen.workers)}
+        timed = pairs(
+            lambda: prepare.prepare([str(source)], out, options),
+            lambda: plain_loop(source, ours=chosen.same_functions),
+            chosen.pairs,
+        )
+        title = "prepare against a plain loop" + (" of its own functions" if chosen.same_functions else "")
+        report(title, timed, target=1.7, as_json=chosen.json, **facts)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import torch
 from pictures import folder_of, hint_of
 from torch import Tensor
 
-from animegen_cli import console
 from animegen_cli.data.loading import Loader, rotate, shift
 from animegen_cli.data.prepare import Options, prepare
 from animegen_cli.data.reading import FaceSet
@@ -23,7 +22,6 @@ Make = Callable[..., Loader]
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
     """70 images of 24 px in two classes, all for training."""
-    console.configure(quiet=True)
     folder = tmp_path_factory.mktemp("set")
     folder_of(folder / "faces" / "dark", 40, (24, 24))
     folder_of(folder / "faces" / "light", 30, (24, 24), first=40)

@@ -10,6 +10,7 @@ import random
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,10 @@ from animegen_cli.errors import DataError, MachineError, UsageError
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
+def _quiet() -> Iterator[None]:
     console.configure(quiet=True)
+    yield
+    console.configure()
 
 
 def made(source: Path | str, out: Path, **options: object) -> FaceSet:
@@ -485,6 +488,14 @@ def test_result_over_the_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="both the source and the result"):
         made(tmp_path / "a.zip", tmp_path / "a.zip")
     assert (tmp_path / "a.zip").read_bytes() == before
+
+
+def test_a_folder_is_no_result(tmp_path: Path) -> None:
+    folder_of(tmp_path / "faces", 2)
+    (tmp_path / "sets").mkdir()
+    with pytest.raises(UsageError, match="is a folder") as error:
+        made(tmp_path / "faces", tmp_path / "sets")
+    assert "sets/faces.zip" in hint_of(error.value)
 
 
 def test_labels_that_do_not_exist(tmp_path: Path) -> None:

@@ -26,8 +26,10 @@ from animegen_cli.errors import DataError, MachineError
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
+def _quiet() -> Iterator[None]:
     console.configure(quiet=True)
+    yield
+    console.configure()
 
 
 def dropped(source: Path, out: Path, **options: object) -> dict[str, int]:

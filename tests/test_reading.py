@@ -16,7 +16,6 @@ import pytest
 from pictures import ROOT, encoded, folder_of, hint_of, picture
 from PIL import Image
 
-from animegen_cli import console
 from animegen_cli.data.prepare import Options, prepare
 from animegen_cli.data.reading import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, UsageError
@@ -25,7 +24,6 @@ from animegen_cli.errors import DataError, UsageError
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """100 pictures in two classes, 32 px."""
-    console.configure(quiet=True)
     folder = tmp_path_factory.mktemp("set")
     folder_of(folder / "faces" / "dark", 50, (32, 32))
     folder_of(folder / "faces" / "light", 50, (32, 32), first=50)

@@ -85,8 +85,12 @@ def prepare(
     if out is None:
         out = data.default_path(sources, resolution)
         console.note(f"writing to {out} (choose with --out)")
+    if out.is_file():
+        console.note(f"replacing {out}")
     done = data.prepare(sources, out, options)
-    console.result({"path": str(done.path), "contact": str(done.contact), **done.about}, _summary(done))
+    console.result(
+        {"path": str(done.path), "contact": done.contact and str(done.contact), **done.about}, _summary(done)
+    )
 
 
 def _summary(done: Any) -> str:
@@ -101,7 +105,8 @@ def _summary(done: Any) -> str:
         )
     lines.append(f"split    {split['train']:,} for training, {split['test']:,} for testing")
     lines.append(f"written  {done.path}")
-    lines.append(f"look at  {done.contact}")
+    if done.contact:
+        lines.append(f"look at  {done.contact}")
     return "\n".join(lines)
 
 

@@ -129,8 +129,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith(("I", "F")):  # 16 and 32 bits, grey
         values = np.asarray(image, np.float64)
-        top = 65535 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255
-        top = 1 if image.mode == "F" and values.max(initial=0) <= 1 else top
+        brightest = values.max(initial=0)
+        top = 65535 if image.mode.startswith("I;16") or brightest > 255 else 255  # Pillow's "I" does not say which
+        if image.mode == "F":
+            top = 1 if brightest <= 1 else 255
         grey = np.nan_to_num(values * (255 / top)).clip(0, 255)
         return Image.fromarray((grey + 0.5).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:

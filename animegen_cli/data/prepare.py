@@ -28,6 +28,7 @@ from animegen_cli.errors import DataError, MachineError, UsageError
 
 _CHUNK = 32  # pictures that travel together
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 DEDUPE = ("exact", "near", "off")
 _MOST_WORKERS = 8  # decoding outruns one writer beyond this, and each worker takes 25 MB
 _WORTH_A_WORKER = 400  # pictures that pay for starting one more process
@@ -74,7 +75,7 @@ class Prepared:
     """What the summary says."""
 
     path: Path
-    contact: Path
+    contact: Path | None
     about: dict[str, Any]
     """The manifest without its per-image lists."""
 
@@ -94,19 +95,23 @@ def prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
     """
     if any(Path(spec).resolve() == out.resolve() for spec in specs):
         raise UsageError(f"{out} is both the source and the result", hint="name another file with `--out`")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder", hint=f"name a file, such as `--out {out / 'faces.zip'}`")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         return _prepare(specs, out, options)
+    except MemoryError:
+        raise MachineError(f"memory ran out: {out} was not written", hint="try `--workers 1`") from None
     except OSError as error:
         if error.errno in _FULL:
             raise MachineError(
                 f"the disk is full: {out} was not written", hint="free some space, or name another disk with `--out`"
             ) from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST):
+        if error.errno in _FORBIDDEN:
             raise DataError(
                 f"{out} cannot be written: {error.strerror}", hint="name another file with `--out`"
             ) from None
-        raise
+        raise MachineError(f"{out} was not written: {error}", hint="check the disk, then try again") from error
 
 
 def _prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
@@ -125,7 +130,11 @@ def _prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
         sheet = contact.draw(archive.read, ledger)
         archive.add("dataset.json", ledger.dataset_json())
         archive.add("manifest.json", ledger.manifest_json(about))
-    return Prepared(out, contact.save(sheet, out), about)
+    try:
+        return Prepared(out, contact.save(sheet, out), about)
+    except OSError as error:  # the set itself is whole
+        console.warn(f"the contact sheet was not written: {error.strerror}")
+        return Prepared(out, None, about)
 
 
 def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list[np.ndarray]]:
@@ -146,7 +155,7 @@ def _tables(found: Sequence[Source], options: Options) -> list[labels.Labels]:
     tables, failures = [], []
     for source in found:
         try:
-            drawn = source.kind == "drawn"
+            drawn = source.kind == "drawn" and options.labels != "none"
             tables.append(_drawn_labels(source, options) if drawn else labels.find(source, options.labels))
         except DataError as error:
             failures.append(error)
