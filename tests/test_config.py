@@ -202,6 +202,14 @@ def test_complaints_about_flags_name_the_flag() -> None:
     assert refusal(Layer.from_flag("--batch", "train.batch", "lots")).message.startswith("--batch: `train.batch`: ")
 
 
+def test_the_layer_that_won_is_blamed(tmp_path: Path) -> None:
+    fine = written(tmp_path, "train:\n  batch: 8\n")
+    assert refusal(fine, Layer.from_settings(["train.batch=0"])).message.startswith(
+        "--set train.batch: `train.batch`: "
+    )
+    assert resolve(written(tmp_path, "train:\n  batch: 0\n"), Layer.from_settings(["train.batch=8"])).train.batch == 8
+
+
 def test_deeper_words_win_over_plain_values(tmp_path: Path) -> None:
     got = resolve(written(tmp_path, "train: fast\n"), Layer.from_settings(["train=3", "train.batch=4"]))
     assert got.train.batch == 4

@@ -265,6 +265,21 @@ def test_churn_keeps_the_deviation() -> None:
     assert abs(float((got * still).mean() / (got.std() * still.std()))) < 0.05, "churn must forget the start"
 
 
+@pytest.mark.parametrize(("churn", "gamma"), [(0.5, 0.25), (10.0, math.sqrt(2) - 1)])
+def test_churn_raises_the_level(churn: float, gamma: float) -> None:
+    """Karras et al. 2022, algorithm 2: gamma = min(S_churn / N, sqrt(2) - 1), here with N = 2."""
+    x, draws, asked, states = column(5, 2.0), Draws(5), list[float](), list[Tensor]()
+
+    def noted(state: Tensor, sigma: Tensor) -> Tensor:
+        asked.append(float(sigma[0]))
+        states.append(state)
+        return exact(state, sigma)
+
+    heun(noted, x, [2.0, 1.0, 0.0], noise=draws, churn=churn, second_order=False)
+    assert asked == pytest.approx([2 * (1 + gamma), 1 + gamma])
+    torch.testing.assert_close(states[0], x + 2 * math.sqrt((1 + gamma) ** 2 - 1) * draws.given[0])
+
+
 def test_calls_per_step() -> None:
     calls, seen = list[float](), list[int]()
 
