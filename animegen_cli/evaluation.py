@@ -178,7 +178,8 @@ def _open_reference(spec: str) -> FaceSet | Path:
     path = Path(spec)
     if not path.exists():
         raise DataError(
-            f"no reference `{spec}`", hint="name a data set, a folder of images, or an .npz of mu and sigma"
+            f"no reference `{spec}`",
+            hint=paths.similar(path) or "name a data set, a folder of images, or an .npz of mu and sigma",
         )
     return path if path.suffix == ".npz" else FaceSet.open(path)
 

@@ -70,6 +70,16 @@ def newest_dataset() -> Path:
     return max(found, key=lambda f: f.stat().st_mtime_ns)
 
 
+def similar(path: Path) -> str | None:
+    """A hint for a mistyped path: the nearest name in its folder, or None."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return None
+    close = nearest(path.name, names)
+    return f"did you mean `{path.parent / close}`?" if close else None
+
+
 # ---- runs -----------------------------------------------------------------------------------------------------
 
 

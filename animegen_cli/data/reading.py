@@ -20,6 +20,7 @@ from animegen_cli.data.cleaning import FILTER, decode, digest
 from animegen_cli.data.ledger import FORMAT, VERSION, identity_of
 from animegen_cli.data.sources import PICTURES, Unusable
 from animegen_cli.errors import DataError, UsageError
+from animegen_cli.paths import similar
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError)
 _THREADS = min(8, os.cpu_count() or 1)
@@ -53,7 +54,7 @@ class FaceSet:
         if path.is_dir():
             return _open_folder(path)
         if not path.exists():
-            raise DataError(f"there is no data set {path}", hint=_MAKE)
+            raise DataError(f"there is no data set {path}", hint=similar(path) or _MAKE)
         try:
             return _open_zip(path)
         except _DAMAGED as error:
