@@ -51,7 +51,8 @@ function __animegen
     if set -q found[1]
         printf '%s\\n' $found
     else
-        __fish_complete_path (string replace -r -- '^-.*=' '' "$current")
+        set -l option (string match -r -- '^-.*?=' "$current")
+        printf "$option%s\\n" (__fish_complete_path (string replace -r -- '^-.*?=' '' "$current"))
     end
 end
 complete -c animegen -f -a '(__animegen)'
@@ -83,7 +84,9 @@ def _candidates(app: typer.Typer, before: list[str], current: str) -> list[Any]:
     """Typer's completion items, found without its shell classes, which are slow: they import rich."""
     from typer._click.shell_completion import _resolve_context, _resolve_incomplete
 
-    context = _resolve_context(typer.main.get_command(app), {}, "animegen", before)
+    # An option that waits for its value would stop the parser before it reads the arguments (`train ddim --preset`).
+    whole = before[:-1] if before and before[-1].startswith("-") else before
+    context = _resolve_context(typer.main.get_command(app), {}, "animegen", whole)
     subject, current = _resolve_incomplete(context, before, current)
     return subject.shell_complete(context, current)
 

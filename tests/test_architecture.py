@@ -1,0 +1,170 @@
+"""The floors of the house: what may import what, read from the source with `ast`."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from animegen_cli import paths
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "animegen_cli"
+FLOORS = [
+    ("", "errors", "paths", "console"),
+    ("config",),
+    ("noise", "schedules", "samplers", "diffusion", "method", "likelihoods", "augment", "nets", "methods"),
+    ("data", "checkpoint", "metrics", "report"),
+    ("generate", "train"),
+    ("training", "planning", "evaluation", "comparison", "drawing", "demonstration"),
+    ("cli", "__main__"),
+]
+HEAVY = {"torch", "torchvision", "cleanfid", "scipy"}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below it; the package itself is the empty name."""
+    found = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        parts = file.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(modules()[name].read_text(encoding="utf-8"))
+
+
+def floor(name: str) -> int:
+    """The floor of a module; a new top-level name needs its place in the table."""
+    top = name.split(".")[0]
+    return next(level for level, names in enumerate(FLOORS) if top in names)
+
+
+def statements(node: ast.AST, *, inside: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Import statements below `node`: with `inside` also those in functions and for type checking only."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import | ast.ImportFrom):
+            yield child
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test) and not inside:
+            yield from (found for part in child.orelse for found in statements(ast.Module([part], []), inside=inside))
+        elif inside or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from statements(child, inside=inside)
+
+
+def imported(name: str, *, inside: bool = True) -> set[str]:
+    """Dotted names that a module imports: the full names of modules, or of things in them."""
+    found = set()
+    for statement in statements(tree(name), inside=inside):
+        if isinstance(statement, ast.Import):
+            found |= {alias.name for alias in statement.names}
+        else:
+            assert statement.level == 0, f"{name}: relative import"
+            found |= {f"{statement.module}.{alias.name}" for alias in statement.names}
+    return found
+
+
+def ours(name: str, *, inside: bool = True) -> set[str]:
+    """Modules of the package that a module imports, itself left out."""
+    found = set()
+    for target in imported(name, inside=inside):
+        head, _, rest = target.partition(".")
+        if head == PACKAGE.name:
+            found.add(rest if rest in modules() else rest.rpartition(".")[0])
+    return found - {name}
+
+
+def foreign(name: str, *, inside: bool = True) -> set[str]:
+    """Top-level names of other packages that a module imports."""
+    return {target.partition(".")[0] for target in imported(name, inside=inside)} - {PACKAGE.name}
+
+
+def reached(starts: set[str], *, inside: bool) -> set[str]:
+    """The modules that importing `starts` runs: with their packages, and all that those import."""
+    done: set[str] = set()
+    todo = set(starts)
+    while todo:
+        name = todo.pop()
+        done.add(name)
+        parents = {name.rsplit(".", n)[0] for n in range(1, name.count(".") + 1)}
+        todo |= (ours(name, inside=inside) | parents) - done
+    return done
+
+
+def test_the_table_names_what_exists() -> None:
+    for name in modules():
+        assert any(name.split(".")[0] in names for names in FLOORS), f"{name} has no floor"
+    assert {"data.prepare", "cli.train", "nets.unet", "methods.ddpm"} <= set(modules())
+
+
+@pytest.mark.parametrize("name", list(modules()))
+def test_imports_go_downward(name: str) -> None:
+    upward = {target for target in ours(name) if floor(target) > floor(name)}
+    assert not upward, f"{name or 'animegen_cli'} (floor {floor(name)}) imports {upward} from above"
+
+
+def test_no_floor_has_a_cycle() -> None:
+    graph = {name: {target for target in ours(name) if target} for name in modules() if name}
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"a cycle: {' -> '.join(error.args[1])}")
+    assert set(order) == set(graph)
+
+
+@pytest.mark.parametrize("name", [n for n in modules() if floor(n) <= 1 or n.split(".")[0] == "cli"])
+def test_light_floors_name_nothing_heavy_at_module_level(name: str) -> None:
+    assert not foreign(name, inside=False) & HEAVY
+
+
+def test_prepare_and_all_it_reaches_name_nothing_heavy_at_module_level() -> None:
+    """Modules that its functions import on the way count too."""
+    chain = reached({"data.prepare"}, inside=True)
+    assert {name for name in chain if foreign(name, inside=False) & HEAVY} == set()
+    assert len(chain) > 5
+
+
+def test_the_light_modules_import_without_torch() -> None:
+    light = [n for n in modules() if floor(n) <= 1 or n.split(".")[0] == "cli"]
+    names = [f"{PACKAGE.name}.{name}".rstrip(".") for name in [*light, "data.prepare"]]
+    script = (
+        f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\nprint('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", [n for n in modules() if n.split(".")[0] != "methods"])
+def test_no_family_is_named(name: str) -> None:
+    """A string that names a function of its own module (the sampler `ddim`) names that, not a family."""
+    own = {node.name for node in tree(name).body if isinstance(node, ast.FunctionDef)}
+    families = set(paths.families())
+    assert not ours(name) & {f"methods.{family}" for family in families}
+    spoken = [
+        f"line {node.lineno}: {node.value!r}"
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in families - own
+    ]
+    assert not spoken, f"{name}: {spoken}"
+
+
+def test_families_do_not_know_each_other() -> None:
+    families = {f"methods.{family}" for family in paths.families()}
+    assert {name: ours(name) & families for name in families if ours(name) & families} == {}
+
+
+def test_no_drawer_for_odds_and_ends() -> None:
+    assert not [file for name in ("utils", "helpers", "misc", "common") for file in PACKAGE.rglob(f"{name}.py")]
+
+
+@pytest.mark.parametrize("family", paths.families())
+def test_every_family_has_the_two_presets_that_every_command_relies_on(family: str) -> None:
+    assert {"fast", "smoke"} <= {file.stem for file in (ROOT / "presets" / family).glob("*.yaml")}
