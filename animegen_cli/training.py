@@ -116,7 +116,8 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
     if request.resume not in ("auto", "none"):
         return paths.open_run(request.resume), True
     if request.out is not None:
-        occupied = request.out.is_dir() and any(request.out.iterdir())
+        # A process killed before it wrote anything leaves its lock alone.
+        occupied = request.out.is_dir() and any(not f.name.startswith(".") for f in request.out.iterdir())
         if occupied and (request.resume == "none" or not (request.out / "run.json").is_file()):
             raise UsageError(
                 f"{request.out} is not empty",
@@ -171,7 +172,7 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
         console.note(f"run: {run.path}")
         session = Session(run, prepared, score)
         if state is not None and parts is not None:
-            session.trainer.restore(parts, state)
+            session.restore(parts, state)
             console.note(f"going on at {state['images']:,} images")
         session.train()
     return run

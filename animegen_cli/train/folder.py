@@ -71,7 +71,12 @@ def lock(run: Run) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if [f.name for f in run.path.iterdir()] == [".lock"]:  # nothing came of it
+                (run.path / ".lock").unlink()
+                run.path.rmdir()
 
 
 def is_locked(run: Run) -> bool:
