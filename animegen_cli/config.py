@@ -377,7 +377,8 @@ def _place(layer: Layer, path: Path_) -> str:
     for end in range(len(path), 0, -1):
         if path[:end] in layer.places:
             return f"{layer.places[path[:end]]}: "
-    return ""
+    # a word below a plain value: only the longer path was said
+    return next((f"{place}: " for known, place in layer.places.items() if known[: len(path)] == path), "")
 
 
 def _unknown(layer: Layer, path: Path_, choices: Sequence[str]) -> tuple[str, str | None]:

@@ -39,6 +39,11 @@ def clean_image(predicts: Predicts, output: Tensor, x_t: Tensor, a: Tensor, s: T
     return output if predicts == "image" else a * x_t - s * output
 
 
+def noise_of(clean: Tensor, x_t: Tensor, a: Tensor, s: Tensor) -> Tensor:
+    """The noise that an estimate of the clean image implies: (x_t - a x_0) / s."""
+    return (x_t - a * clean) / s
+
+
 def min_snr_weight(predicts: Predicts, a: Tensor, s: Tensor, gamma: float) -> Tensor:
     """Hang et al. 2023: min(SNR, gamma) on the x_0 loss, rewritten for what is predicted; 1 where SNR = 0."""
     snr = (a / s).square()
