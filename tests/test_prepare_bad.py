@@ -424,3 +424,21 @@ def test_a_killed_worker_is_reported(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="worker process died") as error:
         list(results)
     assert "--workers 1" in hint_of(error.value)
+
+
+def test_a_zip_behind_other_data_and_beyond_four_gigabytes(tmp_path: Path) -> None:
+    """Self-extracting archives begin with a program; large ones need 64-bit offsets."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("größe/1.png", encoded(picture(1)))
+        archive.comment = b"PK and a comment"
+    (tmp_path / "program.zip").write_bytes(b"#!/bin/sh\n" * 500 + whole.getvalue())
+    dropped(tmp_path / "program.zip", tmp_path / "a.zip")
+    assert FaceSet.open(tmp_path / "a.zip").origin(0) == "größe/1.png"
+    with (tmp_path / "far.zip").open("wb") as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("near.png", encoded(picture(2)))
+        file.seek(2**32 + 1000)  # a hole: takes no disk
+        archive.start_dir = file.tell()
+        archive.writestr("far.png", encoded(picture(3)))
+    assert dropped(tmp_path / "far.zip", tmp_path / "b.zip") == {}
+    assert len(FaceSet.open(tmp_path / "b.zip")) == 2

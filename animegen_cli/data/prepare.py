@@ -26,7 +26,7 @@ from animegen_cli.data.ledger import Ledger, Vocabulary, member_name
 from animegen_cli.data.sources import Source
 from animegen_cli.errors import DataError, MachineError, UsageError
 
-_CHUNK = 32  # pictures that travel together
+_CHUNK = 16  # pictures that travel together
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 DEDUPE = ("exact", "near", "off")

@@ -23,6 +23,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from animegen_cli.data import directory
 from animegen_cli.errors import DataError
 
 _SUFFIXES = ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .mpo"
@@ -183,7 +184,16 @@ def _list(path: Path) -> Source:
             return _list_tar(path, name)
     except PermissionError:
         raise DataError(f"{path} cannot be read: no permission", hint=f"try `chmod -R u+rX {path}`") from None
-    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, ValueError) as error:
+    except (
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        zlib.error,
+        lzma.LZMAError,
+        ValueError,
+        struct.error,
+    ) as error:
         raise DataError(f"{path} is damaged: {error}", hint="download or pack it again") from None
     if path.name.lower().endswith(ARCHIVES):
         raise DataError(f"{path} is damaged: not a whole archive", hint="download or pack it again")
@@ -252,21 +262,19 @@ def _unsafe(name: str) -> bool:
 
 def _list_zip(path: Path, name: str) -> Source:
     source = Source(name, "zip", path)
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if info.is_dir():
+    with path.open("rb") as file:
+        for entry in directory.entries(file):
+            inner = entry.name.replace("\\", "/")
+            if inner.endswith("/"):
                 continue
-            inner = info.filename.replace("\\", "/")
             if _unsafe(inner):
                 source.refuse(inner, "unsafe name in an archive")
-            elif stat.S_ISLNK(info.external_attr >> 16):
+            elif stat.S_ISLNK(entry.mode):
                 source.refuse(inner, "link in an archive")
-            elif info.flag_bits & 0x1:
+            elif entry.encrypted:
                 source.refuse(inner, "encrypted")
             else:
-                source.take(
-                    Member(inner, info.header_offset, info.compress_size, info.file_size, info.CRC, info.compress_type)
-                )
+                source.take(Member(inner, entry.start, entry.packed, entry.size, entry.crc, entry.method))
     return source.sort()
 
 
