@@ -1,0 +1,425 @@
+"""The loop's parts against numbers worked by hand, and the facts about PyTorch that it stands on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from animegen_cli import checkpoint
+from animegen_cli.config import Amount, Ema, Optim, RunConfig, Section, Train
+from animegen_cli.errors import DivergedError
+from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
+from animegen_cli.train import optim
+from animegen_cli.train.choices import Choices
+from animegen_cli.train.ema import Average
+from animegen_cli.train.trainer import Hook, Trainer
+
+CPU = torch.device("cpu")
+
+
+class Ones:
+    """Batches of grey images, each as bright as its position."""
+
+    def batch(self, images_seen: int, count: int | None = None) -> tuple[Tensor, Tensor]:
+        assert count is not None
+        levels = (torch.arange(images_seen, images_seen + count) * 17 % 256).to(torch.uint8)
+        return levels.view(-1, 1, 1, 1).expand(-1, 3, 4, 4), torch.empty(count, 0, dtype=torch.int64)
+
+
+class Plain(Method):
+    """Fits 1x1 convolutions to the negative of what they see; no noise anywhere."""
+
+    Config = Section
+    Sampling = Section
+    inference = ("net",)
+
+    def __init__(self, data: DataSpec, net: nn.Module | None = None) -> None:
+        super().__init__(None, data)
+        self.net = net or nn.Sequential(nn.Conv2d(3, 8, 1), nn.SiLU(), nn.Conv2d(8, 3, 1))
+        self.critic = nn.Conv2d(3, 1, 1)
+        self.break_at = 10**9
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("model", (self.net,), self.loss),)
+
+    def loss(self, batch: Batch) -> Losses:
+        scale = float("nan") if batch.images_seen >= self.break_at else 1.0
+        error = (self.net(batch.images) + batch.images).square().mean() * scale
+        return {"error": error, "level": batch.images.mean()}
+
+
+class Alternating(Plain):
+    """Two networks in turn, the second every other step."""
+
+    optimizers = ("G", "D")
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (
+            Phase("G", (self.net,), lambda batch: {"loss": self.critic(self.net(batch.images)).mean()}),
+            Phase("D", (self.critic,), lambda batch: {"loss": self.critic(batch.images).square().mean()}, every=2),
+        )
+
+
+def trainer(
+    method: Method, *, micro: int = 8, channels_last: bool = False, batch: int = 8, sections: dict[str, Optim] | None = None,
+    **settings: Any,
+) -> Trainer:  # fmt: skip
+    settings = {"duration": "80 images", "ema": Ema(decay=0.5, ramp=False)} | settings
+    config = RunConfig(
+        family="plain", preset=None, about="", warning=None, size=None, data=None, model=None, sample=None,
+        optim=sections or {"model": Optim(lr=0.01)}, train=Train(batch=batch, **settings), augment=None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    choices = Choices(precision="fp32", batch_gpu=micro, channels_last=channels_last, compile=False)
+    return Trainer(method, Ones(), config, choices, device=CPU, count=100)
+
+
+def plain(**options: Any) -> Plain:
+    torch.manual_seed(1)
+    return Plain(DataSpec(size=4, count=100), **options)
+
+
+# ---- gradient accumulation ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("micro", [4, 3, 1])
+def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[Tensor]] = []
+
+    def look(optimizer: Any, parameters: list[nn.Parameter], clip: float | None) -> tuple[Tensor, Tensor]:
+        seen.append([p.grad.clone() for p in parameters if p.grad is not None])
+        return torch.zeros(()), torch.zeros(())
+
+    monkeypatch.setattr(optim, "guarded_step", look)
+    losses = []
+    for size in (8, micro):
+        loop = trainer(plain(), micro=size)
+        loop.train_step()
+        losses.append(loop.take_losses())
+    for whole, parts in zip(*seen, strict=True):
+        assert whole.abs().max() > 1e-3
+        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-7)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_losses_are_means_over_the_steps_since_they_were_taken() -> None:
+    loop = trainer(plain())
+    for _ in range(3):
+        loop.train_step()
+    levels = [(position * 17 % 256) / 127.5 - 1 for position in range(24)]
+    assert loop.take_losses()["model/level"] == pytest.approx(sum(levels) / 24, abs=1e-5)
+    loop.train_step()
+    levels = [(position * 17 % 256) / 127.5 - 1 for position in range(24, 32)]
+    assert loop.take_losses()["model/level"] == pytest.approx(sum(levels) / 8, abs=1e-5)
+
+
+def test_phases_train_their_own_networks_when_due() -> None:
+    torch.manual_seed(0)
+    method = Alternating(DataSpec(size=4, count=100))
+    loop = trainer(method, sections={"G": Optim(lr=0.01), "D": Optim(lr=0.02)})
+    moved = []
+    for _ in range(3):
+        before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+        loop.train_step()
+        changed = {
+            name.split(".")[0] for name, tensor in method.state_dict().items() if not torch.equal(tensor, before[name])
+        }
+        moved.append(changed)
+    assert moved == [{"net", "critic"}, {"net"}, {"net", "critic"}]
+    assert {name: o.param_groups[0]["lr"] for name, o in loop.optimizers.items()} == {"G": 0.01, "D": 0.02}
+    assert set(dict(loop.average.twin.named_children())) == {"net"}
+
+
+def test_clipping_bounds_the_step_and_reports_the_norm_before() -> None:
+    parameter = nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    parameter.grad = torch.tensor([6.0, 8.0])
+    norm, bad = optim.guarded_step(optimizer, [parameter], 1.0)
+    assert (float(norm), float(bad)) == (10.0, 0.0)
+    torch.testing.assert_close(parameter.detach(), torch.tensor([2.4, 3.2]))
+    assert parameter.grad is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_update_that_is_not_finite_is_skipped(value: float) -> None:
+    parameter = nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = optim.build(Optim(), [parameter])
+    parameter.grad = torch.tensor([1.0, value])
+    _, bad = optim.guarded_step(optimizer, [parameter], 1.0)
+    assert float(bad) == 1.0
+    assert parameter.tolist() == [3.0, 4.0]
+    assert not optimizer.state[parameter]
+
+
+def test_the_first_bad_step_is_named() -> None:
+    method = plain()
+    method.break_at = 24
+    loop = trainer(method)
+    for _ in range(3):
+        loop.train_step()
+    good = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    loop.check()
+    for _ in range(3):
+        loop.train_step()
+    with pytest.raises(DivergedError, match="step 3"):
+        loop.check()
+    assert all(torch.equal(tensor, good[name]) for name, tensor in method.state_dict().items())
+
+
+# ---- hooks ----------------------------------------------------------------------------------------------------
+
+
+def test_hooks_come_when_due_and_at_the_end() -> None:
+    calls: list[tuple[str, int]] = []
+    loop = trainer(plain(), duration="75 images")
+    loop.run(
+        [
+            Hook(Amount.parse("16 images"), lambda t: calls.append(("often", t.images))),
+            Hook(Amount.parse("50 images"), lambda t: calls.append(("seldom", t.images))),
+            Hook(Amount.parse("1 h"), lambda t: calls.append(("hourly", t.images))),
+        ],
+        stop=lambda: False,
+        tick=lambda _: None,
+    )
+    assert [images for name, images in calls if name == "often"] == [16, 32, 48, 64, 80]
+    assert [images for name, images in calls if name == "seldom"] == [56, 80]
+    assert calls[-1] == ("hourly", 80)
+
+
+def test_told_to_stop_only_what_must_not_be_lost_is_done() -> None:
+    from animegen_cli.errors import StoppedError
+
+    calls = []
+    loop = trainer(plain())
+    hooks = [
+        Hook(Amount.parse("1 h"), lambda t: calls.append("previews")),
+        Hook(Amount.parse("1 h"), lambda t: calls.append("save"), at_stop=True),
+    ]
+    with pytest.raises(StoppedError):
+        loop.run(hooks, stop=lambda: loop.step == 3, tick=lambda _: None)
+    assert (calls, loop.images) == (["save"], 24)
+
+
+# ---- the average ----------------------------------------------------------------------------------------------
+
+
+def test_the_average_by_hand() -> None:
+    method = plain(net=nn.BatchNorm2d(1, affine=True))
+    average = Average(method, Ema(decay=0.75, ramp=False))
+    weights = []
+    for step, value in enumerate((5.0, 9.0, 1.0), start=1):
+        method.net.weight.data.fill_(value)
+        average.update(step)
+        weights.append(average.twin.net.weight.item())
+    # from 1: 0.75 * 1 + 0.25 * 5 = 2, 0.75 * 2 + 0.25 * 9 = 3.75, 0.75 * 3.75 + 0.25 * 1 = 3.0625
+    assert weights == [2.0, 3.75, 3.0625]
+
+
+def test_the_ramp_by_hand() -> None:
+    average = Average(plain(), Ema(decay=0.5, ramp=True))
+    assert [average.decay(n) for n in (0, 1, 2, 5, 8, 100)] == [0.1, 2 / 11, 0.25, 0.4, 0.5, 0.5]
+    method = plain(net=nn.BatchNorm2d(1))
+    average = Average(method, Ema(decay=0.9999, ramp=True))
+    method.net.weight.data.fill_(11.0)
+    average.update(1)
+    assert average.twin.net.weight.item() == pytest.approx(0.1 * 1 + 0.9 * 11)  # not stuck at the first weights
+
+
+def test_an_average_every_third_step() -> None:
+    method = plain(net=nn.BatchNorm2d(1))
+    average = Average(method, Ema(decay=0.5, ramp=False, every=3))
+    seen = []
+    for step in range(1, 7):
+        method.net.weight.data.fill_(float(step))
+        average.update(step)
+        seen.append(average.twin.net.weight.item())
+    assert seen == [1, 1, 2, 2, 2, 4]
+
+
+@pytest.mark.parametrize(("kind", "mean"), [("average", 2.0), ("copy", 8.0)])
+def test_buffers_are_averaged_or_copied(kind: str, mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Plain, "ema_buffers", kind)
+    method = plain(net=nn.BatchNorm2d(1))
+    average = Average(method, Ema(decay=0.75, ramp=False))
+    method.net.running_mean.fill_(8.0)
+    method.net.num_batches_tracked.fill_(7)
+    average.update(1)
+    assert average.twin.net.running_mean.item() == mean
+    assert average.twin.net.num_batches_tracked.item() == 7  # a count has no average
+
+
+def test_the_distance_is_root_mean_square() -> None:
+    method = plain(net=nn.BatchNorm2d(2))
+    average = Average(method, Ema())
+    method.net.weight.data += torch.tensor([3.0, 1.0])
+    method.net.bias.data += torch.tensor([1.0, 1.0])
+    assert float(average.distance()) == pytest.approx(math.sqrt((9 + 1 + 1 + 1) / 4))
+
+
+def test_the_average_follows_from_the_first_step_and_is_not_trained() -> None:
+    method = plain()
+    loop = trainer(method, ema=Ema(decay=0.9999, ramp=True))
+    first = loop.average.twin.net[0].weight.clone()
+    loop.train_step()
+    assert not torch.equal(loop.average.twin.net[0].weight, first)
+    assert not any(parameter.requires_grad for parameter in loop.average.twin.parameters())
+    assert not loop.average.twin.training
+
+
+# ---- the learning rate ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "table"),
+    [
+        (Optim(lr=8.0), {0: 8, 500: 8, 10_000: 8}),
+        # ten warm-up steps of 10 images: the first already moves, the eleventh has the full rate
+        (Optim(lr=11.0, warmup="100 images"), {0: 1, 10: 2, 50: 6, 90: 10, 100: 11, 700: 11}),
+        (Optim(lr=8.0, schedule="linear"), {0: 8, 250: 6, 500: 4, 1000: 0, 1200: 0}),
+        (Optim(lr=8.0, schedule="linear", decay_from="200 images"), {0: 8, 200: 8, 600: 4, 1000: 0}),
+        (Optim(lr=8.0, schedule="cosine"), {0: 8, 500: 4, 1000: 0}),
+        (Optim(lr=8.0, schedule="cosine"), {250: 8 * (2 + math.sqrt(2)) / 4, 750: 8 * (2 - math.sqrt(2)) / 4}),
+        (Optim(lr=11.0, warmup="10 steps", schedule="cosine"), {0: 1, 90: 10, 100: 11, 550: 5.5, 1000: 0}),
+        (Optim(lr=4.0, schedule="linear", decay_from="5 epochs"), {0: 4, 500: 4, 750: 2, 1000: 0}),
+    ],
+)  # fmt: skip
+def test_the_rate_is_a_function_of_images_seen(settings: Optim, table: dict[int, float]) -> None:
+    for images, rate in table.items():
+        found = optim.learning_rate(settings, images, total=1000, batch=10, count=100)
+        assert found == pytest.approx(rate, abs=1e-12), images
+
+
+def test_the_loop_uses_that_rate() -> None:
+    loop = trainer(plain(), sections={"model": Optim(lr=8.0, schedule="linear")})
+    for expected in (8.0, 7.2, 6.4):
+        loop.train_step()
+        assert loop.optimizers["model"].param_groups[0]["lr"] == pytest.approx(expected)
+
+
+# ---- states ---------------------------------------------------------------------------------------------------
+
+
+def test_channels_last_is_saved_plain_and_comes_back(tmp_path: Path) -> None:
+    method = plain(net=nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)))
+    loop = trainer(method, channels_last=True)
+    for _ in range(3):
+        loop.train_step()
+    weight = method.net[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    about = {"images": loop.images, "step": loop.step, "seconds": 1.0}
+    checkpoint.save_state(tmp_path / "000024", loop.parts(), about)
+    parts, said = checkpoint.load_state(tmp_path / "000024")
+    assert all(tensor.is_contiguous() for part in parts.values() for tensor in part.values())
+    other = trainer(plain(net=nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1))), channels_last=True)
+    other.restore(parts, said)
+    restored = other.method.net[0].weight
+    assert restored.is_contiguous(memory_format=torch.channels_last)
+    assert other.optimizers["model"].state[restored]["exp_avg"].is_contiguous(memory_format=torch.channels_last)
+    for one in (loop, other):
+        one.train_step()
+    for part, tensors in loop.parts().items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, other.parts()[part][name]), (part, name)
+
+
+def test_a_state_of_other_networks_is_refused(tmp_path: Path) -> None:
+    from animegen_cli.errors import DataError
+
+    loop = trainer(plain())
+    other = trainer(plain(net=nn.Conv2d(3, 3, 1)))
+    with pytest.raises(DataError, match="other networks"):
+        other.restore(loop.parts(), {"images": 0, "step": 0, "seconds": 0.0})
+
+
+def test_a_state_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from animegen_cli.errors import MachineError
+
+    loop = trainer(plain())
+    checkpoint.save_state(tmp_path / "1", loop.parts(), {"images": 1})
+    written = checkpoint._write_tensors
+
+    def fill(path: Path, tensors: Any, metadata: Any = None) -> None:
+        if path.stem == "ema":
+            path.write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        written(path, tensors, metadata)
+
+    monkeypatch.setattr(checkpoint, "_write_tensors", fill)
+    with pytest.raises(MachineError, match="the disk is full"):
+        checkpoint.save_state(tmp_path / "2", loop.parts(), {"images": 2})
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert checkpoint.load_state(tmp_path / "1")[1]["images"] == 1
+
+
+# ---- facts about PyTorch --------------------------------------------------------------------------------------
+
+
+def test_compiling_a_module_in_place_keeps_its_keys() -> None:
+    net = nn.Conv2d(3, 3, 1)
+    keys = list(net.state_dict())
+    assert [key.split(".")[0] for key in torch.compile(net).state_dict()] == ["_orig_mod"] * 2
+    net.compile()
+    assert list(net.state_dict()) == keys
+
+
+def test_exact_phases_run_uncompiled_and_differentiate_gradients() -> None:
+    """A compiled critic raises on a second derivative; the stance that the loop takes makes it eager."""
+    torch._dynamo.reset()
+
+    class Critic(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Conv2d(3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x).square()
+
+    critic = Critic()
+    critic.compile(backend="aot_eager")
+
+    def penalty() -> Tensor:
+        images = torch.ones(2, 3, 4, 4, requires_grad=True)
+        (gradient,) = torch.autograd.grad(critic(images).sum(), images, create_graph=True)
+        return gradient.square().sum()
+
+    with pytest.raises(RuntimeError, match="double backward"):
+        penalty().backward()
+    loop = trainer(plain())
+    phase = Phase("R1", (critic,), lambda _: {"loss": penalty()}, exact=True)
+    with loop._arithmetic(phase):
+        penalty().backward()
+    torch._dynamo.reset()
+    assert critic.inner.weight.grad.abs().sum() > 0
+
+
+def test_precision_of_exact_phases() -> None:
+    loop = trainer(plain())
+    loop.choices = loop.choices._replace(precision="bf16")
+    net, x = nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 4, 4)
+    phase = loop.phases[0]
+    with loop._arithmetic(phase):
+        assert net(x).dtype == torch.bfloat16
+    with loop._arithmetic(phase._replace(exact=True)):
+        assert net(x).dtype == torch.float32
+
+
+def test_safetensors_refuses_what_checkpoints_make_plain(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensor = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    with pytest.raises(ValueError, match="contiguous"):
+        save_file({"a": tensor}, tmp_path / "a.safetensors")
+    checkpoint._write_tensors(tmp_path / "b.safetensors", {"a": tensor, "same": tensor})
+    assert (tmp_path / "b.safetensors").is_file()
+
+
+def test_amounts_may_be_steps_epochs_or_images() -> None:
+    section = replace(Train(), duration="3 epochs")
+    assert Amount.parse(section.duration).images(batch=8, count=100) == 300
+    assert Amount.parse("5 steps").images(batch=8, count=100) == 40
