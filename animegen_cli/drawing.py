@@ -15,6 +15,7 @@ from torch import Tensor
 
 from animegen_cli import console, generate, paths
 from animegen_cli.data.cleaning import decode
+from animegen_cli.data.sources import Unusable
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.generate import Trained
 from animegen_cli.method import Corrupts
@@ -190,8 +191,10 @@ def _forward_strip(trained: Trained, path: Path, frames: int) -> Image.Image:
         raise UsageError(f"a {trained.config.family} run has no forward process", hint="diffusion runs have one")
     try:
         image = decode(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}", hint="name a picture") from error
+    except (OSError, Unusable) as error:
+        raise DataError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}", hint="name a picture"
+        ) from error
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
