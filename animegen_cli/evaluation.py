@@ -120,12 +120,11 @@ def _evaluate_run(request: Request, extractor: Extractor, metrics: list[str], de
     )  # fmt: skip
     stored = _read_scores(run)
     wanted = [_with(base, metric) for metric in metrics]
-    known = {(s["protocol_id"], s["images"], s["protocol"]["sampling"], s["protocol"]["seeds"]) for s in stored}
-    if not request.force and all((p.id, trained.images, p.sampling, p.seeds) in known for p in wanted):
+    asked = [(p.id, trained.images, p.sampling, p.seeds) for p in wanted]
+    known = {_key(score): score for score in stored}
+    if not request.force and all(key in known for key in asked):
         console.note("already scored (`--force` measures again)")
-        mine = {p.id for p in wanted}
-        kept = [s for s in stored if s["protocol_id"] in mine and s["images"] == trained.images]
-        return {"subject": str(run.path), "scores": kept, "notes": []}
+        return {"subject": str(run.path), "scores": [known[key] for key in asked], "notes": []}
     began = time.perf_counter()
     with console.progress("drawing", len(seeds)) as bar:
         pieces = []
@@ -134,25 +133,40 @@ def _evaluate_run(request: Request, extractor: Extractor, metrics: list[str], de
             pieces.append(extractor.features(drawn).cpu())
     fake = torch.cat(pieces)
     entries, notes = _scores(real, fake, extractor, wanted, said, began)
-    fresh = {(entry["protocol_id"], entry["protocol"]["sampling"], entry["protocol"]["seeds"]) for entry in entries}
-    kept = [
-        s for s in stored
-        if s["images"] == trained.images and (s["protocol_id"], s["protocol"]["sampling"], s["protocol"]["seeds"]) not in fresh
-    ]  # fmt: skip
+    kept = [score for score in stored if score["images"] == trained.images and _key(score) not in asked]
     paths.write_json(run.scores, {"scores": kept + entries})
     if about.get("state") != "finished":
         notes.append(f"the run is {about.get('state')}: these are scores at {trained.images:,} images")
     return {"subject": str(run.path), "scores": entries, "notes": notes}
 
 
+def _key(score: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells one stored score from another."""
+    return score["protocol_id"], score["images"], score["protocol"]["sampling"], score["protocol"]["seeds"]
+
+
 def _read_scores(run: Run) -> list[dict[str, Any]]:
+    """The stored scores, without those whose protocol is not the one they were measured with."""
     if not run.scores.is_file():
         return []
     scores = paths.read_json(run.scores, what="list of scores").get("scores")
     keys = {"protocol_id", "images", "protocol", "name", "value"}
     if not isinstance(scores, list) or any(not isinstance(s, dict) or not keys <= s.keys() for s in scores):
         raise DataError(f"{run.scores} is damaged", hint=f"delete it and type `animegen eval {run.path}` again")
-    return scores
+    sound = [score for score in scores if _is_sound(score)]
+    if len(sound) < len(scores):
+        console.warn(f"{len(scores) - len(sound)} scores in {run.scores} do not fit their protocols and are left out")
+    return sound
+
+
+def _is_sound(score: Mapping[str, Any]) -> bool:
+    try:
+        protocol = Protocol.from_dict(
+            {key: value for key, value in score["protocol"].items() if key != "reference_name"}
+        )
+    except (AttributeError, DataError):
+        return False
+    return protocol.id == score["protocol_id"]
 
 
 def _reference(request: Request, run: Run) -> FaceSet | Path:

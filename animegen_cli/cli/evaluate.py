@@ -30,7 +30,7 @@ def evaluate(
         typer.Option("--extractor", help="inception[:legacy_pytorch|:legacy_tensorflow], faces, or squeezenet:PATH."),
     ] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Inception's file or its folder.")] = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=2, help="Images to draw.")] = 2048,
+    n: Annotated[int | None, typer.Option("--n", "-n", min=2, help="Images to draw; 2048 by default.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds such as 0-2047; excludes --n.")] = None,
     sampler: Annotated[
         str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")
@@ -55,11 +55,15 @@ def evaluate(
     from animegen_cli import console, evaluation
 
     console.configure(quiet=quiet, as_json=as_json)
+    if n is not None and seeds is not None:
+        from animegen_cli.errors import UsageError
+
+        raise UsageError("`--n` and `--seeds` exclude each other", hint="`--n 64` is `--seeds 0-63`")
     overrides: dict[str, Any] = {"sampler": sampler, "steps": steps}
     request = evaluation.Request(
-        subject=subject, against=against, data=data, split=split, extractor=extractor, weights=weights, n=n,
+        subject=subject, against=against, data=data, split=split, extractor=extractor, weights=weights, n=n or 2048,
         metrics=[word.strip() for word in metrics.split(",")] if metrics else (),
-        seeds=parse_seeds(seeds) if seeds else None, precision=precision, device=device, force=force,
+        seeds=parse_seeds(seeds) if seeds is not None else None, precision=precision, device=device, force=force,
         overrides={key: value for key, value in overrides.items() if value is not None},
     )  # fmt: skip
     found = evaluation.evaluate(request)

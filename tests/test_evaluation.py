@@ -1,0 +1,281 @@
+"""`animegen eval`: runs and folders scored from the command line, each number with its protocol, damage and all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chain import done, log_of, refused, sets, train_words
+from PIL import Image, ImageFilter
+
+from animegen_cli import evaluation, paths
+from animegen_cli.data import prepare
+from animegen_cli.data.reading import FaceSet
+from animegen_cli.metrics.protocol import Protocol
+
+FACES = ["--extractor", "faces", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    done(*train_words("ddim", faces, run, duration="64 images"))
+    return run
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Drawn faces of other seeds as plain PNG files, and the same behind frosted glass."""
+    root = tmp_path_factory.mktemp("folders")
+    prepare.prepare(["demo"], root / "more.zip", prepare.Options(size=16, limit=80, seed=9, workers=1))
+    faces = FaceSet.open(root / "more.zip")
+    found = {name: root / name for name in ("drawn", "blurred")}
+    for path in found.values():
+        path.mkdir()
+    for i, pixels in enumerate(faces.pixels(np.arange(len(faces)), size=16)):
+        image = Image.fromarray(pixels)
+        image.save(found["drawn"] / f"{i:03d}.png")
+        image.filter(ImageFilter.GaussianBlur(1.5)).save(found["blurred"] / f"{i:03d}.png")
+    return found
+
+
+def scores(*words: object, cwd: Path | None = None) -> dict[str, dict[str, object]]:
+    """By name."""
+    answer = done("eval", *words, *FACES, "--json", cwd=cwd)
+    return {score["name"]: score for score in json.loads(answer.out)["scores"]}
+
+
+def stored(run: Path) -> list[dict[str, object]]:
+    return json.loads((run / "eval.json").read_text())["scores"]
+
+
+# ---- runs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_scored_against_its_own_set(run: Path, faces: Path) -> None:
+    found = scores(run, "--n", "24")
+    assert set(found) == {f"{metric}-faces" for metric in ("fd", "kid", "precision", "recall", "density", "coverage")}
+    assert list(found.values()) == stored(run)
+    about = paths.Run(run).about["data"]
+    for score in found.values():
+        protocol = score["protocol"]
+        assert protocol["reference"] == FaceSet.open(faces).split_identity("train", 16)
+        assert (protocol["n_real"], protocol["n_fake"], protocol["seeds"]) == (about["count"], 24, "0-23")
+        assert (protocol["extractor"], protocol["precision"], protocol["size"]) == ("faces", "fp32", 16)
+        assert protocol["reference_split"] == "train"
+        assert "ddim, 4 steps" in protocol["sampling"]
+        assert score["images"] == 64
+        rebuilt = Protocol.from_dict({key: value for key, value in protocol.items() if key != "reference_name"})
+        assert (score["protocol_id"], score["name"]) == (rebuilt.id, rebuilt.name)
+    assert found["fd-faces"]["value"] > 0
+    assert 0 <= found["precision-faces"]["value"] <= 1
+
+
+def test_small_samples_warn(run: Path) -> None:
+    answer = done("eval", run, "--n", "8", "--metrics", "fd", *FACES)
+    assert "warning: only 8 images" in answer.err
+    assert "biased up" in answer.err
+    assert "fd-faces" in answer.out
+
+
+def test_what_is_scored_is_not_measured_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = scores(run, "--n", "8", "--metrics", "fd")
+    fewer = scores(run, "--n", "8", "--metrics", "fd", "--steps", "2")
+    assert first["fd-faces"]["value"] != fewer["fd-faces"]["value"]
+    assert first["fd-faces"]["protocol_id"] == fewer["fd-faces"]["protocol_id"]  # one column, two rows
+    assert len(stored(run)) == 2
+    monkeypatch.setattr(evaluation.generate, "draw", lambda *_, **__: pytest.fail("drawn again"))
+    answer = done("eval", run, "--n", "8", "--metrics", "fd", *FACES, "--json")
+    assert "already scored" in answer.err
+    assert json.loads(answer.out)["scores"] == [first["fd-faces"]]
+    monkeypatch.undo()
+    again = scores(run, "--n", "8", "--metrics", "fd", "--force")
+    assert again["fd-faces"]["value"] == first["fd-faces"]["value"]
+    assert len(stored(run)) == 2
+
+
+def test_scores_of_older_weights_go(run: Path) -> None:
+    scores(run, "--n", "8", "--metrics", "fd")
+    done("train", "--resume", run, "--duration", "72 images", "--device", "cpu")
+    scores(run, "--n", "8", "--metrics", "kid")
+    assert [(score["name"], score["images"]) for score in stored(run)] == [("kid-faces", 72)]
+
+
+def test_seeds_and_the_other_split(run: Path) -> None:
+    found = scores(run, "--seeds", "3,5-7", "--split", "test", "--metrics", "fd")["fd-faces"]
+    assert found["protocol"]["seeds"] == "3,5-7"
+    assert found["protocol"]["n_fake"] == 4
+    assert found["protocol"]["n_real"] == 96 - paths.Run(run).about["data"]["count"]
+    assert found["protocol"]["reference_split"] == "test"
+
+
+def test_a_run_whose_set_has_moved(run: Path, faces: Path, folders: dict[str, Path], tmp_path: Path) -> None:
+    about = json.loads((run / "run.json").read_text())
+    about["data"]["path"] = str(tmp_path / "gone.zip")
+    (run / "run.json").write_text(json.dumps(about))
+    said = refused(3, "eval", run, "--n", "8", *FACES)
+    assert "is gone" in said
+    assert "--data" in said
+    assert scores(run, "--n", "8", "--metrics", "fd", "--data", faces)
+    others = folders["drawn"].parent / "more.zip"
+    assert "does not hold the pictures" in refused(3, "eval", run, "--n", "8", "--data", others, *FACES)
+    assert scores(run, "--n", "8", "--metrics", "fd", "--against", others)
+
+
+# ---- folders --------------------------------------------------------------------------------------------------
+
+
+def test_folders_are_scored_and_order_as_a_person_would(folders: dict[str, Path], faces: Path) -> None:
+    found = {name: scores(path, "--against", faces, "--split", "all") for name, path in folders.items()}
+    assert found["drawn"]["fd-faces"]["value"] < found["blurred"]["fd-faces"]["value"]
+    assert found["drawn"]["kid-faces"]["value"] < found["blurred"]["kid-faces"]["value"]
+    assert found["drawn"]["coverage-faces"]["value"] > found["blurred"]["coverage-faces"]["value"]
+    protocol = found["drawn"]["fd-faces"]["protocol"]
+    assert (protocol["n_real"], protocol["n_fake"]) == (96, 80)
+
+
+def test_a_set_is_no_distance_from_itself(folders: dict[str, Path]) -> None:
+    found = scores(folders["drawn"], "--against", folders["drawn"])
+    assert abs(found["fd-faces"]["value"]) < 0.05
+    assert found["precision-faces"]["value"] == found["recall-faces"]["value"] == 1.0
+
+
+def test_a_folder_needs_a_reference(folders: dict[str, Path]) -> None:
+    said = refused(2, "eval", folders["drawn"], *FACES)
+    assert "needs a reference" in said
+    assert "--against" in said
+    assert "no reference" in refused(3, "eval", folders["drawn"], "--against", "nothing.zip", *FACES)
+
+
+def test_a_reference_smaller_than_the_images(folders: dict[str, Path], faces: Path, tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    for file in sorted(folders["drawn"].iterdir())[:8]:
+        Image.open(file).resize((32, 32)).save(tmp_path / "large" / file.name)
+    said = refused(3, "eval", tmp_path / "large", "--against", faces, *FACES)
+    assert "16-pixel" in said
+
+
+# ---- the reference's features ---------------------------------------------------------------------------------
+
+
+def test_features_are_cached_by_content(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    twin = Path(shutil.copytree(folders["drawn"], tmp_path / "twin"))
+    words = ["--metrics", "fd"]
+    first = scores(folders["blurred"], "--against", folders["drawn"], *words)
+
+    def entries() -> list[Path]:
+        return sorted((tmp_path / "cache" / "animegen" / "features").glob("*.safetensors"))
+
+    before = entries()
+    assert len(before) == 2  # reference and subject
+    again = scores(folders["blurred"], "--against", twin, *words)
+    assert again["fd-faces"]["value"] == first["fd-faces"]["value"]
+    assert entries() == before, "the same pixels elsewhere were measured again"
+    picture = sorted(twin.iterdir())[0]
+    Image.open(picture).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(picture)
+    changed = scores(folders["blurred"], "--against", twin, *words)
+    assert changed["fd-faces"]["value"] != first["fd-faces"]["value"]
+    assert changed["fd-faces"]["protocol_id"] != first["fd-faces"]["protocol_id"]
+    assert len(entries()) == 3
+
+
+def test_a_damaged_cache_is_made_again(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = [folders["blurred"], "--against", folders["drawn"], "--metrics", "fd"]
+    first = scores(*words)
+    for file in (tmp_path / "cache" / "animegen" / "features").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    assert scores(*words)["fd-faces"]["value"] == first["fd-faces"]["value"]
+
+
+# ---- refusals -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "message", "hint"),
+    [
+        (2, ["--metrics", "fid"], "`fid` exists only on Inception", "--metrics fd"),
+        (2, ["--metrics", "precison"], "no metric `precison`", "did you mean `precision`?"),
+        (2, ["--metrics", "is"], "Inception", "leave `is` out"),
+        (2, ["--split", "tset"], "tset", "test"),
+        (2, ["--seeds", "7-3"], "no list of seeds", "--seeds 0-63"),
+        (2, ["--seeds", "0-3", "--n", "4"], "exclude each other", "--seeds"),
+        (2, ["--precision", "fp8"], "no precision `fp8`", "bf16"),
+    ],
+)  # fmt: skip
+def test_refusals(code: int, words: list[str], message: str, hint: str, trained: Path) -> None:
+    said = refused(code, "eval", trained, *FACES, *words)
+    assert message in said
+    assert hint in said
+    assert not (trained / "eval.json").exists()
+
+
+def test_networks_that_are_not_there(trained: Path) -> None:
+    said = refused(5, "eval", trained, "--extractor", "inception", "--device", "cpu")
+    assert "Inception's weights" in said
+    assert "type `animegen weights`" in said
+    assert "--weights PATH" in said
+    assert "did you mean `inception`" in refused(2, "eval", trained, "--extractor", "incepton")
+    assert "squeezenet:PATH" in refused(2, "eval", trained, "--extractor", "squeezenet:nothing.npz")
+
+
+def test_without_inception_the_default_says_which_network_it_took(run: Path) -> None:
+    answer = done("eval", run, "--n", "8", "--metrics", "fd", "--device", "cpu", "--json")
+    assert "network: faces" in answer.err
+    assert [score["name"] for score in json.loads(answer.out)["scores"]] == ["fd-faces"]
+
+
+def test_moments_of_another_network(trained: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(2048), sigma=np.eye(2048))
+    said = refused(3, "eval", trained, "--n", "8", "--metrics", "fd", "--against", tmp_path / "stats.npz", *FACES)
+    assert "2048" in said
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"scores": 3}', '{"scores": [{"name": "fd-faces"}]}'])
+def test_damaged_scores_are_said_and_kept(text: str, run: Path) -> None:
+    (run / "eval.json").write_text(text)
+    said = refused(3, "eval", run, "--n", "8", "--metrics", "fd", *FACES)
+    assert "eval.json" in said
+    assert "delete it" in said
+    assert (run / "eval.json").read_text() == text
+
+
+@pytest.mark.parametrize("change", [{"n_fake": 50_000}, {"reference": "ab" * 32}, {"sampling": None}])
+def test_edited_scores_are_measured_again(change: dict[str, object], run: Path) -> None:
+    """A score whose protocol was changed by hand does not pass for a measurement."""
+    first = scores(run, "--n", "8", "--metrics", "fd")["fd-faces"]
+    value = json.loads((run / "eval.json").read_text())
+    value["scores"][0]["protocol"].update(change)
+    if change.get("sampling", "") is None:
+        value["scores"][0]["protocol"] = {}
+    (run / "eval.json").write_text(json.dumps(value))
+    answer = done("eval", run, "--n", "8", "--metrics", "fd", *FACES)
+    assert "do not fit their protocols" in answer.err
+    (again,) = stored(run)
+    assert again["value"] == first["value"]
+    assert again["protocol"] == first["protocol"]
+
+
+# ---- while training -------------------------------------------------------------------------------------------
+
+
+def test_training_scores_what_it_draws(faces: Path, tmp_path: Path) -> None:
+    settings = sets("train.validate.images=16", "train.validate.kid_images=16", "train.validate.every=32 images")
+    done(*train_words("ddim", faces, tmp_path / "run", *settings, duration="64 images"))
+    held_out = [line["validation"] for line in log_of(tmp_path / "run") if "validation" in line]
+    assert len(held_out) == 2
+    assert all({"kid-faces", "noise_loss", "image_loss"} == set(figures) for figures in held_out)
+    assert all(np.isfinite(figures["kid-faces"]) for figures in held_out)
