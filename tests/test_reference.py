@@ -27,12 +27,16 @@ def test_the_checked_in_files_are_fresh() -> None:
 
 def test_a_changed_file_is_noticed_and_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
     assert reference.main(["--write"]) == 0
     assert reference.stale(tmp_path) == []
     manual = tmp_path / "docs/cli.md"
     manual.write_text(manual.read_text(encoding="utf-8").replace("--preset", "--preste"), encoding="utf-8")
     (tmp_path / "completions/_animegen").unlink()
     assert reference.stale(tmp_path) == ["docs/cli.md", "completions/_animegen"]
+    assert reference.main([]) == 1
+    assert reference.main(["--write"]) == 0
+    assert reference.main([]) == 0
 
 
 def test_the_manual_has_every_option_and_an_example_of_every_command() -> None:

@@ -125,6 +125,8 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="docs/cli.md and completions/, from the commands themselves")
     parser.add_argument("--write", action="store_true", help="write them (default: exit code 1 when one is stale)")
     write = parser.parse_args(words).write
+    if not (ROOT / "pyproject.toml").is_file():
+        parser.error("these files lie in a checkout; run this at its root")
     old = stale(ROOT)
     for name in old:
         if write:
