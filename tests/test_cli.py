@@ -288,6 +288,26 @@ def test_ctrl_c_while_preparing(whole_group: bool, tmp_path: Path) -> None:
         os.killpg(process.pid, 0)
 
 
+def test_ctrl_c_that_a_library_swallowed(tmp_path: Path) -> None:
+    """Interrupted in the middle of its import, numpy raises an ImportError; the person still pressed Ctrl-C."""
+    (tmp_path / "library.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    [n for n in range(10**8)]\n"
+        "except KeyboardInterrupt:\n    raise ImportError('cannot load twice') from None\n"
+    )
+    script = (
+        "import typer\nfrom animegen_cli.cli import manners\napp = typer.Typer()\n"
+        "@app.command()\ndef command() -> None:\n    import library\nmanners.run(app)"
+    )
+    env = PLAIN | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+    (tmp_path / "library.py").write_text("raise ImportError('a bug')")
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ImportError: a bug" in done.stderr
+
+
 # ---- speed ----------------------------------------------------------------------------------------------------
 
 QUICK = [

@@ -9,9 +9,11 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
 from itertools import takewhile
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import typer
@@ -32,6 +34,7 @@ def run(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode gets `?`, not a traceback
+    interrupted = _noting_ctrl_c()
     try:
         code = app(prog_name="animegen", standalone_mode=False)
     except SystemExit as leaving:
@@ -43,10 +46,26 @@ def run(app: typer.Typer) -> None:
         code = 130
     except Exception as error:
         expected = explained(error)
-        if expected is None:
+        if interrupted:
+            code = 130
+        elif expected is None:
             raise
-        code = _fail(expected)
+        else:
+            code = _fail(expected)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _noting_ctrl_c() -> list[int]:
+    """A list that Ctrl-C fills: libraries that are interrupted while they are imported turn it into other errors."""
+    seen: list[int] = []
+
+    def noting(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
+        signal.signal(signal.SIGINT, noting)
+    return seen
 
 
 def explained(error: Exception) -> AnimegenError | None:
