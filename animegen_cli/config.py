@@ -17,6 +17,7 @@ import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from animegen_cli.errors import ConfigError, DataError, nearest
+from animegen_cli.paths import similar
 
 
 class Section:
@@ -240,7 +241,8 @@ class Layer:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read {shown}: {error}", hint="check the path") from error
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise DataError(f"cannot read {shown}: {reason}", hint=similar(path) or "check the path") from error
         try:
             values, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:

@@ -13,7 +13,9 @@ from animegen_cli.cli.options import Device, Json, Quiet, complete_run, parse_se
 def sample(
     run: Annotated[
         str | None,
-        typer.Argument(help="A run folder, name or number; by default the newest.", autocompletion=complete_run),
+        typer.Argument(
+            metavar="[RUN]", help="A run folder, name or number; by default the newest.", autocompletion=complete_run
+        ),
     ] = None,
     n: Annotated[int | None, typer.Option("--n", "-n", min=1, help="Draw seeds 0..n-1.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds such as 0-63,100; excludes --n.")] = None,

@@ -11,7 +11,12 @@ from animegen_cli.cli.options import Device, Json, Quiet, complete_family, compl
 
 
 def train(
-    family: Annotated[str | None, typer.Argument(help="ddpm, ddim, ...", autocompletion=complete_family)] = None,
+    family: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FAMILY]", help="Which kind of generator; TAB lists them.", autocompletion=complete_family
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
