@@ -94,22 +94,33 @@ def draw(request: Request) -> dict[str, Any]:
 
 def _images(request: Request, trained: Trained, how: Any, labels: Sequence[int] | None, out: Path) -> list[Path]:
     seeds = list(request.seeds) if request.seeds is not None else list(range(16))
+    batch = request.batch or generate.micro_batch(trained.device, trained.data.size)
+    nested = max(seeds) >= PER_FOLDER
+    files, kept = [], []
     with console.progress("drawing", len(seeds)) as bar:
-        drawn = generate.draw(trained, seeds, how=how, labels=labels, batch=request.batch, done=bar.advance)
-    pixels = _hwc(drawn)
-    files = []
+        for start in range(0, len(seeds), batch):
+            piece = seeds[start : start + batch]
+            pixels = _hwc(generate.draw(trained, piece, how=how, labels=labels, batch=batch, done=bar.advance))
+            if request.form == "npz" or request.grid:
+                kept.append(pixels)
+            if request.form == "png":  # written as they come: a kill loses one batch, and memory stays small
+                for seed, image in zip(piece, pixels, strict=True):
+                    folder = out / f"{seed // PER_FOLDER * PER_FOLDER:06d}" if nested else out
+                    folder.mkdir(exist_ok=True)
+                    files.append(_save(Image.fromarray(image), folder / f"{seed:06d}.png"))
     if request.form == "npz":
-        np.savez(out / "samples.npz", arr_0=pixels, seeds=np.array(seeds))
-        files.append(out / "samples.npz")
-    else:
-        nested = max(seeds) >= PER_FOLDER
-        for seed, image in zip(seeds, pixels, strict=True):
-            folder = out / f"{seed // PER_FOLDER * PER_FOLDER:06d}" if nested else out
-            folder.mkdir(exist_ok=True)
-            files.append(_save(Image.fromarray(image), folder / f"{seed:06d}.png"))
+        files.append(_save_array(np.concatenate(kept), seeds, out / "samples.npz"))
     if request.grid:
-        files.append(_save(grids.grid(pixels), out / "grid.png"))
+        files.append(_save(grids.grid(np.concatenate(kept)), out / "grid.png"))
     return files
+
+
+def _save_array(pixels: np.ndarray, seeds: Sequence[int], path: Path) -> Path:
+    try:
+        np.savez(path, arr_0=pixels, seeds=np.array(seeds))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
 
 
 def _settings(words: Sequence[str]) -> dict[str, Any]:
@@ -144,10 +155,12 @@ def _save(image: Image.Image, path: Path) -> Path:
     try:
         image.save(path)
     except OSError as error:
-        raise MachineError(
-            f"cannot write {path}: {error}", hint="free some space, or name another folder with `--out`"
-        ) from error
+        raise _unwritable(path, error) from error
     return path
+
+
+def _unwritable(path: Path, error: OSError) -> MachineError:
+    return MachineError(f"cannot write {path}: {error}", hint="free some space, or name another folder with `--out`")
 
 
 def _video(frames: np.ndarray, path: Path) -> Path:

@@ -137,7 +137,7 @@ def _continues(run: Run, run_config: RunConfig, faces: FaceSet) -> bool:
     about = run.about
     if about.get("state") not in ("running", "stopped") or about.get("data", {}).get("identity") != faces.identity:
         return False
-    if not run.config.is_file() or not run.states() or differences(Layer.from_yaml(run.config).values, run_config):
+    if not run.config.is_file() or differences(Layer.from_yaml(run.config).values, run_config):
         return False
     return not is_locked(run)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import shutil
 from pathlib import Path
 
@@ -192,6 +193,18 @@ def test_without_words_the_newest_run_draws_into_its_folder(runs: dict[str, Path
     assert "run: runs/00000-ddim-smoke-faces" in answer.err
     assert len(list((tmp_path / "runs" / "00000-ddim-smoke-faces" / "drawn").glob("*.png"))) == 16
     assert "00000-ddim-smoke-faces" in done("sample", "0", "--n", "1", "--device", "cpu", cwd=tmp_path).err
+
+
+def test_no_room_for_the_pictures(runs: dict[str, Path], tmp_path: Path) -> None:
+    words = ["--n", "64", "--steps", "1", "--format", "npz", "--out", tmp_path, "--device", "cpu"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        said = refused(5, "sample", runs["ddim"], *words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "samples.npz" in said
+    assert "--out" in said
 
 
 # ---- strips ---------------------------------------------------------------------------------------------------

@@ -204,6 +204,11 @@ def test_numbered_folders_and_going_on(faces: Path, tmp_path: Path) -> None:
     said = done(*words(), cwd=tmp_path).err
     assert "continuing runs/00000-ddim-smoke-faces" in said
     assert len(folders()) == 2
+    shutil.rmtree(first / "resume")  # killed before its first state, it begins anew in its folder
+    (first / "run.json").write_text(json.dumps(about | {"state": "running"}))
+    assert "continuing" in done(*words(), cwd=tmp_path).err
+    assert len(folders()) == 2
+    assert newest(first) == 64
     (first / "run.json").write_text(json.dumps(about | {"state": "running"}))
     assert "continuing" not in done(*words("--batch", "16"), cwd=tmp_path).err  # other settings
     assert len(folders()) == 3
