@@ -131,7 +131,7 @@ def find(specs: Sequence[str], *, downloads: Path) -> list[Source]:
     """List every source that the command line names, in its order.
 
     Args:
-        specs: paths, `kaggle:OWNER/NAME` or `demo`.
+        specs: paths, `kaggle:OWNER/NAME` or `demo` (always the drawn faces; a folder of that name is `./demo`).
         downloads: folder that keeps Kaggle archives.
 
     Raises:
@@ -139,7 +139,7 @@ def find(specs: Sequence[str], *, downloads: Path) -> list[Source]:
     """
     sources: list[Source] = []
     for spec in specs:
-        if spec == "demo" and not Path(spec).exists():
+        if spec == "demo":  # a folder of that name, such as `animegen demo` leaves, is `./demo`
             sources.append(Source("demo", "drawn", Path()))
         elif spec.startswith("kaggle:"):
             from animegen_cli.data import kaggle
