@@ -114,7 +114,13 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
         UsageError: `--resume none` into a folder that is not empty, or a changed config.
     """
     if request.resume not in ("auto", "none"):
-        return paths.open_run(request.resume), True
+        run = paths.open_run(request.resume)
+        if request.out is not None and request.out.resolve() != run.path.resolve():
+            raise UsageError(
+                f"`--resume {request.resume}` goes on in that folder, not in {request.out}",
+                hint=f"leave `--out` out, or start there with `--init-from {request.resume}`",
+            )
+        return run, True
     if request.out is not None:
         # A process killed before it wrote anything leaves its lock alone.
         occupied = request.out.is_dir() and any(not f.name.startswith(".") for f in request.out.iterdir())
@@ -154,7 +160,7 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
     Raises:
         AnimegenError: bad words, config, data or state; DivergedError and StoppedError from the loop.
     """
-    if request.resume not in ("auto", "none") and not (request.family or request.configs):
+    if request.resume not in ("auto", "none") and not (request.preset or request.configs):
         request = _from_run(request)
     run_config = read_config(request)
     if run_config.warning:
@@ -179,8 +185,13 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
 
 
 def _from_run(request: Request) -> Request:
-    """`--resume RUN` alone goes on with the run's own config."""
+    """`--resume RUN` without a preset goes on with the run's own config."""
     run = paths.open_run(request.resume)
+    family = run.about.get("family")
+    if request.family not in (None, family):
+        raise UsageError(
+            f"{run.path} is a {family} run, not {request.family}", hint=f"type `animegen train --resume {run.path}`"
+        )
     return replace(request, configs=[run.config])
 
 

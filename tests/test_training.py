@@ -281,6 +281,14 @@ def test_time_and_intervals_may_change(run: Path) -> None:
     assert [line["step"] for line in log_of(run) if "validation" not in line][-4:] == [17, 18, 19, 20]
 
 
+def test_going_on_by_name(run: Path, tmp_path: Path) -> None:
+    said = refused(2, *again(run, "--out", tmp_path / "elsewhere"))
+    assert "--init-from" in said
+    assert "is a ddim run, not ddpm" in refused(2, "train", "ddpm", "--resume", run)
+    done("train", "ddim", "--resume", run, "--out", run, "--duration", "136 images", "--device", "cpu")
+    assert newest(run) == 136
+
+
 def test_the_end_may_not_move_where_the_rate_falls_towards_it(faces: Path, tmp_path: Path) -> None:
     words = train_words("ddim", faces, tmp_path / "run", *sets("optim.model.schedule=cosine"), duration="64 images")
     done(*words)
@@ -444,6 +452,9 @@ def test_mistyped_words(faces: Path, tmp_path: Path) -> None:
     assert "did you mean `ddim`" in refused(2, *["train", "dimm", "--data", faces, "--out", out])
     assert "did you mean `smoke`" in refused(2, *["train", "ddim", "-p", "smok", "--data", faces, "--out", out])
     assert "no device `gpu`" in refused(2, *train_words("ddim", faces, out), "--device", "gpu")
+    assert "cannot compute on `meta`" in refused(5, *train_words("ddim", faces, out), "--device", "meta")
+    assert "model.widths" in refused(2, *train_words("ddim", faces, out, *sets("model.widths=[]")))
+    assert "model.multipliers" in refused(2, *train_words("ddpm", faces, out, *sets("model.multipliers=[]")))
     assert "no run" in refused(3, "train", "--resume", tmp_path / "nothing")
     assert "no data set" in refused(3, *train_words("ddim", tmp_path / "nothing.zip", out))
     assert not out.exists()

@@ -31,7 +31,7 @@ from animegen_cli.schedules import OffsetCosine
 class Model(Section):
     """The network, the noise schedule and the loss."""
 
-    widths: tuple[Annotated[int, Field(ge=8)], ...] = (32, 64, 96, 128)
+    widths: Annotated[tuple[Annotated[int, Field(ge=8)], ...], Field(min_length=1)] = (32, 64, 96, 128)
     """Feature maps of each level, finest first; each level but the last halves the image."""
     depth: Annotated[int, Field(ge=1)] = 2
     """Residual blocks per level and direction, and in the middle."""

@@ -25,7 +25,7 @@ class Model(Section):
 
     channels: Annotated[int, Field(ge=8)] = 128
     """Feature maps at full resolution."""
-    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 2, 2)
+    multipliers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 2, 2)
     """Width of each level in units of `channels`, finest first; each level but the last halves the image."""
     blocks: Annotated[int, Field(ge=1)] = 2
     """Residual blocks per level on the way down, one more on the way up."""

@@ -37,6 +37,12 @@ def pick_device(name: str | None) -> torch.device:
         raise UsageError(f"no device `{name}`", hint="use `cpu`, `cuda` or `cuda:1`") from None
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise MachineError(f"this machine has no device `{name}`", hint="leave out `--device`, or use `--device cpu`")
+    try:
+        torch.zeros((), device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError):  # mps, xpu, meta, ... as this PyTorch was built
+        raise MachineError(
+            f"this PyTorch cannot compute on `{name}`", hint="leave out `--device`, or use `--device cpu`"
+        ) from None
     return device
 
 
