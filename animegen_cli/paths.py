@@ -73,7 +73,7 @@ def newest_dataset() -> Path:
 def similar(path: Path) -> str | None:
     """A hint for a mistyped path: the nearest name in its folder, or None."""
     try:
-        names = [entry.name for entry in path.parent.iterdir()]
+        names = [entry.name for entry in path.parent.iterdir() if entry.name != path.name]
     except OSError:
         return None
     close = nearest(path.name, names)
@@ -128,8 +128,11 @@ class Run:
         return sorted(found, key=lambda f: int(f.name))
 
     def able(self, ability: str) -> bool:
-        """Whether the run has weights whose family has this ability."""
-        return self.weights.is_file() and ability in self.about.get("abilities", ())
+        """Whether the run has weights whose family has this ability; a damaged run has none."""
+        try:
+            return self.weights.is_file() and ability in self.about.get("abilities", ())
+        except DataError:
+            return False
 
 
 def read_json(path: Path, *, what: str) -> dict[str, Any]:
@@ -151,7 +154,10 @@ def write_json(path: Path, value: Any) -> None:
     """Write whole or not at all: a temporary file in the same folder, then a rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(value, indent=1, default=str) + "\n", encoding="utf-8")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(value, indent=1, default=str) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave the new name with nothing in it
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -140,7 +140,10 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
 
 
 def _continues(run: Run, run_config: RunConfig, faces: FaceSet) -> bool:
-    about = run.about
+    try:
+        about = run.about
+    except DataError:  # another run's damage is no reason not to start this one
+        return False
     if about.get("state") not in ("running", "stopped") or about.get("data", {}).get("identity") != faces.identity:
         return False
     if not run.config.is_file() or differences(Layer.from_yaml(run.config).values, run_config):

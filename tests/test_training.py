@@ -354,6 +354,19 @@ def test_a_state_of_another_version(run: Path) -> None:
     assert "--init-from" in said
 
 
+def test_another_runs_damage_stops_nobody(run: Path, faces: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    whole = Path(shutil.copytree(run, tmp_path / "runs" / "00000-whole"))
+    broken = Path(shutil.copytree(run, tmp_path / "runs" / "00001-broken"))
+    (broken / "run.json").write_text("")
+    assert "00000-whole" in done("sample", "--n", "1", "--device", "cpu", cwd=tmp_path).err
+    words = ["train", "--config", run / "config.yaml", "--duration", "8 images", "--device", "cpu"]
+    done(*words, cwd=tmp_path)
+    assert (tmp_path / "runs" / "00002-ddim-smoke-faces").is_dir()
+    assert "run.json" in refused(3, "sample", "1", cwd=tmp_path)
+    assert len(list(whole.glob("drawn/*.png"))) == 1
+
+
 @pytest.mark.parametrize("name", ["run.json", "config.yaml"])
 def test_a_damaged_run_folder(run: Path, name: str) -> None:
     (run / name).write_text("{")
