@@ -95,7 +95,6 @@ def draw(request: Request) -> dict[str, Any]:
 def _images(request: Request, trained: Trained, how: Any, labels: Sequence[int] | None, out: Path) -> list[Path]:
     seeds = list(request.seeds) if request.seeds is not None else list(range(16))
     batch = request.batch or generate.micro_batch(trained.device, trained.data.size)
-    nested = max(seeds) >= PER_FOLDER
     files, kept = [], []
     with console.progress("drawing", len(seeds)) as bar:
         for start in range(0, len(seeds), batch):
@@ -105,14 +104,19 @@ def _images(request: Request, trained: Trained, how: Any, labels: Sequence[int] 
                 kept.append(pixels)
             if request.form == "png":  # written as they come: a kill loses one batch, and memory stays small
                 for seed, image in zip(piece, pixels, strict=True):
-                    folder = out / f"{seed // PER_FOLDER * PER_FOLDER:06d}" if nested else out
-                    folder.mkdir(exist_ok=True)
-                    files.append(_save(Image.fromarray(image), folder / f"{seed:06d}.png"))
+                    files.append(_save(Image.fromarray(image), _place(out, seed)))
     if request.form == "npz":
         files.append(_save_array(np.concatenate(kept), seeds, out / "samples.npz"))
     if request.grid:
         files.append(_save(grids.grid(np.concatenate(kept)), out / "grid.png"))
     return files
+
+
+def _place(out: Path, seed: int) -> Path:
+    """The file of a seed's image: apart from sheets, so that the folder can be scored, and at most 1,000 together."""
+    folder = out / "seeds" / (f"{seed // PER_FOLDER * PER_FOLDER:06d}" if seed >= PER_FOLDER else "")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{seed:06d}.png"
 
 
 def _save_array(pixels: np.ndarray, seeds: Sequence[int], path: Path) -> Path:

@@ -372,7 +372,7 @@ def test_command_compares_all_runs_and_prints_plain_tables(two: list[Run], tmp_p
     code, out, _ = command("--no-images")
     assert code == 0
     assert "fd-faces" in out
-    assert re.search(r"StyleGAN2 \[1\]\s+│ FID 4.17", out)
+    assert re.search(r"StyleGAN2 \[1\]\s+FID 4.17", out)
     assert "\x1b[" not in out
     assert {f.name for f in Path("comparison").iterdir()} == {
         "index.html", "table.md", "table.csv", "table.tex", "table.json",

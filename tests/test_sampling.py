@@ -89,7 +89,7 @@ def test_two_processes_draw_what_one_does(runs: dict[str, Path], tmp_path: Path)
     process = start(*words)
     first = draw(runs["ddpm"], tmp_path / "first", "--seeds", "0-2")
     assert process.wait() == 0
-    second = {int(path.stem): pixels(path) for path in (tmp_path / "two").glob("*.png")}
+    second = {int(path.stem): pixels(path) for path in (tmp_path / "two" / "seeds").glob("*.png")}
     assert sorted(first | second) == list(range(6))
     assert_equal(first | second, one)
 
@@ -108,7 +108,7 @@ def test_bf16_draws_the_same_pictures_coarsely(runs: dict[str, Path], tmp_path: 
     exact = draw(runs["ddim"], tmp_path / "a", "--n", "4")
     done("sample", runs["ddim"], "--n", "4", "--out", tmp_path / "b", "--device", "cpu", "--precision", "bf16")
     for seed, image in exact.items():
-        coarse = pixels(tmp_path / "b" / f"{seed:06d}.png")
+        coarse = pixels(tmp_path / "b" / "seeds" / f"{seed:06d}.png")
         assert np.abs(coarse.astype(int) - image).mean() < 8
 
 
@@ -184,14 +184,15 @@ def test_a_hundred_make_ten_by_ten(runs: dict[str, Path], tmp_path: Path) -> Non
 
 def test_many_seeds_are_kept_in_folders_of_a_thousand(runs: dict[str, Path], tmp_path: Path) -> None:
     assert sorted(draw(runs["ddim"], tmp_path / "out", "--seeds", "1,1999,2000", "--steps", "1")) == [1, 1999, 2000]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000000", "001000", "002000"]
+    places = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.png"))
+    assert places == ["seeds/000001.png", "seeds/001000/001999.png", "seeds/002000/002000.png"]
 
 
 def test_without_words_the_newest_run_draws_into_its_folder(runs: dict[str, Path], tmp_path: Path) -> None:
     shutil.copytree(runs["ddim"], tmp_path / "runs" / "00000-ddim-smoke-faces")
     answer = done("sample", "--device", "cpu", cwd=tmp_path)
     assert "run: runs/00000-ddim-smoke-faces" in answer.err
-    assert len(list((tmp_path / "runs" / "00000-ddim-smoke-faces" / "drawn").glob("*.png"))) == 16
+    assert len(list((tmp_path / "runs" / "00000-ddim-smoke-faces" / "drawn" / "seeds").glob("*.png"))) == 16
     assert "00000-ddim-smoke-faces" in done("sample", "0", "--n", "1", "--device", "cpu", cwd=tmp_path).err
 
 

@@ -50,7 +50,7 @@ def evaluate(
 
       animegen eval runs/00003-ddim-fast-faces-64 --n 10000 --split test
 
-      animegen eval drawn/ --against faces.zip --extractor faces
+      animegen eval drawn/seeds --against faces.zip --extractor faces
     """
     from animegen_cli import console, evaluation
 
