@@ -57,8 +57,10 @@ def read_config(request: Request) -> RunConfig:
     if preset is None:
         preset = "fast"
         console.note(f"preset: {preset} (say another with `--preset`; `animegen presets list {family}`)")
-    file = paths.preset_file(family, preset)
-    base = [] if "model" in said else [Layer.from_yaml(file, shown=f"presets/{family}/{file.name}")]
+    base = []
+    if "model" not in said:  # a whole config needs no preset, whose file may be gone
+        file = paths.preset_file(family, preset)
+        base.append(Layer.from_yaml(file, shown=f"presets/{family}/{file.name}"))
     names = Layer({"family": family, "preset": preset}, {})
     return config.resolve(
         [*base, *layers, Layer.from_settings(request.settings), *request.flags, names],

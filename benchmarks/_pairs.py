@@ -37,9 +37,7 @@ def pairs(
     ours_all, peer_all = [], []
     for turn in range(n):
         for which in ("ours", "peer") if turn % 2 == 0 else ("peer", "ours"):
-            (ours_all if which == "ours" else peer_all).append(
-                seconds(ours if which == "ours" else peer, sync)
-            )
+            (ours_all if which == "ours" else peer_all).append(seconds(ours if which == "ours" else peer, sync))
     ratios = [theirs / mine for mine, theirs in zip(ours_all, peer_all, strict=True)]
     return {
         "pairs": n,
@@ -77,13 +75,9 @@ def report(title: str, timed: dict[str, Any], *, target: float, as_json: bool, *
     """Print one measurement: medians, ratio, its range, the target, and the facts that make it repeatable."""
     if as_json:
         machine = {"python": platform.python_version(), "machine": platform.machine()}
-        print(
-            json.dumps({"what": title, "target": target, **facts, **timed, **machine}, indent=2, default=str)
-        )
+        print(json.dumps({"what": title, "target": target, **facts, **timed, **machine}, indent=2, default=str))
         return
-    print(
-        f"{title}: ours {timed['ours']:.4g} s, peer {timed['peer']:.4g} s (medians of {timed['pairs']} pairs)"
-    )
+    print(f"{title}: ours {timed['ours']:.4g} s, peer {timed['peer']:.4g} s (medians of {timed['pairs']} pairs)")
     extremes = f"from {timed['ratio_min']:.2f} to {timed['ratio_max']:.2f}"
     print(f"  ratio {timed['ratio']:.2f}x ({extremes}), target {target}x")
     for name, value in facts.items():

@@ -199,11 +199,13 @@ class Session:
     def validate(self, trainer: Trainer) -> None:
         """Held-out losses of the averaged networks and, where asked for, scores of drawn images."""
         settings, twin = self.config.train.validate, trainer.average.twin
-        held_out = self.prepared.faces.indices("test")[: settings.images]
+        held_out = self.prepared.faces.indices("test")
         if not len(held_out):
             return
+        # Evenly spread: a set's order often follows the year.
+        held_out = held_out[:: max(len(held_out) // settings.images, 1)][: settings.images]
         real = self.prepared.faces.pixels(held_out, size=self.prepared.data.size)
-        figures = _mean_losses(twin, real, self.prepared) if isinstance(twin, Validates) else {}
+        figures = _mean_losses(twin, real, held_out, self.prepared) if isinstance(twin, Validates) else {}
         if settings.kid_images and self.score is not None and isinstance(twin, Samples):
             fake = self.draw(twin, range(settings.kid_images), settings.kid_steps)
             figures = self.score(real, fake) | figures
@@ -288,16 +290,17 @@ def _figures(state: Path) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _mean_losses(twin: Method, real: np.ndarray, prepared: Prepared) -> dict[str, float]:
+def _mean_losses(twin: Method, real: np.ndarray, indices: np.ndarray, prepared: Prepared) -> dict[str, float]:
     """Means over held-out images; the noise is the same at every validation, so that curves compare."""
     assert isinstance(twin, Validates)
     sums: dict[str, float] = {}
     low = prepared.choices.precision == "bf16"
+    labels = torch.from_numpy(prepared.faces.labels(indices)).to(prepared.device)
     for start in range(0, len(real), 64):
         pixels = torch.from_numpy(real[start : start + 64]).to(prepared.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         torch.manual_seed(seed_for("validation", start))
         with torch.autocast(prepared.device.type, torch.bfloat16, enabled=low):
-            losses = twin.validate(Batch(pixels))
+            losses = twin.validate(Batch(pixels, labels=labels[start : start + 64] if labels.shape[1] else None))
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(pixels)
     return {name: total / len(real) for name, total in sums.items()}
