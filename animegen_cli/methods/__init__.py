@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from typing import get_origin
 
 from animegen_cli import paths
 from animegen_cli.errors import UsageError, did_you_mean
@@ -14,11 +15,10 @@ def load(family: str) -> type[Method]:
     if family not in paths.families():
         raise UsageError(f"no family `{family}`", hint=did_you_mean(family, paths.families()))
     module = importlib.import_module(f"animegen_cli.methods.{family}")
-    found = [
-        v
-        for v in vars(module).values()
-        if isinstance(v, type) and issubclass(v, Method) and v.__module__ == module.__name__
-    ]
+    named = [
+        v for v in vars(module).values() if isinstance(v, type) and get_origin(v) is None
+    ]  # 3.10 calls dict[str, int] a type
+    found = [kind for kind in named if issubclass(kind, Method) and kind.__module__ == module.__name__]
     if len(found) != 1:
         raise TypeError(f"methods/{family}.py must define exactly one Method, it defines {len(found)}")
     return found[0]
