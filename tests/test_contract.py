@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -242,8 +241,9 @@ def test_it_samples_from_the_command_line(family: str, runs: dict[str, Path], tm
     if "samples" not in Run(runs[family]).about["abilities"]:
         pytest.skip("this family does not draw from noise")
     done("sample", runs[family], "--seeds", "0,7", "--out", tmp_path, "--device", "cpu")
-    assert sorted(os.listdir(tmp_path)) == ["000000.png", "000007.png"]
-    pictures = [np.asarray(Image.open(tmp_path / name)) for name in sorted(os.listdir(tmp_path))]
+    drawn = sorted((tmp_path / "seeds").iterdir())
+    assert [path.name for path in drawn] == ["000000.png", "000007.png"]
+    pictures = [np.asarray(Image.open(path)) for path in drawn]
     assert all(picture.shape == (16, 16, 3) and picture.std() > 1 for picture in pictures)
 
 
