@@ -8,7 +8,6 @@ from pathlib import Path
 from animegen_cli import comparison, console, drawing, evaluation, generate, paths, training
 from animegen_cli.config import Layer
 from animegen_cli.data import prepare
-from animegen_cli.errors import MachineError
 from animegen_cli.paths import Run
 from animegen_cli.train.choices import pick_device
 
@@ -29,12 +28,7 @@ def run(out: Path, *, size: int = 32, device: str | None = None) -> dict[str, st
     Returns:
         The name of each thing made and its path.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write to {out}: {error.strerror}", hint="name another folder with `--out`"
-        ) from error
+    paths.make_folder(out)
     data = out / f"faces-{size}.zip"
     if not data.is_file():
         console.note(f"drawing {FACES:,} faces")

@@ -59,12 +59,7 @@ def draw(request: Request) -> dict[str, Any]:
     run = paths.open_run(request.run, able_to="samples")
     console.note(f"run: {run.path}")
     out = request.out or run.path / "drawn"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MachineError(
-            f"cannot write to {out}: {error.strerror}", hint="name another folder with `--out`"
-        ) from error
+    paths.make_folder(out)
     trained = generate.open_trained(run, device=pick_device(request.device), precision=request.precision)
     how = generate.sampling(trained, {**_settings(request.settings), **request.overrides})
     labels = generate.label_row(trained, _labels(request.labels)) if request.labels else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from animegen_cli.errors import DataError, UsageError, did_you_mean, nearest
+from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean, nearest
 
 PACKAGE = Path(__file__).resolve().parent
 RUNS = Path("runs")
@@ -57,6 +57,17 @@ def preset_file(family: str, preset: str) -> Path:
 def cache() -> Path:
     """The user's cache folder for downloaded weights and reference statistics."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "animegen"
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder for output; MachineError with the flag to change when it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MachineError(
+            f"cannot write to {path}: {error.strerror}", hint="name another folder with `--out`"
+        ) from error
+    return path
 
 
 def newest_dataset() -> Path:

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from animegen_cli import console
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.nets.inception import Inception, from_tensors, from_torchscript
+from animegen_cli.paths import cache
 
 INCEPTION_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
@@ -37,19 +38,13 @@ FILE_NAMES = (
 )
 
 
-def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/animegen`, by default `~/.cache/animegen`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "animegen"
-
-
 def find_inception(weights: str | Path | None = None) -> Path:
     """The weights file: `weights`, else ANIMEGEN_WEIGHTS (either a file or a folder), else the cache folder.
 
     Raises MachineError, which says what to type, when there is none.
     """
     given = weights or os.environ.get("ANIMEGEN_WEIGHTS")
-    place = Path(given).expanduser() if given else cache_folder()
+    place = Path(given).expanduser() if given else cache()
     if place.is_file():
         return place
     converted = [_converted_name(sha) for sha in (INCEPTION_SHA256, PYTORCH_FID_SHA256)]
@@ -77,7 +72,7 @@ def open_inception(weights: str | Path | None = None, *, known: Collection[str] 
         return net, sha
     sha = file_sha256(path)
     _check(path, sha, known)
-    converted = cache_folder() / _converted_name(sha)
+    converted = cache() / _converted_name(sha)
     if converted.is_file():
         with contextlib.suppress(DataError):  # a damaged copy is simply made anew
             return _load_converted(converted)
@@ -95,7 +90,7 @@ def download_weights(
     An interrupted download goes on where it stopped. The file appears under its name only when it is whole
     and its sha256 is right. Raises MachineError for network and disk, DataError for a wrong file.
     """
-    dest = dest or cache_folder() / FILE_NAMES[0]
+    dest = dest or cache() / FILE_NAMES[0]
     if dest.is_file() and (sha256 is None or file_sha256(dest) == sha256):
         return dest
     part = dest.with_name(dest.name + ".part")
