@@ -16,7 +16,7 @@ from animegen_cli.method import DataSpec, Method, Samples
 from animegen_cli.noise import Blend, Noise
 from animegen_cli.paths import Run
 from animegen_cli.samplers import Watch
-from animegen_cli.train.choices import has_bf16, pick_device
+from animegen_cli.train.choices import fast_layout, has_bf16, pick_device
 
 
 class Trained(NamedTuple):
@@ -89,11 +89,12 @@ def _load(method: Method, tensors: Mapping[str, Tensor], run: Run) -> None:
 def for_inference(method: Method, *, device: torch.device, precision: str) -> Method:
     """Frozen, on the device, in its fastest layout; with bf16 the networks compute in it and speak float32."""
     method = method.requires_grad_(False).eval().to(device)
+    channels_last = fast_layout(method, device, precision)
     for name in method.inference:
         module = getattr(method, name)
         if precision == "bf16":
             _compute_in(module, torch.bfloat16)
-        if device.type == "cuda" or precision == "bf16":
+        if channels_last:
             module.to(memory_format=torch.channels_last)
     return method
 

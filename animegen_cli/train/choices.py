@@ -60,7 +60,7 @@ def has_compiler() -> bool:
 
 
 def fast_layout(method: Method, device: torch.device, precision: str) -> bool:
-    """Whether channels_last trains faster: on CUDA, and on CPUs in bf16 unless GroupNorm, slow backwards there, is the rule."""
+    """Whether channels_last is faster: on CUDA, and on CPUs in bf16 unless GroupNorm, slow in it there, is the rule."""
     if device.type == "cuda":
         return True
     grouped = sum(isinstance(part, nn.GroupNorm) for part in method.modules())
