@@ -121,7 +121,7 @@ def test_killed_while_saving(faces: Path, tmp_path: Path) -> None:
     seen = newest(run)
     assert here(*words, "--duration", f"{seen + 2 * BATCH} images").code == 0
     assert newest(run) == seen + 2 * BATCH
-    assert len(Run(run).states()) == 3
+    assert len(Run(run).states()) in (3, 4)  # the last three, and the best where it is older
 
 
 def test_what_a_kill_left_of_a_save_is_cleared(faces: Path, tmp_path: Path) -> None:

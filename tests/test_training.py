@@ -364,7 +364,7 @@ def test_another_runs_damage_stops_nobody(run: Path, faces: Path, tmp_path: Path
     done(*words, cwd=tmp_path)
     assert (tmp_path / "runs" / "00002-ddim-smoke-faces").is_dir()
     assert "run.json" in refused(3, "sample", "1", cwd=tmp_path)
-    assert len(list(whole.glob("drawn/*.png"))) == 1
+    assert len(list(whole.glob("drawn/seeds/*.png"))) == 1
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.yaml"])
