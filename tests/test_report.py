@@ -349,3 +349,15 @@ def test_pictures_are_embedded_losslessly_while_they_fit_the_budget() -> None:
     assert small < 300_000 < noisy.size
     assert pixels.shape == noisy.shape
     assert whole < 50_000
+
+
+def test_run_page_tells_each_validation(tmp_path: Path) -> None:
+    run = fake_runs.make(tmp_path, "00001-a")
+    made = page.run_page(run)
+    table = made[made.index("<h2>Validation</h2>") :]
+    table = table[: table.index("</table>")]
+    logged = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+    validations = [line for line in logged if "validation" in line]
+    assert table.count("<tr>") == len(validations) + 1
+    for line in validations:
+        assert f"{line['validation']['noise_loss']:.4g}" in table

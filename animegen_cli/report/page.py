@@ -74,6 +74,9 @@ def run_page(run: Run) -> str:
     scores = _section("Scores", _table(_score_table(record), count("Table", "Scores, each with its protocol.")))
     parts.append(scores if record.scores else _section("Scores", _todo({record.name: f"animegen eval {run.path}"})))
     parts.append(_section("Training", *figures.curves([record], [record.name], count)))
+    validation = _validation_table(record)
+    if validation is not None:
+        parts.append(_section("Validation", _table(validation, count("Table", "Held-out images as training went."))))
     parts.append(_section("Samples", figures.progress(record, count)))
     parts.append(_section("Settings", *_settings([record], [record.name], count)))
     parts.append(_section("How to reproduce", *_commands([record], [record.name])))
@@ -193,6 +196,25 @@ def _score_table(record: Record) -> Table:
     notes = tuple(f"{', '.join(names)}: {said}." for said, names in told.items())
     table = tables.text_table("Scores", ("score", "value", "images seen"), rows)
     return replace(table, notes=notes)
+
+
+def _validation_table(record: Record) -> Table | None:
+    """Held-out figures as training went, a row per validation (document 001, table II); None without any."""
+    curves = {
+        key.removeprefix("validation/"): dict(p) for key, p in record.curves.items() if key.startswith("validation/")
+    }
+    if not curves:
+        return None
+    epoch = record.data.get("count") or 0
+    rows = [
+        (
+            f"{images / epoch:.2f}" if epoch else tables.DASH,
+            amount(images),
+            *(f"{points[images]:.4g}" if images in points else tables.DASH for points in curves.values()),
+        )
+        for images in sorted({images for points in curves.values() for images in points})
+    ]
+    return tables.text_table("Validation", ("epoch", "images seen", *curves), rows)
 
 
 # ---- settings and commands --------------------------------------------------------------------------------------
