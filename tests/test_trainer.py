@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from animegen_cli import checkpoint
 from animegen_cli.config import Amount, Ema, Optim, RunConfig, Section, Train
-from animegen_cli.errors import DivergedError
+from animegen_cli.errors import DivergedError, MachineError
 from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
 from animegen_cli.train import optim
 from animegen_cli.train.choices import Choices
@@ -105,6 +105,41 @@ def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch:
         assert whole.abs().max() > 1e-3
         torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-7)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+class Crowded(Plain):
+    """Runs out of memory in its second micro-batch of more than two images: a stand-in for a device that is too small."""
+
+    calls = 0
+
+    def phases(self) -> tuple[Phase, ...]:
+        (phase,) = super().phases()
+
+        def loss(batch: Batch) -> dict[str, Tensor]:
+            self.calls += 1
+            if self.calls == 2 and len(batch.images) > 2:
+                raise torch.OutOfMemoryError
+            return phase.loss(batch)
+
+        return (phase._replace(loss=loss),)
+
+
+def test_a_micro_batch_too_large_is_halved_and_nothing_counts_twice() -> None:
+    torch.manual_seed(1)
+    crowded, roomy = trainer(Crowded(DataSpec(size=4, count=100)), micro=4), trainer(plain(), micro=2)
+    crowded.train_step()
+    roomy.train_step()
+    assert crowded.choices.batch_gpu == 2
+    assert crowded.take_losses() == roomy.take_losses()
+    for ours, theirs in zip(crowded.method.parameters(), roomy.method.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_micro_batch_that_was_asked_for_is_not_halved() -> None:
+    torch.manual_seed(1)
+    loop = trainer(Crowded(DataSpec(size=4, count=100)), micro=4, batch_gpu=4)
+    with pytest.raises(MachineError, match="4 images of a micro-batch"):
+        loop.train_step()
 
 
 def test_losses_are_means_over_the_steps_since_they_were_taken() -> None:

@@ -25,6 +25,7 @@ import numpy as np
 
 from animegen_cli.data import directory
 from animegen_cli.errors import DataError
+from animegen_cli.paths import similar
 
 _SUFFIXES = ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .mpo"
 PICTURES = frozenset(_SUFFIXES.split())
@@ -170,7 +171,7 @@ def _list(path: Path) -> Source:
         mode = path.stat().st_mode
     except FileNotFoundError:
         raise DataError(
-            f"there is no {path}", hint="check the path; `animegen prepare demo` needs no pictures"
+            f"there is no {path}", hint=similar(path) or "check the path; `animegen prepare demo` needs no pictures"
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from None
