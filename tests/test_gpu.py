@@ -1,0 +1,95 @@
+"""What only a CUDA device can show; skipped without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from chain import done, refused, train_words
+
+from animegen_cli import checkpoint, generate, methods
+from animegen_cli.errors import DivergedError
+from animegen_cli.method import Batch, DataSpec, Losses
+from animegen_cli.noise import Noise
+from animegen_cli.paths import Run
+from animegen_cli.train.choices import Choices
+from animegen_cli.train.trainer import Trainer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def on_gpu(words: list[str]) -> list[str]:
+    """A training command of `chain` on the GPU."""
+    return ["cuda" if word == "cpu" else word for word in words]
+
+
+def states(run: Path) -> tuple[dict[str, dict[str, torch.Tensor]], int]:
+    parts, about = checkpoint.load_state(Run(run).states()[-1])
+    return parts, about["images"]
+
+
+def test_noise_is_the_cpus_bit_for_bit() -> None:
+    seeds = [0, 1, 2**40 + 7]
+    cpu, gpu = Noise(seeds), Noise(seeds, "cuda")
+    for _ in range(3):
+        assert torch.equal(cpu(3, 64, 64), gpu(3, 64, 64).cpu())
+
+
+@pytest.mark.parametrize("family", ["ddim", "ddpm"])
+def test_deterministic_training_goes_on_exactly(family: str, faces: Path, tmp_path: Path) -> None:
+    more = ["--deterministic", "--set", "train.precision=bf16"]
+    done(*on_gpu(train_words(family, faces, tmp_path / "whole", *more, duration="128 images")))
+    done(*on_gpu(train_words(family, faces, tmp_path / "parts", *more, duration="64 images")))
+    done(*on_gpu(train_words(family, faces, tmp_path / "parts", *more, duration="128 images")))
+    (one, seen), (other, also) = states(tmp_path / "whole"), states(tmp_path / "parts")
+    assert seen == also == 128
+    for part, tensors in one.items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, other[part][name]), f"{part} {name}"
+
+
+def test_the_compiled_network_computes_what_the_plain_one_does() -> None:
+    kind = methods.load("ddpm")
+    torch.manual_seed(0)
+    net = kind(kind.Config(channels=32, groups=8, multipliers=(1, 2), attention=(8,)), DataSpec(16, 8)).unet.cuda()
+    torch.nn.init.normal_(net.head.weight, std=0.1)
+    x, t = torch.randn(4, 3, 16, 16, device="cuda"), torch.arange(4, device="cuda") * 100
+    plain = net(x, t)
+    net.compile()
+    assert torch.allclose(net(x, t), plain, atol=1e-4)
+    assert not any("_orig_mod" in name for name in net.state_dict())
+
+
+def test_a_step_that_is_not_finite_is_skipped_on_the_device(faces: Path, tmp_path: Path) -> None:
+    words = on_gpu(train_words("ddpm", faces, tmp_path / "run", duration="64 images"))
+    done(*words)
+    trained = generate.open_trained(Run(tmp_path / "run"), device=torch.device("cuda"), precision="fp32")
+
+    class Broken:
+        def batch(self, images_seen: int, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+            images = torch.zeros(8, 3, 16, 16, dtype=torch.uint8, device="cuda")
+            return images, torch.zeros(8, 0, dtype=torch.int64, device="cuda")
+
+    method = trained.method.requires_grad_(True)
+    loop = Trainer(method, Broken(), trained.config, Choices("fp32", 8, False, False), device=trained.device, count=8)
+    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+
+    def nothing(batch: Batch) -> Losses:
+        return {"mse": method.unet(batch.images, torch.zeros(8, device="cuda")).mean() * torch.nan}
+
+    loop.phases = (loop.phases[0]._replace(loss=nothing),)
+    loop.train_step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())
+    assert loop.bad.item() == 1
+    with pytest.raises(DivergedError):
+        loop.check()
+
+
+def test_more_than_the_device_holds_is_refused_with_what_to_type(faces: Path, tmp_path: Path) -> None:
+    assert "cuda:99" in refused(
+        5, "train", "ddpm", "--preset", "smoke", "--data", faces, "--device", "cuda:99", "--out", tmp_path / "x"
+    )
