@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from animegen_cli.errors import AnimegenError
 
 _settings = {"quiet": False, "json": False}
+_live: list[Any] = []
+"""The console of a moving bar, while there is one: notes must go above it, not into it."""
 
 
 def configure(*, quiet: bool = False, as_json: bool = False) -> None:
@@ -148,7 +150,7 @@ def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]
         TextColumn("{task.fields[text]}", markup=False),
         console=terminal,
     )
-    with bar:
+    with bar, _shown_on(terminal):
         task = bar.add_task(title, total=total, completed=int(done), text="")
 
         class _Bar:
@@ -161,9 +163,20 @@ def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]
         yield _Bar()
 
 
+@contextmanager
+def _shown_on(terminal: Any) -> Iterator[None]:
+    _live.append(terminal)
+    try:
+        yield
+    finally:
+        _live.pop()
+
+
 def _rich(*, stderr: bool) -> Any:
     """A rich console for one stream, made anew so that redirected streams are honoured. `NO_COLOR` makes a terminal as
     plain as a pipe: no colour, no bold, no moving bar."""
     from rich.console import Console
 
+    if stderr and _live:
+        return _live[-1]
     return Console(stderr=stderr, force_terminal=False if os.environ.get("NO_COLOR") else None)
