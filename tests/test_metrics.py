@@ -271,6 +271,24 @@ def test_manifold_scores_are_the_naive_ones(
         assert set(found.values()) == {0.0}
 
 
+def test_manifold_scores_of_large_sets_are_those_of_scipys_distances() -> None:
+    from scipy.spatial.distance import cdist
+
+    real, fake = features(4200, 128, 1), features(4096, 128, 2, shift=0.1, scale=1.05)
+    x, y = real.double().numpy(), fake.double().numpy()
+    between = cdist(x, y)
+    real_rim, fake_rim = (np.partition(cdist(a, a), (3, 5), axis=1)[:, [3, 5]] for a in (x, y))  # 0 is the point itself
+    expected = {
+        "precision": (between <= real_rim[:, :1]).any(0).mean(),
+        "recall": (between <= fake_rim[:, 0]).any(1).mean(),
+        "density": (between < real_rim[:, 1:]).sum() / (5 * len(y)),
+        "coverage": (between.min(1) < real_rim[:, 1]).mean(),
+    }
+    found = {name: score.mean().item() for name, score in manifold_scores(real, fake).items()}
+    assert 0 < expected["recall"] < 1
+    assert found == pytest.approx(expected, abs=2 / 4096)  # distances in another precision may move a point over a rim
+
+
 def test_identical_sets_are_precise_and_complete() -> None:
     real = features(200, 16, 1)
     found = {name: score.mean().item() for name, score in manifold_scores(real, real.clone()).items()}
