@@ -44,6 +44,9 @@ Device = Annotated[
 ]
 
 
+MOST_SEEDS = 10_000_000
+
+
 def parse_seeds(text: str) -> list[int]:
     """`0-63,100` -> [0, ..., 63, 100]; UsageError when it is no such list."""
     from animegen_cli.errors import UsageError
@@ -53,5 +56,9 @@ def parse_seeds(text: str) -> list[int]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise UsageError(f"`{text}` is no list of seeds", hint="write `--seeds 0-63,100`")
+        if int(last or first) - int(first) >= MOST_SEEDS:
+            raise UsageError(
+                f"`{part.strip()}` is more than {MOST_SEEDS:,} seeds", hint="draw them in several commands"
+            )
         seeds += range(int(first), int(last or first) + 1)
     return seeds
