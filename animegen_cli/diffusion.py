@@ -80,9 +80,23 @@ def draw(
 
 
 def drop_labels(labels: Tensor, probability: float) -> Tensor:
-    """Replace whole rows of labels by -1 ("unknown") with this probability (Ho & Salimans 2022, algorithm 1)."""
-    dropped = torch.rand(len(labels), 1, device=labels.device) < probability
-    return torch.where(dropped, torch.full_like(labels, -1), labels)
+    """Replace labels by -1 ("unknown") in training, so that every subset of them can be asked for.
+
+    Whole rows with this probability (Ho & Salimans 2022, algorithm 1). Of the other rows with several attributes, half
+    keep each attribute with a probability that is drawn per row: then `hair=pink` alone is nothing new to the network.
+
+    Args:
+        labels: int64, shape (B, A).
+        probability: share of rows that become unknown as a whole; 0 keeps every label.
+    """
+    if probability == 0:
+        return labels
+    chance = torch.rand(len(labels), 1, device=labels.device)
+    unknown = (chance < probability).expand_as(labels)
+    if labels.shape[1] > 1:
+        kept = torch.rand(labels.shape, device=labels.device) < torch.rand(len(labels), 1, device=labels.device)
+        unknown = unknown | ((chance > (1 + probability) / 2) & ~kept)
+    return labels.masked_fill(unknown, -1)
 
 
 def chosen_labels(wanted: tuple[str, ...] | Literal["all"], data: DataSpec) -> tuple[str, ...]:

@@ -440,3 +440,15 @@ def test_previews_are_short_and_deterministic() -> None:
     preview = Plan(sampler="ancestral", steps=1000, variance="large", guidance=3.0, churn=5.0, eta=1.0).preview()
     assert (preview.sampler, preview.steps, preview.eta, preview.churn, preview.guidance) == ("ddim", 20, 0.0, 0.0, 3.0)
     assert Plan(steps=5).preview().steps == 5
+
+
+def test_training_drops_whole_rows_and_single_labels() -> None:
+    torch.manual_seed(0)
+    labels = torch.ones(40_000, 2, dtype=torch.int64)
+    unknown = diffusion.drop_labels(labels, 0.1) == -1
+    shares = [(unknown == torch.tensor(row)).all(1).double().mean().item() for row in ((1, 1), (0, 1), (1, 0), (0, 0))]
+    # 0.1 dropped; 0.45 kept; of 0.45 a third keeps both, a third none, a sixth either one alone
+    assert shares == pytest.approx([0.1 + 0.15, 0.075, 0.075, 0.45 + 0.15], abs=0.01)
+    single = diffusion.drop_labels(torch.ones(40_000, 1, dtype=torch.int64), 0.1)
+    assert (single == -1).double().mean().item() == pytest.approx(0.1, abs=0.01)
+    assert torch.equal(diffusion.drop_labels(labels, 0.0), labels)
