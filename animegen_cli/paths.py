@@ -22,20 +22,10 @@ def families() -> list[str]:
     return sorted(f.stem for f in (PACKAGE / "methods").glob("*.py") if not f.stem.startswith("_"))
 
 
-def _shipped(name: str) -> Path:
-    """A folder that is inside the wheel, and beside the package in a checkout."""
-    inside = PACKAGE / name
-    return inside if inside.is_dir() else PACKAGE.parent / name
-
-
 def presets_folder() -> Path:
-    """The folder of the shipped presets, one folder per family."""
-    return _shipped("presets")
-
-
-def completions_folder() -> Path:
-    """The folder of the shell completions."""
-    return _shipped("completions")
+    """The folder of the shipped presets, one folder per family: inside the wheel, beside the package in a checkout."""
+    inside = PACKAGE / "presets"
+    return inside if inside.is_dir() else PACKAGE.parent / "presets"
 
 
 def presets(family: str | None = None) -> list[str]:
