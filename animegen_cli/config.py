@@ -109,12 +109,17 @@ class Optim(Section):
     """Decay of the weights."""
     clip: Annotated[float, Field(gt=0)] | None = None
     """Largest global gradient norm; none when absent."""
+    skip: Annotated[float, Field(gt=0)] | None = None
+    """A step whose gradient norm is larger is left out (Child 2021); none is when absent."""
     warmup: Progress = "0 images"
     """Linear rise from zero."""
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """Shape after the warm-up, down to zero at the end of training for `cosine` and `linear`."""
+    schedule: Literal["constant", "cosine", "linear", "linear-epochs", "exponential"] = "constant"
+    """Shape after the warm-up, down to zero at the end of training for `cosine` and `linear`; `linear-epochs` falls once
+    per epoch and would be zero one epoch after the end (CycleGAN); `exponential` is multiplied by `decay` each epoch."""
     decay_from: Progress = "0 images"
     """Where the fall begins."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """Factor per epoch of `exponential`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +132,10 @@ class Ema(Section):
     """Early on min(decay, (1 + n) / (10 + n)) after n updates."""
     every: Annotated[int, Field(ge=1)] = 1
     """Optimizer steps per update."""
+    half_life: Progress | None = None
+    """Instead of `decay`: after so much training a weight counts half (Karras et al. 2018, appendix)."""
+    half_life_share: Annotated[float, Field(gt=0)] | None = None
+    """Largest half-life as a share of the images seen so far: early averages forget faster (Karras et al. 2020b)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +200,8 @@ class Augment(Section):
     """Largest rotation in degrees."""
     crop: Annotated[int, Field(ge=0)] = 0
     """Random shift in pixels, edges reflected."""
+    load: Annotated[int, Field(ge=0)] = 0
+    """Scaled up to so many pixels a side, then cropped at random to the image size (286 for 256: CycleGAN); 0 is off."""
 
 
 @dataclass(frozen=True, kw_only=True)

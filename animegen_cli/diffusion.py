@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 
 from animegen_cli import samplers
-from animegen_cli.errors import ConfigError, did_you_mean
-from animegen_cli.method import DataSpec
 from animegen_cli.noise import Noise
 from animegen_cli.schedules import Schedule
 
@@ -77,46 +75,3 @@ def draw(
 
     x = noise(3, size, size) * schedule.scale_at(levels[0])
     return samplers.run(plan, samplers.guided(denoise, labels, plan.guidance), x, sigmas, noise, scaled)
-
-
-def drop_labels(labels: Tensor, probability: float) -> Tensor:
-    """Replace labels by -1 ("unknown") in training, so that every subset of them can be asked for.
-
-    Whole rows with this probability (Ho & Salimans 2022, algorithm 1). Of the other rows with several attributes, half
-    keep each attribute with a probability that is drawn per row: then `hair=pink` alone is nothing new to the network.
-
-    Args:
-        labels: int64, shape (B, A).
-        probability: share of rows that become unknown as a whole; 0 keeps every label.
-    """
-    if probability == 0:
-        return labels
-    chance = torch.rand(len(labels), 1, device=labels.device)
-    unknown = (chance < probability).expand_as(labels)
-    if labels.shape[1] > 1:
-        kept = torch.rand(labels.shape, device=labels.device) < torch.rand(len(labels), 1, device=labels.device)
-        unknown = unknown | ((chance > (1 + probability) / 2) & ~kept)
-    return labels.masked_fill(unknown, -1)
-
-
-def chosen_labels(wanted: tuple[str, ...] | Literal["all"], data: DataSpec) -> tuple[str, ...]:
-    """The attributes to condition on, in the data set's order; ConfigError when the set lacks one."""
-    if wanted == "all":
-        return tuple(data.attributes)
-    for name in wanted:
-        if name not in data.attributes:
-            raise ConfigError(
-                f"the data set has no label `{name}`",
-                hint=did_you_mean(name, data.attributes)
-                if data.attributes
-                else "it has no labels: remove `model.labels`",
-            )
-    return tuple(name for name in data.attributes if name in wanted)
-
-
-def pick_labels(labels: Tensor | None, names: tuple[str, ...], data: DataSpec) -> Tensor | None:
-    """The columns of `labels` (B, A) that belong to `names`; None when there are none."""
-    if labels is None or not names:
-        return None
-    columns = list(data.attributes)
-    return labels[:, [columns.index(name) for name in names]]

@@ -106,14 +106,22 @@ def _compute_in(module: nn.Module, dtype: torch.dtype) -> None:
             for parameter in part.parameters(recurse=False):
                 parameter.data = parameter.data.to(dtype)
 
-    def enter(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        # Images are converted; times stay exact, the networks convert their embeddings.
-        return tuple(
-            x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() and x.dim() == 4 else x for x in inputs
-        )
+    def lower(x: Any) -> Any:
+        # Images and codes are converted; times (B,) stay exact, the networks convert their embeddings.
+        if isinstance(x, list | tuple):
+            return type(x)(lower(part) for part in x)
+        return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() and x.dim() > 1 else x
 
-    module.register_forward_pre_hook(enter)
-    module.register_forward_hook(lambda _, __, output: output.float())
+    def raised(x: Any) -> Any:
+        if isinstance(x, list | tuple):
+            return type(x)(raised(part) for part in x)
+        return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+
+    def enter(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return lower(inputs), {name: lower(x) for name, x in named.items()}
+
+    module.register_forward_pre_hook(enter, with_kwargs=True)
+    module.register_forward_hook(lambda _, __, output: raised(output))
 
 
 def sampling(trained: Trained, overrides: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ Trainer, checkpoints, sampler, evaluation and reports ask for the abilities belo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -45,6 +45,8 @@ class Batch(NamedTuple):
     """(B, A) int64, one column per attribute; -1 is unknown."""
     images_seen: int = 0
     """Warm-ups and ramps are functions of this."""
+    start: int = 0
+    """Where these images begin in the whole batch, which may come in several micro-batches."""
 
 
 class Phase(NamedTuple):
@@ -76,6 +78,8 @@ class Method(nn.Module, ABC):
     """Child modules that the EMA and the weights file hold."""
     ema_buffers: ClassVar[Literal["average", "copy"]] = "copy"
     """What the EMA does with buffers such as BatchNorm statistics."""
+    domains: ClassVar[tuple[str, ...]] = ("anime",)
+    """What it trains on; translators also need "photos"."""
 
     def __init__(self, config: Any, data: DataSpec) -> None:
         super().__init__()
@@ -84,6 +88,32 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """The updates of one training step, in order."""
+
+
+class Edit(NamedTuple):
+    """What a person asks of an image that goes in and comes out changed; a family reads the fields it names in `edits`."""
+
+    reverse: bool = False
+    """Translators: from anime to photo."""
+    noise: float = 0.0
+    """Deviation, in units of [-1, 1], of the noise that is added to the image first: denoising by encode and decode."""
+    levels: int | None = None
+    """Hierarchies: how many of the top levels come from the image; all when None."""
+    strength: float = 0.5
+    """Diffusion: how far into the forward process the image is taken before it is denoised, in (0, 1]."""
+    exact: bool = False
+    """Diffusion: go there by the inverted deterministic sampler instead of by noise."""
+
+
+class Finding(NamedTuple):
+    """A failure that a family recognises in its own figures."""
+
+    name: str
+    """The field's word for it, such as "posterior collapse"."""
+    says: str
+    """The figure that shows it."""
+    flag: str
+    """What to type to change it, such as `--set model.free_bits=0.25`."""
 
 
 # ---- abilities ------------------------------------------------------------------------------------------------
@@ -119,7 +149,90 @@ class Validates(Protocol):
         ...
 
 
-ABILITIES: dict[str, type] = {"samples": Samples, "corrupts": Corrupts, "validates": Validates}
+@runtime_checkable
+class Translates(Protocol):
+    """Turns images into images."""
+
+    edits: ClassVar[frozenset[str]]
+    """The fields of `Edit` that it reads."""
+
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Any) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] -> the same shape and range; row i is a function of row i of images and noise.
+
+        H and W are the run's size, or, where the family declares `any_size = True`, any multiple of 8 pixels.
+        """
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """Encodes an image and decodes it again."""
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] by way of the mean of their code."""
+        ...
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """Says how probable an image is."""
+
+    bound: ClassVar[str]
+    """How: "elbo" (a bound) or "ode" (the probability flow)."""
+
+    def bits_per_dim(self, images: Tensor, noise: Noise) -> Tensor:
+        """Negative log2-likelihood per dimension of 8-bit images, (B, 3, H, W) in [-1, 1] -> (B,) float32."""
+        ...
+
+
+@runtime_checkable
+class Mixes(Protocol):
+    """Draws from two codes: what is coarse from one, what is fine from the other."""
+
+    def mix(self, coarse: Noise, fine: Noise, labels: Tensor | None, how: Any, cut: int | None = None) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1]; the first `cut` levels of the code come from `coarse`, a middle number when None."""
+        ...
+
+
+@runtime_checkable
+class Projects(Protocol):
+    """Finds the code of a given image."""
+
+    def project(
+        self, images: Tensor, noise: Noise, steps: int, features: Callable[[Tensor], Tensor] | None, watch: Watch | None
+    ) -> Tensor:
+        """The nearest images (B, 3, H, W) in [-1, 1] that it can draw.
+
+        Args:
+            features: (B, 3, H, W) in [-1, 1] -> (B, D), differentiable: the distance is theirs; of pixels when None.
+            watch: told (step, current images, target) now and then.
+        """
+        ...
+
+
+@runtime_checkable
+class Inpaints(Protocol):
+    """Redraws part of an image."""
+
+    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Any) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1] with new content where mask (B, 1, H, W) is 1 and the same pixels where it is 0."""
+        ...
+
+
+@runtime_checkable
+class Diagnoses(Protocol):
+    """Recognises how its training fails."""
+
+    def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
+        """What is wrong, from the means that the log shows (`phase/loss` -> value); nothing when it is healthy."""
+        ...
+
+
+ABILITIES: dict[str, type] = {
+    "samples": Samples, "corrupts": Corrupts, "validates": Validates, "translates": Translates,
+    "reconstructs": Reconstructs, "likelihood": Likelihood, "mixes": Mixes, "projects": Projects, "inpaints": Inpaints,
+    "diagnoses": Diagnoses,
+}  # fmt: skip
 """Name in `run.json` -> protocol."""
 
 

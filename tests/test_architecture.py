@@ -19,10 +19,23 @@ PACKAGE = ROOT / "animegen_cli"
 FLOORS = [
     ("", "errors", "paths", "console"),
     ("config",),
-    ("noise", "schedules", "samplers", "diffusion", "method", "likelihoods", "augment", "nets", "methods"),
+    (
+        "noise",
+        "schedules",
+        "samplers",
+        "diffusion",
+        "method",
+        "likelihoods",
+        "augment",
+        "ada",
+        "adversarial",
+        "conditions",
+        "nets",
+        "methods",
+    ),
     ("data", "checkpoint", "metrics", "report"),
     ("generate", "train"),
-    ("training", "planning", "evaluation", "comparison", "drawing", "demonstration"),
+    ("training", "planning", "evaluation", "comparison", "drawing", "translating", "demonstration"),
     ("cli", "__main__"),
 ]
 HEAVY = {"torch", "torchvision", "cleanfid", "scipy"}

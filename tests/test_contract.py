@@ -47,7 +47,7 @@ def built(family: str, faces: Path) -> tuple[Method, RunConfig, Batch]:
     """A smoke-sized method and one batch of real drawn faces with their labels."""
     settings, (spec, loader) = resolved(family), spec_of(faces)
     torch.manual_seed(0)
-    images, labels = loader.batch(0)
+    images, labels, _ = loader.batch(0)
     return methods.load(family)(settings.model, spec), settings, Batch(images.float() / 127.5 - 1, labels=labels)
 
 

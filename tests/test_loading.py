@@ -55,7 +55,7 @@ def test_resident_and_streamed_are_equal_bit_for_bit(make: Make) -> None:
     assert (resident.resident, streamed.resident) == (True, False)
     assert resident.mean == streamed.mean
     for seen in [*range(0, 160, 16), 16, 4000, 64]:  # in order, back, far ahead, back
-        for mine, other in zip(resident.batch(seen), streamed.batch(seen), strict=True):
+        for mine, other in zip(resident.batch(seen)[:2], streamed.batch(seen)[:2], strict=True):
             assert torch.equal(mine, other)
     assert streamed.waited > 0
     assert resident.waited == 0
@@ -97,7 +97,7 @@ def test_seeds_give_other_orders(make: Make) -> None:
 
 
 def test_labels_go_with_their_images(make: Make, faces: FaceSet) -> None:
-    images, labels = make(batch=70).batch(0)
+    images, labels, _ = make(batch=70).batch(0)
     assert images.dtype == torch.uint8
     assert images.shape == (70, 3, 24, 24)
     assert labels.dtype == torch.int64

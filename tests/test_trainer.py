@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from animegen_cli import checkpoint
 from animegen_cli.config import Amount, Ema, Optim, RunConfig, Section, Train
+from animegen_cli.data.loading import Pieces
 from animegen_cli.errors import DivergedError, MachineError
 from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
 from animegen_cli.train import optim
@@ -26,10 +27,10 @@ CPU = torch.device("cpu")
 class Ones:
     """Batches of grey images, each as bright as its position."""
 
-    def batch(self, images_seen: int, count: int | None = None) -> tuple[Tensor, Tensor]:
+    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
         assert count is not None
         levels = (torch.arange(images_seen, images_seen + count) * 17 % 256).to(torch.uint8)
-        return levels.view(-1, 1, 1, 1).expand(-1, 3, 4, 4), torch.empty(count, 0, dtype=torch.int64)
+        return Pieces(levels.view(-1, 1, 1, 1).expand(-1, 3, 4, 4), torch.empty(count, 0, dtype=torch.int64))
 
 
 class Plain(Method):

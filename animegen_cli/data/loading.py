@@ -12,7 +12,7 @@ import os
 import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,17 @@ from animegen_cli.noise import seed_for
 
 _CHUNK = 1024  # images decoded at a time while the set is read
 _AHEAD = 3  # batches that are decoded before they are asked for
+
+
+class Pieces(NamedTuple):
+    """A batch as it lies on the device."""
+
+    images: Tensor
+    """uint8 (B, 3, H, W)."""
+    labels: Tensor
+    """int64 (B, A), -1 unknown."""
+    photos: Tensor | None = None
+    """uint8 (B, 3, H, W) of the other domain, unpaired, where it was asked for."""
 
 
 class Loader:
@@ -106,7 +117,7 @@ class Loader:
 
     # ---- batches ------------------------------------------------------------------------------------------------
 
-    def batch(self, images_seen: int, count: int | None = None) -> tuple[Tensor, Tensor]:
+    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
         """This rank's share of the step that begins after `images_seen` images.
 
         Args:
@@ -123,7 +134,7 @@ class Loader:
             images = self._images.index_select(0, where)
         else:
             images = self._streamed(images_seen, share, places)
-        return self._augment(images, positions), self._labels.index_select(0, where)
+        return Pieces(self._augment(images, positions), self._labels.index_select(0, where))
 
     def _places(self, positions: np.ndarray) -> np.ndarray:
         """Places in the split of the images at these positions."""

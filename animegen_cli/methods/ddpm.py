@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli import diffusion
+from animegen_cli import conditions, diffusion
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
@@ -67,7 +67,7 @@ class DDPM(Method):
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
-        self.conditions = diffusion.chosen_labels(config.labels, data)
+        self.conditions = conditions.chosen_labels(config.labels, data)
         _check(config, data.size)
         self.unet = UNet(
             data.size,
@@ -88,9 +88,9 @@ class DDPM(Method):
 
     def loss(self, batch: Batch) -> Losses:
         """Ho et al. 2020, eq. 14, for a time drawn uniformly per image."""
-        x_0, labels = batch.images, diffusion.pick_labels(batch.labels, self.conditions, self.data)
+        x_0, labels = batch.images, conditions.pick_labels(batch.labels, self.conditions, self.data)
         if labels is not None:
-            labels = diffusion.drop_labels(labels, self.config.label_drop)
+            labels = conditions.drop_labels(labels, self.config.label_drop)
         n = torch.randint(0, len(self.schedule), (len(x_0),), device=x_0.device)
         noise = torch.randn_like(x_0)
         a, s = self.schedule.rates(n)
@@ -105,7 +105,7 @@ class DDPM(Method):
         """E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
         level = sigma.view(-1, 1, 1, 1)
         a = (1 + level.square()).rsqrt()
-        picked = diffusion.pick_labels(labels, self.conditions, self.data)
+        picked = conditions.pick_labels(labels, self.conditions, self.data)
         output = self.unet(x * a, self.schedule.time_of(sigma), picked).float()
         clean = diffusion.clean_image(self.config.predicts, output, x * a, a, level * a)
         return clean.clamp(-1, 1) if self.config.clip else clean

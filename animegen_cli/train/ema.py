@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from animegen_cli.config import Ema
+from animegen_cli.config import Amount, Ema
 from animegen_cli.method import Method
 
 
@@ -34,8 +34,11 @@ def _paired(twin: Method, method: Method) -> Iterator[tuple[Tensor, Tensor, bool
 class Average:
     """Keeps `twin` an average of `method`: twin <- decay * twin + (1 - decay) * method."""
 
-    def __init__(self, method: Method, settings: Ema) -> None:
-        self.twin, self.settings = ema_copy(method), settings
+    def __init__(self, method: Method, settings: Ema, *, batch: int = 1, count: int = 1) -> None:
+        self.twin, self.settings, self.batch = ema_copy(method), settings, batch
+        self.half_life = None
+        if settings.half_life is not None:
+            self.half_life = Amount.parse(settings.half_life).images(batch=batch, count=count)
         self._averages, self._currents, copies = [], [], []
         for average, current, parameter in _paired(self.twin, method):
             if average.is_floating_point() and (parameter or method.ema_buffers == "average"):
@@ -46,9 +49,18 @@ class Average:
         self._copies = copies
 
     def decay(self, updates: int) -> float:
-        """The decay after `updates` updates; early on min(decay, (1 + n) / (10 + n)) when the preset asks for a ramp."""
-        settings = self.settings
-        return min(settings.decay, (1 + updates) / (10 + updates)) if settings.ramp else settings.decay
+        """The decay after `updates` updates.
+
+        Early on min(decay, (1 + n) / (10 + n)) when the preset asks for a ramp; 0.5^(images per update / half-life) when
+        it gives a half-life.
+        """
+        settings, decay = self.settings, self.settings.decay
+        if self.half_life is not None:
+            images, half_life = self.batch * settings.every, float(self.half_life)
+            if settings.half_life_share is not None:
+                half_life = min(half_life, settings.half_life_share * images * (updates + 1))
+            return 0.5 ** (images / max(half_life, 1e-8))
+        return min(decay, (1 + updates) / (10 + updates)) if settings.ramp else decay
 
     @torch.no_grad()
     def update(self, step: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,11 @@ def learning_rate(settings: Optim, images: int, *, total: int, batch: int, count
     rate = settings.lr
     if warmup and images < warmup:
         return rate * (images + batch) / (warmup + batch)
+    if settings.schedule == "exponential":
+        return rate * settings.decay ** ((images - start) // count if images > start else 0)
+    if settings.schedule == "linear-epochs":
+        epochs, fallen = max((total - start) // count, 0), max((images - start) // count + 1, 0)
+        return rate * max(1 - fallen / (epochs + 1), 0.0)
     progress = min(max((images - start) / max(total - start, 1), 0.0), 1.0)
     if settings.schedule == "cosine":
         return rate * (1 + math.cos(math.pi * progress)) / 2
@@ -26,7 +32,17 @@ def learning_rate(settings: Optim, images: int, *, total: int, batch: int, count
 
 def needs_end(settings: Optim) -> bool:
     """Whether the rate depends on when training ends, so that the duration may not change on resume."""
-    return settings.schedule != "constant"
+    return settings.schedule not in ("constant", "exponential")
+
+
+def lazy_share(settings: Optim, every: Sequence[int]) -> Optim:
+    """Settings for an optimizer that also takes the extra steps of lazy phases, one each `every` steps.
+
+    With k steps between two of them, rate and betas become c lr and betas^c with c = k / (k + 1), so that a step that
+    is taken more often moves no further (Karras et al. 2020, appendix B).
+    """
+    c = math.prod(k / (k + 1) for k in every if k > 1)
+    return replace(settings, lr=settings.lr * c, betas=(settings.betas[0] ** c, settings.betas[1] ** c))
 
 
 def build(settings: Optim, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
@@ -43,19 +59,23 @@ def build(settings: Optim, parameters: Sequence[nn.Parameter]) -> torch.optim.Op
 
 
 def guarded_step(
-    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], clip: float | None
+    optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], clip: float | None, skip: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Clip, and update unless a gradient is not finite. Returns (gradient norm, 1.0 where the update was skipped)."""
+    """Clip, and update unless a gradient is not finite or the norm exceeds `skip`.
+
+    Returns (gradient norm, 1.0 where it was not finite).
+    """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     if clip is not None:
         torch.nn.utils.clip_grads_with_norm_([p for p in parameters if p.grad is not None], clip, norm)
     bad = (~torch.isfinite(norm)).float()
+    left_out = bad if skip is None else torch.maximum(bad, (norm > skip).float())
     if norm.device.type == "cpu":
-        if not bad.item():
+        if not left_out.item():
             optimizer.step()
     else:
-        optimizer.found_inf = bad  # type: ignore[attr-defined]
+        optimizer.found_inf = left_out  # type: ignore[attr-defined]
         optimizer.grad_scale = None  # type: ignore[attr-defined]
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)

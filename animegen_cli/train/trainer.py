@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from animegen_cli.checkpoint import Parts, optimizer_tensors, restore_optimizer
 from animegen_cli.config import Amount, RunConfig
+from animegen_cli.data.loading import Pieces
 from animegen_cli.errors import DataError, DivergedError, MachineError, StoppedError
 from animegen_cli.method import Batch, Method, Phase
 from animegen_cli.noise import seed_for
@@ -26,8 +27,8 @@ from animegen_cli.train.ema import Average
 class Batches(Protocol):
     """Where batches come from: a pure function of the position in training."""
 
-    def batch(self, images_seen: int, count: int | None = None) -> tuple[Tensor, Tensor]:
-        """uint8 images (B, 3, H, W) and int64 labels (B, A), on the training device."""
+    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
+        """uint8 images (B, 3, H, W), int64 labels (B, A) and, where asked for, photos, on the training device."""
         ...
 
 
@@ -54,10 +55,15 @@ class Trainer:
         self.total = Amount.parse(config.train.duration).images(batch=config.train.batch, count=count)
         self.phases = method.phases()
         self.trained = {p.name: [w for m in p.trains for w in m.parameters()] for p in self.phases}
-        self.optimizers = {
-            p.name: optim.build(config.optim[p.name], self.trained[p.name]) for p in self.phases if p.shares is None
+        self.settings = {
+            p.name: optim.lazy_share(
+                config.optim[p.name], [lazy.every for lazy in self.phases if lazy.shares == p.name]
+            )
+            for p in self.phases
+            if p.shares is None
         }
-        self.average = Average(method, config.train.ema)
+        self.optimizers = {name: optim.build(settings, self.trained[name]) for name, settings in self.settings.items()}
+        self.average = Average(method, config.train.ema, batch=config.train.batch, count=count)
         if choices.compile:
             for module in {id(m): m for p in self.phases for m in p.trains}.values():
                 module.compile()
@@ -72,23 +78,23 @@ class Trainer:
 
     def train_step(self) -> None:
         """One update of every phase that is due, then the average."""
-        images, labels = self.batches.batch(self.images, self.config.train.batch)
+        pieces = self.batches.batch(self.images, self.config.train.batch)
         for phase in self.phases:
             if self.step % phase.every:
                 continue
             with _trains_only(phase, self.method, alone=len(self.phases) == 1), self._arithmetic(phase):
-                self._fitting_backward(phase, images, labels)
+                self._fitting_backward(phase, pieces)
             self._update(phase)
         self.step += 1
         self.images += self.config.train.batch
         self.average.update(self.step)
 
-    def _fitting_backward(self, phase: Phase, images: Tensor, labels: Tensor) -> None:
+    def _fitting_backward(self, phase: Phase, pieces: Pieces) -> None:
         """`_backward`, with a smaller micro-batch when `--batch-gpu auto` promised too much; the total stays."""
         while True:
             sums, counts = dict(self.sums), dict(self.counts)
             try:
-                self._backward(phase, images, labels)
+                self._backward(phase, pieces)
                 return
             except torch.OutOfMemoryError:
                 half = self.choices.batch_gpu // 2
@@ -103,34 +109,40 @@ class Trainer:
             torch.cuda.empty_cache()
             self.choices = self.choices._replace(batch_gpu=half)
 
-    def _backward(self, phase: Phase, images: Tensor, labels: Tensor) -> None:
+    def _backward(self, phase: Phase, pieces: Pieces) -> None:
         """Gradients of the whole batch, summed over micro-batches of the resolved size."""
+        images, labels, photos = pieces
         micro = self.choices.batch_gpu
         for part, start in enumerate(range(0, len(images), micro)):
-            piece = images[start : start + micro]
+            piece = slice(start, start + micro)
             torch.manual_seed(seed_for(self.config.train.seed, self.step, phase.name, part))
-            # The memory format is given before autocast, so that each convolution finds it.
-            pixels = piece.float().div_(127.5).sub_(1)
-            if self.choices.channels_last:
-                pixels = pixels.contiguous(memory_format=torch.channels_last)
-            share = len(piece) / len(images)
             batch = Batch(
-                pixels, labels=labels[start : start + micro] if labels.shape[1] else None, images_seen=self.images
+                self._pixels(images[piece]),
+                photos=None if photos is None else self._pixels(photos[piece]),
+                labels=labels[piece] if labels.shape[1] else None,
+                images_seen=self.images,
+                start=start,
             )
+            share = len(batch.images) / len(images)
             losses = phase.loss(batch)
             (next(iter(losses.values())) * share).backward()
             for name, value in losses.items():
                 self._count(f"{phase.name}/{name}", value.detach() * share, share)
 
+    def _pixels(self, piece: Tensor) -> Tensor:
+        """uint8 to [-1, 1]; the memory format is given before autocast, so that each convolution finds it."""
+        pixels = piece.float().div_(127.5).sub_(1)
+        return pixels.contiguous(memory_format=torch.channels_last) if self.choices.channels_last else pixels
+
     def _update(self, phase: Phase) -> None:
         name = phase.shares or phase.name
-        settings, optimizer = self.config.optim[name], self.optimizers[name]
+        settings, optimizer = self.settings[name], self.optimizers[name]
         rate = optim.learning_rate(
             settings, self.images, total=self.total, batch=self.config.train.batch, count=self.count
         )
         for group in optimizer.param_groups:
             group["lr"] = rate
-        norm, bad = optim.guarded_step(optimizer, self.trained[phase.name], settings.clip)
+        norm, bad = optim.guarded_step(optimizer, self.trained[phase.name], settings.clip, settings.skip)
         first = (self.bad == 0) & (bad > 0)
         self.first_bad = torch.where(first, torch.full_like(self.first_bad, self.step), self.first_bad)
         self.bad = self.bad + bad

@@ -1,0 +1,54 @@
+"""Labels as conditions: which attributes a family conditions on, and how they are left out now and then."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from animegen_cli.errors import ConfigError, did_you_mean
+from animegen_cli.method import DataSpec
+
+
+def drop_labels(labels: Tensor, probability: float) -> Tensor:
+    """Replace labels by -1 ("unknown") in training, so that every subset of them can be asked for.
+
+    Whole rows with this probability (Ho & Salimans 2022, algorithm 1). Of the other rows with several attributes, half
+    keep each attribute with a probability that is drawn per row: then `hair=pink` alone is nothing new to the network.
+
+    Args:
+        labels: int64, shape (B, A).
+        probability: share of rows that become unknown as a whole; 0 keeps every label.
+    """
+    if probability == 0:
+        return labels
+    chance = torch.rand(len(labels), 1, device=labels.device)
+    unknown = (chance < probability).expand_as(labels)
+    if labels.shape[1] > 1:
+        kept = torch.rand(labels.shape, device=labels.device) < torch.rand(len(labels), 1, device=labels.device)
+        unknown = unknown | ((chance > (1 + probability) / 2) & ~kept)
+    return labels.masked_fill(unknown, -1)
+
+
+def chosen_labels(wanted: tuple[str, ...] | Literal["all"], data: DataSpec) -> tuple[str, ...]:
+    """The attributes to condition on, in the data set's order; ConfigError when the set lacks one."""
+    if wanted == "all":
+        return tuple(data.attributes)
+    for name in wanted:
+        if name not in data.attributes:
+            raise ConfigError(
+                f"the data set has no label `{name}`",
+                hint=did_you_mean(name, data.attributes)
+                if data.attributes
+                else "it has no labels: remove `model.labels`",
+            )
+    return tuple(name for name in data.attributes if name in wanted)
+
+
+def pick_labels(labels: Tensor | None, names: tuple[str, ...], data: DataSpec) -> Tensor | None:
+    """The columns of `labels` (B, A) that belong to `names`; None when there are none."""
+    if labels is None or not names:
+        return None
+    columns = list(data.attributes)
+    return labels[:, [columns.index(name) for name in names]]
