@@ -92,7 +92,7 @@ def plain(**options: Any) -> Plain:
 def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[Tensor]] = []
 
-    def look(optimizer: Any, parameters: list[nn.Parameter], clip: float | None) -> tuple[Tensor, Tensor]:
+    def look(optimizer: Any, parameters: list[nn.Parameter], clip: object, skip: object) -> tuple[Tensor, Tensor]:
         seen.append([p.grad.clone() for p in parameters if p.grad is not None])
         return torch.zeros(()), torch.zeros(())
 
@@ -266,6 +266,14 @@ def test_the_ramp_by_hand() -> None:
     assert average.twin.net.weight.item() == pytest.approx(0.1 * 1 + 0.9 * 11)  # not stuck at the first weights
 
 
+def test_half_lives_by_hand() -> None:
+    average = Average(plain(), Ema(half_life="40 images"), batch=10, count=100)
+    assert average.decay(0) == average.decay(1000) == pytest.approx(0.5**0.25)
+    average = Average(plain(), Ema(half_life="40 images", half_life_share=0.5), batch=10, count=100)
+    # half of the 10, 20, 80 and 1000 images seen so far, at most 40
+    assert [average.decay(n) for n in (0, 1, 7, 99)] == pytest.approx([0.25, 0.5, 0.5**0.25, 0.5**0.25])
+
+
 def test_an_average_every_third_step() -> None:
     method = plain(net=nn.BatchNorm2d(1))
     average = Average(method, Ema(decay=0.5, ramp=False, every=3))
@@ -322,6 +330,9 @@ def test_the_average_follows_from_the_first_step_and_is_not_trained() -> None:
         (Optim(lr=8.0, schedule="cosine"), {250: 8 * (2 + math.sqrt(2)) / 4, 750: 8 * (2 - math.sqrt(2)) / 4}),
         (Optim(lr=11.0, warmup="10 steps", schedule="cosine"), {0: 1, 90: 10, 100: 11, 550: 5.5, 1000: 0}),
         (Optim(lr=4.0, schedule="linear", decay_from="5 epochs"), {0: 4, 500: 4, 750: 2, 1000: 0}),
+        # ten epochs, the last five of which fall by a sixth each: the eleventh would be zero
+        (Optim(lr=6.0, schedule="linear-epochs", decay_from="5 epochs"), {0: 6, 499: 6, 500: 5, 599: 5, 600: 4, 990: 1}),
+        (Optim(lr=8.0, schedule="exponential", decay=0.5), {0: 8, 99: 8, 100: 4, 250: 2, 300: 1}),
     ],
 )  # fmt: skip
 def test_the_rate_is_a_function_of_images_seen(settings: Optim, table: dict[int, float]) -> None:
@@ -335,6 +346,31 @@ def test_the_loop_uses_that_rate() -> None:
     for expected in (8.0, 7.2, 6.4):
         loop.train_step()
         assert loop.optimizers["model"].param_groups[0]["lr"] == pytest.approx(expected)
+
+
+def test_an_optimizer_with_lazy_phases_is_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def phases(self: Plain) -> tuple[Phase, ...]:
+        return (Phase("model", (self.net,), self.loss), Phase("reg", (self.net,), self.loss, every=3, shares="model"))
+
+    monkeypatch.setattr(Plain, "phases", phases)
+    loop = trainer(plain(), sections={"model": Optim(lr=8.0, betas=(0.0, 0.81))})
+    loop.train_step()
+    (group,) = loop.optimizers["model"].param_groups
+    assert group["lr"] == pytest.approx(6.0)  # 3 / 4 of 8
+    assert group["betas"] == pytest.approx((0.0, 0.81**0.75))
+    updates = loop.optimizers["model"].state[loop.trained["model"][0]]["step"]
+    assert updates == 2  # its own and the lazy one
+    loop.train_step()
+    assert updates == 3
+
+
+@pytest.mark.parametrize(("skip", "moves"), [(1e-6, False), (1e6, True), (None, True)])
+def test_a_step_with_a_huge_gradient_is_left_out(skip: float | None, moves: bool) -> None:
+    loop = trainer(plain(), sections={"model": Optim(lr=0.01, skip=skip)})
+    before = loop.method.net[0].weight.clone()  # type: ignore[index]
+    loop.train_step()
+    assert torch.equal(loop.method.net[0].weight, before) is not moves  # type: ignore[index]
+    loop.check()  # large is not broken
 
 
 # ---- states ---------------------------------------------------------------------------------------------------
