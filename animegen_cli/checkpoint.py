@@ -125,7 +125,7 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, An
         checksum = about.pop("checksum", None)
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"the state {folder} is damaged: {error}", hint=other) from error
-    if checksum not in (None, _checksum(about)):  # the first states had none
+    if checksum != _checksum(about):
         raise DataError(f"the state {folder} is damaged: state.json does not match its own checksum", hint=other)
     if about.get("version") != STATE_VERSION:
         raise DataError(

@@ -85,6 +85,10 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.config, self.data = config, data
 
+    def notes(self) -> dict[str, str]:
+        """What a reader of the run must know besides its config, such as the network that a loss looked through."""
+        return {}
+
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """The updates of one training step, in order."""

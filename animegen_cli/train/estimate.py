@@ -38,8 +38,10 @@ def cost(method: Method, config: RunConfig, *, precision: str) -> Cost:
     twin = copy.deepcopy(method).to("meta")
     images = 2  # some layers (BatchNorm on 1x1 maps) need more than one
     size, attributes = method.data.size, len(method.data.attributes)
+    both = "photos" in method.domains
     batch = Batch(
         torch.zeros(images, 3, size, size, device="meta"),
+        photos=torch.zeros(images, 3, size, size, device="meta") if both else None,
         labels=torch.zeros(images, attributes, dtype=torch.int64, device="meta") if attributes else None,
     )
     saved: dict[int, int] = {}

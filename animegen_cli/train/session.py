@@ -20,12 +20,13 @@ from animegen_cli.config import Amount, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DivergedError, MachineError
-from animegen_cli.method import Batch, DataSpec, Method, Samples, Validates, abilities
+from animegen_cli.method import Batch, DataSpec, Edit, Finding, Method, Samples, Translates, Validates, abilities
 from animegen_cli.noise import Noise, seed_for
 from animegen_cli.paths import Run
 from animegen_cli.report import grids, page
 from animegen_cli.train import estimate, folder
 from animegen_cli.train.choices import Choices
+from animegen_cli.train.doctor import Doctor
 from animegen_cli.train.log import Log
 from animegen_cli.train.trainer import Hook, Trainer
 
@@ -86,6 +87,7 @@ class Session:
         self.log: Log | None = None
         self.logged = (0.0, 0)  # (seconds, images) at the last line
         self.figures: dict[str, float] = {}  # of the latest validation
+        self.doctor = Doctor()
 
     # ---- files ---------------------------------------------------------------------------------------
 
@@ -100,7 +102,7 @@ class Session:
                 "steps": trainer.step, "seconds": round(trainer.seconds, 2), "images_per_second": round(rate, 2),
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
                 "data": folder.data_about(prepared.faces, prepared.data), **folder.machine_about(prepared.device),
-                "resolved": trainer.choices.to_dict(),
+                "resolved": trainer.choices.to_dict(), "notes": prepared.method.notes(), "findings": self.doctor.to_list(),
             },
         )  # fmt: skip
 
@@ -114,6 +116,7 @@ class Session:
         """Go on from a state that `save` wrote."""
         self.trainer.restore(parts, state)
         self.figures = state["figures"]
+        self.doctor = Doctor(state.get("findings", ()))
 
     def save(self, trainer: Trainer) -> None:
         """The weights and a complete state; never a bad one.
@@ -123,7 +126,7 @@ class Session:
         trainer.check()
         about = {
             "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds, "figures": self.figures,
-            "resolved": trainer.choices.to_dict(), "config": self.config.to_dict(),
+            "findings": self.doctor.to_list(), "resolved": trainer.choices.to_dict(), "config": self.config.to_dict(),
             "identity": self.prepared.faces.identity,
         }  # fmt: skip
         weights = {
@@ -137,14 +140,19 @@ class Session:
         self.write_about("running")
 
     def _prune(self) -> None:
-        """Keep the newest states and the one with the lowest validation figure; drop what a kill left half-written."""
+        """Keep the newest states, the newest healthy one and the one with the lowest validation figure.
+
+        What a kill left half-written goes.
+        """
         for rest in self.run.resume.glob(".*.tmp"):
             shutil.rmtree(rest, ignore_errors=True)
         states = self.run.states()
         kept = set(states[-self.config.train.keep :])
-        scored = [(next(iter(figures.values())), state) for state in states if (figures := _figures(state))]
+        said = {state: _said(state) for state in states}
+        scored = [(next(iter(figures.values())), state) for state in states if (figures := said[state].get("figures"))]
         if scored:
             kept.add(min(scored)[1])
+        kept |= set([state for state in states if said[state] and not said[state].get("findings")][-1:])
         for state in states:
             if state not in kept:
                 shutil.rmtree(state.rename(state.with_name(f".{state.name}.tmp")))  # killed here, no half state is seen
@@ -159,6 +167,7 @@ class Session:
         rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainer.optimizers.items()}
         losses = {name: round(value, 6) for name, value in trainer.take_losses().items()}
         distance = float(trainer.average.distance())
+        self.tell(self.doctor.read(trainer.method, losses, trainer.images), trainer)
         assert self.log is not None
         self.log.write(
             {
@@ -169,14 +178,65 @@ class Session:
         )  # fmt: skip
         self.text = f"{rate:.0f} images/s  " + "  ".join(f"{name.split('/')[-1]} {v:.4f}" for name, v in losses.items())
 
+    def tell(self, fresh: Sequence[Finding], trainer: Trainer) -> None:
+        """Say what the doctor has found, with the flag to change and the state to go back to."""
+        if not fresh:
+            return
+        healthy = [state for state in self.run.states() if (said := _said(state)) and not said.get("findings")]
+        back = f"; the last healthy state is {healthy[-1]}" if healthy else ""
+        for finding in fresh:
+            console.warn(f"{finding.name} at {trainer.images:,} images: {finding.says}. Change: {finding.flag}{back}")
+        assert self.log is not None
+        self.log.write(
+            {"images": trainer.images, "step": trainer.step, "findings": [finding.name for finding in fresh]}
+        )
+
     def preview(self, trainer: Trainer) -> None:
-        """The same seeds from the raw and the averaged networks."""
+        """The same seeds, or the same held-out photos, from the raw and the averaged networks."""
         self.run.samples.mkdir(exist_ok=True)
         trainer.method.eval()
+        count = self.config.train.preview
         for name, method in (("raw", trainer.method), ("ema", trainer.average.twin)):
             file = self.run.samples / f"{name}-{trainer.images:012d}.png"
-            grids.grid(self.draw(method, range(self.config.train.preview))).save(file)
+            if isinstance(method, Samples):
+                drawn = self.draw(method, range(count))
+                grids.grid(drawn).save(file)
+            else:
+                drawn = self.translate_held_out(method, count, file)
         trainer.method.train()
+        reals = self.prepared.faces.pixels(
+            self.prepared.faces.indices("train")[:: max(self.prepared.data.count // count, 1)][:count],
+            size=self.prepared.data.size,
+        )
+        progress = trainer.images / max(trainer.total, 1)
+        self.tell(self.doctor.look(drawn, reals, progress=progress, images=trainer.images), trainer)
+
+    def translate_held_out(self, method: Method, count: int, file: Path) -> np.ndarray:
+        """A sheet of held-out photos above what becomes of them, and of faces above their way back where there is one."""
+        assert isinstance(method, Translates)
+        faces, results, pairs = self.prepared.faces, [], []
+        for domain, edit in (("photos", Edit()), ("anime", Edit(reverse=True))):
+            if domain == "anime" and "reverse" not in method.edits:
+                continue
+            held_out = faces.indices("test", domain)
+            chosen = (held_out if len(held_out) else faces.indices("train", domain))[: min(count, 10)]
+            before = faces.pixels(chosen, size=self.prepared.data.size)
+            after = self._translate(method, before, edit)
+            pairs += [before, after]
+            results.append(after)
+        columns = min(len(pixels) for pixels in pairs)
+        grids.grid(np.concatenate([pixels[:columns] for pixels in pairs]), columns).save(file)
+        return results[0]
+
+    def _translate(self, method: Method, pixels: np.ndarray, edit: Edit) -> np.ndarray:
+        assert isinstance(method, Translates)
+        device, pieces = self.prepared.device, []
+        low = self.prepared.choices.precision == "bf16"
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
+            for image in _float(pixels, device).split(1):
+                images = method.translate(image, Noise([0], device), edit, self.config.sample.preview())
+                pieces.append(generate.to_uint8(images).permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(pieces)
 
     def draw(self, method: Method, seeds: Sequence[int], steps: int | None = None) -> np.ndarray:
         """Images of the networks as they are in training, uint8 (n, H, W, 3)."""
@@ -247,7 +307,7 @@ class Session:
         self.logged = (trainer.seconds, trainer.images)
         self._write_reals()
         hooks = [Hook(Amount.parse(settings.log_every), self.write_log)]
-        if isinstance(trainer.method, Samples):
+        if isinstance(trainer.method, Samples | Translates):
             hooks.append(Hook(Amount.parse(settings.preview_every), self.preview))
         if settings.validate.images and len(self.prepared.faces.indices("test")):
             hooks.append(Hook(Amount.parse(settings.validate.every), self.validate))
@@ -281,11 +341,11 @@ class Session:
             grids.grid(self.prepared.faces.pixels(indices, size=self.prepared.data.size)).save(reals)
 
 
-def _figures(state: Path) -> dict[str, float]:
-    """The validation figures that a state was saved with."""
+def _said(state: Path) -> dict[str, Any]:
+    """What a state was saved with: the figures of its validation and what the doctor found."""
     try:
-        return json.loads((state / "state.json").read_text(encoding="utf-8"))["figures"]
-    except (OSError, ValueError, KeyError):
+        return json.loads((state / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
 
 
@@ -296,11 +356,32 @@ def _mean_losses(twin: Method, real: np.ndarray, indices: np.ndarray, prepared: 
     sums: dict[str, float] = {}
     low = prepared.choices.precision == "bf16"
     labels = torch.from_numpy(prepared.faces.labels(indices)).to(prepared.device)
+    photos = _photos(twin, prepared, len(real))
     for start in range(0, len(real), 64):
-        pixels = torch.from_numpy(real[start : start + 64]).to(prepared.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        part = slice(start, start + 64)
+        pixels = _float(real[part], prepared.device)
+        batch = Batch(
+            pixels,
+            photos=None if photos is None else _float(photos[part], prepared.device),
+            labels=labels[part] if labels.shape[1] else None,
+        )
         torch.manual_seed(seed_for("validation", start))
         with torch.autocast(prepared.device.type, torch.bfloat16, enabled=low):
-            losses = twin.validate(Batch(pixels, labels=labels[start : start + 64] if labels.shape[1] else None))
+            losses = twin.validate(batch)
         for name, value in losses.items():
             sums[name] = sums.get(name, 0.0) + float(value) * len(pixels)
     return {name: total / len(real) for name, total in sums.items()}
+
+
+def _photos(method: Method, prepared: Prepared, count: int) -> np.ndarray | None:
+    """As many held-out photos, repeated where there are fewer; None for families that train on faces alone."""
+    if "photos" not in method.domains:
+        return None
+    held_out = prepared.faces.indices("test", "photos")
+    chosen = held_out if len(held_out) else prepared.faces.indices("train", "photos")
+    return prepared.faces.pixels(np.resize(chosen, count), size=prepared.data.size)
+
+
+def _float(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
+    """uint8 (n, H, W, 3) to (n, 3, H, W) in [-1, 1] on the device."""
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,92 @@
+"""The doctor of a training run: names failures while there is still a healthy state to go back to.
+
+What a family knows of its own failures it says itself (`Diagnoses`); what pictures show is seen here, for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from animegen_cli.method import Diagnoses, Finding, Method
+
+SETTLED = 0.1
+"""Pictures are judged after this share of the training: before it, every network draws one grey face."""
+LEAST_DIVERSITY = 0.2
+"""Drawn images whose mean distance is under this share of the reals' are one image with variations. A blurred but
+healthy VAE has 0.4 to 0.7."""
+LEAST_CONTRAST = 6.0
+"""Standard deviation inside an image, in grey levels, under which it shows nothing."""
+_SIDE = 8
+
+
+class Doctor:
+    """Remembers what is wrong with a run, and since when."""
+
+    def __init__(self, known: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.of_figures: tuple[Finding, ...] = ()
+        self.of_pictures: tuple[Finding, ...] = ()
+        self.since: dict[str, int] = {str(entry["name"]): int(entry["since"]) for entry in known}
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong now; nothing when the run is healthy."""
+        return self.of_figures + self.of_pictures
+
+    def read(self, method: Method, figures: Mapping[str, float], images: int) -> list[Finding]:
+        """Look at the means of the last log interval; returns what was not wrong before."""
+        if isinstance(method, Diagnoses):
+            self.of_figures = tuple(method.diagnose(figures))
+        return self._new(images)
+
+    def look(self, drawn: np.ndarray, reals: np.ndarray, *, progress: float, images: int) -> list[Finding]:
+        """Look at drawn images beside real ones, uint8 (n, H, W, 3); returns what was not wrong before."""
+        self.of_pictures = tuple(_seen(drawn, reals)) if progress >= SETTLED else ()
+        return self._new(images)
+
+    def _new(self, images: int) -> list[Finding]:
+        names = {finding.name for finding in self.findings}
+        fresh = [finding for finding in self.findings if finding.name not in self.since]
+        self.since = {name: since for name, since in self.since.items() if name in names}
+        self.since |= {finding.name: images for finding in fresh}
+        return fresh
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Plain values for run.json."""
+        return [{**finding._asdict(), "since": self.since[finding.name]} for finding in self.findings]
+
+
+def _seen(drawn: np.ndarray, reals: np.ndarray) -> list[Finding]:
+    found = []
+    contrast = float(np.median(drawn.reshape(len(drawn), -1).std(1)))
+    if contrast < LEAST_CONTRAST:
+        found.append(
+            Finding(
+                "blank images",
+                f"the pictures vary by {contrast:.1f} grey levels inside",
+                "go back with `--resume none` and a lower rate, such as `--set optim.<name>.lr=1e-4`",
+            )
+        )
+    elif min(len(drawn), len(reals)) > 1:
+        share = diversity(drawn) / max(diversity(reals), 1e-9)
+        if share < LEAST_DIVERSITY:
+            found.append(
+                Finding(
+                    "mode collapse",
+                    f"drawn images differ by {share:.0%} of what real ones do",
+                    "go back to the last healthy state with a stronger regulariser or a lower rate",
+                )
+            )
+    return found
+
+
+def diversity(images: np.ndarray) -> float:
+    """Mean distance between two images, uint8 (n, H, W, 3), as 8 x 8 thumbnails: root mean square in grey levels."""
+    n, height, width, _ = images.shape
+    rows, columns = height // _SIDE * _SIDE, width // _SIDE * _SIDE
+    blocks = images[:, :rows, :columns].reshape(n, _SIDE, rows // _SIDE, _SIDE, columns // _SIDE, 3)
+    small = blocks.mean((2, 4)).reshape(n, -1)
+    squares = ((small[:, None] - small[None]) ** 2).mean(2)
+    return float(np.sqrt(squares)[np.triu_indices(n, 1)].mean())
