@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TIMES = {"seconds", "images_per_second", "loader/waited"}
 
 TINY = {
+    "cyclegan": ["model.channels=4", "model.blocks=1", "model.critic_channels=4"],
     "ddim": ["model.widths=[8,16]", "sample.steps=4"],
     "ddpm": ["model.channels=8", "model.groups=4", "model.attention=[8]", "sample.steps=4"],
 }

@@ -1,0 +1,345 @@
+"""CycleGAN: Zhu, Park, Isola & Efros 2017; document 002, section 2.5.
+
+Two domains without pairs: photographs X and anime faces Y. `to_anime` is the paper's G: X -> Y, `to_photo` its
+F: Y -> X, and each has a critic that judges patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal, final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from animegen_cli.adversarial import Handover, critic_loss, generator_loss
+from animegen_cli.config import Drawing, Section
+from animegen_cli.errors import ConfigError, DataError
+from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
+from animegen_cli.noise import Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Section):
+    """The two pairs of networks and the weights of the losses."""
+
+    channels: Annotated[int, Field(ge=4)] = 64
+    """Feature maps of a generator at full resolution; twice and four times as many after its two halvings."""
+    blocks: Annotated[int, Field(ge=1)] = 9
+    """Residual blocks of a generator: 9 for 256 pixels, 6 for 128."""
+    upsample: Literal["transposed", "resize"] = "transposed"
+    """Fractionally strided convolution, or bilinear resizing and a convolution, which leaves no checkerboard."""
+    critic_channels: Annotated[int, Field(ge=4)] = 64
+    """Feature maps after a critic's first convolution."""
+    critic_layers: Annotated[int, Field(ge=1, le=5)] = 3
+    """Halvings of a critic: patches of 16, 34, 70, 142 or 286 pixels."""
+    loss: Literal["lsgan", "bce"] = "lsgan"
+    """Least squares, or the log loss of document 002's equations 1 and 2."""
+    cycle_photos: Annotated[float, Field(ge=0)] = 10.0
+    """Weight of |F(G(x)) - x|."""
+    cycle_anime: Annotated[float, Field(ge=0)] = 10.0
+    """Weight of |G(F(y)) - y|."""
+    identity: Annotated[float, Field(ge=0)] = 0.5
+    """Weight of |G(y) - y| and |F(x) - x|, in units of the cycle weights; 0 saves their cost."""
+    pool: Annotated[int, Field(ge=0)] = 50
+    """Translated images that the critics remember; 0 shows them the newest alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation(Drawing):
+    """A translation has no settings: one pass, no noise."""
+
+
+# ---- networks -------------------------------------------------------------------------------------------------
+
+
+def instance_norm(channels: int) -> nn.GroupNorm:
+    """Ulyanov et al. 2016, without affine weights: one group per channel, whose kernel is the faster one on a CPU."""
+    return nn.GroupNorm(channels, channels, affine=False)
+
+
+class Residual(nn.Module):
+    """R256 of the paper's appendix: (B, C, H, W) plus two 3x3 convolutions of itself, edges reflected."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(channels, channels, 3), instance_norm(channels)
+        self.conv2, self.norm2 = nn.Conv2d(channels, channels, 3), instance_norm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        h = F.relu_(self.norm1(self.conv1(F.pad(x, (1, 1, 1, 1), mode="reflect"))))
+        return x + self.norm2(self.conv2(F.pad(h, (1, 1, 1, 1), mode="reflect")))
+
+
+class Up(nn.Module):
+    """u128 and u64 of the paper's appendix: twice the size, half the channels."""
+
+    def __init__(self, inputs: int, *, resize: bool) -> None:
+        super().__init__()
+        self.resize = resize
+        self.conv: nn.Module = (
+            nn.Conv2d(inputs, inputs // 2, 3, padding=1)
+            if resize
+            else nn.ConvTranspose2d(inputs, inputs // 2, 3, stride=2, padding=1, output_padding=1)
+        )
+        self.norm = instance_norm(inputs // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C / 2, 2 H, 2 W)."""
+        if self.resize:
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        return F.relu_(self.norm(self.conv(x)))
+
+
+class Generator(nn.Module):
+    """c7s1-64, d128, d256, R256 x blocks, u128, u64, c7s1-3 (Zhu et al. 2017, appendix 7.2; Johnson et al. 2016)."""
+
+    def __init__(self, channels: int, blocks: int, *, resize: bool) -> None:
+        super().__init__()
+        widths = (channels, 2 * channels, 4 * channels)
+        self.stem, self.stem_norm = nn.Conv2d(3, channels, 7), instance_norm(channels)
+        self.down = nn.ModuleList(nn.Conv2d(w, 2 * w, 3, stride=2, padding=1) for w in widths[:2])
+        self.down_norms = nn.ModuleList(instance_norm(2 * w) for w in widths[:2])
+        self.blocks = nn.ModuleList(Residual(widths[2]) for _ in range(blocks))
+        self.up = nn.ModuleList(Up(w, resize=resize) for w in widths[:0:-1])
+        self.head = nn.Conv2d(channels, 3, 7)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1], H and W multiples of 4 -> the same shape and range."""
+        x = F.relu_(self.stem_norm(self.stem(F.pad(images, (3, 3, 3, 3), mode="reflect"))))
+        for conv, norm in zip(self.down, self.down_norms, strict=True):
+            x = F.relu_(norm(conv(x)))
+        for block in (*self.blocks, *self.up):
+            x = block(x)
+        return torch.tanh(self.head(F.pad(x, (3, 3, 3, 3), mode="reflect")))
+
+
+class PatchCritic(nn.Module):
+    """C64-C128-C256-C512 and a map of logits (Zhu et al. 2017, appendix 7.2; Isola et al. 2017, section 2.2.2).
+
+    The last two convolutions keep the size: with three halvings each logit sees 70 x 70 pixels, and 256 pixels make
+    30 x 30 logits, which is what document 002 states although it gives every layer a stride of 2.
+    """
+
+    def __init__(self, channels: int, layers: int) -> None:
+        super().__init__()
+        widths = [channels * min(2**level, 8) for level in range(layers + 1)]
+        self.stem = nn.Conv2d(3, channels, 4, stride=2, padding=1)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(inputs, outputs, 4, stride=2 if level < layers else 1, padding=1)
+            for level, (inputs, outputs) in enumerate(pairwise(widths), start=1)
+        )
+        self.norms = nn.ModuleList(instance_norm(width) for width in widths[1:])
+        self.head = nn.Conv2d(widths[-1], 1, 4, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> logits (B, 1, H / 2^layers - 2, W / 2^layers - 2)."""
+        x = F.leaky_relu_(self.stem(images), 0.2)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.leaky_relu_(norm(conv(x)), 0.2)
+        return self.head(x)
+
+
+class ImagePool(nn.Module):
+    """The last translated images, so that critics do not forget (Shrivastava et al. 2017, section 2.3).
+
+    Buffers, so that they survive a kill; in 8 bits, as the real images are. `filled` says how many there are.
+    """
+
+    def __init__(self, capacity: int, size: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.register_buffer("images", torch.zeros(capacity, 3, size, size, dtype=torch.uint8))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+        self.images: Tensor
+        self.filled: Tensor
+
+    def forward(self, fakes: Tensor) -> Tensor:
+        """New images (B, 3, S, S) in [-1, 1] -> what the critic is shown, the same shape.
+
+        Until the pool is full each new image is kept and shown. Then, for each, one time in two, a stored image is
+        shown and the new one takes its place. No wait for the device: all choices are tensors.
+        """
+        if self.capacity == 0:
+            return fakes
+        return torch.cat([self._exchange(part) for part in fakes.split(self.capacity)])
+
+    def _exchange(self, fakes: Tensor) -> Tensor:
+        fakes, device, count = fakes.float(), fakes.device, len(fakes)
+        full = self.filled >= self.capacity
+        order = self.filled + torch.arange(count, device=device)
+        # distinct places, or two new images would fight for one
+        place = torch.where(full, torch.rand(self.capacity, device=device).argsort()[:count], order % self.capacity)
+        swap = full & (torch.rand(count, device=device) < 0.5)
+        keep = (swap | (order < self.capacity)).view(-1, 1, 1, 1)
+        stored = self.images[place]
+        new = (fakes * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+        self.images[place] = torch.where(keep, new, stored)
+        self.filled.copy_((self.filled + count).clamp(max=self.capacity))
+        return torch.where(swap.view(-1, 1, 1, 1), stored.float() / 127.5 - 1, fakes)
+
+
+# ---- the family -----------------------------------------------------------------------------------------------
+
+
+@final
+class CycleGAN(Method):
+    """Two generators that undo each other, two critics of patches (Zhu et al. 2017)."""
+
+    Config = Model
+    Sampling = Translation
+    optimizers = ("G", "D")
+    inference = ("to_anime", "to_photo")
+    domains = ("anime", "photos")
+    edits: ClassVar[frozenset[str]] = frozenset({"reverse"})
+    any_size: ClassVar[bool] = True
+
+    def __init__(self, config: Model, data: DataSpec) -> None:
+        super().__init__(config, data)
+        _check(config, data.size)
+
+        def generator() -> Generator:
+            return Generator(config.channels, config.blocks, resize=config.upsample == "resize")
+
+        self.to_anime, self.to_photo = generator(), generator()
+        self.anime_critic = PatchCritic(config.critic_channels, config.critic_layers)
+        self.photo_critic = PatchCritic(config.critic_channels, config.critic_layers)
+        self.anime_pool = ImagePool(config.pool, data.size)
+        self.photo_pool = ImagePool(config.pool, data.size)
+        self.fake_anime, self.fake_photos = Handover(), Handover()
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(layer.weight, 0.0, 0.02)  # the paper's appendix 7.1
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (
+            Phase("G", (self.to_anime, self.to_photo), self.generators_loss),
+            Phase("D", (self.anime_critic, self.photo_critic), self.critics_loss),
+        )
+
+    def generators_loss(self, batch: Batch) -> Losses:
+        """Equation 3 and the identity loss of section 5.2, with x photographs and y anime, each (B, 3, H, W).
+
+        L(G) = L_GAN(G, D_Y) + L_GAN(F, D_X) + a |F(G(x)) - x| + b |G(F(y)) - y| + i (b |G(y) - y| + a |F(x) - x|)
+        with mean absolute errors. `luma_correlation` is that of the brightness of x and G(x), -1 for a negative.
+        """
+        x, y, c = _photos(batch), batch.images, self.config
+        fake_y, same_y = self._with_identity(self.to_anime, x, y)
+        fake_x, same_x = self._with_identity(self.to_photo, y, x)
+        self.fake_anime.put(batch.start, fake_y)
+        self.fake_photos.put(batch.start, fake_x)
+        adversarial = generator_loss(c.loss, self.anime_critic(fake_y)) + generator_loss(
+            c.loss, self.photo_critic(fake_x)
+        )
+        cycle_x, cycle_y = _distance(self.to_photo(fake_y), x), _distance(self.to_anime(fake_x), y)
+        loss = adversarial + c.cycle_photos * cycle_x + c.cycle_anime * cycle_y
+        figures = {"adversarial": adversarial, "cycle_photos": cycle_x, "cycle_anime": cycle_y}
+        if same_x is not None and same_y is not None:
+            identity = c.cycle_anime * _distance(same_y, y) + c.cycle_photos * _distance(same_x, x)
+            loss, figures["identity"] = loss + c.identity * identity, identity
+        figures["change"] = _distance(fake_y, x)
+        figures["luma_correlation"] = luma_correlation(x, fake_y)
+        figures["luma_correlation_reverse"] = luma_correlation(y, fake_x)
+        return {"loss": loss, **{name: value.detach() for name, value in figures.items()}}
+
+    def _with_identity(self, net: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The translation of `source`, and what becomes of `target`, in one pass: InstanceNorm keeps images apart."""
+        if self.config.identity == 0:
+            return net(source), None
+        both = net(torch.cat([source, target]))
+        return both[: len(source)], both[len(source) :]
+
+    def critics_loss(self, batch: Batch) -> Losses:
+        """Equation 1 of both critics on real and pooled images, halved (the paper's appendix 7.1).
+
+        `accuracy` is the share of patches that they judge rightly, about 0.5 to 0.9 in a healthy game.
+        """
+        count = len(batch.images)
+        anime = self._criticize(
+            self.anime_critic, batch.images, self.anime_pool(self.fake_anime.get(batch.start, count))
+        )
+        photos = self._criticize(
+            self.photo_critic, _photos(batch), self.photo_pool(self.fake_photos.get(batch.start, count))
+        )
+        accuracy = (anime[1] + photos[1]) / 2
+        return {
+            "loss": anime[0] + photos[0], "anime": anime[0].detach(), "photos": photos[0].detach(), "accuracy": accuracy,
+        }  # fmt: skip
+
+    def _criticize(self, critic: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        of_real, of_fake = critic(torch.cat([real, fake])).float().chunk(2)
+        middle = 0.5 if self.config.loss == "lsgan" else 0.0
+        right = ((of_real > middle).float().mean() + (of_fake < middle).float().mean()) / 2
+        return critic_loss(self.config.loss, of_real, of_fake) / 2, right.detach()
+
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Translation) -> Tensor:
+        """Photographs (B, 3, H, W) in [-1, 1] to anime, or back with `edit.reverse`; any multiple of 8 pixels."""
+        net = self.to_photo if edit.reverse else self.to_anime
+        return net(images).float().clamp(-1, 1)
+
+    def validate(self, batch: Batch) -> Losses:
+        """Cycle errors on held-out images; without photographs that of anime alone."""
+        y = batch.images
+        cycle_y = _distance(self.to_anime(self.to_photo(y)), y)
+        if batch.photos is None:
+            return {"cycle": cycle_y, "cycle_anime": cycle_y}
+        cycle_x = _distance(self.to_photo(self.to_anime(batch.photos)), batch.photos)
+        return {"cycle": (cycle_x + cycle_y) / 2, "cycle_photos": cycle_x, "cycle_anime": cycle_y}
+
+    def diagnose(self, figures: Mapping[str, float]) -> list[Finding]:
+        """Colour inversion, a critic that wins, generators that copy."""
+        found = []
+        identity = max(2 * self.config.identity, 0.5)
+        for name, way in (("luma_correlation", "photo to anime"), ("luma_correlation_reverse", "anime to photo")):
+            # two unrelated pictures lie near 0 and faithful ones above 0.5: bright has become dark well below
+            if figures.get(f"G/{name}", 0.0) < -0.2:
+                says = f"the brightness of {way} has a correlation of {figures[f'G/{name}']:.2f} with its source"
+                found.append(Finding("colour inversion", says, f"--set model.identity={identity:g}"))
+        # nearly every patch judged rightly: the generators' gradient says no longer in which direction to go
+        if figures.get("D/accuracy", 0.0) > 0.98:
+            says = f"the critics judge {figures['D/accuracy']:.1%} of the patches rightly"
+            found.append(Finding("critic wins", says, "--set optim.D.lr=5e-5"))
+        # 0.02 of [-1, 1] is under three grey levels of 255, less than a change of style
+        if figures.get("G/change", 1.0) < 0.02:
+            says = f"a translated photograph differs from its source by {figures['G/change']:.3f}"
+            found.append(Finding("copies its input", says, f"--set model.identity={self.config.identity / 5:g}"))
+        return found
+
+
+def _check(config: Model, size: int) -> None:
+    if size % 4:
+        raise ConfigError(
+            f"the generators cannot halve {size} pixels twice", hint="prepare the set with a multiple of 4"
+        )
+    if size // 2**config.critic_layers < 3:
+        layers = next((n for n in range(config.critic_layers, 0, -1) if size // 2**n >= 3), 1)
+        raise ConfigError(
+            f"{config.critic_layers} halvings leave nothing of {size} pixels to judge",
+            hint=f"use `--set model.critic_layers={layers}`",
+        )
+
+
+def _photos(batch: Batch) -> Tensor:
+    if batch.photos is None:
+        raise DataError(
+            "the data set has one domain, and a translator needs two",
+            hint="prepare one with `animegen prepare --photos PHOTOS --anime FACES`",
+        )
+    return batch.photos
+
+
+def _distance(image: Tensor, target: Tensor) -> Tensor:
+    return F.l1_loss(image.float(), target.float())
+
+
+def luma_correlation(images: Tensor, others: Tensor) -> Tensor:
+    """Mean over the batch of the correlation, in [-1, 1], of the BT.601 brightness of (B, 3, H, W) and (B, 3, H, W)."""
+    weights = images.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
+    a, b = ((pixels.detach().float() * weights).sum(1).flatten(1) for pixels in (images, others))
+    return F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)).mean()
