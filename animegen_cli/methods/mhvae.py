@@ -1,0 +1,364 @@
+"""Hierarchical variational autoencoders: document 004, after Child 2021 (VDVAE) and Vahdat & Kautz 2020 (NVAE).
+
+-ELBO = -E ln p(x | z) + sum_l E KL(q(z_l | z_<l, x) || p(z_l | z_<l)), in nats per image. One loss and one top-down walk
+(`nets/hierarchy.py`) for three backbones, so that the document's comparison is three presets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, NamedTuple, final
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from animegen_cli import likelihoods
+from animegen_cli.config import Amount, Drawing, Progress, Section
+from animegen_cli.errors import ConfigError, UsageError
+from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
+from animegen_cli.nets.hierarchy import Hierarchy, MLPEncoder, MLPHierarchy, Moments
+from animegen_cli.nets.hierarchy_cnn import CNNEncoder, CNNHierarchy, parse_layout
+from animegen_cli.nets.hierarchy_vit import ViTEncoder, ViTHierarchy
+from animegen_cli.noise import Noise
+from animegen_cli.samplers import Watch
+
+ASLEEP = 0.01
+"""Nats; a group whose mean KL is smaller says nothing about the image (Burda et al. 2016 count units by 0.01 too)."""
+
+Latents = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CNN(Section):
+    """Bottleneck blocks and maps of latents (Child 2021)."""
+
+    width: Annotated[int, Field(ge=8)] = 192
+    """Feature maps at every resolution."""
+    bottleneck: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Width of the 3x3 convolutions in units of `width`."""
+    encoder: str = "/1x2,/1d,/2x2,/2d,/4x2,/4d,/8x2,/8d,1x1"
+    """Blocks from the image on: `64x4` at 64 pixels, `64d2` then pooled by 2; `/4` is a quarter of the image."""
+    decoder: str = "1x1,/8m1,/8x1,/4m/8,/4x1,/2m/4,/2x1,/1m/2"
+    """Groups of latents from the top on: `4x2` two at 4 pixels, `8m4` one after upsampling; `64p2` blocks without latents."""
+    channels: Annotated[int, Field(ge=1)] = 16
+    """Of each group's map of latents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViT(Section):
+    """Transformers over patches and latent tokens (Dosovitskiy et al. 2021)."""
+
+    patch: Annotated[int, Field(ge=1)] = 8
+    """Pixels a side."""
+    width: Annotated[int, Field(ge=8)] = 256
+    """Of each token."""
+    depth: Annotated[int, Field(ge=1)] = 6
+    """Blocks of the encoder, and of the decoder."""
+    heads: Annotated[int, Field(ge=1)] = 8
+    """Of each attention."""
+    ratio: Annotated[int, Field(ge=1)] = 4
+    """Hidden width of the MLPs in units of `width`."""
+    latents: Latents = (256, 224, 192, 160)
+    """Length of each group's vector, top first."""
+    tokens: Annotated[int, Field(ge=1)] = 8
+    """Over which each group's vector is spread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLP(Section):
+    """Fully connected layers with LayerNorm."""
+
+    widths: Annotated[tuple[Annotated[int, Field(ge=8)], ...], Field(min_length=1)] = (2048, 1024, 512)
+    """Hidden layers of the encoder; the decoder mirrors them."""
+    latents: Latents = (128, 112, 96, 80)
+    """Length of each group's vector, top first."""
+
+
+def _without_steps(text: str) -> str:
+    if Amount.parse(text).unit == "steps":
+        raise ValueError(f"`{text}` counts steps; say images or epochs, which do not depend on the batch")
+    return text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Section):
+    """The backbone, the likelihood and how the divergences are weighed."""
+
+    backbone: Literal["cnn", "vit", "mlp"] = "cnn"
+    """Encoder and decoder: the section of this name counts, the others are idle."""
+    cnn: CNN = field(default_factory=CNN)
+    """Of the convolutional backbone."""
+    vit: ViT = field(default_factory=ViT)
+    """Of the transformer."""
+    mlp: MLP = field(default_factory=MLP)
+    """Of the MLP."""
+    likelihood: Literal["dmol", "gaussian"] = "dmol"
+    """Of the pixels: a discretised mixture of logistics (Salimans et al. 2017), or a Gaussian with one learned deviation."""
+    mixtures: Annotated[int, Field(ge=1)] = 10
+    """Components of `dmol`."""
+    posterior: Literal["residual", "direct"] = "residual"
+    """Relative to the prior (Vahdat & Kautz 2020, section 3.2), or on its own (Child 2021)."""
+    beta: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of the divergences; 1 is the ELBO (Higgins et al. 2017)."""
+    warmup: Annotated[Progress, AfterValidator(_without_steps)] = "0 images"
+    """The divergences' weight rises linearly over so many images or epochs."""
+    balance: bool = True
+    """During the warm-up groups with a small divergence pay less (Vahdat & Kautz 2020, authors' code)."""
+    free_bits: Annotated[float, Field(ge=0)] = 0.0
+    """Nats per channel of latents below which the divergence is no loss (Kingma et al. 2016, appendix C.8)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw(Drawing):
+    """How a hierarchy draws."""
+
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """Factor on the priors' deviations; below 1 safer and less varied."""
+    levels: Annotated[int, Field(ge=1)] | None = None
+    """Only so many of the top groups are drawn, the others take their prior's mean; all when None."""
+
+
+class Bound(NamedTuple):
+    """One image batch through the autoencoder."""
+
+    nats: Tensor
+    """-ln p(x | z), (B,)."""
+    divergences: list[Tensor]
+    """Per group (B, C), nats, summed over positions."""
+    means: Tensor
+    """The likelihood's mean image, (B, 3, H, W)."""
+
+
+@final
+class MHVAE(Method):
+    """A hierarchical variational autoencoder (document 004, section III.B.2, option 1)."""
+
+    Config = Model
+    Sampling = Draw
+    inference = ("encoder", "decoder")
+    edits = frozenset({"noise", "levels"})
+    bound = "elbo"
+
+    def __init__(self, config: Model, data: DataSpec) -> None:
+        super().__init__(config, data)
+        self.encoder, self.decoder = build(config, data.size)
+        self.dims = 3 * data.size**2
+        self.warmup = Amount.parse(config.warmup).images(batch=1, count=data.count)
+        self.register_buffer("mean", torch.tensor(data.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(data.std).view(1, 3, 1, 1).clamp(min=1e-3), persistent=False)
+        self.mean: Tensor
+        self.std: Tensor
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("model", (self.encoder, self.decoder), self.loss),)
+
+    # ---- training ---------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> Losses:
+        """-ELBO in nats per dimension, its divergences weighed by beta, warm-up, balance and free bits."""
+        bound = self._bound(batch.images, self._random(batch.images))
+        coefficient = min(1.0, max(1e-4, batch.images_seen / self.warmup)) if self.warmup else 1.0
+        paid = torch.stack([free_bits(kl, self.config.free_bits) for kl in bound.divergences])
+        if self.config.balance and coefficient < 1:
+            sizes = torch.stack([kl.sum(1).mean() for kl in bound.divergences])
+            paid = paid * balance(sizes, self.decoder.scales)
+        loss = (bound.nats.mean() + self.config.beta * coefficient * paid.sum()) / self.dims
+        return {"loss": loss, **self._figures(bound, batch.images), "warmup": torch.full_like(loss, coefficient)}
+
+    def validate(self, batch: Batch) -> Losses:
+        """The bound on held-out images in bits per dimension, then its parts."""
+        return self._figures(self._bound(batch.images, self._random(batch.images)), batch.images)
+
+    def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
+        """Posterior collapse: after the warm-up most groups say nothing."""
+        kls = [value for name, value in figures.items() if name.rpartition("/")[2].startswith("kl_")]
+        asleep = sum(value < ASLEEP for value in kls)
+        if figures.get("model/warmup", 1.0) < 1 or 2 * asleep <= len(kls):
+            return ()
+        flag = (
+            "--set model.free_bits=0.25" if not self.config.free_bits else f"--set model.beta={self.config.beta / 4:g}"
+        )
+        return (Finding("posterior collapse", f"{asleep} of {len(kls)} groups have a KL under {ASLEEP} nats", flag),)
+
+    def _random(self, images: Tensor) -> list[Tensor]:
+        return [torch.randn(len(images), *shape, device=images.device) for shape in self.decoder.shapes]
+
+    def _bound(self, images: Tensor, noises: list[Tensor], shown: Tensor | None = None) -> Bound:
+        """The ELBO's parts for one draw from the posterior; `shown` stands for the images where a density needs noise."""
+        output, found = self.decoder(noises, self.encoder(self._normalized(images)))
+        output, target = output.float(), images if shown is None else shown
+        if self.config.likelihood == "dmol":
+            nats = likelihoods.discretized_logistic_mixture_nll(target, output, mixtures=self.config.mixtures)
+        else:
+            mean, log_std = output.chunk(2, dim=1)
+            density = likelihoods.gaussian_nll(target, mean, log_std).sum((1, 2, 3))
+            nats = likelihoods.eight_bit_nats(density, self.dims)
+        return Bound(nats, [divergence(moments) for moments in found], self._means(output))
+
+    def _figures(self, bound: Bound, images: Tensor) -> Losses:
+        """Bits per dimension (the true bound), MSE in units of [-1, 1]^2, and nats: all, the image's, each group's, top first."""
+        kls = [kl.sum(1).mean() for kl in bound.divergences]
+        total, image = torch.stack(kls).sum(), bound.nats.mean()
+        return {
+            "bits_per_dim": likelihoods.bits_per_dim(image + total, self.dims),
+            "mse": (bound.means - images).square().mean(),
+            "reconstruction": image,
+            "kl": total,
+            **{f"kl_{group:02d}": kl for group, kl in enumerate(kls)},
+        }
+
+    # ---- what it can do ---------------------------------------------------------------------------------------
+
+    def sample(self, noise: Noise, labels: Tensor | None, how: Draw, watch: Watch | None = None) -> Tensor:
+        """z_l from its prior, top down, and the likelihood's mean image."""
+        drawn = [how.temperature * noise(*shape) for shape in self.decoder.shapes]
+        return self._decode(self._kept(drawn, how.levels))
+
+    def mix(self, coarse: Noise, fine: Noise, labels: Tensor | None, how: Draw, cut: int | None = None) -> Tensor:
+        """The top `cut` groups from `coarse`, half of them when None, the rest from `fine`."""
+        self._check_levels(cut, least=0)
+        cut = len(self.decoder.shapes) // 2 if cut is None else cut
+        both = [[how.temperature * noise(*shape) for shape in self.decoder.shapes] for noise in (coarse, fine)]
+        return self._decode(self._kept(both[0][:cut] + both[1][cut:], how.levels))
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """By way of the posteriors' means."""
+        return self._through(images, None)
+
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Draw) -> Tensor:
+        """Denoising by encode-decode (document 004, section I): posterior means on top, prior means below, decoded."""
+        if edit.noise:
+            images = images + edit.noise * noise(*images.shape[1:])
+        return self._through(images, edit.levels)
+
+    def bits_per_dim(self, images: Tensor, noise: Noise) -> Tensor:
+        """The bound from one draw of the posterior; for the Gaussian the images are dequantized, as densities need."""
+        noises = [noise(*shape) for shape in self.decoder.shapes]
+        spread = torch.special.ndtr(noise(*images.shape[1:]))
+        shown = None if self.config.likelihood == "dmol" else likelihoods.dequantized(images, spread)
+        bound = self._bound(images, noises, shown)
+        nats = bound.nats + torch.cat(bound.divergences, dim=1).sum(1)
+        return likelihoods.bits_per_dim(nats, self.dims).float()
+
+    def _through(self, images: Tensor, levels: int | None) -> Tensor:
+        self._check_levels(levels)
+        zeros = [images.new_zeros(len(images), *shape) for shape in self.decoder.shapes]
+        return self._decode(zeros, self.encoder(self._normalized(images)), levels)
+
+    def _decode(self, noises: list[Tensor], features: list[Tensor] | None = None, levels: int | None = None) -> Tensor:
+        output, _ = self.decoder(noises, features, levels)
+        return self._means(output.float()).clamp(-1, 1)
+
+    def _means(self, output: Tensor) -> Tensor:
+        if self.config.likelihood == "gaussian":
+            return output.chunk(2, dim=1)[0]
+        return likelihoods.discretized_logistic_mixture_mean(output, mixtures=self.config.mixtures)
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        """Mean 0 and deviation 1 over the training set, per channel (Child 2021, authors' code)."""
+        return (images - self.mean) / self.std
+
+    def _kept(self, noises: list[Tensor], levels: int | None) -> list[Tensor]:
+        """Zeros below the top `levels`: there the priors' means are taken."""
+        self._check_levels(levels)
+        return [x if levels is None or group < levels else torch.zeros_like(x) for group, x in enumerate(noises)]
+
+    def _check_levels(self, levels: int | None, least: int = 1) -> None:
+        count = len(self.decoder.shapes)
+        if levels is not None and not least <= levels <= count:
+            raise UsageError(
+                f"this hierarchy has {count} groups of latents, not {levels}", hint=f"choose {least} to {count}"
+            )
+
+
+# ---- the divergences ------------------------------------------------------------------------------------------
+
+
+def divergence(moments: Moments) -> Tensor:
+    """KL(q || p) of one group in nats, summed over positions: (B, C, ...) moments -> (B, C)."""
+    kl = likelihoods.gaussian_kl(*moments)
+    return kl if kl.dim() == 2 else kl.flatten(2).sum(2)
+
+
+def free_bits(kl: Tensor, least: float) -> Tensor:
+    """sum_c max(least, mean over the batch of KL_c), a scalar, of (B, C) (Kingma et al. 2016, eq. 15)."""
+    return kl.mean(0).clamp(min=least).sum() if least else kl.sum(1).mean()
+
+
+def balance(kl: Tensor, scales: Sequence[int]) -> Tensor:
+    """gamma_l = (k_l / alpha_l) / mean_j (k_j / alpha_j) with k_l = |KL_l| + 0.01, detached, (L,).
+
+    alpha_l = 4^i / (groups at its scale i), i = 0 for the coarsest, divided by the smallest: finer groups have more numbers
+    to spend (Vahdat & Kautz 2020, authors' code, rule `square`).
+    """
+    alphas = [4**scale / scales.count(scale) for scale in scales]
+    least = min(alphas)
+    weights = torch.stack([(k.abs() + 0.01) * (least / alpha) for k, alpha in zip(kl.detach(), alphas, strict=True)])
+    return weights / weights.mean()
+
+
+# ---- the networks ---------------------------------------------------------------------------------------------
+
+
+def build(config: Model, size: int) -> tuple[CNNEncoder | ViTEncoder | MLPEncoder, Hierarchy]:
+    """Encoder and decoder of the chosen backbone; ConfigError when size and config do not fit."""
+    scaled = config.likelihood == "gaussian"
+    channels = 3 if scaled else 10 * config.mixtures
+    residual = config.posterior == "residual"
+    if config.backbone == "cnn":
+        return _build_cnn(config.cnn, size, channels, residual, scaled)
+    if config.backbone == "vit":
+        return _build_vit(config.vit, size, channels, residual, scaled)
+    if not scaled:
+        raise ConfigError(
+            f"the MLP ends in one layer, which for `dmol` would be {channels * size**2:,} numbers wide",
+            hint="use `--set model.likelihood=gaussian`",
+        )
+    mlp = config.mlp
+    decoder = MLPHierarchy(size, mlp.widths, mlp.latents, channels=channels, residual=residual, scaled=scaled)
+    return MLPEncoder(size, mlp.widths), decoder
+
+
+def _build_cnn(cnn: CNN, size: int, channels: int, residual: bool, scaled: bool) -> tuple[CNNEncoder, CNNHierarchy]:
+    middle = max(1, round(cnn.width * cnn.bottleneck))
+    down, up = parse_layout(cnn.encoder, size, decoder=False), parse_layout(cnn.decoder, size, decoder=True)
+    for name, at in (("encoder", down[0].resolution), ("decoder", up[-1].resolution)):
+        if at != size:
+            raise ConfigError(
+                f"`model.cnn.{name}` is laid out for {at} pixels, the images have {size}",
+                hint=f"prepare the set with `--size {at}`, or write the layout with `/1` for the image's own size",
+            )
+    encoder = CNNEncoder(down, cnn.width, middle)
+    blind = {step.resolution for step in up if step.latent} - set(encoder.resolutions)
+    if blind:
+        raise ConfigError(
+            f"the decoder has latents at {min(blind)} pixels, where `model.cnn.encoder` has no feature",
+            hint=f"its features have {', '.join(map(str, encoder.resolutions))} pixels",
+        )
+    decoder = CNNHierarchy(
+        up, cnn.width, middle, cnn.channels, resolutions=encoder.resolutions, channels=channels, residual=residual,
+        scaled=scaled,
+    )  # fmt: skip
+    return encoder, decoder
+
+
+def _build_vit(vit: ViT, size: int, channels: int, residual: bool, scaled: bool) -> tuple[ViTEncoder, ViTHierarchy]:
+    if size % vit.patch:
+        raise ConfigError(f"{size} pixels are no multiple of patches of {vit.patch}", hint="change `model.vit.patch`")
+    if vit.width % vit.heads:
+        raise ConfigError(
+            f"a width of {vit.width} does not split into {vit.heads} heads", hint="change `model.vit.heads`"
+        )
+    for z in vit.latents:
+        if z % vit.tokens:
+            raise ConfigError(
+                f"a vector of {z} does not spread over {vit.tokens} tokens", hint="change `model.vit.tokens`"
+            )
+    shared = {"patch": vit.patch, "width": vit.width, "depth": vit.depth, "heads": vit.heads, "ratio": vit.ratio}
+    encoder = ViTEncoder(size, **shared, groups=len(vit.latents), tokens=vit.tokens)
+    decoder = ViTHierarchy(
+        size, vit.latents, **shared, tokens=vit.tokens, channels=channels, residual=residual, scaled=scaled
+    )
+    return encoder, decoder

@@ -1,0 +1,214 @@
+"""Hierarchies of Gaussian latents, z_1 (top) to z_L, drawn top-down: q(z | x) = prod q(z_l | z_<l, x), p(z) = prod p(z_l | z_<l).
+
+A `Hierarchy` walks the groups; a backbone (convolutions, a Vision Transformer, an MLP) answers five questions about its
+state: how it begins, which prior it holds for a group, which posterior once a feature of the image is seen, how it takes
+in a latent, and how it ends. Bottom-up encoders hand it a list of features. B is the batch, everything is channel-first.
+
+Stability (Child 2021, section 3.2; Vahdat & Kautz 2020, section 3.2 and authors' code): the last layer of each residual branch
+is scaled by 1 / sqrt(blocks), the last layer of each prior begins at zero, so that p(z_l) begins as N(0, 1), and all
+means and log-deviations pass through 5 tanh(x / 5).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Moments = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Of one group: mean and log-deviation of its posterior, then of its prior; float32, each (B, *shape)."""
+
+SCALE_RATE = 10.0
+"""The likelihood's log-deviation is so many times its parameter: one number has to keep pace with a network."""
+
+
+def soft_clamp(x: Tensor, limit: float = 5.0) -> Tensor:
+    """Smoothly to [-limit, limit], nearly the identity around 0."""
+    return limit * torch.tanh(x / limit)
+
+
+def moments(raw: Tensor) -> tuple[Tensor, Tensor]:
+    """A head's output (B, 2 C, ...) as clamped mean and log-deviation, float32, (B, C, ...) each."""
+    mean, log_std = raw.float().chunk(2, dim=1)
+    return soft_clamp(mean), soft_clamp(log_std)
+
+
+def residual_posterior(prior: tuple[Tensor, Tensor], offset: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """m_q = m_p + dm and s_q = s_p ds, the latter as logarithms (Vahdat & Kautz 2020, section 3.2)."""
+    return prior[0] + offset[0], prior[1] + offset[1]
+
+
+class Hierarchy(nn.Module, ABC):
+    """The top-down half: latents in, parameters of the image's likelihood out.
+
+    Args:
+        shapes: of one image's latent, per group, top first: (C, ...).
+        scales: per group, 0 for the coarsest scale; groups that share a scale share a number.
+        sources: per group, the index of the feature that its posterior reads.
+        residual: posteriors relative to their priors, else direct.
+        scaled: the likelihood has one learned log-deviation, appended to the output.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, ...]],
+        *,
+        scales: Sequence[int],
+        sources: Sequence[int],
+        residual: bool,
+        scaled: bool,
+    ) -> None:
+        super().__init__()
+        self.shapes, self.scales, self.sources = tuple(shapes), tuple(scales), tuple(sources)
+        self.residual = residual
+        self.log_std = nn.Parameter(torch.tensor(-1.0 / SCALE_RATE)) if scaled else None
+
+    def forward(
+        self, noises: Sequence[Tensor], features: Sequence[Tensor] | None = None, levels: int | None = None
+    ) -> tuple[Tensor, list[Moments]]:
+        """Decode z_l = mean + deviation * noise_l, from posteriors where there are features, else from priors.
+
+        Args:
+            noises: per group (B, *shape): standard normal; zeros take the means; scaled ones are a temperature.
+            features: of the encoder; None draws from the priors alone.
+            levels: only so many of the top groups see the features; all when None.
+
+        Returns:
+            The likelihood's parameters, (B, P, H, W), and the moments of each group that saw features.
+        """
+        informed = 0 if features is None else len(noises) if levels is None else levels
+        state, found = self.begin(noises[0]), []
+        for group, noise in enumerate(noises):
+            state, raw = self.prior(group, state)
+            prior = mean, log_std = moments(raw)
+            if features is not None and group < informed:
+                seen = moments(self.posterior(group, state, features[self.sources[group]]))
+                mean, log_std = residual_posterior(prior, seen) if self.residual else seen
+                found.append((mean, log_std, *prior))
+            state = self.absorb(group, state, (mean + log_std.exp() * noise).to(state.dtype))
+        output = self.end(state)
+        if self.log_std is not None:
+            output = torch.cat([output, (SCALE_RATE * self.log_std).to(output.dtype).expand_as(output)], dim=1)
+        return output, found
+
+    @abstractmethod
+    def begin(self, noise: Tensor) -> Tensor:
+        """The state before the first group, for as many rows as `noise` has."""
+
+    @abstractmethod
+    def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The state in front of the group, and (B, 2 C, ...) for p(z_l | z_<l)."""
+
+    @abstractmethod
+    def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
+        """(B, 2 C, ...) for q(z_l | z_<l, x)."""
+
+    @abstractmethod
+    def absorb(self, group: int, state: Tensor, z: Tensor) -> Tensor:
+        """The state that knows z_l, (B, *shape)."""
+
+    @abstractmethod
+    def end(self, state: Tensor) -> Tensor:
+        """The likelihood's parameters, (B, P, H, W)."""
+
+
+def zero(layer: nn.Linear | nn.Conv2d) -> None:
+    """Let the layer answer zero at first."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+@torch.no_grad()
+def shrink(layer: nn.Linear | nn.Conv2d, blocks: int) -> None:
+    """Scale the weights by 1 / sqrt(blocks), so that as many residual branches add up to one (Child 2021)."""
+    layer.weight.mul_(1 / math.sqrt(blocks))
+
+
+# ---- MLP --------------------------------------------------------------------------------------------------------
+
+
+class DenseLayer(nn.Module):
+    """Linear, LayerNorm, GELU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(inputs, outputs), nn.LayerNorm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) -> (B, outputs)."""
+        return F.gelu(self.norm(self.linear(x)))
+
+
+def taps(groups: int, layers: int) -> list[int]:
+    """Which of the encoder's hidden layers each group reads: the top one the last, the bottom one the first."""
+    return [round((layers - 1) * (1 - group / max(groups - 1, 1))) for group in range(groups)]
+
+
+class MLPEncoder(nn.Module):
+    """All pixels in one vector, through hidden layers that become narrower."""
+
+    def __init__(self, size: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        inputs = (3 * size**2, *widths)
+        self.layers = nn.ModuleList(DenseLayer(inputs[i], width) for i, width in enumerate(widths))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> each hidden layer (B, width)."""
+        x, features = images.flatten(1), []
+        for layer in self.layers:
+            x = layer(x)
+            features.append(x)
+        return features
+
+
+class MLPHierarchy(Hierarchy):
+    """The encoder mirrored: each group sits where the layers are as wide as the one that it reads."""
+
+    def __init__(
+        self, size: int, widths: Sequence[int], latents: Sequence[int], *, channels: int, residual: bool, scaled: bool
+    ) -> None:
+        read = taps(len(latents), len(widths))
+        super().__init__(
+            [(z,) for z in latents], scales=[0] * len(latents), sources=read, residual=residual, scaled=scaled
+        )
+        at = [widths[tap] for tap in read]
+        self.size = size
+        self.start = nn.Parameter(0.02 * torch.randn(at[0]))
+        self.priors = nn.ModuleList(nn.Linear(width, 2 * z) for width, z in zip(at, latents, strict=True))
+        self.posteriors = nn.ModuleList(
+            nn.ModuleList([DenseLayer(2 * width, width), nn.Linear(width, 2 * z)])
+            for width, z in zip(at, latents, strict=True)
+        )
+        self.entries = nn.ModuleList(nn.Linear(z, width) for width, z in zip(at, latents, strict=True))
+        self.layers = nn.ModuleList(DenseLayer(width, then) for width, then in zip(at, [*at[1:], at[-1]], strict=True))
+        self.head = nn.Linear(at[-1], channels * size**2)
+        for prior in self.priors:
+            zero(prior)  # type: ignore[arg-type]
+
+    def begin(self, noise: Tensor) -> Tensor:
+        """(B, width)."""
+        return self.start.expand(len(noise), -1)
+
+    def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
+        """A linear head."""
+        return state, self.priors[group](state)
+
+    def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
+        """One hidden layer over state and feature."""
+        hidden, head = self.posteriors[group]  # type: ignore[misc]
+        return head(hidden(torch.cat([state, feature], dim=1)))
+
+    def absorb(self, group: int, state: Tensor, z: Tensor) -> Tensor:
+        """Added, then a layer; where the width stays, that layer is a residual branch."""
+        state = state + self.entries[group](z)
+        out = self.layers[group](state)
+        return state + out if out.shape == state.shape else out
+
+    def end(self, state: Tensor) -> Tensor:
+        """All pixels at once."""
+        return self.head(state).view(len(state), -1, self.size, self.size)

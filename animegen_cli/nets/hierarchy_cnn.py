@@ -1,0 +1,236 @@
+"""Convolutional hierarchy: bottleneck blocks and many groups of latents per resolution (Child 2021, section 3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from animegen_cli.errors import ConfigError
+from animegen_cli.nets.hierarchy import Hierarchy, shrink, zero
+
+
+class Step(NamedTuple):
+    """One block of a layout."""
+
+    resolution: int
+    """Height and width in pixels."""
+    moves: bool = False
+    """Decoder: upsampled from the step before. Encoder: pooled to the step after."""
+    latent: bool = True
+    """Decoder: draws a group of latents."""
+    pooled: int | None = None
+    """Encoder: the resolution that the layout claims to pool to."""
+
+
+_SIZE = r"(/?[1-9]\d*)"
+_ENCODER = re.compile(rf"{_SIZE}(?:x(?P<count>\d+)|d(?P<factor>\d*))")
+_DECODER = re.compile(rf"{_SIZE}(?:x(?P<count>\d+)|p(?P<plain>\d+)|m(?P<source>/?[1-9]\d*))")
+
+
+def parse_layout(text: str, size: int, *, decoder: bool) -> list[Step]:
+    """Read `1x1,4m1,4x2` or `64x4,64d2`, the notation of Child's code.
+
+    `RxN` is N blocks at R pixels, in decoders with a group of latents each; `RmS` a block with a group at R after
+    upsampling from S; `RpN` N blocks without latents, after upsampling where R is larger; `RdF` a block at R, pooled
+    by F afterwards. `/8` stands for an eighth of the image, and `/8d` pools to whatever follows.
+
+    Raises:
+        ConfigError: not in this notation, or resolutions that do not follow from each other.
+    """
+    steps: list[Step] = []
+    for word in text.replace(" ", "").split(","):
+        match = (_DECODER if decoder else _ENCODER).fullmatch(word)
+        if not match:
+            raise _wrong(text, f"`{word}` is no part of {'a decoder' if decoder else 'an encoder'}")
+        here, said = _pixels(match[1], size), match.groupdict()
+        if said.get("source"):
+            if not steps or steps[-1].resolution != _pixels(said["source"], size):
+                raise _wrong(text, f"`{word}` upsamples from a resolution that the block before does not have")
+            steps.append(Step(here, moves=True))
+        elif said.get("plain"):
+            rises = bool(steps) and here > steps[-1].resolution
+            steps += [Step(here, moves=rises and index == 0, latent=False) for index in range(int(said["plain"]))]
+        elif said["count"]:
+            steps += [Step(here)] * int(said["count"])
+        else:
+            steps.append(Step(here, moves=True, pooled=here // int(said["factor"]) if said["factor"] else None))
+    _check_order(text, steps, decoder=decoder)
+    return steps
+
+
+def _pixels(word: str, size: int) -> int:
+    return max(1, size // int(word[1:])) if word.startswith("/") else int(word)
+
+
+def _check_order(text: str, steps: list[Step], *, decoder: bool) -> None:
+    for before, after in pairwise(steps):
+        a, b = before.resolution, after.resolution
+        moved, falls = (after.moves, b < a) if decoder else (before.moves, b > a)
+        if moved != (a != b) or falls or before.pooled not in (None, b):
+            raise _wrong(text, f"{b} pixels do not follow from {a}")
+    if not decoder and steps[-1:] and steps[-1].moves:
+        raise _wrong(text, "it ends in pooling, after which no block reads")
+    if not steps or (decoder and not steps[0].latent):
+        raise _wrong(text, "it must begin with a group of latents, such as `1x1`")
+
+
+def _wrong(text: str, why: str) -> ConfigError:
+    return ConfigError(f"layout `{text}`: {why}", hint="write it like `64x4,64d2,32x2` and `1x1,32m1,32x2,64m32`")
+
+
+class Bottleneck(nn.Module):
+    """GELU and convolution four times: 1x1 in, two 3x3 (1x1 up to 2 pixels), 1x1 out."""
+
+    def __init__(self, inputs: int, middle: int, outputs: int, *, resolution: int, residual: bool = False) -> None:
+        super().__init__()
+        kernel = 3 if resolution > 2 else 1
+        self.residual = residual
+        self.convs = nn.ModuleList([
+            nn.Conv2d(inputs, middle, 1),
+            nn.Conv2d(middle, middle, kernel, padding=kernel // 2),
+            nn.Conv2d(middle, middle, kernel, padding=kernel // 2),
+            nn.Conv2d(middle, outputs, 1),
+        ])  # fmt: skip
+
+    @property
+    def last(self) -> nn.Conv2d:
+        """The convolution that ends the branch."""
+        return self.convs[-1]  # type: ignore[return-value]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) -> (B, outputs, H, W)."""
+        h = x
+        for conv in self.convs:
+            h = conv(F.gelu(h))
+        return x + h if self.residual else h
+
+
+def _resized(x: Tensor, resolution: int) -> Tensor:
+    """Average-pooled down, or nearest-neighbour up."""
+    if x.shape[-1] == resolution:
+        return x
+    if x.shape[-1] > resolution:
+        factor = x.shape[-1] // resolution
+        even = factor * resolution == x.shape[-1]
+        return F.avg_pool2d(x, factor) if even else F.adaptive_avg_pool2d(x, resolution)
+    return F.interpolate(x, size=(resolution, resolution), mode="nearest")
+
+
+class CNNEncoder(nn.Module):
+    """Residual blocks and average pooling; the last map of each resolution is a feature."""
+
+    def __init__(self, steps: Sequence[Step], width: int, middle: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            Bottleneck(width, middle, width, resolution=step.resolution, residual=True) for step in steps
+        )
+        for block in self.blocks:
+            shrink(block.last, len(steps))  # type: ignore[union-attr, arg-type]
+        after = [step.resolution for step in steps[1:]] + [steps[-1].resolution]
+        self.pooled = [then if step.moves else step.resolution for step, then in zip(steps, after, strict=True)]
+
+    @property
+    def resolutions(self) -> list[int]:
+        """Of the features, coarsest first."""
+        return sorted(set(self.pooled))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> per resolution (B, width, R, R), coarsest first."""
+        x, found = self.stem(images), {}
+        for block, resolution in zip(self.blocks, self.pooled, strict=True):
+            x = _resized(block(x), resolution)
+            found[resolution] = x
+        return [found[resolution] for resolution in self.resolutions]
+
+
+class TopDownBlock(nn.Module):
+    """One step on the way down; with a group of latents it holds its prior and its posterior."""
+
+    def __init__(self, width: int, middle: int, z: int, *, resolution: int, latent: bool, blocks: int) -> None:
+        super().__init__()
+        self.prior = self.posterior = self.entry = None
+        if latent:
+            self.prior = Bottleneck(width, middle, width + 2 * z, resolution=resolution)
+            self.posterior = Bottleneck(2 * width, middle, 2 * z, resolution=resolution)
+            self.entry = nn.Conv2d(z, width, 1)
+            zero(self.prior.last)
+            shrink(self.entry, blocks)
+        self.rest = Bottleneck(width, middle, width, resolution=resolution, residual=True)
+        shrink(self.rest.last, blocks)
+
+
+class CNNHierarchy(Hierarchy):
+    """The state is a map that grows; each resolution adds a learned map of its own, up to 64 pixels."""
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        width: int,
+        middle: int,
+        z: int,
+        *,
+        resolutions: Sequence[int],
+        channels: int,
+        residual: bool,
+        scaled: bool,
+    ) -> None:
+        latent = [step for step in steps if step.latent]
+        sizes = sorted({step.resolution for step in latent})
+        super().__init__(
+            [(z, step.resolution, step.resolution) for step in latent],
+            scales=[sizes.index(step.resolution) for step in latent],
+            sources=[resolutions.index(step.resolution) for step in latent],
+            residual=residual,
+            scaled=scaled,
+        )
+        self.steps, self.z = tuple(steps), z
+        self.places = [index for index, step in enumerate(steps) if step.latent]
+        self.blocks = nn.ModuleList(
+            TopDownBlock(width, middle, z, resolution=s.resolution, latent=s.latent, blocks=len(steps)) for s in steps
+        )
+        own = [r for r in sorted({step.resolution for step in steps}) if r <= 64 or r == steps[0].resolution]
+        self.biases = nn.ParameterDict({str(r): torch.zeros(width, r, r) for r in own})
+        self.head = nn.Conv2d(width, channels, 1)
+
+    def begin(self, noise: Tensor) -> Tensor:
+        """(B, width, R, R) of the coarsest resolution."""
+        return self.biases[str(self.steps[0].resolution)].expand(len(noise), -1, -1, -1)
+
+    def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
+        """A block without skip; what it finds besides the moments is added to the state."""
+        place = self.places[group]
+        state = self._moved(place, state)
+        raw = self.blocks[place].prior(state)  # type: ignore[operator]
+        return state + raw[:, 2 * self.z :], raw[:, : 2 * self.z]
+
+    def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
+        """A block over state and feature."""
+        return self.blocks[self.places[group]].posterior(torch.cat([state, feature], dim=1))  # type: ignore[operator]
+
+    def absorb(self, group: int, state: Tensor, z: Tensor) -> Tensor:
+        """Added by a 1x1 convolution; then this block and those without latents that follow it."""
+        place = self.places[group]
+        state = self.blocks[place].rest(state + self.blocks[place].entry(z))  # type: ignore[operator]
+        for index in range(place + 1, len(self.steps)):
+            if self.steps[index].latent:
+                break
+            state = self.blocks[index].rest(self._moved(index, state))  # type: ignore[operator]
+        return state
+
+    def end(self, state: Tensor) -> Tensor:
+        """A 1x1 convolution."""
+        return self.head(state)
+
+    def _moved(self, place: int, state: Tensor) -> Tensor:
+        step = self.steps[place]
+        if not step.moves:
+            return state
+        state = _resized(state, step.resolution)
+        return state + self.biases[str(step.resolution)] if str(step.resolution) in self.biases else state

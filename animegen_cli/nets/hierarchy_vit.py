@@ -1,0 +1,138 @@
+"""Vision Transformers as encoder and hierarchy (Dosovitskiy et al. 2021): patches and latent tokens in one sequence.
+
+Each group of latents owns a few tokens. In the encoder they are queries, like the class token of a classifier, and end
+up as the group's feature; in the decoder they hold the group's prior, take in its latent, and the patches attend to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from animegen_cli.nets.hierarchy import Hierarchy, shrink, zero
+
+
+class TransformerBlock(nn.Module):
+    """LayerNorm and attention, LayerNorm and MLP, both residual."""
+
+    def __init__(self, width: int, heads: int, ratio: int, *, branches: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.widen, self.narrow = nn.Linear(width, ratio * width), nn.Linear(ratio * width, width)
+        shrink(self.out, branches)
+        shrink(self.narrow, branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, width) -> the same."""
+        qkv = self.qkv(self.norm1(x)).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(*qkv.unbind(0)).transpose(1, 2).flatten(2)
+        x = x + self.out(seen)
+        return x + self.narrow(F.gelu(self.widen(self.norm2(x))))
+
+
+def _blocks(depth: int, width: int, heads: int, ratio: int) -> nn.ModuleList:
+    return nn.ModuleList(TransformerBlock(width, heads, ratio, branches=2 * depth) for _ in range(depth))
+
+
+class ViTEncoder(nn.Module):
+    """Patches and the latent tokens of all groups, through all blocks."""
+
+    def __init__(
+        self, size: int, *, patch: int, width: int, depth: int, heads: int, ratio: int, groups: int, tokens: int
+    ) -> None:
+        super().__init__()
+        count = (size // patch) ** 2
+        self.patches = nn.Conv2d(3, width, patch, stride=patch)
+        self.places = nn.Parameter(0.02 * torch.randn(count, width))
+        self.queries = nn.Parameter(0.02 * torch.randn(groups * tokens, width))
+        self.blocks = _blocks(depth, width, heads, ratio)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> one feature, the tokens of all groups (B, groups * tokens, width)."""
+        patches = self.patches(images).flatten(2).transpose(1, 2)
+        queries = self.queries.to(patches.dtype).expand(len(images), -1, -1)
+        x = torch.cat([patches + self.places.to(patches.dtype), queries], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return [self.norm(x[:, -len(self.queries) :])]
+
+
+class ViTHierarchy(Hierarchy):
+    """The state is the whole sequence, patches first; group l of L enters before block floor(l * depth / L)."""
+
+    def __init__(
+        self,
+        size: int,
+        latents: Sequence[int],
+        *,
+        patch: int,
+        width: int,
+        depth: int,
+        heads: int,
+        ratio: int,
+        tokens: int,
+        channels: int,
+        residual: bool,
+        scaled: bool,
+    ) -> None:
+        groups = len(latents)
+        super().__init__(
+            [(z,) for z in latents], scales=[0] * groups, sources=[0] * groups, residual=residual, scaled=scaled
+        )
+        self.side, self.patch, self.tokens = size // patch, patch, tokens
+        self.start = nn.Parameter(0.02 * torch.randn(self.side**2 + groups * tokens, width))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in latents)
+        self.priors = nn.ModuleList(nn.Linear(width, 2 * z // tokens) for z in latents)
+        self.posteriors = nn.ModuleList(
+            nn.ModuleList([nn.Linear(2 * width, width), nn.Linear(width, 2 * z // tokens)]) for z in latents
+        )
+        self.entries = nn.ModuleList(nn.Linear(z // tokens, width) for z in latents)
+        self.blocks = _blocks(depth, width, heads, ratio)
+        self.ends = [(group + 1) * depth // groups for group in range(groups)]
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, channels * patch**2)
+        for prior in self.priors:
+            zero(prior)  # type: ignore[arg-type]
+
+    def _own(self, group: int) -> slice:
+        begin = self.side**2 + group * self.tokens
+        return slice(begin, begin + self.tokens)
+
+    def begin(self, noise: Tensor) -> Tensor:
+        """(B, patches + groups * tokens, width)."""
+        return self.start.expand(len(noise), -1, -1)
+
+    def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
+        """A linear head on the group's tokens."""
+        return state, _vector(self.priors[group](self.norms[group](state[:, self._own(group)])))
+
+    def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
+        """One hidden layer over the group's tokens here and in the encoder."""
+        hidden, head = self.posteriors[group]  # type: ignore[misc]
+        seen = feature[:, group * self.tokens : (group + 1) * self.tokens]
+        own = self.norms[group](state[:, self._own(group)])
+        return _vector(head(F.gelu(hidden(torch.cat([own, seen], dim=2)))))
+
+    def absorb(self, group: int, state: Tensor, z: Tensor) -> Tensor:
+        """Added to the group's tokens, then the blocks up to the next group."""
+        own = self._own(group)
+        entered = state[:, own] + self.entries[group](z.unflatten(1, (self.tokens, -1)))
+        state = torch.cat([state[:, : own.start], entered, state[:, own.stop :]], dim=1)
+        for block in self.blocks[self.ends[group - 1] if group else 0 : self.ends[group]]:  # type: ignore[union-attr]
+            state = block(state)
+        return state
+
+    def end(self, state: Tensor) -> Tensor:
+        """Each patch's token becomes its pixels."""
+        pixels = self.head(self.norm(state[:, : self.side**2])).transpose(1, 2)
+        return F.pixel_shuffle(pixels.unflatten(2, (self.side, self.side)), self.patch)
+
+
+def _vector(raw: Tensor) -> Tensor:
+    """Moments per token, (B, T, 2 z / T), as means and then log-deviations of all, (B, 2 z)."""
+    return raw.unflatten(2, (2, -1)).transpose(1, 2).flatten(1)
