@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from animegen_cli import console, generate, paths
+from animegen_cli import console, generate, heldout, paths
 from animegen_cli.data.reading import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
+from animegen_cli.generate import Trained
+from animegen_cli.method import Edit, Samples
 from animegen_cli.metrics.extractors import Extractor, open_extractor
 from animegen_cli.metrics.frechet import Moments, load_moments
 from animegen_cli.metrics.protocol import INCEPTION_NAMES, Protocol
@@ -90,8 +92,8 @@ def _metrics(request: Request, extractor: Extractor) -> list[str]:
                 f"`fid` exists only on Inception; here it is `fd-{extractor.name}`", hint="type `--metrics fd`"
             )
         metric = bare.get(metric, metric)
-        if metric not in METRICS:
-            raise UsageError(f"no metric `{word}`", hint=did_you_mean(metric, METRICS))
+        if metric not in (*METRICS, *heldout.METRICS):
+            raise UsageError(f"no metric `{word}`", hint=did_you_mean(metric, (*METRICS, *heldout.METRICS)))
         found.append(metric)
     return found
 
@@ -100,44 +102,89 @@ def _metrics(request: Request, extractor: Extractor) -> list[str]:
 
 
 def _evaluate_run(request: Request, extractor: Extractor, metrics: list[str], device: torch.device) -> dict[str, Any]:
-    run = paths.open_run(request.subject, able_to="samples")
+    run = paths.open_run(request.subject, able_to=("samples", "translates"))
     console.note(f"run: {run.path}")
     about = run.about
     reference = _reference(request, run)
     trained = generate.open_trained(run, device=device)
     how = generate.sampling(trained, request.overrides)
-    seeds = list(request.seeds) if request.seeds is not None else list(range(request.n))
+    source = (
+        _Drawn(trained, how, request) if isinstance(trained.method, Samples) else _Translated(trained, request, run)
+    )
+    if not request.metrics:
+        metrics = metrics + heldout.metrics_of(trained)
     size = trained.data.size
-    real, identity, n_real = _real_features(reference, request.split, size, extractor)
+    of_features = [metric for metric in metrics if metric not in heldout.METRICS]
+    real, identity, n_real = _real_features(reference, request.split, size, extractor) if of_features else (None, "", 0)
     said = {
         "reference_name": "" if reference is None else getattr(reference, "name", str(request.against)),
         "images": trained.images,
     }
     base = Protocol(
         metric="", extractor=extractor.name, extractor_sha=extractor.sha, resize=extractor.resize, reference=identity,
-        reference_split=request.split, n_real=n_real, n_fake=len(seeds), size=size, precision=extractor.precision,
-        seeds=_spell(seeds), sampling=generate.describe_sampling(how),
+        reference_split=request.split, n_real=n_real, n_fake=len(source), size=size, precision=extractor.precision,
+        seeds=source.seeds, sampling=source.sampling,
     )  # fmt: skip
+    wanted = [_with(base, metric) for metric in of_features]
+    own = [metric for metric in metrics if metric in heldout.METRICS]
+    faces = _own_data(request, run) if own else None
+    of_run = [heldout.protocol(metric, trained, faces, request.n) for metric in own] if faces else []
     stored = _read_scores(run)
-    wanted = [_with(base, metric) for metric in metrics]
-    asked = [(p.id, trained.images, p.sampling, p.seeds) for p in wanted]
+    asked = [(p.id, trained.images, p.sampling, p.seeds) for p in (*wanted, *of_run)]
     known = {_key(score): score for score in stored}
     if not request.force and all(key in known for key in asked):
         console.note("already scored (`--force` measures again)")
         return {"subject": str(run.path), "scores": [known[key] for key in asked], "notes": []}
-    began = time.perf_counter()
-    with console.progress("drawing", len(seeds)) as bar:
-        pieces = []
-        for start in range(0, len(seeds), _CHUNK):
-            drawn = generate.draw(trained, seeds[start : start + _CHUNK], how=how, done=bar.advance)
-            pieces.append(extractor.features(drawn).cpu())
-    fake = torch.cat(pieces)
-    entries, notes = _scores(real, fake, extractor, wanted, said, began)
+    entries: list[dict[str, Any]] = []
+    notes: list[str] = []
+    if wanted:
+        assert real is not None
+        began = time.perf_counter()
+        with console.progress("drawing", len(source)) as bar:
+            fake = torch.cat([extractor.features(drawn).cpu() for drawn in source.images(bar.advance)])
+        entries, notes = _scores(real, fake, extractor, wanted, said, began)
+    if faces is not None:
+        entries += heldout.scores(trained, faces, of_run, said)
     kept = [score for score in stored if score["images"] == trained.images and _key(score) not in asked]
     paths.write_json(run.scores, {"scores": kept + entries})
     if about.get("state") != "finished":
         notes.append(f"the run is {about.get('state')}: these are scores at {trained.images:,} images")
     return {"subject": str(run.path), "scores": entries, "notes": notes}
+
+
+class _Drawn:
+    """What a run draws from seeds."""
+
+    def __init__(self, trained: Trained, how: Any, request: Request) -> None:
+        self.trained, self.how = trained, how
+        self.numbers = list(request.seeds) if request.seeds is not None else list(range(request.n))
+        self.seeds, self.sampling = _spell(self.numbers), generate.describe_sampling(how)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def images(self, done: Callable[[int], None]) -> Iterator[Tensor]:
+        for start in range(0, len(self.numbers), _CHUNK):
+            yield generate.draw(self.trained, self.numbers[start : start + _CHUNK], how=self.how, done=done)
+
+
+class _Translated:
+    """What a translator makes of its data set's held-out photos."""
+
+    def __init__(self, trained: Trained, request: Request, run: Run) -> None:
+        self.trained, self.faces = trained, _own_data(request, run)
+        held_out = self.faces.indices("test", "photos")
+        self.indices = (held_out if len(held_out) else self.faces.indices("train", "photos"))[: request.n]
+        self.seeds, self.sampling = "", f"{'test' if len(held_out) else 'train'} photos translated"
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def images(self, done: Callable[[int], None]) -> Iterator[Tensor]:
+        for start in range(0, len(self), _CHUNK):
+            pixels = self.faces.pixels(self.indices[start : start + _CHUNK], size=self.trained.data.size)
+            yield generate.translate(self.trained, torch.from_numpy(pixels).permute(0, 3, 1, 2), Edit())
+            done(len(pixels))
 
 
 def _key(score: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -171,8 +218,11 @@ def _is_sound(score: Mapping[str, Any]) -> bool:
 
 def _reference(request: Request, run: Run) -> FaceSet | Path:
     """What the run is scored against: `--against`, else its own data set."""
-    if request.against is not None:
-        return _open_reference(request.against)
+    return _own_data(request, run) if request.against is None else _open_reference(request.against)
+
+
+def _own_data(request: Request, run: Run) -> FaceSet:
+    """The data set that the run was trained on."""
     about = run.about["data"]
     path = request.data or Path(about["path"])
     if not path.exists():

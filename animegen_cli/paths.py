@@ -183,17 +183,20 @@ def numbered_run(root: Path, description: str) -> Path:
             continue
 
 
-def open_run(spec: str | Path | None, *, able_to: str | None = None, root: Path = RUNS) -> Run:
+def open_run(spec: str | Path | None, *, able_to: str | tuple[str, ...] | None = None, root: Path = RUNS) -> Run:
     """The run that `spec` means: a path, a name or number under `root`, or (None) the newest that has the ability.
+
+    Of several abilities in `able_to` one is enough.
 
     Raises:
         DataError: no such run, or one without weights.
         UsageError: the run's family lacks the ability; the hint names runs that have it.
     """
+    wanted = (able_to,) if isinstance(able_to, str) else able_to or ()
     if spec is None:
-        found = [run for run in runs(root) if able_to is None or run.able(able_to)]
+        found = [run for run in runs(root) if not wanted or any(run.able(ability) for ability in wanted)]
         if not found:
-            verb = f" that {able_to}" if able_to else ""
+            verb = f" that {' or '.join(wanted)}" if wanted else ""
             raise DataError(
                 f"no run{verb} under {root}/",
                 hint="train one with `animegen train ddim --preset smoke`, or name its folder",
@@ -201,11 +204,11 @@ def open_run(spec: str | Path | None, *, able_to: str | None = None, root: Path 
         return found[-1]
     run = Run(_run_folder(str(spec), root))
     about = run.about
-    if able_to is not None and able_to not in about.get("abilities", ()):
-        others = [other.name for other in runs(root) if other.able(able_to)]
+    if wanted and not set(wanted) & set(about.get("abilities", ())):
+        others = [other.name for other in runs(root) if any(other.able(ability) for ability in wanted)]
         hint = f"these can: {', '.join(others)}" if others else "no run here can; see `animegen presets list`"
-        raise UsageError(f"{run.name} is a {about.get('family')} run, whose family has no `{able_to}`", hint=hint)
-    if able_to is not None and not run.weights.is_file():
+        raise UsageError(f"{run.name} is a {about.get('family')} run, whose family has no `{'` and no `'.join(wanted)}`", hint=hint)
+    if wanted and not run.weights.is_file():
         raise DataError(
             f"{run.name} has no weights.safetensors yet", hint=f"let it train on: `animegen train --resume {run.path}`"
         )

@@ -35,7 +35,7 @@ FLOORS = [
     ),
     ("data", "checkpoint", "metrics", "report"),
     ("generate", "train"),
-    ("training", "planning", "evaluation", "comparison", "drawing", "translating", "demonstration"),
+    ("training", "planning", "heldout", "evaluation", "comparison", "drawing", "translating", "demonstration"),
     ("cli", "__main__"),
 ]
 HEAVY = {"torch", "torchvision", "cleanfid", "scipy"}

@@ -23,7 +23,7 @@ class Protocol:
     metric: str
     """`fd`, `kid`, `precision`, ...: the function, without the network."""
     extractor: str
-    """`inception`, `squeezenet`, `faces`, ..."""
+    """`inception`, `squeezenet`, `faces`, ...; empty for scores that compare pixels or are likelihoods."""
     extractor_sha: str
     """sha256 of the network's weights."""
     resize: str
@@ -83,9 +83,12 @@ def metric_name(metric: str, extractor: str, resize: str = "clean") -> str:
     """The public name of a score.
 
     `fid`, `kid` and `is` exist only on Inception behind the clean resize; behind a legacy one they are
-    `fid-legacy_pytorch`, ...; everything else names its network: `fd-faces`, `precision-inception`, ...
+    `fid-legacy_pytorch`, ...; everything else names its network: `fd-faces`, `precision-inception`, ...; what no
+    network looked at has no second name: `mse`, `bpd-elbo`.
     """
     mode = resize.split("-", 1)[0]
+    if not extractor:
+        return metric
     if extractor == "inception":
         bare = INCEPTION_NAMES.get(metric)
         parts = [bare] if bare else [metric, extractor]

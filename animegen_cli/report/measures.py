@@ -64,6 +64,9 @@ def entries_of(place: int, record: Record) -> list[Entry]:
     for score in record.scores:
         way = (str(score.protocol.get("sampling") or ""), str(score.protocol.get("seeds") or ""))
         ways.setdefault(way, {})[identity(score)] = score
+    if ("", "") in ways and len(ways) > 1:  # scores of no drawing stand beside those of the first way
+        alone = ways.pop(("", ""))
+        ways[next(iter(ways))] |= alone
     samplings = [sampling for sampling, _ in ways]
     entries = []
     for (sampling, seeds_), scores in ways.items():

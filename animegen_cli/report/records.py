@@ -16,7 +16,7 @@ from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.paths import Run
 
 _LOWER = {"fd", "fid", "kid", "mse", "bpd"}
-_HIGHER = {"is", "precision", "recall", "density", "coverage"}
+_HIGHER = {"is", "precision", "recall", "density", "coverage", "psnr", "ssim"}
 
 
 @dataclass(frozen=True)

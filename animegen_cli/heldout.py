@@ -1,0 +1,81 @@
+"""What a run says of held-out images: how near its reconstructions come, and how probable it finds them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from animegen_cli import console, generate
+from animegen_cli.data.reading import FaceSet
+from animegen_cli.errors import UsageError
+from animegen_cli.generate import Trained
+from animegen_cli.method import Likelihood, Reconstructs
+from animegen_cli.metrics import fidelity
+from animegen_cli.metrics.protocol import Protocol
+from animegen_cli.noise import Noise
+
+METRICS = (*fidelity.FUNCTIONS, "bpd")
+"""Errors of reconstructions, and bits per dimension."""
+
+
+def metrics_of(trained: Trained) -> list[str]:
+    """What is measured without being asked for; the likelihood of a probability flow takes too long for that."""
+    method = trained.method
+    found = list(fidelity.FUNCTIONS) if isinstance(method, Reconstructs) else []
+    return [*found, "bpd"] if isinstance(method, Likelihood) and method.bound == "elbo" else found
+
+
+def protocol(metric: str, trained: Trained, faces: FaceSet, n: int) -> Protocol:
+    """How `metric` is measured on at most `n` held-out images; UsageError for a family that lacks what it takes."""
+    method, split = trained.method, "test" if len(faces.indices("test")) else "train"
+    able = isinstance(method, Likelihood) if metric == "bpd" else isinstance(method, Reconstructs)
+    if not able:
+        what = "likelihood" if metric == "bpd" else "way to reconstruct an image"
+        raise UsageError(f"a {trained.config.family} run has no {what}", hint=f"leave `{metric}` out of `--metrics`")
+    count = min(len(faces.indices(split)), n)
+    name = f"bpd-{method.bound}" if isinstance(method, Likelihood) and metric == "bpd" else metric
+    return Protocol(
+        metric=name, extractor="", extractor_sha="", resize="", reference=faces.split_identity(split, trained.data.size),
+        reference_split=split, n_real=count, n_fake=count, size=trained.data.size, precision=trained.precision,
+    )  # fmt: skip
+
+
+def scores(
+    trained: Trained, faces: FaceSet, wanted: Sequence[Protocol], said: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Means over held-out images with their standard errors."""
+    if not wanted:
+        return []
+    began, size = time.perf_counter(), trained.data.size
+    indices = faces.indices(wanted[0].reference_split)
+    indices = indices[:: max(len(indices) // wanted[0].n_real, 1)][: wanted[0].n_real]  # a set's order follows the year
+    batch, values = generate.micro_batch(trained.device, size), {asked.metric: [] for asked in wanted}  # type: ignore[var-annotated]
+    with console.progress("held-out images", len(indices)) as bar, torch.no_grad():
+        for start in range(0, len(indices), batch):
+            pixels = torch.from_numpy(faces.pixels(indices[start : start + batch], size=size)).permute(0, 3, 1, 2)
+            images = pixels.to(trained.device).float() / 127.5 - 1
+            found = None
+            for metric in values:
+                if metric in fidelity.FUNCTIONS:
+                    if found is None:
+                        found = generate.to_uint8(trained.method.reconstruct(images)).cpu()  # type: ignore[operator]
+                    values[metric].append(fidelity.FUNCTIONS[metric](found, pixels))
+                else:
+                    noise = Noise(range(start, start + len(pixels)), trained.device)
+                    values[metric].append(trained.method.bits_per_dim(images, noise).double().cpu())  # type: ignore[operator]
+            bar.advance(len(pixels))
+    entries, seconds = [], round(time.perf_counter() - began, 2)
+    for asked in wanted:
+        per_image = torch.cat(values[asked.metric])
+        mean, error = per_image.mean().item(), (per_image.std() / len(per_image) ** 0.5).item()
+        entries.append(
+            {
+                "name": asked.name, "value": mean, "std": error, "interval": [mean - 1.96 * error, mean + 1.96 * error],
+                "protocol": asked.to_dict() | {"reference_name": faces.name}, "protocol_id": asked.id,
+                "images": said["images"], "seconds": seconds,
+            }
+        )  # fmt: skip
+    return entries

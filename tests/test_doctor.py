@@ -1,0 +1,109 @@
+"""The doctor: what it sees in pictures and figures, when it speaks, and which state it keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chain import done, train_words
+
+from animegen_cli import methods
+from animegen_cli.method import DataSpec, Finding, Method, Phase
+from animegen_cli.paths import Run
+from animegen_cli.train.doctor import Doctor, diversity
+
+RANDOM = np.random.default_rng(0)
+REALS = RANDOM.integers(0, 256, (12, 1, 1, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+REALS = (REALS // 2 + RANDOM.integers(0, 128, REALS.shape, np.uint8)).astype(np.uint8)
+
+
+def test_diversity_by_hand() -> None:
+    black, white, grey = (np.full((1, 16, 16, 3), level, np.uint8) for level in (0, 200, 100))
+    assert diversity(np.concatenate([black, white])) == 200
+    assert diversity(np.concatenate([black, white, grey])) == pytest.approx((200 + 100 + 100) / 3)
+    checks = np.indices((16, 16)).sum(0) % 2 * 255  # texture finer than the thumbnails is no difference
+    first, second = (np.repeat(board[None, :, :, None], 3, 3).astype(np.uint8) for board in (checks, 255 - checks))
+    assert diversity(np.concatenate([first, second])) == 0
+
+
+def test_one_face_for_all_seeds_is_mode_collapse() -> None:
+    doctor = Doctor()
+    collapsed = np.clip(REALS[:1].astype(int) + RANDOM.integers(-3, 4, REALS.shape), 0, 255).astype(np.uint8)
+    assert not doctor.look(REALS[::-1], REALS, progress=0.5, images=100)
+    assert not doctor.look(collapsed, REALS, progress=0.05, images=200), "too early to judge"
+    (found,) = doctor.look(collapsed, REALS, progress=0.5, images=300)
+    assert found.name == "mode collapse"
+    assert not doctor.look(collapsed, REALS, progress=0.6, images=400), "said once"
+    assert doctor.to_list() == [{**found._asdict(), "since": 300}]
+    doctor.look(REALS, REALS, progress=0.7, images=500)
+    assert doctor.to_list() == []
+
+
+def test_grey_pictures_are_blank() -> None:
+    doctor = Doctor()
+    (found,) = doctor.look(np.full_like(REALS, 127), REALS, progress=1.0, images=10)
+    assert found.name == "blank images"
+
+
+class Ailing(Method):
+    """Falls ill when its figure is negative."""
+
+    inference = ()
+
+    def phases(self) -> tuple[Phase, ...]:
+        return ()
+
+    def diagnose(self, figures: Mapping[str, float]) -> list[Finding]:
+        return [Finding("chill", "below zero", "--set model.heat=1")] if figures["model/heat"] < 0 else []
+
+
+def test_a_family_speaks_for_itself_and_a_resumed_doctor_remembers() -> None:
+    method, doctor = Ailing(None, DataSpec(16, 10)), Doctor()
+    assert not doctor.read(method, {"model/heat": 1.0}, 10)
+    (found,) = doctor.read(method, {"model/heat": -1.0}, 20)
+    assert found.flag == "--set model.heat=1"
+    again = Doctor(doctor.to_list())
+    assert not again.read(method, {"model/heat": -1.0}, 30)
+    assert again.to_list()[0]["since"] == 20
+
+
+def test_the_last_healthy_state_outlives_the_sick_ones(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real run whose family reports a failure from the fourth save on: two newest states and the healthy one stay."""
+    kind = methods.load("ddpm")
+
+    def diagnose(self: Method, figures: Mapping[str, float]) -> list[Finding]:
+        return [Finding("chill", "below zero", "--set model.heat=1")] if seen["steps"] > 9 else []
+
+    seen = {"steps": 0}
+    phases = kind.phases
+
+    def counting(self: Method) -> tuple[Phase, ...]:
+        (phase,) = phases(self)
+
+        def loss(batch: object) -> object:
+            seen["steps"] += 1
+            return phase.loss(batch)  # type: ignore[arg-type]
+
+        return (phase._replace(loss=loss),)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kind, "diagnose", diagnose, raising=False)
+    monkeypatch.setattr(kind, "phases", counting)
+    answer = done(*train_words("ddpm", faces, tmp_path / "run", "--set", "train.save_every=24 images",
+                               "--set", "train.log_every=1 steps", duration="192 images"))  # fmt: skip
+    assert "chill at" in answer.err
+    assert "--set model.heat=1" in answer.err
+    assert answer.err.count("chill") == 1
+    run = Run(tmp_path / "run")
+    kept = {int(state.name): json.loads((state / "state.json").read_text())["findings"] for state in run.states()}
+    healthy = [images for images, findings in kept.items() if not findings]
+    sick = sorted(images for images, findings in kept.items() if findings)
+    assert len(healthy) == 1
+    assert sick == [168, 192]
+    assert 0 < healthy[0] < 100
+    assert [finding["name"] for finding in run.about["findings"]] == ["chill"]
+    assert f"the last healthy state is {run.resume}" in answer.err
