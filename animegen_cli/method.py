@@ -85,6 +85,7 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.config, self.data = config, data
 
+    @property
     def notes(self) -> dict[str, str]:
         """What a reader of the run must know besides its config, such as the network that a loss looked through."""
         return {}

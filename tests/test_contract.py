@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from chain import assert_same_tensors, done, log_of, sets, timeless
+from chain import assert_same_tensors, done, log_of, refused, sets, timeless
 from PIL import Image
 from torch import nn
 
@@ -18,7 +18,23 @@ from animegen_cli import checkpoint, config, generate, methods, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet
-from animegen_cli.method import ABILITIES, Batch, DataSpec, Method, Samples, Validates, abilities
+from animegen_cli.method import (
+    ABILITIES,
+    Batch,
+    DataSpec,
+    Diagnoses,
+    Edit,
+    Inpaints,
+    Likelihood,
+    Method,
+    Mixes,
+    Reconstructs,
+    Samples,
+    Translates,
+    Validates,
+    abilities,
+)  # fmt: skip
+from animegen_cli.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.train import estimate
 
@@ -36,33 +52,42 @@ def resolved(family: str, preset: str = "smoke") -> RunConfig:
     )  # fmt: skip
 
 
-def spec_of(faces: Path) -> tuple[DataSpec, Loader]:
+@pytest.fixture
+def faces(family: str, faces: Path, request: pytest.FixtureRequest) -> Path:
+    """A data set with all the domains that the family asks for."""
+    return request.getfixturevalue("two_domains") if "photos" in methods.load(family).domains else faces
+
+
+def spec_of(faces: Path, *, photos: bool) -> tuple[DataSpec, Loader]:
     opened = FaceSet.open(faces)
-    loader = Loader(opened, split="train", size=opened.size, batch=4, seed=0)
+    loader = Loader(opened, split="train", size=opened.size, batch=4, seed=0, photos=photos)
     spec = DataSpec(opened.size, len(loader), loader.mean, loader.std, dict(opened.attributes), tuple(opened.domains))
     return spec, loader
 
 
 def built(family: str, faces: Path) -> tuple[Method, RunConfig, Batch]:
     """A smoke-sized method and one batch of real drawn faces with their labels."""
-    settings, (spec, loader) = resolved(family), spec_of(faces)
+    both = "photos" in methods.load(family).domains
+    settings, (spec, loader) = resolved(family), spec_of(faces, photos=both)
     torch.manual_seed(0)
-    images, labels, _ = loader.batch(0)
-    return methods.load(family)(settings.model, spec), settings, Batch(images.float() / 127.5 - 1, labels=labels)
+    images, labels, photos = loader.batch(0)
+    batch = Batch(
+        images.float() / 127.5 - 1, photos=None if photos is None else photos.float() / 127.5 - 1, labels=labels
+    )
+    return methods.load(family)(settings.model, spec), settings, batch
 
 
 @pytest.fixture(scope="module")
-def runs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run of six steps per family, made on first use."""
-    folder = tmp_path_factory.mktemp("runs")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
 
-    class Made(dict[str, Path]):
-        def __missing__(self, family: str) -> Path:
-            done(*words(family, faces, folder / family))
-            self[family] = folder / family
-            return self[family]
 
-    return Made()
+@pytest.fixture
+def trained(family: str, faces: Path, made: Path) -> Path:
+    """The family's run of six steps, made on first use."""
+    if not (made / family).exists():
+        done(*words(family, faces, made / family))
+    return made / family
 
 
 def words(family: str, faces: Path, out: Path, images: int = 24) -> list[str]:
@@ -146,14 +171,41 @@ def test_its_abilities_do_what_they_say(family: str, faces: Path) -> None:
     method.eval()
     with torch.no_grad():
         if isinstance(method, Samples):
-            from animegen_cli.noise import Noise
-
             how = settings.sample.preview()
             first, second = (method.sample(Noise([3, 4]), None, how) for _ in range(2))
             assert first.shape == (2, 3, 16, 16)
             assert float(first.abs().max()) <= 1
             assert torch.equal(first, second)
             assert not torch.equal(first[0], first[1])
+        if isinstance(method, Translates):
+            how, edit = settings.sample.preview(), Edit()
+            out = method.translate(batch.images, Noise([0] * len(batch.images)), edit, how)
+            assert out.shape == batch.images.shape
+            assert float(out.abs().max()) <= 1
+            alone = method.translate(batch.images[1:2], Noise([0]), edit, how)
+            torch.testing.assert_close(alone[0], out[1], rtol=1e-3, atol=1e-3)
+        if isinstance(method, Reconstructs):
+            assert method.reconstruct(batch.images).shape == batch.images.shape
+        if isinstance(method, Likelihood):
+            bits = method.bits_per_dim(batch.images[:2], Noise([0, 1]))
+            assert bits.shape == (2,)
+            assert torch.isfinite(bits).all()
+        if isinstance(method, Mixes):
+            how = settings.sample.preview()
+            mixed = method.mix(Noise([3]), Noise([4]), None, how)
+            assert mixed.shape == (1, 3, 16, 16)
+            assert not torch.equal(mixed, method.sample(Noise([3]), None, how))  # type: ignore[attr-defined]
+        if isinstance(method, Inpaints):
+            mask = torch.zeros(len(batch.images), 1, 16, 16)
+            mask[..., :8] = 1
+            filled = method.inpaint(batch.images, mask, Noise(range(len(mask))), None, settings.sample.preview())
+            assert torch.equal(filled[..., 8:], batch.images[..., 8:])
+            assert not torch.equal(filled[..., :8], batch.images[..., :8])
+        if isinstance(method, Diagnoses):
+            with torch.enable_grad():
+                figures = {f"{phase.name}/{name}": float(value) for phase in method.phases() for name, value in
+                           phase.loss(batch).items()}  # fmt: skip
+            assert all(finding.name and finding.says and finding.flag for finding in method.diagnose(figures))
         if isinstance(method, Validates):
             assert all(torch.isfinite(value) for value in method.validate(batch).values())
         if isinstance(method, ABILITIES["corrupts"]):
@@ -197,32 +249,32 @@ def test_every_preset_is_one_this_family_can_build(family: str) -> None:
 # ---- the chain ------------------------------------------------------------------------------------------------
 
 
-def test_it_trains_and_says_what_it_can(family: str, runs: dict[str, Path], faces: Path) -> None:
-    about = Run(runs[family]).about
+def test_it_trains_and_says_what_it_can(family: str, trained: Path, faces: Path) -> None:
+    about = Run(trained).about
     method, _, _ = built(family, faces)
     assert tuple(about["abilities"]) == abilities(method)
     assert about["state"] == "finished"
     assert about["parameters"] == estimate.parameters(method)
     assert about["flops_per_image"] > 0
-    losses = [line for line in log_of(runs[family]) if not {"validation", "findings"} & line.keys()]
+    losses = [line for line in log_of(trained) if not {"validation", "findings"} & line.keys()]
     assert [line["step"] for line in losses] == [1, 2, 3, 4, 5, 6]
     assert all(np.isfinite(value) for line in losses for value in line.values() if isinstance(value, float))
     assert all(f"{phase.name}/grad_norm" in losses[-1] for phase in method.phases())
 
 
-def test_it_goes_on_exactly(family: str, runs: dict[str, Path], faces: Path, tmp_path: Path) -> None:
+def test_it_goes_on_exactly(family: str, trained: Path, faces: Path, tmp_path: Path) -> None:
     done(*words(family, faces, tmp_path / "run", images=16))
     done(*words(family, faces, tmp_path / "run", images=24))
-    pair = [Run(path).states()[-1] for path in (runs[family], tmp_path / "run")]
+    pair = [Run(path).states()[-1] for path in (trained, tmp_path / "run")]
     (whole, _), (broken, _) = (checkpoint.load_state(state) for state in pair)
     assert whole.keys() == broken.keys()
     for part in whole:
         assert_same_tensors(whole[part], broken[part])
-    assert timeless(runs[family]) == timeless(tmp_path / "run")
+    assert timeless(trained) == timeless(tmp_path / "run")
 
 
-def test_its_weights_hold_the_average_and_open_without_data(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
-    run = Run(runs[family])
+def test_its_weights_hold_the_average_and_open_without_data(family: str, trained: Path, tmp_path: Path) -> None:
+    run = Run(trained)
     tensors, about = checkpoint.load_weights(run.weights)
     parts, _ = checkpoint.load_state(run.states()[-1])
     assert_same_tensors(tensors, parts["ema"])
@@ -231,16 +283,18 @@ def test_its_weights_hold_the_average_and_open_without_data(family: str, runs: d
     lone.mkdir()
     shutil.copy(run.path / "run.json", lone)
     shutil.copy(run.weights, lone)
-    trained = generate.open_trained(Run(lone), device=torch.device("cpu"), precision="fp32")
-    assert_same_tensors(generate.inference_state(trained.method), tensors)
-    assert trained.images == 24
+    opened = generate.open_trained(Run(lone), device=torch.device("cpu"), precision="fp32")
+    assert_same_tensors(generate.inference_state(opened.method), tensors)
+    assert opened.images == 24
     assert about["config"]["family"] == family
 
 
-def test_it_samples_from_the_command_line(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
-    if "samples" not in Run(runs[family]).about["abilities"]:
-        pytest.skip("this family does not draw from noise")
-    done("sample", runs[family], "--seeds", "0,7", "--out", tmp_path, "--device", "cpu")
+def test_it_samples_from_the_command_line(family: str, trained: Path, tmp_path: Path) -> None:
+    if "samples" not in Run(trained).about["abilities"]:
+        said = refused(2, "sample", trained)
+        assert "ddpm" in said  # a family that can
+        return
+    done("sample", trained, "--seeds", "0,7", "--out", tmp_path, "--device", "cpu")
     drawn = sorted((tmp_path / "seeds").iterdir())
     assert [path.name for path in drawn] == ["000000.png", "000007.png"]
     pictures = [np.asarray(Image.open(path)) for path in drawn]

@@ -102,7 +102,7 @@ class Session:
                 "steps": trainer.step, "seconds": round(trainer.seconds, 2), "images_per_second": round(rate, 2),
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
                 "data": folder.data_about(prepared.faces, prepared.data), **folder.machine_about(prepared.device),
-                "resolved": trainer.choices.to_dict(), "notes": prepared.method.notes(), "findings": self.doctor.to_list(),
+                "resolved": trainer.choices.to_dict(), "notes": prepared.method.notes, "findings": self.doctor.to_list(),
             },
         )  # fmt: skip
 
