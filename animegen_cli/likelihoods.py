@@ -31,7 +31,7 @@ def gaussian_kl(mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor | float, log_s
     return gap + 0.5 * (torch.exp(-2 * gap) + (mean_q - mean_p).square() * _exp(-2 * log_std_p)) - 0.5
 
 
-def gaussian_nll(x: Tensor, mean: Tensor, log_std: Tensor | float) -> Tensor:
+def gaussian_nll(x: Tensor, mean: Tensor | float, log_std: Tensor | float) -> Tensor:
     """-ln N(x; mean, std^2), elementwise, in nats; all arguments broadcast."""
     return 0.5 * ((x - mean) * _exp(-log_std)).square() + log_std + 0.5 * math.log(2 * math.pi)
 

@@ -1,0 +1,273 @@
+"""Variational autoencoders with one vector of latents.
+
+Kingma & Welling 2014 for the bound; Higgins et al. 2017 and Burgess et al. 2018 for the weights on its second term;
+Rybkin et al. 2021 for the learned scale of the Gaussian. Legend: B batch, D = 3HW dimensions of an image, L latents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, NamedTuple, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from animegen_cli import likelihoods
+from animegen_cli.config import Amount, Drawing, Progress, Section
+from animegen_cli.errors import ConfigError
+from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
+from animegen_cli.nets import vae as nets
+from animegen_cli.noise import Noise
+from animegen_cli.samplers import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Section):
+    """The networks, the likelihood and the objective."""
+
+    network: Literal["plain", "residual"] = "plain"
+    """`plain`: a strided convolution, BatchNorm and LeakyReLU per stage; `residual`: residual blocks, and pixels are
+    folded into channels first, so that no layer works at full size."""
+    widths: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1)] = (32, 64, 128, 256, 512)
+    """Feature maps of each stage, finest first; each stage halves the image."""
+    latent: Annotated[int, Field(ge=1)] = 128
+    """L."""
+    pixels: Literal["symmetric", "unit"] = "symmetric"
+    """Range of the images that the networks see: [-1, 1], or [0, 1], of which a tanh can miss the ends."""
+    likelihood: Literal["gaussian", "scaled"] = "gaussian"
+    """`gaussian`: the bound itself, with a learned deviation; `scaled`: mean squared error + `kl_weight` * KL."""
+    kl_weight: Annotated[float, Field(gt=0)] = 0.00025
+    """For `scaled`; the same as the bound with the deviation sqrt(kl_weight * D / 2)."""
+    bands: Annotated[int, Field(ge=0)] = 0
+    """For `gaussian`: 0 has one deviation for all; n has one per frequency band of n Haar levels and colour axis."""
+    beta: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on the KL (Higgins et al. 2017, eq. 4); 1 is the bound."""
+    capacity: Annotated[float, Field(gt=0)] | None = None
+    """Instead of `beta`: gamma * |KL - C|, C rising from 0 to so many nats (Burgess et al. 2018, eq. 8)."""
+    capacity_weight: Annotated[float, Field(gt=0)] = 10.0
+    """gamma."""
+    capacity_over: Progress = "1M images"
+    """How long C rises."""
+    warmup: Progress = "0 images"
+    """The KL's factor rises linearly from 0 for so long (Sonderby et al. 2016, section 2.3)."""
+    free_bits: Annotated[float, Field(ge=0)] = 0.0
+    """Nats per latent that cost nothing (Kingma et al. 2016, eq. 15)."""
+    prior: Literal["normal", "flow"] = "normal"
+    """`normal`: N(0, I); `flow`: that, through learned affine couplings (Dinh et al. 2017; Chen et al. 2017)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass(Drawing):
+    """One pass of the decoder."""
+
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on the latents' noise; below 1 images are more alike and have fewer faults."""
+
+
+class Bound(NamedTuple):
+    """The two terms of the negative bound, in nats, for one draw of the latents."""
+
+    distortion: Tensor
+    """-ln p(x | z), (B,), of images in [-1, 1]."""
+    rate: Tensor
+    """KL(q(z | x) || p(z)) per latent, (B, L); with a learned prior one draw's estimate of their sum, (B, 1)."""
+    mean: Tensor
+    """E[x | z], (B, 3, H, W), in the networks' range."""
+
+
+@final
+class VAE(Method):
+    """Encoder q(z | x), decoder p(x | z) p(z)."""
+
+    Config = Model
+    Sampling = Pass
+    inference = ("encoder", "decoder")
+    ema_buffers = "average"
+    edits = frozenset({"noise"})
+    bound = "elbo"
+
+    def __init__(self, config: Model, data: DataSpec) -> None:
+        super().__init__(config, data)
+        _check(config, data.size)
+        self.dims = 3 * data.size**2
+        encoder, decoder = nets.NETWORKS[config.network]
+        self.encoder = encoder(data.size, config.widths, config.latent)
+        self.decoder = nets.Generative(
+            decoder(data.size, config.widths, config.latent),
+            flow=nets.Flow(config.latent) if config.prior == "flow" else None,
+            bands=config.bands if config.likelihood == "gaussian" else None,
+        )
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("model", (self.encoder, self.decoder), self.loss),)
+
+    # ---- the bound ----------------------------------------------------------------------------------------------
+
+    def measure(self, images: Tensor, eps: Tensor) -> Bound:
+        """-ln p(x) <= E[distortion] + rate (Kingma & Welling 2014, eq. 3), z = mean + std * eps.
+
+        Images (B, 3, H, W) in [-1, 1]; eps (B, L) standard normal.
+        """
+        x = self._scaled(images)
+        mean_q, log_std_q = self.encoder(x)
+        z = mean_q + log_std_q.exp() * eps
+        mean, log_prior, log_std = self.decoder(z)
+        if log_prior is None:
+            rate = likelihoods.gaussian_kl(mean_q, log_std_q, 0.0, 0.0)
+        else:
+            entropy = (log_std_q + 0.5 * math.log(2 * math.pi * math.e)).sum(1)
+            rate = -(entropy + log_prior)[:, None]
+        return Bound(self._distortion(x - mean, log_std), rate, mean)
+
+    def _distortion(self, error: Tensor, log_std: Tensor | None) -> Tensor:
+        """Errors (B, 3, H, W) in the networks' range -> (B,) nats of a density over [-1, 1]."""
+        wider = self.dims * math.log(self._unit)
+        if log_std is None:
+            implied = 0.5 * math.log(self.config.kl_weight * self.dims / 2)
+            return likelihoods.gaussian_nll(error, 0.0, implied).flatten(1).sum(1) + wider
+        parts = nets.haar_bands(error, self.config.bands) if self.config.bands else [error]
+        nats = [
+            likelihoods.gaussian_nll(part, 0.0, scale.view(-1, 1, 1)).flatten(1).sum(1)
+            for part, scale in zip(parts, log_std, strict=True)
+        ]
+        return torch.stack(nats).sum(0) + wider
+
+    def loss(self, batch: Batch) -> Losses:
+        """The objective per dimension, and in nats per image what it consists of."""
+        eps = torch.randn(len(batch.images), self.config.latent, device=batch.images.device)
+        found = self.measure(batch.images, eps)
+        squared = (self._scaled(batch.images) - found.mean).square().mean()
+        kl = found.rate.sum(1).mean()
+        if self.config.likelihood == "scaled":
+            loss = squared + self.config.kl_weight * self._penalty(found.rate, batch.images_seen)
+        else:
+            loss = (found.distortion.mean() + self._penalty(found.rate, batch.images_seen)) / self.dims
+        bound = found.distortion.mean().detach() + kl.detach()
+        return {
+            "loss": loss,
+            "mse": squared.detach() * self._unit**2,
+            "kl": kl.detach(),
+            "elbo": -bound,
+            "bits_per_dim": self._bits(bound),
+            "kl_factor": torch.full_like(kl, self._factor(batch.images_seen)).detach(),
+        }
+
+    def _penalty(self, rate: Tensor, images_seen: int) -> Tensor:
+        """What the objective adds to the distortion, in nats: beta * KL, or gamma * |KL - C|."""
+        kl = rate.mean(0)
+        if self.config.free_bits:
+            kl = kl.clamp(min=self.config.free_bits)
+        if self.config.capacity is None:
+            return self._factor(images_seen) * self.config.beta * kl.sum()
+        target = self.config.capacity * self._risen(self.config.capacity_over, images_seen)
+        return self._factor(images_seen) * self.config.capacity_weight * (kl.sum() - target).abs()
+
+    def _factor(self, images_seen: int) -> float:
+        return self._risen(self.config.warmup, images_seen)
+
+    def _risen(self, over: str, images_seen: int) -> float:
+        """Share of a rise that lasts `over`."""
+        length = Amount.parse(over).images(batch=1, count=self.data.count)
+        return min(images_seen / length, 1.0) if length else 1.0
+
+    def _bits(self, nats: Tensor) -> Tensor:
+        return likelihoods.bits_per_dim(likelihoods.eight_bit_nats(nats, self.dims), self.dims)
+
+    # ---- abilities ----------------------------------------------------------------------------------------------
+
+    def sample(self, noise: Noise, labels: Tensor | None, how: Pass, watch: Watch | None = None) -> Tensor:
+        """The mean of p(x | z) for z from the prior."""
+        mean, _, _ = self.decoder(noise(self.config.latent) * how.temperature, from_noise=True)
+        return self._picture(mean)
+
+    def validate(self, batch: Batch) -> Losses:
+        """The bound on held-out images, and how well they are reconstructed."""
+        images = batch.images
+        found = self.measure(images, torch.randn(len(images), self.config.latent, device=images.device))
+        kl = found.rate.sum(1).mean()
+        error = (self.reconstruct(images) - images).square().mean()
+        return {"bits_per_dim": self._bits(found.distortion.mean() + kl), "mse": error, "kl": kl}
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """The mean of p(x | z) at the mean of q(z | x)."""
+        mean_q, _ = self.encoder(self._scaled(images))
+        return self._picture(self.decoder(mean_q)[0])
+
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Pass) -> Tensor:
+        """Denoising: noise of deviation `edit.noise` is added, then the image is encoded and decoded."""
+        if edit.noise:
+            images = images + edit.noise * noise(*images.shape[1:])
+        return self.reconstruct(images)
+
+    def bits_per_dim(self, images: Tensor, noise: Noise) -> Tensor:
+        """The bound for one draw of the latents and one of the dequantization, (B,)."""
+        eps = noise(self.config.latent)
+        spread = likelihoods.dequantized(images, torch.special.ndtr(noise(*images.shape[1:])))
+        found = self.measure(spread, eps)
+        return self._bits(found.distortion + found.rate.sum(1)).float()
+
+    def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
+        """Posterior collapse and its opposite."""
+        kl, factor = figures.get("model/kl", math.nan), figures.get("model/kl_factor", 0.0)
+        # A code of one nat names about three faces; a rising capacity starts at none and may be low for long.
+        if kl < 1 and factor >= 1 and self.config.capacity is None:
+            return [
+                Finding(
+                    "posterior collapse",
+                    f"the latents carry {kl:.2f} nats, so every image is the same",
+                    "--set model.free_bits=0.25"
+                    if self.config.prior == "normal"
+                    else f"--set model.beta={self.config.beta / 4:g}",
+                )
+            ]
+        # Even one bit per dimension of the image is far more than an encoder into L numbers can mean.
+        if kl > self.dims * math.log(2):
+            return [
+                Finding(
+                    "exploding latents",
+                    f"the latents carry {kl:.3g} nats, over one bit per dimension of the image",
+                    "--set optim.model.lr=0.0002 --set optim.model.clip=1.0",
+                )
+            ]
+        return []
+
+    # ---- ranges ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _unit(self) -> float:
+        """The networks' unit in units of [-1, 1]."""
+        return 1.0 if self.config.pixels == "symmetric" else 2.0
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        return images if self.config.pixels == "symmetric" else (images + 1) / 2
+
+    def _picture(self, mean: Tensor) -> Tensor:
+        mean = mean.float()
+        return (mean if self.config.pixels == "symmetric" else mean * 2 - 1).clamp(-1, 1)
+
+
+def _check(config: Model, size: int) -> None:
+    for key in ("warmup", "capacity_over"):
+        if Amount.parse(getattr(config, key)).unit == "steps":
+            raise ConfigError(
+                f"`model.{key}` counts images or epochs, not steps", hint=f"write `--set model.{key}='100k images'`"
+            )
+    stages = len(config.widths)
+    if size < 2**stages:
+        raise ConfigError(
+            f"{size} pixels cannot be halved {stages} times",
+            hint=f"prepare the set with {2**stages} pixels or more, or remove entries of `model.widths`",
+        )
+    if config.network == "residual" and size % 2:
+        raise ConfigError(f"an odd size of {size} pixels cannot be folded", hint="use `--set model.network=plain`")
+    if config.bands and size % 2**config.bands:
+        raise ConfigError(
+            f"a size of {size} pixels has no {config.bands} Haar levels", hint="make `model.bands` smaller, or 0"
+        )
+    if config.bands and config.likelihood == "scaled":
+        raise ConfigError("`scaled` has one fixed deviation for all bands", hint="use `--set model.bands=0`")
+    if config.free_bits and config.prior == "flow":
+        raise ConfigError("a learned prior has no KL per latent to set free", hint="use `--set model.free_bits=0`")
