@@ -219,8 +219,9 @@ def _to_score(record: Record) -> str:
 
 
 def _warnings(found: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
-    for record in found:
+    for name, record in zip(names, found, strict=True):
         yield from record.problems
+        yield from (f"{name}: {finding}" for finding in record.findings)
     sets = {(r.data.get("identity"), r.data.get("name")): r.data.get("name") for r in found if r.data}
     if len({identity for identity, _ in sets}) > 1:
         yield f"the runs learned from different data sets ({', '.join(sorted(map(str, sets.values())))})"

@@ -60,6 +60,19 @@ class Page(HTMLParser):
 # ---- grids ------------------------------------------------------------------------------------------------------
 
 
+def test_bars_by_hand() -> None:
+    svg = plots.bars([(NASTY, 3.0), ("1", 0.0), ("2", 1.5), ("bad", float("nan"))], title=NASTY, x="level", y="nats")
+    root = ElementTree.fromstring(svg)
+    drawn = [node for node in root.iter() if node.tag.endswith("rect")]
+    heights = [float(node.attrib["height"]) for node in drawn]
+    assert heights[0] == pytest.approx(2 * heights[2], rel=1e-3)
+    assert heights[1] == 0.5  # still to be seen
+    assert len(heights) == 3
+    first, last = (float(node.attrib["y"]) + float(node.attrib["height"]) for node in drawn[::2])
+    assert first == pytest.approx(last, abs=0.2)
+    assert "no values yet" in plots.bars([], title="t", x="x", y="y")
+
+
 def test_grid_of_100_is_ten_by_ten_and_keeps_every_pixel() -> None:
     images = fake_runs.faces(range(100), 16)
     sheet = np.asarray(grids.grid(images, gap=2))

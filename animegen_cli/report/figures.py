@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -157,9 +158,32 @@ def trade_off(label: str, marks: Sequence[Mark], count: Count) -> Markup:
     return el("figure", drawn, el("figcaption", count("Figure", text)))
 
 
+def levels(record: Record, count: Count) -> Markup | None:
+    """What each level of a hierarchy carries: the latest of values that are logged as `name_00`, `name_01`, ..."""
+    shown = []
+    for name, keys in _levels([*record.curves]).items():
+        latest = [(str(int(key[-2:])), record.curves[key][-1][1]) for key in keys]
+        what = name.split("/")[-1]
+        shown.append(plots.bars(latest, title=f"{name} per level", x="level, coarsest first", y=f"{what} (nats)"))
+    if not shown:
+        return None
+    text = "What each latent level carries at the end: levels near zero have collapsed."
+    return el("figure", el("div", *shown, class_="pair"), el("figcaption", count("Figure", text)))
+
+
+def _levels(keys: Sequence[str]) -> dict[str, list[str]]:
+    """Logged values that belong to the levels of one thing, by its name; validation ones aside."""
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        if re.fullmatch(r".+_\d\d", key) and not key.startswith("validation/"):
+            found.setdefault(key[:-3], []).append(key)
+    return {name: sorted(of_levels) for name, of_levels in found.items()}
+
+
 def curves(found: Sequence[Record], names: Sequence[str], count: Count) -> list[Markup]:
     """A plot per logged value, with a line per run: losses and validation first, the rest folded away."""
     keys = [key for key in dict.fromkeys(k for record in found for k in record.curves) if key not in _NO_CURVE]
+    keys = [key for key in keys if not re.fullmatch(r".+_\d\d", key)]  # `levels` shows these
     aside = [key for key in keys if any(part in key for part in _ASIDE) or "/" not in key]
     main = sorted((key for key in keys if key not in aside), key=lambda key: key.startswith("validation/"))
     parts = []

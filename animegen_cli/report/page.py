@@ -70,10 +70,13 @@ def run_page(run: Run) -> str:
     """
     record = records.read(run)
     count = figures.Count()
-    parts = [_warnings(record.problems), _section("Summary", _table(_facts(record), count("Table", "The run.")))]
+    parts = [
+        _warnings([*record.problems, *record.findings]),
+        _section("Summary", _table(_facts(record), count("Table", "The run."))),
+    ]
     scores = _section("Scores", _table(_score_table(record), count("Table", "Scores, each with its protocol.")))
     parts.append(scores if record.scores else _section("Scores", _todo({record.name: f"animegen eval {run.path}"})))
-    parts.append(_section("Training", *figures.curves([record], [record.name], count)))
+    parts.append(_section("Training", *figures.curves([record], [record.name], count), figures.levels(record, count)))
     validation = _validation_table(record)
     if validation is not None:
         parts.append(_section("Validation", _table(validation, count("Table", "Held-out images as training went."))))

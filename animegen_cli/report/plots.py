@@ -185,6 +185,29 @@ def scatter(
     return frame.done(f"{y} against {x}. " + " ".join(f"{m.name}: {short(m.y)} at {short(m.x)}." for _, m in kept))
 
 
+def bars(values: Sequence[tuple[str, float]], *, title: str, x: str, y: str, size: tuple[int, int] = SIZE) -> Markup:
+    """One bar per (name, value of 0 or more), in their order; names are written below as far as there is room."""
+    kept = [(name, value) for name, value in values if math.isfinite(value) and value >= 0]
+    frame = _Frame(title, x, y, size)
+    if not kept:
+        return frame.empty()
+    frame.axes(
+        [(0.0, 0.0), (float(len(kept)), max(value for _, value in kept))], log_x=False, log_y=False, ticks_x=False
+    )
+    every = math.ceil(len(kept) / 14)
+    for place, (name, value) in enumerate(kept):
+        left, right = frame.x(place + 0.12), frame.x(place + 0.88)
+        top, bottom = frame.y(value), frame.y(0.0)
+        told = el("title", f"{name}: {short(value)}")
+        frame.parts.append(
+            el("rect", told, x=left, y=top, width=right - left, height=max(bottom - top, 0.5), fill=INKS[0])
+        )
+        if place % every == 0:
+            at = (left + right) / 2
+            frame.parts.append(el("text", name, x=at, y=size[1] - 27, text_anchor="middle", fill="currentColor"))
+    return frame.done(f"{y} per {x}. " + " ".join(f"{name}: {short(value)}." for name, value in kept))
+
+
 def _drawable(point: tuple[float, float], log: bool) -> bool:
     return all(map(math.isfinite, point)) and (point[1] > 0 or not log)
 
@@ -224,7 +247,7 @@ class _Frame:
             x += wide
         self.top = y + 12
 
-    def axes(self, points: Sequence[tuple[float, float]], *, log_x: bool, log_y: bool) -> None:
+    def axes(self, points: Sequence[tuple[float, float]], *, log_x: bool, log_y: bool, ticks_x: bool = True) -> None:
         width, height = self.size
         right, bottom = width - _RIGHT, height - _BOTTOM
         pad = 0.02 if len({x for x, _ in points}) > 8 else 0.08
@@ -239,7 +262,7 @@ class _Frame:
                 el("line", x1=_LEFT, x2=right, y1=at, y2=at, stroke="currentColor", stroke_opacity=0.12),
                 el("text", short(value), x=_LEFT - 7, y=at + 4, text_anchor="end", fill="currentColor"),
             ]
-        for value in self.x.ticks():
+        for value in self.x.ticks() if ticks_x else ():
             at = self.x(value)
             self.parts += [
                 el("line", x1=at, x2=at, y1=bottom, y2=bottom + 4, stroke="currentColor", stroke_opacity=0.6),

@@ -81,6 +81,16 @@ class Record:
         return sum(map(_whole, counts.values())) if isinstance(counts, Mapping) and counts else None
 
     @property
+    def findings(self) -> list[str]:
+        """What the doctor found at the end of training, in words."""
+        found = self.about.get("findings")
+        entries = [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
+        return [
+            f"{entry.get('name')} since {_whole(entry.get('since')):,} images: {entry.get('says')}. Change: {entry.get('flag')}"
+            for entry in entries
+        ]
+
+    @property
     def data(self) -> Mapping[str, Any]:
         found = self.about.get("data")
         return found if isinstance(found, Mapping) else {}
