@@ -42,7 +42,10 @@ def generator_loss(kind: Loss, fake: Tensor) -> Tensor:
 
 
 def squared_gradient(logits: Tensor, images: Tensor) -> Tensor:
-    """R1's |grad_x D(x)|^2 per image (Mescheder et al. 2018, eq. 9): (B, ...) logits of images (B, C, H, W) -> (B,)."""
+    """R1's |grad_x D(x)|^2 per image (Mescheder et al. 2018, eq. 9): (B, ...) logits of images (B, C, H, W) -> (B,).
+
+    `images` must be no leaf (`images.view_as(images)` of one that requires gradients): counting arithmetic needs that.
+    """
     (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return gradient.square().sum((1, 2, 3))
 

@@ -259,7 +259,7 @@ def test_it_trains_and_says_what_it_can(family: str, trained: Path, faces: Path)
     losses = [line for line in log_of(trained) if not {"validation", "findings"} & line.keys()]
     assert [line["step"] for line in losses] == [1, 2, 3, 4, 5, 6]
     assert all(np.isfinite(value) for line in losses for value in line.values() if isinstance(value, float))
-    assert all(f"{phase.name}/grad_norm" in losses[-1] for phase in method.phases())
+    assert all(any(f"{phase.name}/grad_norm" in line for line in losses) for phase in method.phases())
 
 
 def test_it_goes_on_exactly(family: str, trained: Path, faces: Path, tmp_path: Path) -> None:

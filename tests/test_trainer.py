@@ -333,6 +333,7 @@ def test_the_average_follows_from_the_first_step_and_is_not_trained() -> None:
         # ten epochs, the last five of which fall by a sixth each: the eleventh would be zero
         (Optim(lr=6.0, schedule="linear-epochs", decay_from="5 epochs"), {0: 6, 499: 6, 500: 5, 599: 5, 600: 4, 990: 1}),
         (Optim(lr=8.0, schedule="exponential", decay=0.5), {0: 8, 99: 8, 100: 4, 250: 2, 300: 1}),
+        (Optim(lr=8.0, schedule="step", decay=0.1, decay_from="2 epochs"), {0: 8, 199: 8, 200: 0.8, 900: 0.8}),
     ],
 )  # fmt: skip
 def test_the_rate_is_a_function_of_images_seen(settings: Optim, table: dict[int, float]) -> None:

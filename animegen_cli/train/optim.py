@@ -19,6 +19,8 @@ def learning_rate(settings: Optim, images: int, *, total: int, batch: int, count
     rate = settings.lr
     if warmup and images < warmup:
         return rate * (images + batch) / (warmup + batch)
+    if settings.schedule == "step":
+        return rate * settings.decay if images >= start else rate
     if settings.schedule == "exponential":
         return rate * settings.decay ** ((images - start) // count if images > start else 0)
     if settings.schedule == "linear-epochs":
@@ -32,7 +34,7 @@ def learning_rate(settings: Optim, images: int, *, total: int, batch: int, count
 
 def needs_end(settings: Optim) -> bool:
     """Whether the rate depends on when training ends, so that the duration may not change on resume."""
-    return settings.schedule not in ("constant", "exponential")
+    return settings.schedule not in ("constant", "exponential", "step")
 
 
 def lazy_share(settings: Optim, every: Sequence[int]) -> Optim:
