@@ -1,0 +1,170 @@
+"""Feature maps to compare images by: a VGG19 that the user has, or else the package's own trunk.
+
+Both are frozen and differentiable towards the images. Whoever uses one says which: `name` and `sha`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from animegen_cli.errors import DataError
+from animegen_cli.nets import trunk
+from animegen_cli.paths import similar
+
+VGG_CONVS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}
+"""Place in torchvision's `features` -> channels, up to conv4_4 (Simonyan & Zisserman 2015, configuration E)."""
+VGG_POOLS = (4, 9, 18)
+VGG_LEVELS = (2, 7, 16, 25)
+"""conv1_2, conv2_2, conv3_4 and conv4_4: one map per size."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Perceptual(nn.Module):
+    """A frozen network with a map of features per size.
+
+    Attributes:
+        name: "vgg19" or "faces-trunk".
+        sha: sha256 of the weights file.
+        view: pixels a side above which `embed` scales images down.
+    """
+
+    name: str
+    sha: str
+    view: int
+
+    def __init__(self, sha: str) -> None:
+        super().__init__()
+        self.sha = sha
+
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> (B, D), differentiable: images look alike where the Euclidean distance is small.
+
+        Each pixel of each map becomes a unit vector over its channels, and each map counts alike, so the squared distance
+        is a mean over maps and pixels (Zhang et al. 2018, eq. 1, with equal weights).
+        """
+        if max(images.shape[-2:]) > self.view:
+            images = F.interpolate(images, (self.view, self.view), mode="bicubic", antialias=True, align_corners=False)
+        maps = [F.normalize(F.relu(level.float()), dim=1, eps=1e-6) for level in self(images)]
+        flat = [level.flatten(1) / (len(maps) * level.shape[2] * level.shape[3]) ** 0.5 for level in maps]
+        return torch.cat(flat, 1)
+
+
+class VGG19(Perceptual):
+    """The first twelve convolutions of VGG19, before their activation."""
+
+    name, view = "vgg19", 256
+
+    def __init__(self, sha: str) -> None:
+        super().__init__(sha)
+        widths = list(VGG_CONVS.values())
+        self.convs = nn.ModuleDict(
+            {
+                str(place): nn.Conv2d(inputs, outputs, 3, padding=1)
+                for place, inputs, outputs in zip(VGG_CONVS, (3, *widths), widths, strict=False)
+            }
+        )
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [-1, 1] -> maps of 1/1, 1/2, 1/4 and 1/8 of the size, with 64, 128, 256 and 512 channels."""
+        x, maps = ((images + 1) / 2 - self.mean) / self.std, []
+        for place, conv in self.convs.items():
+            if int(place) - 1 in VGG_POOLS:
+                x = F.max_pool2d(x, 2)
+            x = conv(x)
+            if int(place) in VGG_LEVELS:
+                maps.append(x)
+            x = F.relu(x)
+        return maps
+
+
+class FacesTrunk(Perceptual):
+    """The first seven convolutions of the package's own trunk, before their activation."""
+
+    name, view = "faces-trunk", trunk.SIZE
+    levels = trunk.LEVELS[:4]
+
+    def __init__(self) -> None:
+        super().__init__(trunk.SHA)
+        self.convs = nn.ModuleList(list(trunk.load_trunk().convs)[: self.levels[-1] + 1])
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) in [-1, 1] -> maps of 1/1, 1/2, 1/4 and 1/8 of the size, with 16, 32, 64 and 128 channels."""
+        x, maps = images, []
+        for index, conv in enumerate(self.convs):
+            x = conv(x)
+            if index in self.levels:
+                maps.append(x)
+            x = F.relu(x)
+        return maps
+
+
+def open_features(path: Path | None) -> Perceptual:
+    """A VGG19's state dict in torchvision's layout (.pth or .safetensors), or without a path the package's own trunk.
+
+    Raises:
+        DataError: no such file, or it holds something else.
+    """
+    return (FacesTrunk() if path is None else _open_vgg(path)).eval().requires_grad_(False)
+
+
+def _open_vgg(path: Path) -> VGG19:
+    tensors = _read(path)
+    net = VGG19(_sha256(path))
+    state = {}
+    for place in VGG_CONVS:
+        for part in ("weight", "bias"):
+            source, own = f"features.{place}.{part}", f"convs.{place}.{part}"
+            found, wanted = tensors.get(source), net.state_dict()[own].shape
+            if found is None or found.shape != wanted:
+                has = "lacks it" if found is None else f"has it as {'x'.join(map(str, found.shape))}"
+                raise DataError(
+                    f"{path} is no VGG19: `{source}` should be {'x'.join(map(str, wanted))}, and the file {has}",
+                    hint="give the state dict of torchvision's `vgg19` (not vgg16, not vgg19_bn), "
+                    "or leave `model.features` out to use the package's own trunk",
+                )
+            state[own] = found.float()
+    net.load_state_dict(state, strict=False)
+    return net
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise DataError(f"there is no file {path}", hint=similar(path) or "check the path in `model.features`")
+    try:
+        tensors = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as problem:
+        reason = (str(problem).splitlines() or ["unknown"])[0][:120]
+        raise DataError(
+            f"{path} cannot be read as weights: {reason}",
+            hint="give a .pth or .safetensors file with the state dict of torchvision's `vgg19`",
+        ) from problem
+    return _tensors(tensors)
+
+
+def _tensors(found: object) -> dict[str, Tensor]:
+    """The named tensors of a state dict; none when it is something else."""
+    items: Sequence[tuple[object, object]] = list(found.items()) if isinstance(found, dict) else []
+    return {str(name): tensor for name, tensor in items if isinstance(tensor, Tensor)}
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
