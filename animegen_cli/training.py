@@ -14,6 +14,7 @@ from animegen_cli import checkpoint, config, console, methods, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet, require_size
+from animegen_cli.data.sources import PHOTOS
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.method import DataSpec, Method
 from animegen_cli.noise import seed_for
@@ -81,6 +82,12 @@ def prepare(
     request: Request, run_config: RunConfig, faces: FaceSet, *, resolved: Mapping[str, Any] | None = None
 ) -> Prepared:
     """Read the data, build the networks and resolve every `auto`, unless a resumed run already has."""
+    kind = methods.load(run_config.family)
+    if set(kind.domains) - set(faces.domains):
+        raise DataError(
+            f"{run_config.family} translates between two domains, and {faces.path.name} has only {faces.domains[0]} faces",
+            hint="type `animegen prepare --photos ./photos --anime ./faces --out two.zip`",
+        )
     size = run_config.size or faces.size
     require_size(faces, size)
     if size != faces.size:
@@ -91,14 +98,15 @@ def prepare(
     augment = run_config.augment
     loader = Loader(
         faces, split="train", size=size, batch=run_config.train.batch, seed=run_config.train.seed, device=device,
-        flip=augment.flip, rotate=augment.rotate, crop=augment.crop, workers=run_config.train.workers,
+        flip=augment.flip, rotate=augment.rotate, crop=augment.crop, load=augment.load, photos=PHOTOS in kind.domains,
+        workers=run_config.train.workers,
     )  # fmt: skip
     data = DataSpec(
         size=size, count=len(faces.indices("train")), mean=loader.mean, std=loader.std,
-        attributes=dict(faces.attributes), domains=tuple(faces.domains),
+        attributes=dict(faces.attributes), domains=kind.domains,
     )  # fmt: skip
     torch.manual_seed(seed_for(run_config.train.seed, "init"))
-    method = methods.load(run_config.family)(run_config.model, data)
+    method = kind(run_config.model, data)
     chosen = Choices(**resolved) if resolved else choosing.resolve(run_config, method, device)
     if run_config.train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -84,8 +84,9 @@ def test_batches_cross_epochs_and_do_not_depend_on_the_past(make: Make) -> None:
 def test_ranks_share_the_batch(make: Make) -> None:
     whole = make(batch=16, flip=True).batch(48)
     parts = [make(batch=16, flip=True, rank=rank, world=4).batch(48) for rank in range(4)]
-    assert torch.equal(torch.cat([images for images, _ in parts]), whole[0])
-    assert torch.equal(torch.cat([labels for _, labels in parts]), whole[1])
+    assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+    assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
+    assert whole.photos is None
     with pytest.raises(DataError, match="cannot be shared") as error:
         make(batch=16, world=3)
     assert hint_of(error.value)

@@ -23,15 +23,31 @@ Examples:
   animegen prepare a.zip b/ --out both.zip         merged
 
   animegen prepare demo --limit 500                drawn faces, no download
+
+  animegen prepare --photos ./photos --anime faces.zip --out two.zip
 """
 
 
 def prepare(
     context: typer.Context,
     sources: Annotated[
-        list[str],
-        typer.Argument(metavar="SOURCE...", help="Folders, zip or tar archives, kaggle:OWNER/NAME, or demo."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCE...", help="Folders, zip or tar archives, kaggle:OWNER/NAME, or demo.", show_default=False
+        ),
+    ] = None,
+    photos: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Photographs, for translators; with --anime, and both may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    anime: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SOURCE", help="The anime faces beside --photos; unpaired.", show_default=False),
+    ] = None,
     resolution: Annotated[int, typer.Option(help="Height and width of every image in pixels.")] = 64,
     out: Annotated[
         Path | None, typer.Option(help="The file to write. [default: datasets/<source>-<size>.zip]", show_default=False)
@@ -52,7 +68,8 @@ def prepare(
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Keep at most so many images, chosen by --seed.", show_default=False)
+        int | None,
+        typer.Option(help="Keep at most so many images (of each domain), chosen by --seed.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="Which images --limit chooses, and which faces demo draws.")] = 0,
     min_size: Annotated[
@@ -76,38 +93,66 @@ def prepare(
     from animegen_cli.data import prepare as data
 
     console.configure(quiet=quiet, as_json=as_json)
+    specs, others = _asked(sources or [], photos or [], anime or [])
     options = data.Options(resolution, fit, dedupe, split, labels, limit, seed, min_size, workers)
     taken = [name for name in _SPOKEN if str(context.get_parameter_source(name)).endswith("DEFAULT")]
     if taken:
         console.note("by default: " + " ".join(f"--{name} {context.params[name]}" for name in taken))
-    if limit is None and "demo" in sources:
-        console.note(f"drawing {data.DRAWN:,} faces (choose with --limit)")
+    for what, of in (("faces", specs), ("photographs", others)):
+        if limit is None and "demo" in of:
+            console.note(f"drawing {data.DRAWN:,} {what} (choose with --limit)")
     if out is None:
-        out = data.default_path(sources, resolution)
+        out = data.default_path(specs, resolution, others)
         console.note(f"writing to {out} (choose with --out)")
     if out.is_file():
         console.note(f"replacing {out}")
-    done = data.prepare(sources, out, options)
+    done = data.prepare(specs, out, options, others)
     console.result(
         {"path": str(done.path), "contact": done.contact and str(done.contact), **done.about}, _summary(done)
     )
 
 
+def _asked(sources: list[str], photos: list[str], anime: list[str]) -> tuple[list[str], list[str]]:
+    """The sources of the (anime) faces and of the photographs."""
+    from animegen_cli.errors import UsageError
+
+    both = "type `animegen prepare --photos ./photos --anime ./faces`"
+    if sources and (photos or anime):
+        raise UsageError(f"`{sources[0]}` belongs to no domain beside `--photos` and `--anime`", hint=both)
+    if bool(photos) != bool(anime):
+        given, lacking = ("photos", "anime") if photos else ("anime", "photos")
+        alone = "" if photos else "; for one domain leave `--anime` out: `animegen prepare ./faces`"
+        raise UsageError(
+            f"`--{given}` needs `--{lacking}` beside it: a set for translators has both", hint=both + alone
+        )
+    if not sources and not photos:
+        raise UsageError("no source given", hint="name one, for example `animegen prepare ./kaggle`")
+    return sources or anime, photos
+
+
 def _summary(done: Any) -> str:
     about = done.about
-    twins, split, attributes = about["near_twins"], about["split"], about["attributes"]
-    lines = [f"kept     {about['images']:,} images, {about['size']} x {about['size']}"]
+    twins, attributes = about["near_twins"], about["attributes"]
+    parts = about.get("by_domain", {"": about})
+    kept = _each({name or "images": part["images"] for name, part in parts.items()})
+    lines = [f"kept     {kept}, {about['size']} x {about['size']}"]
     lines += [f"dropped  {count:,} {reason}" for reason, count in about["dropped"].items()]
     lines += [f"label    {name}: {len(values)} values" for name, values in attributes.items()]
     if twins["images"]:
         lines.append(
             f"twins    {twins['images']:,} images in {twins['clusters']:,} clusters of near-twins, kept together"
         )
-    lines.append(f"split    {split['train']:,} for training, {split['test']:,} for testing")
+    train, test = (_each({name: part["split"][side] for name, part in parts.items()}) for side in ("train", "test"))
+    lines.append(f"split    {train} for training, {test} for testing")
     lines.append(f"written  {done.path}")
     if done.contact:
         lines.append(f"look at  {done.contact}")
     return "\n".join(lines)
+
+
+def _each(counts: dict[str, int]) -> str:
+    """1,000 anime and 1,600 photos"""
+    return " and ".join(f"{count:,} {name}".rstrip() for name, count in counts.items())
 
 
 prepare.__doc__ = (prepare.__doc__ or "") + "\n" + EXAMPLES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -20,9 +20,9 @@ def path_of(out: Path) -> Path:
     return out.with_name(f"{out.stem}.contact.png")
 
 
-def draw(read: Callable[[int], bytes], ledger: Ledger) -> Image.Image:
-    """Draw the sheet; `read` gives the PNG of an image of the set."""
-    rows = _rows(read, ledger)
+def draw(read: Callable[[int], bytes], ledgers: Sequence[Ledger]) -> Image.Image:
+    """Draw the sheet, one domain below the other; `read` gives the PNG of an image of the set."""
+    rows = [row for ledger in ledgers for row in _rows(read, ledger)]
     width = _COLUMNS * (_CELL + _GAP) + _GAP
     heights = [_LINE if isinstance(row, str) else _CELL + _GAP for row in rows]
     sheet = Image.new("RGB", (width, sum(heights) + _GAP), "white")
@@ -50,18 +50,22 @@ def save(sheet: Image.Image, out: Path) -> Path:
 
 
 def _rows(read: Callable[[int], bytes], ledger: Ledger) -> list[str | list[Image.Image]]:
+    def cells(indices: Iterable[int]) -> list[Image.Image]:
+        return [_cell(read(ledger.start + index)) for index in indices]
+
+    domain = f"{ledger.folder[:-1]}: " if ledger.folder else ""
     shown = sorted(range(len(ledger)), key=ledger.digest)[:_KEPT]  # a fair choice that never changes
-    rows: list[str | list[Image.Image]] = [f"{len(shown)} of {len(ledger)} kept images"]
-    rows += _lines([_cell(read(index)) for index in sorted(shown)])
+    rows: list[str | list[Image.Image]] = [f"{domain}{len(shown)} of {len(ledger)} kept images"]
+    rows += _lines(cells(sorted(shown)))
     groups = ledger.twin_groups()
     if groups:
         some = groups[:: -(-len(groups) // _PAIRS)]
         rows.append(
-            f"{len(groups)} clusters of near-twins, never parted by the split; two images of {len(some)} of them"
+            f"{domain}{len(groups)} clusters of near-twins, never parted by the split; two images of {len(some)} of them"
         )
-        rows += _lines([_cell(read(index)) for group in some for index in group[:2]])
+        rows += _lines(cells(index for group in some for index in group[:2]))
     for reason, count in ledger.reasons().items():
-        rows.append(f"dropped: {count} {reason}")
+        rows.append(f"{domain}dropped: {count} {reason}")
         rows += _lines([_cell(png) for _, why, png in ledger.shown if why == reason])
     return rows
 

@@ -42,7 +42,7 @@ def find(source: Source, wanted: str | None) -> Labels:
     Raises:
         DataError: the table that was asked for is missing or fits no picture.
     """
-    if wanted == "none" or source.kind == "drawn":
+    if wanted == "none" or source.drawn:
         return nothing(source)
     if wanted == "folders":
         return _folders(source) or _fail_folders(source)

@@ -1,48 +1,37 @@
-"""What `prepare` remembers of each image, compactly, and the two JSON members it makes of it."""
+"""What `prepare` remembers of each image, compactly."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import PIL
 
-from animegen_cli import __version__
 from animegen_cli.data import twins
 from animegen_cli.data.cleaning import Cleaned
 
-FORMAT = "animegen-faces"
-VERSION = 1
 DROPPED_SHOWN = 8  # pictures per reason on the contact sheet
-Buffer = bytes | memoryview
 Vocabulary = dict[str, tuple[str, ...]]
 
 
-def member_name(index: int) -> str:
-    """Where image `index` lies in the file, as StyleGAN2/3 and EDM name it."""
-    return f"{index // 1000:05d}/img{index:08d}.png"
-
-
-def identity_of(digests: Iterable[bytes], *parts: object) -> str:
-    """Identity of a set of images: a hash over their sorted pixel hashes, and over `parts` such as their size."""
-    hashed = hashlib.sha256(json.dumps(parts).encode())
-    for one in sorted(digests):
-        hashed.update(one)
-    return hashed.hexdigest()
+def member_name(index: int, folder: str = "") -> str:
+    """Where image `index` lies in the file, as StyleGAN2/3 and EDM name it; in a set of two domains below `folder`."""
+    return f"{folder}{index // 1000:05d}/img{index:08d}.png"
 
 
 class Ledger:
-    """Grows while pictures arrive; `close` decides clusters and split; then it writes itself down."""
+    """The images of one domain. Grows while pictures arrive; `close` decides clusters and split."""
 
-    def __init__(self, vocabulary: Vocabulary, most: int) -> None:
-        """`most`: images there can be at all."""
-        self.vocabulary = vocabulary
+    def __init__(self, vocabulary: Vocabulary, most: int, folder: str = "", start: int = 0) -> None:
+        """
+        Args:
+            most: images there can be at all.
+            folder: where they lie in the file, such as `photos/`.
+            start: number of images of other domains before them.
+        """
+        self.vocabulary, self.folder, self.start = vocabulary, folder, start
         self.names: list[str] = []
         self.dropped: list[tuple[str, str]] = []
         self.shown: list[tuple[str, str, bytes]] = []
@@ -75,6 +64,10 @@ class Ledger:
         self._digests += image.digest
         self._twins.add(image.look)
         self._labels.extend(row.tolist())
+
+    def shared(self, other: Ledger) -> int:
+        """How many images both hold; to be asked before `close`."""
+        return len(self._seen & other._seen)
 
     def digest(self, index: int) -> bytes:
         """sha256 of the pixels of one image."""
@@ -117,56 +110,16 @@ class Ledger:
             groups.setdefault(int(self.clusters[index]), []).append(index)
         return list(groups.values())
 
+    def digests(self) -> Iterator[bytes]:
+        """sha256 of the pixels of each image."""
+        return (self.digest(index) for index in range(len(self)))
+
     def about(self, split: float) -> dict[str, Any]:
-        """The part of the manifest that the images decide."""
-        size = len(self)
-        groups = self.twin_groups()
+        """Counts of what was kept, split, clustered and dropped."""
+        size, groups = len(self), self.twin_groups()
         return {
             "images": size,
             "split": {"share": split, "train": int(size - self.test.sum()), "test": int(self.test.sum())},
-            "near_twins": {"clusters": len(groups), "images": sum(map(len, groups)), "method": twins.METHOD},
-            "attributes": {name: list(values) for name, values in self.vocabulary.items()},
-            "domains": ["anime"],
+            "near_twins": {"clusters": len(groups), "images": sum(map(len, groups))},
             "dropped": self.reasons(),
         }
-
-    def identity(self, size: int) -> str:
-        """Identity of the whole set."""
-        return identity_of((self.digest(index) for index in range(len(self))), size)
-
-    def dataset_json(self) -> Buffer:
-        """`dataset.json` of StyleGAN2/3 and EDM: all attributes as one concatenated one-hot vector per image."""
-        if not self.vocabulary:
-            return b'{"labels": null}\n'
-        widths = [len(values) for values in self.vocabulary.values()]
-        starts = np.cumsum([0, *widths[:-1]])
-        out = io.BytesIO()
-        for index, row in enumerate(self.labels):
-            vector = bytearray(b"0" * sum(widths))
-            for start, value in zip(starts, row, strict=True):
-                if value >= 0:
-                    vector[start + value] = ord("1")
-            out.write(b",\n" if index else b'{"labels": [\n')
-            out.write(f'["{member_name(index)}", [{",".join(vector.decode())}]]'.encode())
-        out.write(b"\n]}\n")
-        return out.getbuffer()
-
-    def manifest_json(self, about: dict[str, Any]) -> Buffer:
-        """`manifest.json`: `about`, then per image its hash, name and cluster, then what was dropped."""
-        made = {"format": FORMAT, "version": VERSION, "made_with": {"animegen": __version__, "pillow": PIL.__version__}}
-        out = io.BytesIO()
-        out.write(json.dumps({**made, **about}, indent=1)[:-2].encode())
-        out.write(b',\n "test": ' + json.dumps(np.flatnonzero(self.test).tolist(), separators=(",", ":")).encode())
-        out.write(b',\n "twins": ' + json.dumps(self.twin_groups(), separators=(",", ":")).encode())
-        _write_list(out, "sha256", (self.digest(index).hex() for index in range(len(self))))
-        _write_list(out, "names", self.names)
-        _write_list(out, "dropped_names", sorted(self.dropped))
-        out.write(b"\n}\n")
-        return out.getbuffer()
-
-
-def _write_list(out: io.BytesIO, key: str, values: Iterable[object]) -> None:
-    out.write(f',\n "{key}": ['.encode())
-    for number, value in enumerate(values):
-        out.write((",\n" if number else "\n").encode() + json.dumps(value).encode())
-    out.write(b"]")

@@ -1,17 +1,14 @@
 """Batches for training: which images, in which order and how augmented is a function of seed and position alone.
 
-Positions count images seen over all ranks. Epoch e is the permutation that (seed, e) decides; a batch may cross
-from one epoch into the next. So a resumed run needs nothing but the number of images seen, and a set in
-memory, a streamed set, and any number of ranks give the same images.
+Positions count images seen over all ranks; each domain has its own epochs. So a resumed run needs nothing but the
+number of images seen, and a set in memory, a streamed set, and any number of ranks give the same images.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import time
-from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,11 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from animegen_cli.data.reading import FaceSet, require_size
-from animegen_cli.errors import DataError
-from animegen_cli.noise import seed_for
-
-_CHUNK = 1024  # images decoded at a time while the set is read
-_AHEAD = 3  # batches that are decoded before they are asked for
+from animegen_cli.data.sources import PHOTOS
+from animegen_cli.data.stock import Stock, send, words
+from animegen_cli.errors import ConfigError, DataError
 
 
 class Pieces(NamedTuple):
@@ -43,8 +38,7 @@ class Loader:
 
     Attributes:
         resident: whether the decoded set lies in memory.
-        waited: seconds that `batch` has spent waiting for images.
-        mean, std: per channel over the split, in [-1, 1] and in its units.
+        mean, std: per channel over the split, in [-1, 1] and in its units; of the first domain.
     """
 
     def __init__(
@@ -59,6 +53,8 @@ class Loader:
         flip: bool = False,
         rotate: float = 0.0,
         crop: int = 0,
+        load: int = 0,
+        photos: bool = False,
         rank: int = 0,
         world: int = 1,
         workers: int | Literal["auto"] = "auto",
@@ -71,51 +67,56 @@ class Loader:
             flip: mirror half of the images.
             rotate: turn by up to so many degrees either way.
             crop: shift by up to so many pixels, the border mirrored.
+            load: scale to so many pixels a side, then cut `size` of them out at random (286 for 256: Isola et al. 2017,
+                section 6.2); 0 is off. A set of more than `size` pixels is kept at up to `load`.
+            photos: give as many images of the other domain along, in their own order.
             workers: threads that decode a streamed set; "auto" is the number of cores, at most 8.
             memory_limit: bytes up to which the set is kept in memory; None is a quarter of what is free, 0 streams.
 
         Raises:
-            DataError: the split is empty, or the images are too small or not square.
+            DataError: the split is empty, the images are too small or not square, or there are no photos.
+            ConfigError: `load` is smaller than `size`.
         """
         require_size(faces, size)
         if batch % world:
             raise DataError(
                 f"a batch of {batch} cannot be shared by {world} processes", hint=f"use a multiple of {world}"
             )
+        if load and load < size:
+            raise ConfigError(
+                f"{size} pixels cannot be cut out of images of {load}",
+                hint=f"use `--set augment.load={round(size * 286 / 256)}`, or 0 for no random crop",
+            )
         self.faces, self.size, self.seed, self.device = faces, size, seed, torch.device(device)
-        self.flip, self.rotate, self.crop = flip, rotate, crop
+        self.flip, self.rotate, self.crop, self.load = flip, rotate, crop, load
         self.rank, self.world, self.total = rank, world, batch
         self.indices = faces.indices(split)
-        if not len(self.indices):
-            raise DataError(f"{faces.path} has no images for `{split}`", hint="prepare it with another `--split`")
-        self.waited = 0.0
-        self._order: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._pending: OrderedDict[tuple[int, int], Future[np.ndarray]] = OrderedDict()
+        both = [self.indices] + ([faces.indices(split, PHOTOS)] if photos else [])
+        for indices in both:
+            if not len(indices):
+                what = "images" if indices is self.indices else "photos"
+                raise DataError(f"{faces.path} has no {what} for `{split}`", hint="prepare it with another `--split`")
         self._labels = torch.from_numpy(faces.labels(self.indices)).to(self.device)
-        needed = 3 * size * size * len(self.indices)
+        kept = max(size, min(load, faces.size))
+        needed = 3 * kept * kept * sum(map(len, both))
         limit = free_memory(self.device) // 4 if memory_limit is None else memory_limit
         self.resident = needed <= limit
         self._threads = None if self.resident else ThreadPoolExecutor(_workers(workers))
-        self._read_all()
+        self._images, *other = [
+            Stock(faces, indices, size=kept, seed=seed, draw=draw, device=self.device, threads=self._threads)
+            for indices, draw in zip(both, ("order", "photos order"), strict=False)
+        ]
+        self._photos = other[0] if other else None
+        self.mean, self.std = self._images.mean, self._images.std
 
     def __len__(self) -> int:
-        """Images in the split: the length of an epoch."""
+        """Images in the split: the length of an epoch, which is one of the first domain."""
         return len(self.indices)
 
-    def _read_all(self) -> None:
-        """Decode the split once: exact mean and std, and the images themselves where they stay resident."""
-        counts = np.zeros((3, 256), np.int64)
-        shape = (len(self), 3, self.size, self.size)
-        self._images = torch.empty(shape, dtype=torch.uint8, device=self.device) if self.resident else None
-        for start in range(0, len(self), _CHUNK):
-            pixels = self.faces.pixels(self.indices[start : start + _CHUNK], size=self.size)
-            for channel in range(3):
-                counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
-            if self._images is not None:
-                self._images[start : start + len(pixels)] = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
-        self.mean, self.std = _statistics(counts)
-
-    # ---- batches ------------------------------------------------------------------------------------------------
+    @property
+    def waited(self) -> float:
+        """Seconds that `batch` has spent waiting for images."""
+        return self._images.waited + (self._photos.waited if self._photos else 0.0)
 
     def batch(self, images_seen: int, count: int | None = None) -> Pieces:
         """This rank's share of the step that begins after `images_seen` images.
@@ -124,59 +125,18 @@ class Loader:
             count: images of this step over all ranks, where it differs from `batch`.
 
         Returns:
-            uint8 (B, 3, H, W) in [0, 255] and int64 labels (B, A), -1 unknown; both on the device.
+            uint8 (B, 3, H, W) in [0, 255], int64 labels (B, A), -1 unknown, and as many photos where they were asked
+            for; all on the device.
         """
         share = (self.total if count is None else count) // self.world
-        positions = images_seen + self.rank * share + np.arange(share)
-        places = self._places(positions)
-        where = self._send(torch.from_numpy(places))
-        if self._images is not None:
-            images = self._images.index_select(0, where)
-        else:
-            images = self._streamed(images_seen, share, places)
-        return Pieces(self._augment(images, positions), self._labels.index_select(0, where))
-
-    def _places(self, positions: np.ndarray) -> np.ndarray:
-        """Places in the split of the images at these positions."""
-        epochs, within = np.divmod(positions, len(self))
-        places = np.empty(len(positions), np.int64)
-        for epoch in np.unique(epochs).tolist():
-            here = epochs == epoch
-            places[here] = self._permutation(epoch)[within[here]]
-        return places
-
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if epoch not in self._order:
-            keys = _words(self.seed, "order", np.arange(len(self), dtype=np.uint64), epoch)
-            self._order[epoch] = np.argsort(keys, kind="stable")
-            while len(self._order) > 3:
-                self._order.popitem(last=False)
-        return self._order[epoch]
-
-    def _streamed(self, images_seen: int, share: int, places: np.ndarray) -> Tensor:
-        """Decode this batch, unless that is under way, and begin with the next ones."""
-        self._begin(images_seen, share, places)
         step = share * self.world
-        for ahead in range(1, _AHEAD + 1):
-            later = images_seen + ahead * step
-            self._begin(later, share, self._places(later + self.rank * share + np.arange(share)))
-        begun = time.perf_counter()
-        pixels = self._pending.pop((images_seen, share)).result()
-        self.waited += time.perf_counter() - begun
-        while len(self._pending) > 2 * _AHEAD:  # asked for in another order: let the oldest go
-            self._pending.popitem(last=False)[1].cancel()
-        return self._send(torch.from_numpy(pixels)).permute(0, 3, 1, 2).contiguous()
-
-    def _send(self, tensor: Tensor) -> Tensor:
-        """To the device, without waiting for the work that is queued there."""
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
-
-    def _begin(self, images_seen: int, share: int, places: np.ndarray) -> None:
-        key = (images_seen, share)
-        if key not in self._pending and self._threads is not None:
-            self._pending[key] = self._threads.submit(self.faces.pixels, self.indices[places], size=self.size)
+        positions = images_seen + self.rank * share + np.arange(share)
+        images, where = self._images.take(positions, step)
+        pieces = Pieces(self._augment(images, positions, ""), self._labels.index_select(0, where))
+        if self._photos is None:
+            return pieces
+        photos, _ = self._photos.take(positions, step)
+        return pieces._replace(photos=self._augment(photos, positions, "photos "))
 
     def close(self) -> None:
         """Stop the threads."""
@@ -185,24 +145,30 @@ class Loader:
 
     # ---- augmentation -------------------------------------------------------------------------------------------
 
-    def _augment(self, images: Tensor, positions: np.ndarray) -> Tensor:
-        """Turn, shift and mirror, each image by numbers that (seed, position) decide."""
+    def _augment(self, images: Tensor, positions: np.ndarray, of: str) -> Tensor:
+        """Turn, shift, cut out and mirror, each image by numbers that (seed, domain, position) decide."""
         if self.rotate:
-            images = rotate(images, (2 * self._uniform("turn", positions) - 1) * self.rotate)
+            images = rotate(images, (2 * self._uniform(of + "turn", positions) - 1) * self.rotate)
         if self.crop:
             across, down = (
-                (self._uniform(draw, positions) * (2 * self.crop + 1)).long() - self.crop for draw in ("across", "down")
+                (self._uniform(of + draw, positions) * (2 * self.crop + 1)).long() - self.crop
+                for draw in ("across", "down")
             )
             images = shift(images, across, down)
+        if self.load > self.size:
+            left, top = (
+                (self._uniform(of + draw, positions) * (self.load - self.size + 1)).long() for draw in ("left", "top")
+            )
+            images = cut_out(images, self.load, self.size, left, top)
         if self.flip:
-            mirrored = (self._uniform("flip", positions) < 0.5).view(-1, 1, 1, 1)
+            mirrored = (self._uniform(of + "flip", positions) < 0.5).view(-1, 1, 1, 1)
             images = torch.where(mirrored, images.flip(3), images)
         return images
 
     def _uniform(self, draw: str, positions: np.ndarray) -> Tensor:
         """Float64 in [0, 1), (B,), on the device."""
-        words = _words(self.seed, draw, positions.astype(np.uint64)) >> np.uint64(11)
-        return self._send(torch.from_numpy(words.astype(np.float64) * 2.0**-53))
+        high = words(self.seed, draw, positions.astype(np.uint64)) >> np.uint64(11)
+        return send(torch.from_numpy(high.astype(np.float64) * 2.0**-53), self.device)
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
@@ -210,9 +176,27 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     angle = (degrees * (math.pi / 180)).float()
     cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
     matrix = torch.stack([cos, -sin, none, sin, cos, none], 1).view(-1, 2, 3)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-    turned = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    return turned.round_().clamp_(0, 255).to(torch.uint8)
+    return _resampled(images, matrix, images.shape[-1], "reflection")
+
+
+def cut_out(images: Tensor, load: int, size: int, left: Tensor, top: Tensor) -> Tensor:
+    """Uint8 images (B, 3, H, H) as if scaled to `load` pixels bilinearly, and of these `size` from (left, top) on.
+
+    Args:
+        left, top: (B,) int64 in [0, load - size].
+    """
+    zoom = torch.full_like(left, 1, dtype=torch.float32) * (size / load)
+    across, down = ((2 * place + size - load).float() / load for place in (left, top))
+    none = torch.zeros_like(zoom)
+    matrix = torch.stack([zoom, none, across, none, zoom, down], 1).view(-1, 2, 3)
+    return _resampled(images, matrix, size, "border")
+
+
+def _resampled(images: Tensor, matrix: Tensor, size: int, padding: str) -> Tensor:
+    """Bilinear, by affine maps (B, 2, 3) from the new images' coordinates in [-1, 1] to the old ones'."""
+    grid = F.affine_grid(matrix, [len(images), images.shape[1], size, size], align_corners=False)
+    moved = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode=padding, align_corners=False)
+    return moved.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def shift(images: Tensor, across: Tensor, down: Tensor) -> Tensor:
@@ -228,30 +212,6 @@ def _mirror(places: Tensor, size: int) -> Tensor:
     """Reflect places outside [0, size) back inside, the edge pixel not repeated."""
     places = places.abs() % max(1, 2 * (size - 1))
     return torch.minimum(places, 2 * (size - 1) - places)
-
-
-# ---- numbers ---------------------------------------------------------------------------------------------------
-
-
-def _words(seed: int, draw: str, counters: np.ndarray, epoch: int = 0) -> np.ndarray:
-    """uint64 words, each a function of (seed, draw, epoch, counter): SplitMix64 (Steele et al. 2014)."""
-    key = np.uint64(seed_for(seed, draw, epoch))
-    z = counters.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def _statistics(counts: np.ndarray) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation per channel from how often each of the 256 levels occurs; exact sums."""
-    levels = np.arange(256, dtype=np.int64)
-    total = int(counts[0].sum())
-    means, deviations = [], []
-    for channel in counts:
-        first, second = int((channel * levels).sum()), int((channel * levels * levels).sum())
-        means.append(first / total / 127.5 - 1)
-        deviations.append(math.sqrt((second * total - first * first) / total**2) / 127.5)
-    return tuple(means), tuple(deviations)  # type: ignore[return-value]
 
 
 def free_memory(device: torch.device) -> int:

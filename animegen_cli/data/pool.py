@@ -35,7 +35,7 @@ class Chunk(NamedTuple):
     blobs: list[bytes] | None = None
     """Their bytes, where only the parent can read them."""
     seed: int = 0
-    """Of drawn faces."""
+    """Of drawn pictures."""
 
 
 def work(chunk: Chunk, reader: Reader) -> list[Any]:
@@ -43,11 +43,15 @@ def work(chunk: Chunk, reader: Reader) -> list[Any]:
     results: list[Any] = []
     for number, member in enumerate(chunk.members):
         try:
-            if chunk.kind == "drawn":
+            if chunk.kind.startswith("drawn"):
                 from animegen_cli.data import drawn
 
-                face = drawn.draw(member.start, size=chunk.recipe.size, seed=chunk.seed)
-                results.append(cleaning.finish(face.image, chunk.recipe))
+                size, seed = chunk.recipe.size, chunk.seed
+                if chunk.kind == "drawn":
+                    image = drawn.draw(member.start, size=size, seed=seed).image
+                else:
+                    image = drawn.photo(member.start, size=size, seed=seed)
+                results.append(cleaning.finish(image, chunk.recipe))
                 continue
             data = chunk.blobs[number] if chunk.blobs else reader.read(chunk.kind, chunk.path, member)
             results.append(cleaning.clean(data, chunk.recipe))

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from animegen_cli import console
-from animegen_cli.data import cleaning, contact, labels, pool, sources
+from animegen_cli.data import cleaning, contact, labels, manifest, pool, sources
 from animegen_cli.data.archive import StoredZip
 from animegen_cli.data.ledger import Ledger, Vocabulary, member_name
-from animegen_cli.data.sources import Source
+from animegen_cli.data.sources import DOMAINS, PHOTOS, Source
 from animegen_cli.errors import DataError, MachineError, UsageError
 
 _CHUNK = 16  # pictures that travel together
@@ -32,7 +32,7 @@ _FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDI
 DEDUPE = ("exact", "near", "off")
 _MOST_WORKERS = 8  # decoding outruns one writer beyond this, and each worker takes 25 MB
 _WORTH_A_WORKER = 400  # pictures that pay for starting one more process
-DRAWN = 2000  # faces that the source `demo` has without a limit
+DRAWN = 2000  # pictures that the source `demo` has without a limit
 
 
 @dataclass(frozen=True)
@@ -80,26 +80,44 @@ class Prepared:
     """The manifest without its per-image lists."""
 
 
-def default_path(specs: Sequence[str], size: int) -> Path:
+@dataclass
+class _Domain:
+    """What is read for one domain, and what is kept of it."""
+
+    specs: Sequence[str]
+    found: list[Source]
+    rows: list[np.ndarray]
+    """For each source the label numbers of its members."""
+    ledger: Ledger
+
+
+def default_path(specs: Sequence[str], size: int, photos: Sequence[str] = ()) -> Path:
     """datasets/<source>-<size>.zip"""
-    names = [spec.rpartition("/")[2] if spec.startswith("kaggle:") else sources.stem(Path(spec)) for spec in specs]
+    names, others = (
+        [spec.rpartition("/")[2] if spec.startswith("kaggle:") else sources.stem(Path(spec)) for spec in some]
+        for some in (specs, photos)
+    )
+    names += [PHOTOS if name == "demo" else name for name in others if name == "demo" or name not in names]
     return Path("datasets") / f"{'+'.join(names)}-{size}.zip"
 
 
-def prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
+def prepare(specs: Sequence[str], out: Path, options: Options, photos: Sequence[str] = ()) -> Prepared:
     """Write the data set file `out` from the sources `specs`.
 
+    Args:
+        photos: sources of the other domain, for translators; `specs` are then the anime faces.
+
     Raises:
-        DataError: a source is missing or damaged as a whole, or nothing usable is left.
+        DataError: a source is missing or damaged as a whole, or nothing usable is left of a domain.
         MachineError: the disk is full; what was under the name `out` before stays whole.
     """
-    if any(Path(spec).resolve() == out.resolve() for spec in specs):
+    if any(Path(spec).resolve() == out.resolve() for spec in (*specs, *photos)):
         raise UsageError(f"{out} is both the source and the result", hint="name another file with `--out`")
     if out.is_dir():
         raise UsageError(f"{out} is a folder", hint=f"name a file, such as `--out {out / 'faces.zip'}`")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        return _prepare(specs, out, options)
+        return _prepare([specs, photos] if photos else [specs], out, options)
     except MemoryError:
         raise MachineError(f"memory ran out: {out} was not written", hint="try `--workers 1`") from None
     except OSError as error:
@@ -114,22 +132,22 @@ def prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
         raise MachineError(f"{out} was not written: {error}", hint="check the disk, then try again") from error
 
 
-def _prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
-    found = sources.find(specs, downloads=out.parent / "downloads")
-    vocabulary, rows = _labels(found, options)
-    ledger = Ledger(vocabulary, sum(len(source.members) for source in found))
-    for source in found:
-        for name, reason in source.dropped:
-            ledger.drop(_full_name(found, source, name), reason)
+def _prepare(asked: Sequence[Sequence[str]], out: Path, options: Options) -> Prepared:
+    domains = _list(asked, out.parent / "downloads", options)
+    ledgers = [domain.ledger for domain in domains]
     with StoredZip(out) as archive:
-        _clean_all(found, rows, options, archive, ledger)
-        if not len(ledger):
-            raise _empty(specs, ledger, options)
-        ledger.close(options.split)
-        about = _about(found, options, ledger)
-        sheet = contact.draw(archive.read, ledger)
-        archive.add("dataset.json", ledger.dataset_json())
-        archive.add("manifest.json", ledger.manifest_json(about))
+        for number, domain in enumerate(domains):
+            domain.ledger.start = sum(map(len, ledgers[:number]))
+            _clean_all(domain, options, archive)
+            if not len(domain.ledger):
+                raise _empty(domain, options)
+        _refuse_one_domain(ledgers)
+        for one in ledgers:
+            one.close(options.split)
+        about = _about(domains, options)
+        sheet = contact.draw(archive.read, ledgers)
+        archive.add("dataset.json", manifest.dataset_json(ledgers))
+        archive.add("manifest.json", manifest.manifest_json(ledgers, about))
     try:
         return Prepared(out, contact.save(sheet, out), about)
     except OSError as error:  # the set itself is whole
@@ -137,12 +155,62 @@ def _prepare(specs: Sequence[str], out: Path, options: Options) -> Prepared:
         return Prepared(out, None, about)
 
 
+def _list(asked: Sequence[Sequence[str]], downloads: Path, options: Options) -> list[_Domain]:
+    """Find the sources of each domain and their labels; an empty domain is an error before any picture is decoded."""
+    two, domains = len(asked) > 1, list[_Domain]()
+    for name, specs in zip(DOMAINS, asked, strict=False):
+        found = sources.find(specs, downloads=downloads, domain=name if two else None)
+        for source in found:
+            if source.drawn:
+                _require_drawable(options.size)
+                count = options.limit or DRAWN
+                source.members = sources.Members(sources.Member(f"{index:06d}", index) for index in range(count))
+        if name == PHOTOS:  # labels are those of the anime faces
+            vocabulary = domains[0].ledger.vocabulary
+            rows = [np.full((len(source.members), len(vocabulary)), -1, np.int16) for source in found]
+        else:
+            vocabulary, rows = _labels(found, options)
+        most = sum(len(source.members) for source in found)
+        domain = _Domain(specs, found, rows, Ledger(vocabulary, most, f"{name}/" if two else ""))
+        for source in found:
+            for member, reason in source.dropped:
+                domain.ledger.drop(_full_name(found, source, member), reason)
+        if not most:
+            raise _empty(domain, options)
+        domains.append(domain)
+    if two:
+        _refuse_same(*(domain.found for domain in domains))
+    return domains
+
+
+def _refuse_same(anime: Sequence[Source], photos: Sequence[Source]) -> None:
+    """UsageError when a source of one domain is, or lies in, a source of the other."""
+    for one, other in itertools.product(anime, photos):
+        if one.half or other.half or one.drawn or other.drawn:
+            continue
+        a, b = one.path.resolve(), other.path.resolve()
+        if a == b or a in b.parents or b in a.parents:
+            what = f"{one.path} is" if a == b else f"{one.path} and {other.path} overlap: one is"
+            raise UsageError(
+                f"{what} given for both domains",
+                hint="name the photographs with `--photos`, the drawn faces with `--anime`",
+            )
+
+
+def _refuse_one_domain(ledgers: Sequence[Ledger]) -> None:
+    """DataError when two domains hold the same pictures."""
+    if len(ledgers) < 2 or not (shared := ledgers[0].shared(ledgers[1])):
+        return
+    if shared == min(map(len, ledgers)):
+        raise DataError(
+            "the pictures of one domain are all in the other",
+            hint="name the photographs with `--photos`, the drawn faces with `--anime`",
+        )
+    console.warn(f"{shared:,} pictures are in both domains")
+
+
 def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list[np.ndarray]]:
     """One vocabulary, and for each source the label numbers of its members."""
-    for source in found:
-        if source.kind == "drawn":
-            count = options.limit or DRAWN
-            source.members = sources.Members(sources.Member(f"{index:06d}", index) for index in range(count))
     tables = _tables(found, options)
     for source, table in zip(found, tables, strict=True):
         if table.origin:
@@ -155,7 +223,7 @@ def _tables(found: Sequence[Source], options: Options) -> list[labels.Labels]:
     tables, failures = [], []
     for source in found:
         try:
-            drawn = source.kind == "drawn" and options.labels != "none"
+            drawn = source.drawn and options.labels != "none"
             tables.append(_drawn_labels(source, options) if drawn else labels.find(source, options.labels))
         except DataError as error:
             failures.append(error)
@@ -168,11 +236,6 @@ def _tables(found: Sequence[Source], options: Options) -> list[labels.Labels]:
 def _drawn_labels(source: Source, options: Options) -> labels.Labels:
     from animegen_cli.data import drawn
 
-    if not drawn.MIN_SIZE <= options.size <= drawn.MAX_SIZE:
-        raise UsageError(
-            f"faces are drawn at {drawn.MIN_SIZE} to {drawn.MAX_SIZE} pixels, not {options.size}",
-            hint="try `animegen prepare demo --resolution 64`",
-        )
     places = {name: {value: place for place, value in enumerate(v)} for name, v in drawn.ATTRIBUTES.items()}
     rows = np.empty((len(source.members), len(places)), np.int16)
     for index in range(len(rows)):
@@ -181,18 +244,27 @@ def _drawn_labels(source: Source, options: Options) -> labels.Labels:
     return labels.Labels(dict(drawn.ATTRIBUTES), rows, "how they were drawn")
 
 
+def _require_drawable(size: int) -> None:
+    from animegen_cli.data import drawn
+
+    if not drawn.MIN_SIZE <= size <= drawn.MAX_SIZE:
+        raise UsageError(
+            f"faces are drawn at {drawn.MIN_SIZE} to {drawn.MAX_SIZE} pixels, not {size}",
+            hint="try `animegen prepare demo --resolution 64`",
+        )
+
+
 def _full_name(found: Sequence[Source], source: Source, name: str) -> str:
     """With several sources, a picture's name begins with its source's."""
     return name if len(found) == 1 else f"{source.name}/{name}"
 
 
-def _clean_all(
-    found: Sequence[Source], rows: Sequence[np.ndarray], options: Options, archive: StoredZip, ledger: Ledger
-) -> None:
-    """Clean, judge and write pictures until all are read or the limit is reached."""
+def _clean_all(domain: _Domain, options: Options, archive: StoredZip) -> None:
+    """Clean, judge and write pictures of one domain until all are read or the limit is reached."""
+    found, rows, ledger = domain.found, domain.rows, domain.ledger
     order = _ranking(found, options)
     limit = len(order) if options.limit is None else min(options.limit, len(order))
-    with console.progress("preparing", limit) as bar:
+    with console.progress(f"preparing {ledger.folder[:-1]}".strip(), limit) as bar:
         while len(order) and len(ledger) < limit:
             # With a limit, what was dropped is made up for from the rest of the random order.
             taken, order = np.sort(order[: limit - len(ledger)]), order[limit - len(ledger) :]
@@ -267,13 +339,14 @@ def _judge(name: str, result: Any, row: np.ndarray, options: Options, archive: S
     if reason:
         ledger.drop(name, reason, result.png)
         return
-    archive.add(member_name(len(ledger)), result.png, result.crc)
+    archive.add(member_name(len(ledger), ledger.folder), result.png, result.crc)
     ledger.keep(name, result, row)
 
 
-def _about(found: Sequence[Source], options: Options, ledger: Ledger) -> dict[str, Any]:
-    return {
-        "sources": [source.name for source in found],
+def _about(domains: Sequence[_Domain], options: Options) -> dict[str, Any]:
+    ledgers = [domain.ledger for domain in domains]
+    about = {
+        "sources": [source.name for domain in domains for source in domain.found],
         "size": options.size,
         "fit": options.fit,
         "filter": cleaning.FILTER,
@@ -281,19 +354,24 @@ def _about(found: Sequence[Source], options: Options, ledger: Ledger) -> dict[st
         "dedupe": options.dedupe,
         "limit": options.limit,
         "seed": options.seed,
-        "identity": ledger.identity(options.size),
-        **ledger.about(options.split),
+        "identity": manifest.identity(ledgers, options.size),
+        **manifest.about(ledgers, options.split),
     }
+    for part, domain in zip(about.get("by_domain", {}).values(), domains, strict=False):
+        part["sources"] = [source.name for source in domain.found]
+    return about
 
 
-def _empty(specs: Sequence[str], ledger: Ledger, options: Options) -> DataError:
-    what = " and ".join(specs)
-    if not ledger.dropped:
+def _empty(domain: _Domain, options: Options) -> DataError:
+    what, reasons = " and ".join(domain.specs), domain.ledger.reasons()
+    if domain.ledger.folder:
+        what = f"{what} (--{domain.ledger.folder[:-1]})"
+    if not reasons:
         return DataError(
             f"there is no picture in {what}", hint="name a folder or an archive with PNG, JPEG or WebP files"
         )
-    reasons = ", ".join(f"{count} {reason}" for reason, count in ledger.reasons().items())
+    said = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     hint = "try `animegen prepare demo`, which needs no pictures"
-    if "too small" in ledger.reasons():
+    if "too small" in reasons:
         hint = f"allow smaller pictures with `--min-size`, or a lower `--resolution` than {options.size}"
-    return DataError(f"no usable picture in {what}: {reasons}", hint=hint)
+    return DataError(f"no usable picture in {what}: {said}", hint=hint)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from animegen_cli.data import labels as label_tables
 from animegen_cli.data.cleaning import FILTER, decode, digest
-from animegen_cli.data.ledger import FORMAT, VERSION, identity_of
-from animegen_cli.data.sources import PICTURES, Unusable
+from animegen_cli.data.manifest import FORMAT, VERSION, identity_of, identity_of_domains
+from animegen_cli.data.sources import DOMAINS, PICTURES, Unusable
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import similar
 
@@ -30,6 +30,7 @@ _MAKE = "make one with `animegen prepare ./faces`"
 class FaceSet:
     """Square RGB images of one size with labels, split and identity. Open it with `FaceSet.open`.
 
+    Indices count the images of all domains; those of the first come first, and whoever names no domain means it.
     Safe to use from several threads, and to send to another process.
     """
 
@@ -91,16 +92,30 @@ class FaceSet:
         return str(names[index]) if names else self._names[index]
 
     def indices(self, split: str = "all", domain: str | None = None) -> np.ndarray:
-        """Indices of the images of a split ("train", "test" or "all"), ascending int64. Without a split all train."""
+        """Indices of the images of a split ("train", "test" or "all"), ascending int64. Without a split all train.
+
+        Args:
+            domain: which one's; None is the first, the anime faces.
+
+        Raises:
+            UsageError: there is no such split.
+            DataError: the set has no such domain.
+        """
         test = np.zeros(len(self), bool)
         test[np.asarray(self._about.get("test", []), np.int64)] = True
         try:
             chosen = {"all": np.ones_like(test), "train": ~test, "test": test}[split]
         except KeyError:
             raise UsageError(f"there is no split `{split}`", hint="choose train, test or all") from None
-        if domain is not None and domain not in self.domains:
+        return np.flatnonzero(chosen & self._within(domain or self.domains[0]))
+
+    def _within(self, domain: str) -> np.ndarray:
+        """Which images are of a domain, (n,) bool."""
+        if domain not in self.domains:
             raise DataError(f"{self.path} has no domain `{domain}`", hint=f"it has {', '.join(self.domains)}")
-        return np.flatnonzero(chosen)
+        if len(self.domains) == 1:
+            return np.ones(len(self), bool)
+        return np.array([name.startswith(f"{domain}/") for name in self._names])
 
     def labels(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
         """(n, A) int64, one column per attribute; -1 is unknown."""
@@ -168,14 +183,17 @@ class FaceSet:
     @cached_property
     def identity(self) -> str:
         """Hash over the sorted pixel hashes of all images and their size: the same images, the same identity."""
-        return identity_of(self._digests, self.size)
+        return identity_of_domains({domain: self._digests_of("all", domain) for domain in self.domains}, self.size)
 
-    def split_identity(self, split: str, size: int | None = None) -> str:
-        """Identity of one split's images as a network sees them, scaled to `size`."""
-        chosen = (self._digests[index] for index in self.indices(split))
+    def split_identity(self, split: str, size: int | None = None, domain: str | None = None) -> str:
+        """Identity of one split's images of one domain as a network sees them, scaled to `size`."""
+        chosen = self._digests_of(split, domain)
         if size in (None, self.size):
             return identity_of(chosen, self.size)
         return identity_of(chosen, self.size, size, FILTER)
+
+    def _digests_of(self, split: str, domain: str | None) -> list[bytes]:
+        return [self._digests[index] for index in self.indices(split, domain)]
 
 
 def require_size(faces: FaceSet, size: int) -> None:
@@ -233,7 +251,13 @@ def _open_folder(path: Path) -> FaceSet:
     )
     if not names:
         raise DataError(f"there is no image in {path}", hint="name a folder of PNG or JPEG files, or a data set file")
-    return FaceSet(path, names, _FolderReader(path), {})
+    return FaceSet(path, names, _FolderReader(path), {"domains": _domains(names)})
+
+
+def _domains(names: Sequence[str]) -> tuple[str, ...]:
+    """Two where all images lie in folders that are named after the domains, else one."""
+    found = {name.partition("/")[0] for name in names}
+    return DOMAINS if found == set(DOMAINS) else DOMAINS[:1]
 
 
 def _open_zip(path: Path) -> FaceSet:
@@ -242,7 +266,7 @@ def _open_zip(path: Path) -> FaceSet:
     names = [name for name in archive.namelist() if Path(name).suffix.lower() in PICTURES]
     if not names:
         raise DataError(f"there is no image in {path}", hint=_MAKE)
-    about = {**_manifest(path, archive, len(names))}
+    about = {"domains": _domains(names), **_manifest(path, archive, len(names))}
     about.update(_labels(path, archive, names, about.get("attributes")))
     return FaceSet(path, sorted(names), reader, about)
 

@@ -32,6 +32,8 @@ PICTURES = frozenset(_SUFFIXES.split())
 TEXTS = frozenset((".csv", ".tsv", ".txt", ".json", ".mat"))
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MAX_BYTES = 128 * 2**20  # of one picture or label file: beyond it lies a bomb, not a face
+DOMAINS = ANIME, PHOTOS = "anime", "photos"  # of a set for translators, as its folders are named
+_OF_DOMAIN = re.compile(rf"({ANIME}|{PHOTOS})/\d{{5}}/img\d{{8}}\.png")
 _MASKS = re.compile(r"(^|/)(CelebAMask-HQ-mask-anno|segmim|__MACOSX)/|(^|/)\.|\.contact\.png$")
 
 
@@ -90,7 +92,7 @@ class Source:
 
     name: str
     kind: str
-    """folder, zip, tar, stream (a compressed tar: sequential only) or drawn."""
+    """folder, zip, tar, stream (a compressed tar: sequential only), drawn or drawn-photos."""
     path: Path
     members: Members = field(default_factory=Members)
     texts: list[Member] = field(default_factory=list)
@@ -100,6 +102,13 @@ class Source:
     """(name, reason) of what the listing already leaves out."""
     beside: Source | None = None
     """The folder that an archive was found in: it may hold the labels."""
+    half: bool = False
+    """Whether these are the members of one domain out of a set of two."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether its pictures are made as they are needed."""
+        return self.kind.startswith("drawn")
 
     def take(self, member: Member) -> None:
         """Sort a regular file into pictures, label files or neither."""
@@ -128,20 +137,22 @@ class Source:
         return self
 
 
-def find(specs: Sequence[str], *, downloads: Path) -> list[Source]:
+def find(specs: Sequence[str], *, downloads: Path, domain: str | None = None) -> list[Source]:
     """List every source that the command line names, in its order.
 
     Args:
         specs: paths, `kaggle:OWNER/NAME` or `demo` (always the drawn faces; a folder of that name is `./demo`).
         downloads: folder that keeps Kaggle archives.
+        domain: the half to take of a set of two domains; among photos, `demo` is drawn in their style.
 
     Raises:
-        DataError: a path that is missing, unreadable or of an unknown kind.
+        DataError: a path that is missing, unreadable or of an unknown kind; a set of two domains without `domain`.
     """
     sources: list[Source] = []
     for spec in specs:
         if spec == "demo":  # a folder of that name, such as `animegen demo` leaves, is `./demo`
-            sources.append(Source("demo", "drawn", Path()))
+            photos = domain == PHOTOS
+            sources.append(Source("demo-photos" if photos else "demo", "drawn-photos" if photos else "drawn", Path()))
         elif spec.startswith("kaggle:"):
             from animegen_cli.data import kaggle
 
@@ -150,10 +161,24 @@ def find(specs: Sequence[str], *, downloads: Path) -> list[Source]:
             sources += _with_archives(_list(Path(spec)))
     names: dict[str, int] = {}
     for source in sources:
+        _take_half(source, domain)
         names[source.name] = names.get(source.name, 0) + 1
         if names[source.name] > 1:
             source.name += f"-{names[source.name]}"
     return sources
+
+
+def _take_half(source: Source, domain: str | None) -> None:
+    """Of a set of two domains that `prepare` wrote, keep one."""
+    if not len(source.members) or not all(_OF_DOMAIN.fullmatch(member.name) for member in source.members):
+        return
+    if domain is None:
+        raise DataError(
+            f"{source.path} holds two domains",
+            hint=f"type `animegen prepare --photos {source.path} --anime {source.path}` to keep both",
+        )
+    source.half = True
+    source.members = Members(member for member in source.members if member.name.startswith(f"{domain}/"))
 
 
 def _with_archives(source: Source) -> list[Source]:

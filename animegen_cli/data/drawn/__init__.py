@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from animegen_cli.data.drawn import hair, head, scene
+from animegen_cli.data.drawn import hair, head, photograph, scene
 from animegen_cli.data.drawn.attributes import ATTRIBUTES, choose
 from animegen_cli.data.drawn.look import Look, look
 from animegen_cli.data.drawn.paint import Canvas
 from animegen_cli.errors import UsageError
 
-__all__ = ["ATTRIBUTES", "MAX_SIZE", "MIN_SIZE", "Face", "attributes", "draw"]
+__all__ = ["ATTRIBUTES", "MAX_SIZE", "MIN_SIZE", "Face", "attributes", "draw", "photo"]
 
 MIN_SIZE, MAX_SIZE = 16, 1024
 
@@ -42,13 +42,26 @@ def draw(index: int, *, size: int = 64, seed: int = 0) -> Face:
 
     Raises UsageError for a size or an index outside these.
     """
+    _check(size)
+    labels = attributes(index, seed=seed)
+    return Face(_portrait(look(labels, _random("look", seed, index)), size), labels)
+
+
+def photo(index: int, *, size: int = 64, seed: int = 0) -> Image.Image:
+    """Draw stand-in photograph `index` (0 or more) at `size` pixels a side, 16 to 1024: no anime face, and without labels.
+
+    Raises UsageError for a size or an index outside these.
+    """
+    _check(size)
+    return photograph.portrait(_random("photo", seed, index), size, _supersampling(size))
+
+
+def _check(size: int) -> None:
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise UsageError(
             f"faces can be drawn at {MIN_SIZE} to {MAX_SIZE} pixels, not {size}",
             hint="choose a size in between, for example `--resolution 64`",
         )
-    labels = attributes(index, seed=seed)
-    return Face(_portrait(look(labels, _random("look", seed, index)), size), labels)
 
 
 def _portrait(plan: Look, size: int) -> Image.Image:
