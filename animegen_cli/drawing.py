@@ -1,8 +1,9 @@
-"""What `animegen sample` writes: images, grids, strips and walks of a trained run."""
+"""What `animegen sample` writes: images, grids, strips, walks, and pictures edited by a trained run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from animegen_cli import console, generate, paths
-from animegen_cli.data.cleaning import decode
+from animegen_cli.data.cleaning import FITS, decode, fit_square
 from animegen_cli.data.sources import Unusable
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.generate import Trained
-from animegen_cli.method import Corrupts
 from animegen_cli.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.report import grids
@@ -48,43 +48,80 @@ class Request:
     interpolate: tuple[int, int] | None
     frames: int
     video: bool = False
+    mix: tuple[Sequence[int], Sequence[int]] | None = None
+    cut: int | None = None
+    project: Path | None = None
+    project_steps: int = 500
+    project_loss: str = "perceptual"
+    inpaint: Path | None = None
+    """The mask; white is redrawn."""
+    image: Path | None = None
+    """What the mask lies over."""
+    fit: str | None = None
 
 
 def draw(request: Request) -> dict[str, Any]:
     """Draw and write; returns the files, facts for `--json`, and a text for people."""
-    if request.form not in ("png", "npz"):
-        raise UsageError(f"no format `{request.form}`", hint="use `--format png` or `--format npz`")
-    if request.precision not in ("auto", "fp32", "bf16"):
-        raise UsageError(f"no precision `{request.precision}`", hint="use auto, fp32 or bf16")
-    run = paths.open_run(request.run, able_to="samples")
+    _check(request)
+    run = generate.open_run(request.run, "samples")
     console.note(f"run: {run.path}")
     out = request.out or run.path / "drawn"
-    paths.make_folder(out)
-    trained = generate.open_trained(run, device=pick_device(request.device), precision=request.precision)
-    how = generate.sampling(trained, {**_settings(request.settings), **request.overrides})
+    # Projection follows gradients, which half precision would round away.
+    precision = "fp32" if request.project and request.precision == "auto" else request.precision
+    trained = generate.open_trained(run, device=pick_device(request.device), precision=precision)
+    how = generate.sampling(trained, {**settings_of(request.settings), **request.overrides})
     labels = generate.label_row(trained, _labels(request.labels)) if request.labels else None
+    paths.make_folder(out)
     files: list[Path] = []
     first = request.seeds[0] if request.seeds else 0
     if request.progress_strip:
-        files.append(_save(_progress_strip(run, trained, request.frames, first), out / "progress.png"))
+        files.append(save(_progress_strip(run, trained, request.frames, first), out / "progress.png"))
     if request.forward_strip:
-        files.append(_save(_forward_strip(trained, request.forward_strip, request.frames), out / "forward.png"))
+        files.append(save(_forward_strip(trained, request.forward_strip, request.frames), out / "forward.png"))
     if request.denoise_strip:
-        files.append(_save(_denoise_strip(trained, how, labels, request.frames, first), out / "denoise.png"))
+        files.append(save(_denoise_strip(trained, how, labels, request.frames, first), out / "denoise.png"))
     if request.interpolate:
         start, end = request.interpolate
-        walk = generate.interpolate(trained, start, end, request.frames, how=how, labels=labels)
-        files.append(_save(grids.strip(_hwc(walk), gap=0), out / f"interpolate-{start}-{end}.png"))
+        walk = generate.walk(trained, start, end, request.frames, how=how, labels=labels)
+        files.append(save(grids.strip(_hwc(walk), gap=0), out / f"interpolate-{start}-{end}.png"))
         if request.video:
             files.append(_video(_hwc(walk), out / f"interpolate-{start}-{end}.mp4"))
-    elif request.video:
-        raise UsageError("`--video` needs a walk to show", hint="add `--interpolate 3 14 --frames 60`")
-    strips = bool(files)
-    if request.seeds is not None or not strips:
+    if request.mix:
+        files.append(save(_mix_table(request, trained, how, labels), out / "mix.png"))
+    if request.project:
+        files += _projected(request, trained, out)
+    if request.inpaint:
+        files += _inpainted(request, trained, how, labels, out)
+    if not files or (request.seeds is not None and not request.inpaint):
         files += _images(request, trained, how, labels, out)
     about = {"run": str(run.path), "sampling": generate.describe_sampling(how), "images_seen": trained.images}
     text = "\n".join(str(file) for file in (files if len(files) <= 4 else [*files[-1:], out]))
     return {"files": files, "about": about, "text": text}
+
+
+def _check(request: Request) -> None:
+    """UsageError for words that do not fit together."""
+    if request.form not in ("png", "npz"):
+        raise UsageError(f"no format `{request.form}`", hint="use `--format png` or `--format npz`")
+    check_precision(request.precision)
+    if request.video and not request.interpolate:
+        raise UsageError("`--video` needs a walk to show", hint="add `--interpolate 3 14 --frames 60`")
+    if request.cut is not None and not request.mix:
+        raise UsageError("`--cut` needs seeds to mix", hint="add `--mix 0-4 10-14`")
+    if (request.inpaint is None) != (request.image is None):
+        raise UsageError(
+            "`--inpaint` and `--image` belong together", hint="write `--inpaint mask.png --image face.png`"
+        )
+    if request.fit is not None and request.fit not in FITS:
+        raise UsageError(f"no fit `{request.fit}`", hint="use crop, pad or stretch")
+    if request.project_loss not in ("perceptual", "pixels"):
+        raise UsageError(f"no distance `{request.project_loss}`", hint="use perceptual or pixels")
+
+
+def check_precision(precision: str) -> None:
+    """UsageError unless it is a precision to draw in."""
+    if precision not in ("auto", "fp32", "bf16"):
+        raise UsageError(f"no precision `{precision}`", hint="use auto, fp32 or bf16")
 
 
 def _images(request: Request, trained: Trained, how: Any, labels: Sequence[int] | None, out: Path) -> list[Path]:
@@ -99,17 +136,17 @@ def _images(request: Request, trained: Trained, how: Any, labels: Sequence[int] 
                 kept.append(pixels)
             if request.form == "png":  # written as they come: a kill loses one batch, and memory stays small
                 for seed, image in zip(piece, pixels, strict=True):
-                    files.append(_save(Image.fromarray(image), _place(out, seed)))
+                    files.append(save(Image.fromarray(image), _place(out, seed)))
     if request.form == "npz":
         files.append(_save_array(np.concatenate(kept), seeds, out / "samples.npz"))
     if request.grid:
-        files.append(_save(grids.grid(np.concatenate(kept)), out / "grid.png"))
+        files.append(save(grids.grid(np.concatenate(kept)), out / "grid.png"))
     return files
 
 
-def _place(out: Path, seed: int) -> Path:
+def _place(out: Path, seed: int, name: str = "seeds") -> Path:
     """The file of a seed's image: apart from sheets, so that the folder can be scored, and at most 1,000 together."""
-    folder = out / "seeds" / (f"{seed // PER_FOLDER * PER_FOLDER:06d}" if seed >= PER_FOLDER else "")
+    folder = out / name / (f"{seed // PER_FOLDER * PER_FOLDER:06d}" if seed >= PER_FOLDER else "")
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{seed:06d}.png"
 
@@ -122,7 +159,8 @@ def _save_array(pixels: np.ndarray, seeds: Sequence[int], path: Path) -> Path:
     return path
 
 
-def _settings(words: Sequence[str]) -> dict[str, Any]:
+def settings_of(words: Sequence[str]) -> dict[str, Any]:
+    """`--set` words as a mapping; UsageError for one that is no assignment."""
     found = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -150,7 +188,8 @@ def _hwc(images: Tensor) -> np.ndarray:
     return images.permute(0, 2, 3, 1).numpy()
 
 
-def _save(image: Image.Image, path: Path) -> Path:
+def save(image: Image.Image, path: Path) -> Path:
+    """Write a PNG; MachineError when there is no room or no permission."""
     try:
         image.save(path)
     except OSError as error:
@@ -198,19 +237,8 @@ def _progress_strip(run: Run, trained: Trained, frames: int, seed: int) -> Image
 
 def _forward_strip(trained: Trained, path: Path, frames: int) -> Image.Image:
     """An image on its way to noise (document 001, figure 1, left to right)."""
-    method, size = trained.method, trained.data.size
-    if not isinstance(method, Corrupts):
-        raise UsageError(f"a {trained.config.family} run has no forward process", hint="diffusion runs have one")
-    try:
-        image = decode(path.read_bytes())
-    except (OSError, Unusable) as error:
-        raise DataError(
-            f"cannot read {path}: {getattr(error, 'strerror', None) or error}", hint="name a picture"
-        ) from error
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
-    pixels = torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].to(trained.device).float() / 127.5 - 1
+    method, size = generate.require(trained, "corrupts"), trained.data.size
+    pixels = generate.from_uint8(_chw(fit_square(_opened(path), size, "crop"))[None], trained.device)
     noise = Noise([0], trained.device)(3, size, size)
     fractions = [i / (frames - 1) for i in range(frames)]
     states = torch.cat([generate.to_uint8(method.corrupt(pixels, noise, fraction)).cpu() for fraction in fractions])
@@ -219,8 +247,7 @@ def _forward_strip(trained: Trained, path: Path, frames: int) -> Image.Image:
 
 def _denoise_strip(trained: Trained, how: Any, labels: Sequence[int] | None, frames: int, seed: int) -> Image.Image:
     """One seed from noise to image: the state above, the clean estimate below (document 001, figure 1, right to left)."""
-    if not isinstance(trained.method, Corrupts):
-        raise UsageError(f"a {trained.config.family} run does not draw step by step", hint="diffusion runs do")
+    generate.require(trained, "corrupts")
     states: list[Tensor] = []
     cleans: list[Tensor] = []
 
@@ -234,3 +261,106 @@ def _denoise_strip(trained: Trained, how: Any, labels: Sequence[int] | None, fra
     below = _hwc(torch.cat([cleans[i] for i in chosen] + [final]))
     captions = [f"step {i}" for i in chosen] + ["image"]
     return grids.rows([("state", above), ("estimate", below)], captions, zoom=max(1, 96 // trained.data.size))
+
+
+# ---- edited pictures ------------------------------------------------------------------------------------------
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return decode(path.read_bytes())
+    except (OSError, Unusable) as error:
+        raise DataError(
+            f"cannot read {path}: {getattr(error, 'strerror', None) or error}", hint="name a picture"
+        ) from error
+
+
+def _chw(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+
+
+def _square(trained: Trained, path: Path, fit: str | None, *, negative: bool = False) -> Image.Image:
+    """A picture of the run's size; one of another size only where `--fit` says how, else UsageError."""
+    image, size = _opened(path), trained.data.size
+    image = ImageOps.invert(image) if negative else image
+    if fit is None and image.size != (size, size):
+        raise UsageError(
+            f"{path} is {image.width} x {image.height} pixels, and this run draws {size} x {size}",
+            hint="add `--fit crop` to scale its middle, `--fit pad` or `--fit stretch`",
+        )
+    return fit_square(image, size, fit or "crop")
+
+
+def _mix_table(request: Request, trained: Trained, how: Any, labels: Sequence[int] | None) -> Image.Image:
+    """Coarse of each row's seed with fine of each column's; the sources stand in front and on top."""
+    assert request.mix is not None
+    down, across = request.mix
+    generate.require(trained, "mixes")
+    sources = _hwc(generate.draw(trained, [*down, *across], how=how, labels=labels, batch=request.batch))
+    pairs = [(row, column) for row in down for column in across]
+    coarse, fine = zip(*pairs, strict=True)
+    cells = generate.mix(trained, coarse, fine, how=how, labels=labels, cut=request.cut, batch=request.batch)
+    table = _hwc(cells).reshape(len(down), len(across), *sources.shape[1:])
+    corner = np.full_like(sources[:1], 255)
+    lines = [("", np.concatenate([corner, sources[len(down) :]]))]
+    lines += [(f"seed {seed}", np.concatenate([sources[i : i + 1], table[i]])) for i, seed in enumerate(down)]
+    captions = ["", *(f"seed {seed}" for seed in across)]
+    return grids.rows(lines, captions, zoom=max(1, 64 // trained.data.size))
+
+
+def _features(trained: Trained) -> Callable[[Tensor], Tensor]:
+    perceptual = importlib.import_module("animegen_cli.nets.perceptual")
+    return perceptual.open_features(None).to(trained.device).embed
+
+
+def _projected(request: Request, trained: Trained, out: Path) -> list[Path]:
+    """The target, what the run can draw that is nearest to it, and the way there."""
+    assert request.project is not None
+    generate.require(trained, "projects")
+    target = _chw(_square(trained, request.project, request.fit))
+    features = _features(trained) if request.project_loss == "perceptual" else None
+    steps, seed = request.project_steps, request.seeds[0] if request.seeds else 0
+    way: list[tuple[int, Tensor]] = []
+    with console.progress("projecting", steps) as bar:
+
+        def watch(step: int, images: Tensor, _: Tensor) -> None:
+            bar.advance(step - (way[-1][0] if way else 0))
+            way.append((step, generate.to_uint8(images[:1].detach()).cpu()))
+
+        found = generate.project(trained, target[None], steps=steps, features=features, seed=seed, watch=watch)
+    chosen = [way[i] for i in _spread(len(way), max(request.frames - 2, 2))]
+    pictures = torch.cat([target[None], *(image for _, image in chosen), found])
+    captions = ["target", *(f"step {step}" for step, _ in chosen), "result"]
+    strip = grids.strip(_hwc(pictures), captions, zoom=max(1, 96 // trained.data.size))
+    return [
+        save(Image.fromarray(_hwc(target[None])[0]), out / "project-target.png"),
+        save(Image.fromarray(_hwc(found)[0]), out / "project-result.png"),
+        save(strip, out / "project.png"),
+    ]
+
+
+def _inpainted(request: Request, trained: Trained, how: Any, labels: Sequence[int] | None, out: Path) -> list[Path]:
+    """A variant of the picture per seed, redrawn under the mask, and a sheet of all."""
+    assert request.inpaint is not None
+    assert request.image is not None
+    generate.require(trained, "inpaints")
+    picture = _chw(_square(trained, request.image, request.fit))
+    # Turned round, because what `--fit pad` adds is white, and nobody wants margins redrawn.
+    mask = _chw(_square(trained, request.inpaint, request.fit, negative=True)).float().mean(0) < 127.5
+    if not mask.any():
+        raise UsageError(f"{request.inpaint} has no white: nothing would be redrawn", hint="paint it white there")
+    seeds = list(request.seeds) if request.seeds is not None else list(range(6))
+    with console.progress("drawing", len(seeds)) as bar:
+        variants = _hwc(
+            generate.inpaint(
+                trained, picture, mask, seeds, how=how, labels=labels, batch=request.batch, done=bar.advance
+            )
+        )
+    files = [
+        save(Image.fromarray(image), _place(out, seed, "inpainted"))
+        for seed, image in zip(seeds, variants, strict=True)
+    ]
+    masked = torch.where(mask, torch.full_like(picture, 128), picture)
+    shown = np.concatenate([_hwc(torch.stack([picture, masked])), variants])
+    captions = ["picture", "mask", *(f"seed {seed}" for seed in seeds)]
+    return [*files, save(grids.grid(shown, labels=captions, zoom=max(1, 96 // trained.data.size)), out / "inpaint.png")]

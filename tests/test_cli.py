@@ -100,7 +100,7 @@ def test_nothing_typed_shows_the_commands(tmp_path: Path) -> None:
     [
         ("trian", "did you mean `train`?"),
         ("presets shwo", "did you mean `show`?"),
-        ("frobnicate", "choose one of `compare`, `demo`"),
+        ("xyzzy", "choose one of `compare`, `demo`"),
         ("train --prset fast", "did you mean `--preset`?"),
         ("prepare x --resolutoin 32", "did you mean `--resolution`?"),
         ("train --xyzzy", "see `animegen train --help`"),
@@ -114,6 +114,15 @@ def test_nothing_typed_shows_the_commands(tmp_path: Path) -> None:
         ("demo --size big", "see `animegen demo --help`"),
         ("sample one two", "see `animegen sample --help`"),
         ("sample --n", "see `animegen sample --help`"),
+        ("sample --mix 3-1 4", "write `--mix 0-4 10-14`"),
+        ("sample --cut 2", "add `--mix"),
+        ("sample --inpaint mask.png", "--image face.png"),
+        ("sample --project x.png --project-loss l3", "use perceptual or pixels"),
+        ("translate", "for example `animegen translate photo.jpg --out anime`"),
+        ("translate a b c", "name the folder they lie in"),
+        ("translate . --noize 1", "did you mean `--noise`?"),
+        ("translate . --strength 0", "see `animegen translate --help`"),
+        ("translate . --fit crpo", "use crop, pad or stretch"),
         ("compare --seeds 9-3", "write `--seeds 0-63,100`"),
         ("prepare demo --fit crpo", "crop"),
     ],
@@ -174,6 +183,9 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train ddim --data nosuch.zip --dry-run",
         "train ddim --config nosuch.yaml --dry-run --data broken.zip",
         "eval nosuch",
+        "translate nosuch",
+        "translate empty",
+        "translate runs/00001-nothing empty",
     ],
 )
 def test_wrong_files_exit_3_with_a_hint(words: str, tmp_path: Path) -> None:
@@ -313,6 +325,7 @@ def test_ctrl_c_that_a_library_swallowed(tmp_path: Path) -> None:
 QUICK = [
     ("--help", ""),
     ("train --help", ""),
+    ("translate --help", ""),
     ("presets list", ""),
     ("presets show ddpm/ho2020", ""),
     ("train dd", "bash"),

@@ -82,7 +82,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_commands_options_families_and_presets() -> None:
     assert {"prepare", "train", "sample", "eval", "compare", "presets", "demo"} <= set(offered(""))
-    assert offered("tr") == ["train"]
+    assert offered("tr") == ["train", "translate"]
     assert offered("presets", "s") == ["show"]
     assert offered("train", "--pres") == ["--preset"]
     assert "ddim" in offered("train", "")
@@ -124,7 +124,7 @@ def test_help_stands_beside_the_words_where_the_shell_shows_it() -> None:
     ("typed", "meant"),
     [
         ("animegen presets show ddpm/ho2020-l\t", "animegen presets show ddpm/ho2020-lsun256"),
-        ("animegen tra\tddim --preset=smo\t", "animegen train ddim --preset=smoke"),
+        ("animegen trai\tddim --preset=smo\t", "animegen train ddim --preset=smoke"),
         ("animegen sample runs/00001\t", "animegen sample runs/00001-ddpm-fast-faces-64"),
         ("animegen eval --against fac\t", "animegen eval --against faces.zip"),
     ],

@@ -12,6 +12,7 @@ from animegen_cli.cli.prepare import prepare
 from animegen_cli.cli.presets import presets
 from animegen_cli.cli.sample import sample
 from animegen_cli.cli.train import train
+from animegen_cli.cli.translate import translate
 from animegen_cli.cli.weights import weights
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.command()(demo)
 app.command()(prepare)
 app.command()(train)
 app.command()(sample)
+app.command()(translate)
 app.command("eval")(evaluate)
 app.command()(compare)
 app.add_typer(presets)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,10 +44,24 @@ Device = Annotated[
 ]
 
 
+Sampler = Annotated[str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps (diffusion).")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Any key of the run's `sample` section: --set churn=40")
+]
+Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images per network call.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Those that were typed."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
 MOST_SEEDS = 10_000_000
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str, example: str = "--seeds 0-63,100") -> list[int]:
     """`0-63,100` -> [0, ..., 63, 100]; UsageError when it is no such list."""
     from animegen_cli.errors import UsageError
 
@@ -55,7 +69,7 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise UsageError(f"`{text}` is no list of seeds", hint="write `--seeds 0-63,100`")
+            raise UsageError(f"`{text}` is no list of seeds", hint=f"write `{example}`")
         if int(last or first) - int(first) >= MOST_SEEDS:
             raise UsageError(
                 f"`{part.strip()}` is more than {MOST_SEEDS:,} seeds", hint="draw them in several commands"

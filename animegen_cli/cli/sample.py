@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, complete_run, parse_seeds
+from animegen_cli.cli.options import (
+    Batch,
+    Device,
+    Json,
+    Precision,
+    Quiet,
+    Sampler,
+    Settings,
+    Steps,
+    complete_run,
+    given,
+    parse_seeds,
+)
 
 
 def sample(
@@ -24,20 +36,28 @@ def sample(
     form: Annotated[
         str, typer.Option("--format", help="png (one file per seed) or npz (one array `arr_0`, as ADM's).")
     ] = "png",
-    sampler: Annotated[
-        str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")
-    ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps (diffusion).")] = None,
+    sampler: Sampler = None,
+    steps: Steps = None,
     eta: Annotated[float | None, typer.Option("--eta", min=0, max=1, help="DDIM's stochasticity.")] = None,
     guidance: Annotated[
         float | None, typer.Option("--guidance", min=0, help="Classifier-free guidance weight.")
     ] = None,
     labels: Annotated[list[str] | None, typer.Option("--labels", help="hair=pink; may be repeated.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any key of the run's `sample` section: --set churn=40")
+    truncation: Annotated[
+        float | None,
+        typer.Option("--truncation", min=0, help="Pull codes towards their mean: 1 not at all (StyleGAN2)."),
     ] = None,
-    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images per network call.")] = None,
-    precision: Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")] = "auto",
+    top_levels: Annotated[
+        int | None,
+        typer.Option("--top-levels", min=0, help="Draw so many levels, the rest by their means (hierarchies)."),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option("--temperature", min=0, help="Scale of what is drawn, below 1 for safer faces (VAEs)."),
+    ] = None,
+    settings: Settings = None,
+    batch: Batch = None,
+    precision: Precision = "auto",
     progress_strip: Annotated[bool, typer.Option("--progress-strip", help="One seed as training went.")] = False,
     forward_strip: Annotated[Path | None, typer.Option("--forward-strip", help="An image turning into noise.")] = None,
     denoise_strip: Annotated[bool, typer.Option("--denoise-strip", help="One seed from noise to image.")] = False,
@@ -46,6 +66,29 @@ def sample(
     ] = None,
     video: Annotated[bool, typer.Option("--video", help="The walk as a video too; needs `animegen[video]`.")] = False,
     frames: Annotated[int, typer.Option("--frames", min=2, help="Images in a strip or walk.")] = 10,
+    mix: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--mix", help="A table: coarse of each row's seed, fine of each column's.", metavar="ROWS COLUMNS"
+        ),
+    ] = None,
+    cut: Annotated[int | None, typer.Option("--cut", min=0, help="Levels of --mix that come from the row.")] = None,
+    project: Annotated[
+        Path | None, typer.Option("--project", help="Find the nearest face that the run can draw.", metavar="PICTURE")
+    ] = None,
+    project_steps: Annotated[int, typer.Option("--project-steps", min=1, help="Steps of --project.")] = 500,
+    project_loss: Annotated[
+        str, typer.Option("--project-loss", help="Distance of --project: perceptual or pixels.")
+    ] = "perceptual",
+    inpaint: Annotated[
+        Path | None,
+        typer.Option("--inpaint", help="Redraw --image where this picture is white, per seed.", metavar="MASK"),
+    ] = None,
+    image: Annotated[Path | None, typer.Option("--image", help="The picture for --inpaint.", metavar="PICTURE")] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option("--fit", help="crop, pad or stretch pictures of another size; by default they are refused."),
+    ] = None,
     device: Device = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -61,22 +104,33 @@ def sample(
       animegen sample --labels hair=pink --labels eyes=blue --guidance 2 --grid
 
       animegen sample --interpolate 3 14 --frames 12
+
+      animegen sample --mix 0-4 10-14 --truncation 0.7
+
+      animegen sample --inpaint mask.png --image face.png --n 6
     """
     from animegen_cli import console, drawing
 
     console.configure(quiet=quiet, as_json=as_json)
-    given: dict[str, Any] = {"sampler": sampler, "steps": steps, "eta": eta, "guidance": guidance}
     if n is not None and seeds is not None:
         from animegen_cli.errors import UsageError
 
         raise UsageError("`--n` and `--seeds` exclude each other", hint="`--n 64` is `--seeds 0-63`")
+    example = "--mix 0-4 10-14"
     request = drawing.Request(
         run=run,
         seeds=parse_seeds(seeds) if seeds is not None else None if n is None else list(range(n)),
         grid=grid, out=out, form=form, labels=labels or [], batch=batch, precision=precision, device=device,
-        overrides={key: value for key, value in given.items() if value is not None}, settings=settings or [],
+        overrides=given(
+            sampler=sampler, steps=steps, eta=eta, guidance=guidance,
+            truncation=truncation, levels=top_levels, temperature=temperature,
+        ),
+        settings=settings or [],
         progress_strip=progress_strip, forward_strip=forward_strip, denoise_strip=denoise_strip,
         interpolate=interpolate, frames=frames, video=video,
+        mix=(parse_seeds(mix[0], example), parse_seeds(mix[1], example)) if mix else None, cut=cut,
+        project=project, project_steps=project_steps, project_loss=project_loss,
+        inpaint=inpaint, image=image, fit=fit,
     )  # fmt: skip
     written = drawing.draw(request)
     console.result({"files": [str(file) for file in written["files"]], **written["about"]}, written["text"])

@@ -99,6 +99,39 @@ def rows(
     return drawn
 
 
+def thumbnail(image: np.ndarray, side: int = 256) -> np.ndarray:
+    """A picture, uint8 (H, W, 3), scaled down to at most `side` pixels a side; a smaller one as it is."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def pairs(found: Sequence[tuple[np.ndarray, np.ndarray, str]], *, gap: int = 2) -> Image.Image:
+    """Pictures before and after, side by side with their name below: uint8 (H, W, 3) of any sizes, and the name.
+
+    Small ones are enlarged by a whole factor, so that all cells are about as large; about as wide as tall.
+    """
+    if not found:
+        raise UsageError("there are no pictures to lay out", hint="translate at least one")
+    side = max(128, max(max(image.shape[:2]) for before, after, _ in found for image in (before, after)))
+    font = _font(side)
+    line, apart = _line_height(font), 10 * gap
+    columns = min(max(round(math.sqrt(len(found) / 2)), 1), len(found))
+    width, height = 2 * side + gap, side + line
+    tall = line + math.ceil(len(found) / columns) * (height + apart) - apart
+    drawn = _sheet(columns * (width + apart) - apart, tall)
+    pen = ImageDraw.Draw(drawn)
+    for i, (before, after, name) in enumerate(found):
+        x, y = i % columns * (width + apart), line + i // columns * (height + apart)
+        if i < columns:
+            pen.text((x + side / 2, 1), "before", fill=INK, font=font, anchor="ma")
+            pen.text((x + side * 1.5 + gap, 1), "after", fill=INK, font=font, anchor="ma")
+        drawn.paste(*_centred(before, side, x, y))
+        drawn.paste(*_centred(after, side, x + side + gap, y))
+        pen.text((x + width / 2, y + side + 1), fit(name, width, font), fill=INK, font=font, anchor="ma")
+    return drawn
+
+
 def png(image: Image.Image) -> bytes:
     """The image as PNG; the same pixels give the same bytes with the same Pillow."""
     buffer = BytesIO()

@@ -1,0 +1,105 @@
+"""`animegen translate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from animegen_cli.cli.options import (
+    Batch,
+    Device,
+    Json,
+    Precision,
+    Quiet,
+    Sampler,
+    Settings,
+    Steps,
+    complete_run,
+    given,
+)
+
+
+def translate(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] PATH",
+            help="A run (by default the newest that can), then a picture, a folder with all below it, or an archive.",
+            autocompletion=complete_run,
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder; by default <run>/translated.")] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="From anime to photo (translators).")] = False,
+    noise: Annotated[
+        float | None,
+        typer.Option("--noise", min=0, help="Add noise of this deviation first; pixels reach from -1 to 1 (VAEs)."),
+    ] = None,
+    top_levels: Annotated[
+        int | None, typer.Option("--top-levels", min=0, help="Keep so many levels of the picture (hierarchies).")
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option("--strength", min=0.01, max=1, help="How much is drawn anew: 0.1 a little, 1 all (diffusion)."),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Invert the deterministic sampler instead of adding noise (diffusion).")
+    ] = False,
+    sampler: Sampler = None,
+    steps: Steps = None,
+    settings: Settings = None,
+    fit: Annotated[
+        str | None,
+        typer.Option("--fit", help="crop (default), pad or stretch to the run's square, where that is its only size."),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", min=1, help="Scale the shorter side to this first, where any size will do."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the noise, the same for every picture.")] = 0,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="One picture of the first 24 before and after, beside the folder.")
+    ] = False,
+    batch: Batch = None,
+    precision: Precision = "auto",
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn pictures into pictures: photo to anime and back, reconstruction, denoising, image to image.
+
+    Writes PNG files with the names and folders of the inputs, upright, transparent parts on white, without their
+    metadata. Every picture gets the same noise, so the frames of a film do not flicker. Families that take any size
+    keep a picture's own (reflected at its edges to a multiple of 8 pixels; above 1,024 in tiles that fade into each
+    other over 128); all others cut out the middle square and write the run's size. Pictures that cannot be read are
+    skipped and counted.
+
+    Examples:
+
+      animegen translate photo.jpg --out anime
+
+      animegen translate 3 ./frames --out anime --grid
+
+      animegen translate 3 anime.png --reverse
+
+      animegen translate 5 noisy.png --noise 0.2
+
+      animegen translate 7 ./sketches --strength 0.6 --steps 50 --seed 4
+    """
+    from animegen_cli import console, translating
+    from animegen_cli.errors import UsageError
+
+    console.configure(quiet=quiet, as_json=as_json)
+    if len(words) > 2:
+        raise UsageError(f"one picture or folder at a time, not {len(words) - 1}", hint="name the folder they lie in")
+    edits = given(reverse=reverse or None, noise=noise, levels=top_levels, strength=strength, exact=exact or None)
+    request = translating.Request(
+        run=words[0] if len(words) == 2 else None, path=Path(words[-1]), out=out, edits=edits,
+        overrides=given(sampler=sampler, steps=steps), settings=settings or [], fit=fit, size=size, seed=seed,
+        grid=grid, batch=batch, precision=precision, device=device,
+    )  # fmt: skip
+    done = translating.translate(request)
+    console.result(
+        {"files": [str(file) for file in done["files"]], "skipped": done["skipped"], **done["about"]}, done["text"]
+    )
