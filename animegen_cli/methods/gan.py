@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal, final
@@ -222,7 +222,7 @@ class DCCritic(Critic):
     def __init__(self, config: Model, size: int, classes: Sequence[int]) -> None:
         widths = _widths(config.critic_width, config.max_width, _stages(size)[1])
         super().__init__(widths[-1], classes)
-        norms = {
+        norms: dict[str, Callable[[int], nn.Module]] = {
             "batch": nn.BatchNorm2d,
             "layer": lambda width: nn.GroupNorm(1, width),
             "none": lambda _: nn.Identity(),
@@ -390,7 +390,7 @@ class GAN(Method):
         if config.r1:
             losses["r1"] = config.r1 / 2 * self._squared_gradient(real, labels).mean()
         if config.gradient_penalty:
-            share = torch.rand(len(real), 1, 1, 1, device=real.device)
+            share = torch.rand(len(real), 1, 1, 1, device=real.device).to(real.dtype)
             between = torch.lerp(self._seen(fakes).detach(), real, share)
             norm = (self._squared_gradient(between, labels) + 1e-12).sqrt()
             losses["gradient_penalty"] = config.gradient_penalty * (norm - 1).square().mean()
