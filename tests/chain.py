@@ -22,9 +22,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TIMES = {"seconds", "images_per_second", "loader/waited"}
 
 TINY = {
+    "animegan": ["model.channels=4", "model.blocks=1", "model.critic_channels=4"],
     "cyclegan": ["model.channels=4", "model.blocks=1", "model.critic_channels=4"],
     "ddim": ["model.widths=[8,16]", "sample.steps=4"],
     "ddpm": ["model.channels=8", "model.groups=4", "model.attention=[8]", "sample.steps=4"],
+    "stylegan2": ["model.width=16", "model.channel_base=128", "model.channel_max=16", "model.path_every=2", "model.r1_every=2"],
 }
 SHORT = [
     "train.batch=8", "train.preview=4", "train.preview_every=100k images", "train.validate.images=0",

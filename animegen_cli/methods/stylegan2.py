@@ -1,0 +1,410 @@
+"""StyleGAN2 with adaptive discriminator augmentation: Karras et al. 2020a ("Analyzing and improving the image quality
+of StyleGAN") and 2020b ("Training generative adversarial networks with limited data")."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, final
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from animegen_cli import adversarial, conditions
+from animegen_cli.ada import Adaptive
+from animegen_cli.config import Drawing, Section
+from animegen_cli.errors import ConfigError
+from animegen_cli.method import Batch, DataSpec, Finding, Losses, Method, Phase
+from animegen_cli.nets import style
+from animegen_cli.noise import Noise
+from animegen_cli.samplers import Watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Section):
+    """The three networks, the regularisers and the augmentation."""
+
+    width: Annotated[int, Field(ge=4)] = 512
+    """Length of z and w."""
+    mapping: Annotated[int, Field(ge=1)] = 2
+    """Layers of the mapping network."""
+    mapping_rate: Annotated[float, Field(gt=0)] = 0.01
+    """Learning rate of the mapping network in units of the generator's."""
+    channel_base: Annotated[int, Field(ge=32)] = 16384
+    """Feature maps times resolution, of both generator and critic."""
+    channel_max: Annotated[int, Field(ge=4)] = 512
+    """Most feature maps."""
+    critic: Literal["residual", "plain"] = "residual"
+    """Critic with skip connections, or without."""
+    minibatch_std: Annotated[int, Field(ge=1)] = 4
+    """Images per group of the minibatch deviation."""
+    mixing: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """Share of generated images with two styles."""
+    path_length: Annotated[float, Field(ge=0)] = 2.0
+    """Weight of path-length regularisation; 0 is off."""
+    path_every: Annotated[int, Field(ge=1)] = 4
+    """Steps between two regularisations of the generator."""
+    path_decay: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Step of the running mean of path lengths."""
+    path_shrink: Annotated[int, Field(ge=1)] = 2
+    """The regulariser sees one in so many images."""
+    r1: Annotated[float, Field(ge=0)] = 0.0256
+    """Weight gamma of the gradient penalty; 0 is off."""
+    r1_at: Annotated[int, Field(ge=16)] | None = None
+    """The size at which `r1` holds; it grows with the number of pixels. The weight is fixed when absent."""
+    r1_every: Annotated[int, Field(ge=1)] = 16
+    """Steps between two penalties of the critic."""
+    ada: bool = True
+    """Augment what the critic sees, so much that it does not overfit."""
+    ada_target: Annotated[float, Field(ge=-1, le=1)] = 0.6
+    """Wanted mean sign of the critic's answer to real images."""
+    ada_speed: Annotated[int, Field(ge=1)] = 500_000
+    """Images in which the probability can go from 0 to 1."""
+    ada_every: Annotated[int, Field(ge=1)] = 4
+    """Steps between two moves of the probability."""
+    ada_start: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """First probability."""
+    w_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """Per step, of the running mean of w."""
+    labels: tuple[str, ...] | Literal["all"] = "all"
+    """Attributes of the data set to condition on."""
+    label_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of images trained without labels, so that they need not be given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truncation(Drawing):
+    """How images are drawn."""
+
+    truncation: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """psi: 1 draws as trained, 0.7 trades variety for quality, 0 is the mean face (Karras et al. 2019, appendix B)."""
+    truncation_cutoff: Annotated[int, Field(ge=0)] | None = None
+    """Only so many of the first levels of w are truncated; all when absent."""
+    noise: Literal["random", "const", "none"] = "random"
+    """Noise inputs: the image's own, the same for all images, or none."""
+
+
+class PathMean(nn.Module):
+    """The running mean of path lengths. A step counts once, however often and in however many pieces it is told."""
+
+    def __init__(self, decay: float) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("step", torch.tensor(-1))
+        for name in ("mean", "total", "count"):
+            self.register_buffer(name, torch.zeros(()))
+        self.step: Tensor
+        self.mean: Tensor
+        self.total: Tensor
+        self.count: Tensor
+
+    @torch.no_grad()
+    def observe(self, lengths: Tensor, images_seen: int, start: int) -> Tensor:
+        """Lengths (B,) of images `start`... of the step that began at `images_seen`; returns the mean before that step."""
+        if start == 0:
+            over = (self.step != images_seen) & (self.count > 0)
+            moved = torch.lerp(self.mean, self.total / self.count.clamp(min=1), self.decay)
+            self.mean.copy_(torch.where(over, moved, self.mean))
+            self.step.fill_(images_seen)
+            self.total.zero_()
+            self.count.zero_()
+        self.total += lengths.sum()
+        self.count += len(lengths)
+        return self.mean
+
+
+@final
+class StyleGAN2(Method):
+    """Mapping and synthesis against a critic that sees augmented images."""
+
+    Config = Model
+    Sampling = Truncation
+    optimizers = ("G", "D")
+    inference = ("mapping", "synthesis")
+
+    def __init__(self, config: Model, data: DataSpec) -> None:
+        super().__init__(config, data)
+        start, doublings = style.levels_of(data.size)
+        if start > 15 or doublings < 2:
+            raise ConfigError(
+                f"a size of {data.size} pixels does not come from doubling a small grid",
+                hint="prepare the set with `--size 64`, or another power of two from 16",
+            )
+        self.conditions = conditions.chosen_labels(config.labels, data)
+        classes = [len(data.attributes[name]) for name in self.conditions]
+        widths = style.widths_of(doublings, config.channel_base, config.channel_max)
+        self.mapping = style.Mapping(config.width, config.mapping, rate=config.mapping_rate, classes=classes)
+        self.synthesis = style.Synthesis(data.size, widths, config.width)
+        self.critic = style.Critic(
+            data.size, widths, residual=config.critic == "residual", group=config.minibatch_std, classes=classes
+        )
+        self.lengths = PathMean(config.path_decay)
+        self.ada = None
+        if config.ada:
+            self.ada = Adaptive(
+                target=config.ada_target, speed=config.ada_speed, every=config.ada_every, start=config.ada_start
+            )
+        self.r1 = config.r1 if config.r1_at is None else config.r1 * (data.size / config.r1_at) ** 2
+        self._images, self._labels = adversarial.Handover(), adversarial.Handover()
+
+    def phases(self) -> tuple[Phase, ...]:
+        config, generator = self.config, (self.mapping, self.synthesis)
+        phases = [Phase("G", generator, self.generator_loss)]
+        if config.path_length:
+            phases.append(Phase("G_reg", generator, self.path_length, every=config.path_every, shares="G", exact=True))
+        phases.append(Phase("D", (self.critic,), self.critic_loss))
+        if config.r1:
+            phases.append(
+                Phase("D_reg", (self.critic,), self.gradient_penalty, every=config.r1_every, shares="D", exact=True)
+            )
+        return tuple(phases)
+
+    # ---- training -------------------------------------------------------------------------------------------------
+
+    def generator_loss(self, batch: Batch) -> Losses:
+        """Non-saturating logistic loss (Goodfellow et al. 2014, section 3); leaves its images for the critic's phase."""
+        count, labels = len(batch.images), self._known(batch)
+        ws = self._codes(count, labels, batch.images.device)
+        with torch.no_grad():
+            self.mapping.w_avg.lerp_(ws[:, 0].detach().mean(0), 1 - self.config.w_decay)
+        images = self.synthesis(ws, self._random_maps(count, ws.device))
+        self._images.put(batch.start, images)
+        if labels is not None:
+            self._labels.put(batch.start, labels)
+        logits = self.critic(self._augmented(images), labels)
+        return {"loss": adversarial.generator_loss("bce", logits)}
+
+    def path_length(self, batch: Batch) -> Losses:
+        """(|J_w^T y| - a)^2 with y of normal noise and a its running mean (Karras et al. 2020a, section 3.2)."""
+        count = max(len(batch.images) // self.config.path_shrink, 1)
+        labels = self._known(batch)
+        ws = self._codes(count, None if labels is None else labels[:count], batch.images.device)
+        images = self.synthesis(ws, self._random_maps(count, ws.device))
+        lengths = path_lengths(images, ws)
+        mean = self.lengths.observe(lengths.detach(), batch.images_seen, batch.start)
+        penalty = (lengths - mean).square().mean()
+        weight = self.config.path_length * self.config.path_every
+        return {"loss": penalty * weight, "penalty": penalty, "length": lengths.mean()}
+
+    def critic_loss(self, batch: Batch) -> Losses:
+        """Logistic loss on real images and on those that the generator's phase left, both augmented."""
+        real, count = batch.images, len(batch.images)
+        fake = self._images.get(batch.start, count)
+        labels = (
+            self._labels.get(batch.start, count).repeat(2, 1) if self.conditions and batch.labels is not None else None
+        )
+        logits = self.critic(self._augmented(torch.cat([real, fake.to(real.dtype)])), labels, pieces=2)
+        on_real, on_fake = logits.chunk(2)
+        figures = {
+            "loss": adversarial.critic_loss("bce", on_real, on_fake),
+            "real": on_real.mean(),
+            "fake": on_fake.mean(),
+            "signs": on_real.sign().mean(),
+            "diversity": diversity(fake, real),
+        }
+        if self.ada is not None:
+            figures["ada_p"] = self.ada.p.clone()
+            self.ada.observe(on_real.detach(), batch.images_seen, batch.start)
+        return figures
+
+    def gradient_penalty(self, batch: Batch) -> Losses:
+        """R1: gamma / 2 E|grad_x D(x)|^2 on real images (Mescheder et al. 2018, eq. 9)."""
+        images = batch.images.detach().requires_grad_()
+        images = images.view_as(images)  # flop counters take no gradient with respect to a leaf
+        logits = self.critic(self._augmented(images), self._known(batch))
+        penalty = adversarial.squared_gradient(logits, images).mean()
+        return {"loss": penalty * (self.r1 / 2 * self.config.r1_every), "penalty": penalty}
+
+    def _known(self, batch: Batch) -> Tensor | None:
+        labels = conditions.pick_labels(batch.labels, self.conditions, self.data)
+        return None if labels is None else conditions.drop_labels(labels, self.config.label_drop)
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        return images if self.ada is None else self.ada(images)
+
+    def _codes(self, count: int, labels: Tensor | None, device: torch.device) -> Tensor:
+        """ws (count, codes, width) of random z; some with a second style from a random level on (mixing)."""
+        codes = self.synthesis.codes
+        if not self.config.mixing:
+            return self.mapping(torch.randn(count, self.config.width, device=device), labels)[:, None].expand(
+                -1, codes, -1
+            )
+        z = torch.randn(2 * count, self.config.width, device=device)
+        first, second = self.mapping(z, None if labels is None else labels.repeat(2, 1))[:, None].chunk(2)
+        cut = torch.randint(1, codes, (count, 1, 1), device=device)
+        cut = torch.where(torch.rand(count, 1, 1, device=device) < self.config.mixing, cut, codes)
+        return torch.where(torch.arange(codes, device=device)[:, None] < cut, first, second)
+
+    def _random_maps(self, count: int, device: torch.device) -> tuple[Tensor, ...]:
+        return tuple(torch.randn(count, 1, side, side, device=device) for side in self.synthesis.sides)
+
+    # ---- drawing --------------------------------------------------------------------------------------------------
+
+    def _code(self, noise: Noise, labels: Tensor | None) -> Tensor:
+        return self.mapping(noise(self.config.width), conditions.pick_labels(labels, self.conditions, self.data))
+
+    def _maps(self, noise: Noise, how: Truncation) -> tuple[Tensor, ...] | None:
+        if how.noise == "none":
+            return None
+        source = Noise([0] * len(noise), noise.device) if how.noise == "const" else noise
+        return tuple(source(1, side, side) for side in self.synthesis.sides)
+
+    def _truncated(self, w: Tensor, how: Truncation) -> Tensor:
+        """w (B, width) -> ws (B, codes, width), drawn towards the mean of w by psi."""
+        ws = w[:, None].expand(-1, self.synthesis.codes, -1)
+        mean, levels = self.mapping.w_avg.to(w.dtype), torch.arange(self.synthesis.codes, device=w.device)[:, None]
+        near = self.synthesis.codes if how.truncation_cutoff is None else how.truncation_cutoff
+        return ws if how.truncation == 1 else torch.where(levels < near, torch.lerp(mean, ws, how.truncation), ws)
+
+    def sample(self, noise: Noise, labels: Tensor | None, how: Truncation, watch: Watch | None = None) -> Tensor:
+        """One pass: z -> w, truncated -> image."""
+        ws = self._truncated(self._code(noise, labels), how)
+        return self.synthesis(ws, self._maps(noise, how)).clamp(-1, 1)
+
+    def mix(self, coarse: Noise, fine: Noise, labels: Tensor | None, how: Truncation, cut: int | None = None) -> Tensor:
+        """Style mixing (Karras et al. 2019, section 3.1); the noise inputs are those of `coarse`."""
+        first, second = (self._truncated(self._code(noise, labels), how) for noise in (coarse, fine))
+        levels = torch.arange(self.synthesis.codes, device=first.device)[:, None]
+        ws = torch.where(levels < (self.synthesis.codes // 2 if cut is None else cut), first, second)
+        return self.synthesis(ws, self._maps(coarse, how)).clamp(-1, 1)
+
+    def interpolate(
+        self, start: Noise, end: Noise, fractions: Tensor, labels: Tensor | None, how: Truncation
+    ) -> Tensor:
+        """Linear in w (Karras et al. 2019, section 4.1), spherical in the noise inputs; the ends are the seeds' own images.
+
+        Args:
+            start, end: one row, or one per fraction.
+            fractions: (F,) in [0, 1].
+        """
+        part = fractions.to(start.device, torch.float64)
+        rows = [None if labels is None else labels[: len(noise)] for noise in (start, end)]
+        first, second = (self._code(noise, row) for noise, row in zip((start, end), rows, strict=True))
+        w = first + part.to(first.dtype)[:, None] * (second - first)
+        maps, others = self._maps(start, how), self._maps(end, how)
+        if maps is not None and others is not None:
+            angle = part[:, None, None, None] * (math.pi / 2)
+            from_start, from_end = angle.cos().float(), angle.sin().float()
+            if how.noise == "const":
+                from_start, from_end = torch.ones_like(from_start), torch.zeros_like(from_end)
+            maps = tuple(a * from_start + b * from_end for a, b in zip(maps, others, strict=True))
+        return self.synthesis(self._truncated(w, how), maps).clamp(-1, 1)
+
+    @torch.enable_grad()
+    def project(
+        self,
+        images: Tensor,
+        noise: Noise,
+        steps: int,
+        features: Callable[[Tensor], Tensor] | None,
+        watch: Watch | None,
+    ) -> Tensor:
+        """Gradient descent in w and in the noise inputs (Karras et al. 2020a, section 5 and appendix D).
+
+        Adam at a rate of 0.1 that rises over the first 5 % and falls over the last 25 % of the steps; w gets noise that
+        ends after 75 % of them. The distance is relative to the size of the target's features.
+        """
+        center, spread = self._spread(images.device)
+        w = center.repeat(len(images), 1).requires_grad_()
+        maps = [noise(1, side, side).requires_grad_() for side in self.synthesis.sides]
+        describe = features if features is not None else _pixels
+        target = describe(images).detach()
+        size = target.square().mean(1).clamp(min=1e-8)
+        optimizer = torch.optim.Adam([w, *maps], lr=0.1)
+        for step in range(steps):
+            done = step / steps
+            falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / 0.25))
+            optimizer.param_groups[0]["lr"] = 0.1 * falling * min(1.0, (done + 1 / steps) / 0.05)
+            jitter = 0.05 * spread * max(0.0, 1 - done / 0.75) ** 2
+            current = self._drawn(w + jitter * noise(self.config.width), maps)
+            distance = (describe(current) - target).square().mean(1) / size
+            loss = (distance + 1e5 * noise_correlation(maps)).sum()
+            for leaf, gradient in zip([w, *maps], torch.autograd.grad(loss, [w, *maps]), strict=True):
+                leaf.grad = gradient
+            optimizer.step()
+            with torch.no_grad():
+                for plane in maps:
+                    plane.sub_(plane.mean((1, 2, 3), keepdim=True))
+                    plane.mul_(plane.square().mean((1, 2, 3), keepdim=True).rsqrt())
+            if watch is not None and (step % max(steps // 10, 1) == 0 or step == steps - 1):
+                watch(step, current.detach().clamp(-1, 1), images)
+        with torch.no_grad():
+            return self._drawn(w, maps).clamp(-1, 1)
+
+    def _drawn(self, w: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        return self.synthesis(w[:, None].expand(-1, self.synthesis.codes, -1), tuple(maps))
+
+    @torch.no_grad()
+    def _spread(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean (width,) of w over 10,000 codes, and the root of their mean squared distance from it."""
+        z = torch.randn(10_000, self.config.width, generator=torch.Generator().manual_seed(0)).to(device)
+        w = self.mapping(z)
+        center = w.mean(0)
+        return center, (w - center).square().sum(1).mean().sqrt()
+
+    # ---- failure --------------------------------------------------------------------------------------------------
+
+    def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
+        """A critic that wins, generated images that are all alike, augmentation at its limit."""
+        found = []
+        loss, signs, alike = (figures.get(f"D/{name}") for name in ("loss", "signs", "diversity"))
+        # Two coins give 2 log 2 = 1.39, healthy runs stay above 0.6; at 0.1 the generator's gradients are noise.
+        if loss is not None and loss < 0.1:
+            says = f"the critic's loss is {loss:.3g}, where a critic that cannot tell has 1.39"
+            found.append(Finding("the critic wins", says, f"--set model.r1={self.config.r1 * 4:g}"))
+        # Colours of real and generated batches vary alike (0.7 to 1.3) once the first steps are over; a collapsed
+        # generator paints one face in its noise inputs' variety, below a fifth.
+        if alike is not None and alike < 0.2:
+            says = f"generated images vary {alike:.2g} times as much as real ones"
+            found.append(Finding("mode collapse", says, f"--set model.minibatch_std={self.config.minibatch_std * 2}"))
+        # Above about 0.85 augmentations leak into the generated images (Karras et al. 2020b, section 2.2).
+        p = figures.get("D/ada_p")
+        if p is not None and p > 0.85 and signs is not None and signs > self.config.ada_target:
+            says = (
+                f"augmentation with probability {p:.2f} no longer keeps the critic from overfitting (sign {signs:.2f})"
+            )
+            found.append(Finding("augmentation at its limit", says, f"--set model.r1={self.config.r1 * 2:g}"))
+        return found
+
+
+def path_lengths(images: Tensor, ws: Tensor) -> Tensor:
+    """|J^T y| per image for normal y, with the root mean square over the codes of ws.
+
+    Args:
+        images: (B, 3, H, W), a differentiable function of ws.
+        ws: (B, codes, width).
+    """
+    y = torch.randn_like(images) / math.sqrt(images.shape[2] * images.shape[3])
+    (gradient,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
+    return gradient.square().sum(2).mean(1).sqrt()
+
+
+@torch.no_grad()
+def diversity(fake: Tensor, real: Tensor) -> Tensor:
+    """How much coarse colours vary over generated images, in units of how much they do over real ones: a scalar."""
+    spread = [F.adaptive_avg_pool2d(images.float(), 4).std(0, correction=0).mean() for images in (fake, real)]
+    return spread[0] / spread[1].clamp(min=1e-3)
+
+
+def noise_correlation(maps: Sequence[Tensor]) -> Tensor:
+    """Sum over noise inputs and their halvings down to 8 pixels of the squared correlation with both neighbours.
+
+    Karras et al. 2020a, appendix D, eq. 6: otherwise the image is written into the noise. Maps (B, 1, S, S) -> (B,).
+    """
+    total = torch.zeros(len(maps[0]), device=maps[0].device)
+    for plane in maps:
+        while True:
+            for axis in (2, 3):
+                total = total + (plane * plane.roll(1, axis)).mean((1, 2, 3)).square()
+            if plane.shape[2] <= 8 or plane.shape[2] % 2:
+                break
+            plane = F.avg_pool2d(plane, 2) * 2  # keeps the variance of white noise
+    return total
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """At most 64 pixels a side, flattened."""
+    return F.adaptive_avg_pool2d(images, min(images.shape[2], 64)).flatten(1)
