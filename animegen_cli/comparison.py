@@ -146,6 +146,8 @@ def _cost(found: Sequence[Record], names: Sequence[str]) -> Table:
         Column("seconds", "training time"),
         Column("images_per_second", "images/s"),
         Column("peak_memory", "peak memory"),
+        Column("seconds_per_100", "100 faces"),
+        Column("drawing_memory", "memory to draw"),
         Column("device", "device", right=False),
     )
     rows = []
@@ -164,6 +166,8 @@ def _cost(found: Sequence[Record], names: Sequence[str]) -> Table:
                 _number(get("seconds"), duration),
                 _number(get("images_per_second"), amount),
                 _number(get("peak_memory"), memory),
+                _number(record.drawing.get("seconds_per_100"), duration),
+                _number(record.drawing.get("peak_memory"), memory),
                 Cell(str(get("device") or DASH), get("device")),
             )
         )
@@ -190,6 +194,7 @@ def _sorted(found: list[Record], measures: Sequence[Measure], sort: str) -> list
         "seconds": lambda r: r.about.get("seconds"),
         "images_per_second": lambda r: r.about.get("images_per_second"),
         "peak_memory": lambda r: r.about.get("peak_memory"),
+        "seconds_per_100": lambda r: r.drawing.get("seconds_per_100"),
     }
     measure = next((m for m in measures if m.key == sort), None)
     if measure is None and sort not in plain:

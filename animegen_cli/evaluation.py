@@ -28,6 +28,7 @@ from animegen_cli.metrics.scores import METRICS, score_features
 from animegen_cli.metrics.weights import find_inception
 from animegen_cli.paths import Run
 from animegen_cli.train.choices import pick_device
+from animegen_cli.train.folder import machine_about, peak_memory
 
 DEFAULT_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage")
 _CHUNK = 512
@@ -137,16 +138,23 @@ def _evaluate_run(request: Request, extractor: Extractor, metrics: list[str], de
         return {"subject": str(run.path), "scores": [known[key] for key in asked], "notes": []}
     entries: list[dict[str, Any]] = []
     notes: list[str] = []
+    drawing = _read_drawing(run)
     if wanted:
         assert real is not None
         began = time.perf_counter()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         with console.progress("drawing", len(source)) as bar:
             fake = torch.cat([extractor.features(drawn).cpu() for drawn in source.images(bar.advance)])
+        drawing = {
+            "seconds_per_100": round(100 * source.seconds / len(source), 4), "peak_memory": peak_memory(device),
+            "images": trained.images, "sampling": source.sampling, "device": str(machine_about(device)["device"]),
+        }  # fmt: skip
         entries, notes = _scores(real, fake, extractor, wanted, said, began)
     if faces is not None:
         entries += heldout.scores(trained, faces, of_run, said)
     kept = [score for score in stored if score["images"] == trained.images and _key(score) not in asked]
-    paths.write_json(run.scores, {"scores": kept + entries})
+    paths.write_json(run.scores, {"scores": kept + entries, "drawing": drawing})
     if about.get("state") != "finished":
         notes.append(f"the run is {about.get('state')}: these are scores at {trained.images:,} images")
     return {"subject": str(run.path), "scores": entries, "notes": notes}
@@ -156,7 +164,7 @@ class _Drawn:
     """What a run draws from seeds."""
 
     def __init__(self, trained: Trained, how: Any, request: Request) -> None:
-        self.trained, self.how = trained, how
+        self.trained, self.how, self.seconds = trained, how, 0.0
         self.numbers = list(request.seeds) if request.seeds is not None else list(range(request.n))
         self.seeds, self.sampling = _spell(self.numbers), generate.describe_sampling(how)
 
@@ -165,14 +173,17 @@ class _Drawn:
 
     def images(self, done: Callable[[int], None]) -> Iterator[Tensor]:
         for start in range(0, len(self.numbers), _CHUNK):
-            yield generate.draw(self.trained, self.numbers[start : start + _CHUNK], how=self.how, done=done)
+            began = time.perf_counter()
+            drawn = generate.draw(self.trained, self.numbers[start : start + _CHUNK], how=self.how, done=done)
+            self.seconds += time.perf_counter() - began
+            yield drawn
 
 
 class _Translated:
     """What a translator makes of its data set's held-out photos."""
 
     def __init__(self, trained: Trained, request: Request, run: Run) -> None:
-        self.trained, self.faces = trained, _own_data(request, run)
+        self.trained, self.faces, self.seconds = trained, _own_data(request, run), 0.0
         held_out = self.faces.indices("test", "photos")
         self.indices = (held_out if len(held_out) else self.faces.indices("train", "photos"))[: request.n]
         self.seeds, self.sampling = "", f"{'test' if len(held_out) else 'train'} photos translated"
@@ -183,7 +194,10 @@ class _Translated:
     def images(self, done: Callable[[int], None]) -> Iterator[Tensor]:
         for start in range(0, len(self), _CHUNK):
             pixels = self.faces.pixels(self.indices[start : start + _CHUNK], size=self.trained.data.size)
-            yield generate.translate(self.trained, torch.from_numpy(pixels).permute(0, 3, 1, 2), Edit())
+            began = time.perf_counter()
+            translated = generate.translate(self.trained, torch.from_numpy(pixels).permute(0, 3, 1, 2), Edit())
+            self.seconds += time.perf_counter() - began
+            yield translated
             done(len(pixels))
 
 
@@ -204,6 +218,12 @@ def _read_scores(run: Run) -> list[dict[str, Any]]:
     if len(sound) < len(scores):
         console.warn(f"{len(scores) - len(sound)} scores in {run.scores} do not fit their protocols and are left out")
     return sound
+
+
+def _read_drawing(run: Run) -> dict[str, Any] | None:
+    """What drawing cost when the run was last scored."""
+    found = paths.read_json(run.scores, what="list of scores").get("drawing") if run.scores.is_file() else None
+    return found if isinstance(found, dict) else None
 
 
 def _is_sound(score: Mapping[str, Any]) -> bool:

@@ -65,6 +65,8 @@ class Record:
     curves: Mapping[str, list[tuple[float, float]]]
     scores: tuple[Score, ...]
     problems: tuple[str, ...] = ()
+    drawing: Mapping[str, Any] = field(default_factory=dict)
+    """What drawing cost when the run was scored: `seconds_per_100`, `peak_memory`."""
 
     @property
     def name(self) -> str:
@@ -127,7 +129,8 @@ def read(run: Run) -> Record:
     """
     about, problems = run.about, _Problems()
     config = _config(run, problems)
-    return Record(run, about, config, _curves(run, problems), _scores(run, problems), tuple(problems.found))
+    curves, scores = _curves(run, problems), _scores(run, problems)
+    return Record(run, about, config, curves, scores, tuple(problems.found), _drawing(run))
 
 
 def _config(run: Run, problems: _Problems) -> dict[str, Any]:
@@ -192,6 +195,14 @@ def _scores(run: Run, problems: _Problems) -> tuple[Score, ...]:
         except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
             problems.add(run.scores, f"score {number} is left out ({_first_line(error)})")
     return tuple(found)
+
+
+def _drawing(run: Run) -> dict[str, Any]:
+    try:
+        found = json.loads(run.scores.read_text(encoding="utf-8"))["drawing"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _score(entry: Mapping[str, Any]) -> Score:

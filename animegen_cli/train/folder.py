@@ -104,7 +104,7 @@ def machine_about(device: torch.device) -> dict[str, Any]:
     """Device, memory, versions and commit, for run.json."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "peak_memory": _peak_memory(device),
+        "peak_memory": peak_memory(device),
         "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "versions": {
             "animegen": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
@@ -113,7 +113,7 @@ def machine_about(device: torch.device) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
     """Bytes: the device's, or this process's on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -1,0 +1,74 @@
+"""Scores of held-out images and of translators, and what drawing cost, by real runs and real commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chain import done, refused, sets, train_words
+
+from animegen_cli import generate
+from animegen_cli.data.reading import FaceSet
+from animegen_cli.paths import Run
+
+FACES = ["--extractor", "faces", "--device", "cpu", "--json"]
+
+
+@pytest.fixture(scope="module")
+def autoencoder(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "vae"
+    done(*train_words("vae", faces, run, duration="64 images"))
+    return run
+
+
+def scores(run: Path, *words: object) -> dict[str, dict[str, object]]:
+    return {score["name"]: score for score in json.loads(done("eval", run, *FACES, *words).out)["scores"]}
+
+
+def test_reconstructions_are_scored_on_the_test_split(autoencoder: Path, faces: Path) -> None:
+    found = scores(autoencoder, "--n", "24")
+    assert {"mse", "psnr", "ssim", "bpd-elbo", "fd-faces"} <= set(found)
+    opened = FaceSet.open(faces)
+    held_out = opened.indices("test")
+    protocol = found["mse"]["protocol"]
+    assert (protocol["reference_split"], protocol["n_real"]) == ("test", min(len(held_out), 24))
+    assert protocol["extractor"] == ""
+    trained = generate.open_trained(Run(autoencoder), device=torch.device("cpu"))
+    pixels = opened.pixels(held_out, size=16)[:: max(len(held_out) // 24, 1)][:24]
+    with torch.no_grad():
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+        back = generate.to_uint8(trained.method.reconstruct(images)).permute(0, 2, 3, 1).numpy()  # type: ignore[operator]
+    assert found["mse"]["value"] == pytest.approx(float(((back / 255.0 - pixels / 255.0) ** 2).mean()), rel=0.02)
+    again = scores(autoencoder, "--n", "24", "--metrics", "mse")
+    assert again["mse"]["value"] == found["mse"]["value"]
+
+
+def test_what_a_family_lacks_is_said(faces: Path, tmp_path: Path) -> None:
+    done(*train_words("ddim", faces, tmp_path / "run", duration="16 images"))
+    assert "way to reconstruct" in refused(2, "eval", tmp_path / "run", "--metrics", "mse", "--n", "8", *FACES[:-1])
+    assert "likelihood" in refused(2, "eval", tmp_path / "run", "--metrics", "bpd", "--n", "8", *FACES[:-1])
+
+
+def test_the_cost_of_drawing_stands_in_the_comparison(autoencoder: Path, tmp_path: Path) -> None:
+    scores(autoencoder, "--n", "24", "--metrics", "fd", "--force")
+    drawing = json.loads((autoencoder / "eval.json").read_text())["drawing"]
+    assert drawing["seconds_per_100"] > 0
+    assert drawing["peak_memory"] > 1 << 20
+    done("compare", autoencoder, "--out", tmp_path / "comparison")
+    table = json.loads((tmp_path / "comparison" / "table.json").read_text())
+    text = json.dumps(table)
+    assert "seconds_per_100" in text
+    assert str(drawing["seconds_per_100"]) in text
+
+
+def test_translators_are_scored_on_translated_photos(two_domains: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done(*train_words("cyclegan", two_domains, run, *sets("train.batch=1"), duration="4 images"))
+    found = scores(run, "--n", "8", "--metrics", "fd,kid")
+    protocol = found["fd-faces"]["protocol"]
+    assert protocol["sampling"] == "test photos translated"
+    assert protocol["n_fake"] == min(len(FaceSet.open(two_domains).indices("test", "photos")), 8)
+    assert np.isfinite(found["fd-faces"]["value"])
