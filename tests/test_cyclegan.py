@@ -21,8 +21,8 @@ from animegen_cli.methods.cyclegan import (
     PatchCritic,
     Translation,
     instance_norm,
-    luma_correlation,
 )
+from animegen_cli.nets.translators import luma_correlation
 from animegen_cli.noise import Noise
 from animegen_cli.train.optim import learning_rate
 

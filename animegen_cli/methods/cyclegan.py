@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from animegen_cli.adversarial import Handover, critic_loss, generator_loss
 from animegen_cli.config import Drawing, Section
-from animegen_cli.errors import ConfigError, DataError
+from animegen_cli.errors import ConfigError
 from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
+from animegen_cli.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
 from animegen_cli.noise import Noise
 
 
@@ -229,7 +230,7 @@ class CycleGAN(Method):
         L(G) = L_GAN(G, D_Y) + L_GAN(F, D_X) + a |F(G(x)) - x| + b |G(F(y)) - y| + i (b |G(y) - y| + a |F(x) - x|)
         with mean absolute errors. `luma_correlation` is that of the brightness of x and G(x), -1 for a negative.
         """
-        x, y, c = _photos(batch), batch.images, self.config
+        x, y, c = photos_of(batch), batch.images, self.config
         fake_y, same_y = self._with_identity(self.to_anime, x, y)
         fake_x, same_x = self._with_identity(self.to_photo, y, x)
         self.fake_anime.put(batch.start, fake_y)
@@ -265,7 +266,7 @@ class CycleGAN(Method):
             self.anime_critic, batch.images, self.anime_pool(self.fake_anime.get(batch.start, count))
         )
         photos = self._criticize(
-            self.photo_critic, _photos(batch), self.photo_pool(self.fake_photos.get(batch.start, count))
+            self.photo_critic, photos_of(batch), self.photo_pool(self.fake_photos.get(batch.start, count))
         )
         accuracy = (anime[1] + photos[1]) / 2
         return {
@@ -294,22 +295,13 @@ class CycleGAN(Method):
 
     def diagnose(self, figures: Mapping[str, float]) -> list[Finding]:
         """Colour inversion, a critic that wins, generators that copy."""
-        found = []
-        identity = max(2 * self.config.identity, 0.5)
-        for name, way in (("luma_correlation", "photo to anime"), ("luma_correlation_reverse", "anime to photo")):
-            # two unrelated pictures lie near 0 and faithful ones above 0.5: bright has become dark well below
-            if figures.get(f"G/{name}", 0.0) < -0.2:
-                says = f"the brightness of {way} has a correlation of {figures[f'G/{name}']:.2f} with its source"
-                found.append(Finding("colour inversion", says, f"--set model.identity={identity:g}"))
-        # nearly every patch judged rightly: the generators' gradient says no longer in which direction to go
-        if figures.get("D/accuracy", 0.0) > 0.98:
-            says = f"the critics judge {figures['D/accuracy']:.1%} of the patches rightly"
-            found.append(Finding("critic wins", says, "--set optim.D.lr=5e-5"))
-        # 0.02 of [-1, 1] is under three grey levels of 255, less than a change of style
-        if figures.get("G/change", 1.0) < 0.02:
-            says = f"a translated photograph differs from its source by {figures['G/change']:.3f}"
-            found.append(Finding("copies its input", says, f"--set model.identity={self.config.identity / 5:g}"))
-        return found
+        more, less = f"--set model.identity={max(2 * self.config.identity, 0.5):g}", self.config.identity / 5
+        return [
+            *colour_inversion(figures, "G/luma_correlation", "photo to anime", more),
+            *colour_inversion(figures, "G/luma_correlation_reverse", "anime to photo", more),
+            *critic_wins(figures, "--set optim.D.lr=5e-5"),
+            *copies(figures, f"--set model.identity={less:g}"),
+        ]
 
 
 def _check(config: Model, size: int) -> None:
@@ -325,21 +317,5 @@ def _check(config: Model, size: int) -> None:
         )
 
 
-def _photos(batch: Batch) -> Tensor:
-    if batch.photos is None:
-        raise DataError(
-            "the data set has one domain, and a translator needs two",
-            hint="prepare one with `animegen prepare --photos PHOTOS --anime FACES`",
-        )
-    return batch.photos
-
-
 def _distance(image: Tensor, target: Tensor) -> Tensor:
     return F.l1_loss(image.float(), target.float())
-
-
-def luma_correlation(images: Tensor, others: Tensor) -> Tensor:
-    """Mean over the batch of the correlation, in [-1, 1], of the BT.601 brightness of (B, 3, H, W) and (B, 3, H, W)."""
-    weights = images.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
-    a, b = ((pixels.detach().float() * weights).sum(1).flatten(1) for pixels in (images, others))
-    return F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)).mean()
