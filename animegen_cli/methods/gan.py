@@ -173,8 +173,7 @@ class SkipGenerator(Generator):
         self.start = nn.Linear(self.inputs, self.widths[0] * self.base**2)
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in self.widths)
         self.convs = nn.ModuleList(
-            nn.ConvTranspose2d(before, width, 4, stride=2, padding=1, bias=False)
-            for before, width in pairwise(self.widths)
+            nn.Conv2d(before, width, 3, padding=1, bias=False) for before, width in pairwise(self.widths)
         )
         self.to_rgb = nn.ModuleList(nn.Conv2d(width, 3, 3, padding=1) for width in self.widths)
         for layer in (*self.convs, *self.to_rgb):
@@ -184,7 +183,7 @@ class SkipGenerator(Generator):
         x = F.leaky_relu(self.norms[0](self.start(z).unflatten(1, (self.widths[0], self.base, self.base))), 0.2)
         image = self.to_rgb[0](x)
         for conv, norm, to_rgb in zip(self.convs, list(self.norms)[1:], list(self.to_rgb)[1:], strict=True):
-            x = F.leaky_relu(norm(conv(x)), 0.2)
+            x = F.leaky_relu(norm(conv(F.interpolate(x, scale_factor=2.0))), 0.2)
             image = F.interpolate(image, scale_factor=2.0, mode="bilinear") + to_rgb(x)
         return image
 

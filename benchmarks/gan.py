@@ -1,0 +1,121 @@
+"""A DCGAN training step: ours against the step of PyTorch's own DCGAN example, on the same networks and batch.
+
+    python benchmarks/gan.py --size 64 --batch 64
+
+The peer is written plainly from the example's published settings: eager, Adam 2e-4 with betas (0.5, 0.999), BCE with
+targets 1 and 0, critic first, losses read each step, in fp32 as the example is or, with `--precision same`, in ours.
+Target: 0.95x on a CPU, 3x on a GPU.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from _pairs import arguments, pairs, report
+from torch import Tensor, nn
+
+from animegen_cli import generate
+from animegen_cli.data.loading import Pieces
+from animegen_cli.method import DataSpec
+from animegen_cli.train import choices
+from animegen_cli.train.trainer import Trainer
+
+ADAM: dict[str, Any] = {"name": "adam", "lr": 2e-4, "betas": [0.5, 0.999]}
+
+
+class Resident:
+    """uint8 images that already lie on the device."""
+
+    def __init__(self, size: int, count: int, device: torch.device) -> None:
+        self.images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
+        self.labels = torch.zeros(count, 0, dtype=torch.int64, device=device)
+
+    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
+        return Pieces(self.images[:count], self.labels[:count])
+
+
+def ours(size: int, batch: int, data: Resident, device: torch.device) -> Trainer:
+    """The family with the example's settings; without an average, which the example has not."""
+    config = {
+        "family": "gan", "model": {"layout": "dcgan"}, "optim": {"G": ADAM, "D": ADAM},
+        "train": {"batch": batch, "batch_gpu": batch, "duration": "1M steps", "ema": {"decay": 0.0, "every": 1_000_000}},
+    }  # fmt: skip
+    method, resolved = generate.build(config, DataSpec(size, 4096))
+    return Trainer(method, data, resolved, choices.resolve(resolved, method, device), device=device, count=4096)
+
+
+class Example:
+    """The step of the example on copies of the same networks."""
+
+    def __init__(self, generator: nn.Module, critic: nn.Module, device: torch.device, *, low: bool) -> None:
+        self.generator, self.critic, self.device, self.low = generator, critic, device, low
+        nets = (generator, critic)
+        self.optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in nets]
+        self.bce = nn.BCEWithLogitsLoss()
+
+    def judge(self, images: Tensor, target: float) -> Tensor:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low):
+            logits = self.critic(images, None)[0]
+        return self.bce(logits.float(), torch.full_like(logits, target, dtype=torch.float32))
+
+    def step(self, images: Tensor) -> None:
+        adam_g, adam_d = self.optimizers
+        real = images.float() / 127.5 - 1
+        self.critic.zero_grad()
+        loss_real = self.judge(real, 1.0)
+        loss_real.backward()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low):
+            fake = self.generator(torch.randn(len(real), 100, device=self.device), None)
+        loss_fake = self.judge(fake.detach(), 0.0)
+        loss_fake.backward()
+        adam_d.step()
+        self.generator.zero_grad()
+        loss = self.judge(fake, 1.0)
+        loss.backward()
+        adam_g.step()
+        _ = (loss_real.item(), loss_fake.item(), loss.item())
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=3, help="steps per measurement")
+    parser.add_argument("--precision", choices=["fp32", "same"], default="fp32", help="of the example's step")
+    args = parser.parse_args()
+    device = choices.pick_device(args.device)
+    data = Resident(args.size, args.batch, device)
+    trainer = ours(args.size, args.batch, data, device)
+    low = args.precision == "same" and trainer.choices.precision == "bf16"
+    plain, _ = generate.build({"family": "gan", "model": {"layout": "dcgan"}}, DataSpec(args.size, 4096))
+    generator, critic = (copy.deepcopy(net).to(device) for net in (plain.generator, plain.critic))
+    example = Example(generator, critic, device, low=low)
+
+    def sync() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def our_steps() -> None:
+        for _ in range(args.steps):
+            trainer.train_step()
+        trainer.check()
+
+    def their_steps() -> None:
+        for _ in range(args.steps):
+            example.step(data.images)
+
+    found = pairs(our_steps, their_steps, args.pairs, sync=sync)
+    images = args.steps * args.batch
+    report(
+        "DCGAN training step", found, target=3.0 if device.type == "cuda" else 0.95, as_json=args.json,
+        device=str(device), torch=torch.__version__, size=args.size, batch=args.batch,
+        parameters=sum(p.numel() for net in (generator, critic) for p in net.parameters()),
+        choices=trainer.choices.to_dict(), peer_precision="bf16" if low else "fp32",
+        ours_images_per_second=round(images / found["ours"], 2), peer_images_per_second=round(images / found["peer"], 2),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
