@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from animegen_cli.data.cleaning import FITS, decode, fit_square
 from animegen_cli.data.sources import Unusable
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.generate import Trained
+from animegen_cli.nets.perceptual import open_features
 from animegen_cli.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.report import grids
@@ -114,8 +114,8 @@ def _check(request: Request) -> None:
         )
     if request.fit is not None and request.fit not in FITS:
         raise UsageError(f"no fit `{request.fit}`", hint="use crop, pad or stretch")
-    if request.project_loss not in ("perceptual", "pixels"):
-        raise UsageError(f"no distance `{request.project_loss}`", hint="use perceptual or pixels")
+    if request.project_loss not in ("perceptual", "pixels") and "." not in request.project_loss:
+        raise UsageError(f"no distance `{request.project_loss}`", hint="use perceptual or pixels, or name a VGG19 file")
 
 
 def check_precision(precision: str) -> None:
@@ -308,9 +308,11 @@ def _mix_table(request: Request, trained: Trained, how: Any, labels: Sequence[in
     return grids.rows(lines, captions, zoom=max(1, 64 // trained.data.size))
 
 
-def _features(trained: Trained) -> Callable[[Tensor], Tensor]:
-    perceptual = importlib.import_module("animegen_cli.nets.perceptual")
-    return perceptual.open_features(None).to(trained.device).embed
+def _features(trained: Trained, loss: str) -> Callable[[Tensor], Tensor] | None:
+    """The map that `--project-loss` compares images by; None for their pixels."""
+    if loss == "pixels":
+        return None
+    return open_features(None if loss == "perceptual" else Path(loss)).to(trained.device).embed
 
 
 def _projected(request: Request, trained: Trained, out: Path) -> list[Path]:
@@ -318,7 +320,7 @@ def _projected(request: Request, trained: Trained, out: Path) -> list[Path]:
     assert request.project is not None
     generate.require(trained, "projects")
     target = _chw(_square(trained, request.project, request.fit))
-    features = _features(trained) if request.project_loss == "perceptual" else None
+    features = _features(trained, request.project_loss)
     steps, seed = request.project_steps, request.seeds[0] if request.seeds else 0
     way: list[tuple[int, Tensor]] = []
     with console.progress("projecting", steps) as bar:

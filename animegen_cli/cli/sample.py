@@ -49,7 +49,7 @@ def sample(
     ] = None,
     top_levels: Annotated[
         int | None,
-        typer.Option("--top-levels", min=0, help="Draw so many levels, the rest by their means (hierarchies)."),
+        typer.Option("--top-levels", min=1, help="Draw so many levels, the rest by their means (hierarchies)."),
     ] = None,
     temperature: Annotated[
         float | None,
@@ -78,7 +78,7 @@ def sample(
     ] = None,
     project_steps: Annotated[int, typer.Option("--project-steps", min=1, help="Steps of --project.")] = 500,
     project_loss: Annotated[
-        str, typer.Option("--project-loss", help="Distance of --project: perceptual or pixels.")
+        str, typer.Option("--project-loss", help="Distance of --project: perceptual, pixels or a VGG19 file.")
     ] = "perceptual",
     inpaint: Annotated[
         Path | None,

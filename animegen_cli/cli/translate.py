@@ -37,7 +37,7 @@ def translate(
         typer.Option("--noise", min=0, help="Add noise of this deviation first; pixels reach from -1 to 1 (VAEs)."),
     ] = None,
     top_levels: Annotated[
-        int | None, typer.Option("--top-levels", min=0, help="Keep so many levels of the picture (hierarchies).")
+        int | None, typer.Option("--top-levels", min=1, help="Keep so many levels of the picture (hierarchies).")
     ] = None,
     strength: Annotated[
         float | None,

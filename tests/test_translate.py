@@ -1,0 +1,465 @@
+"""`animegen translate` and what `sample` edits: real families with fresh networks, real files, whole commands."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chain import TINY, done, here, refused
+from pictures import encoded, picture
+from PIL import Image
+
+from animegen_cli import checkpoint, config, generate, methods, paths, translating
+from animegen_cli.config import Layer
+from animegen_cli.method import DataSpec, Edit, abilities
+
+SIZE = 16
+ROTATED = 6  # EXIF: the file's pixels are to be turned by 90 degrees clockwise
+FRESH = ["cyclegan", "animegan", "vae", "mhvae", "ddpm", "ddim", "edm", "stylegan2"]
+
+
+def fresh(family: str, folder: Path, *settings: str) -> Path:
+    """A run of networks that nobody trained, small and quick to make."""
+    kind = methods.load(family)
+    layers = [
+        Layer.from_yaml(paths.preset_file(family, "smoke")),
+        Layer({"family": family, "preset": "smoke"}, {}),
+        Layer.from_settings([*TINY.get(family, []), *settings]),
+    ]
+    resolved = config.resolve(
+        layers, family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers
+    )
+    spec = DataSpec(SIZE, 96, (0.1, 0.0, -0.1), (0.5, 0.5, 0.6), {"hair": ("pink", "aqua")}, kind.domains)
+    torch.manual_seed(0)
+    method = kind(resolved.model, spec)
+    for parameter in method.parameters():  # layers that start at zero would hide what goes in
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    folder.mkdir(parents=True)
+    about = {"family": family, "state": "finished", "abilities": list(abilities(method))}
+    paths.write_json(folder / "run.json", about)
+    weights = {"config": resolved.to_dict(), "data": generate.spec_to_dict(spec), "images": 0}
+    checkpoint.save_weights(folder / "weights.safetensors", generate.inference_state(method), weights)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A fresh run per family, made on first use."""
+    folder = tmp_path_factory.mktemp("fresh")
+
+    class Made(dict[str, Path]):
+        def __missing__(self, family: str) -> Path:
+            self[family] = fresh(family, folder / family)
+            return self[family]
+
+    return Made()
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert (image.format, image.mode) == ("PNG", "RGB")
+        return np.asarray(image)
+
+
+def translated(run: Path, path: Path, out: Path, *words: object) -> dict[str, np.ndarray]:
+    """Translate and read back: pixels by name."""
+    shutil.rmtree(out, ignore_errors=True)
+    done("translate", run, path, "--out", out, "--device", "cpu", "--precision", "fp32", *words)
+    return {file.relative_to(out).as_posix(): pixels(file) for file in sorted(out.rglob("*.png"))}
+
+
+# ---- what goes in ---------------------------------------------------------------------------------------------
+
+
+def test_a_turned_photo_comes_out_upright_and_without_its_metadata(runs: dict[str, Path], tmp_path: Path) -> None:
+    photo = picture(1, (40, 24))
+    photo.save(tmp_path / "upright.png")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = ROTATED, "a private camera"
+    photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    upright = translated(runs["cyclegan"], tmp_path / "upright.png", tmp_path / "a")["upright.png"]
+    turned = translated(runs["cyclegan"], tmp_path / "turned.png", tmp_path / "b")["turned.png"]
+    assert upright.shape == (24, 40, 3)
+    np.testing.assert_array_equal(turned, upright)
+    with Image.open(tmp_path / "b" / "turned.png") as image:
+        assert not image.getexif()
+        assert not image.info
+    photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    assert translated(runs["cyclegan"], tmp_path / "turned.jpg", tmp_path / "c")["turned.png"].shape == (24, 40, 3)
+
+
+def test_every_kind_of_picture(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Half transparent, grey, 16 bits, CMYK, a palette, one pixel: each comes out in its own size."""
+    folder, face = tmp_path / "in", picture(2, (24, 24))
+    folder.mkdir()
+    clear = face.convert("RGBA")
+    clear.putalpha(0)
+    clear.save(folder / "clear.png")
+    Image.new("RGB", (24, 24), "white").save(folder / "white.png")
+    face.convert("L").save(folder / "grey.png")
+    face.convert("L").convert("RGB").save(folder / "rgb.png")
+    face.convert("CMYK").save(folder / "print.tif")
+    face.quantize(16).save(folder / "palette.gif")
+    Image.fromarray(np.asarray(face.convert("L")).astype(np.uint16) * 257).save(folder / "deep.png")
+    Image.new("RGB", (1, 1), "red").save(folder / "dot.png")
+    found = translated(runs["cyclegan"], folder, tmp_path / "out")
+    assert set(found) == {path.with_suffix(".png").name for path in folder.iterdir()}
+    np.testing.assert_array_equal(found["clear.png"], found["white.png"])
+    np.testing.assert_array_equal(found["grey.png"], found["rgb.png"])
+    np.testing.assert_array_equal(found["deep.png"], found["rgb.png"])
+    assert found["dot.png"].shape == (1, 1, 3)
+    assert found["print.png"].shape == (24, 24, 3)
+
+
+def test_what_is_no_picture_is_skipped_and_counted(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("no picture by its name")
+    (folder / "text.png").write_text("no picture at all")
+    (folder / "cut.jpg").write_bytes(encoded(picture(3), "jpeg")[:300])
+    picture(4).save(folder / "good.png")
+    words = ["translate", runs["vae"], folder, "--out", tmp_path / "out", "--device", "cpu"]
+    answer = done(*words, "--json")
+    said = json.loads(answer.out)
+    assert said["files"] == [str(tmp_path / "out" / "good.png")]
+    reasons = {"text.png": "not a picture", "cut.jpg": "damaged or cut short"}
+    assert {item["file"]: item["reason"] for item in said["skipped"]} == reasons
+    assert said["edit"]["noise"] == 0
+    assert "warning: skipped cut.jpg: damaged or cut short" in answer.err
+    assert "2 skipped" in done(*words).out
+    (folder / "good.png").unlink()
+    assert "none of 2 could be read" in refused(3, *words)
+    assert "not a picture" in here(*words[:2], folder / "text.png", *words[3:]).err
+
+
+def test_folders_and_names_are_kept(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for number, name in enumerate(["a/face.png", "b/face.png", "b/c/face.png", "face.jpg", "face.png", "frame_10.png"]):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(number).save(folder / name)
+    found = translated(runs["vae"], folder, tmp_path / "out")
+    assert list(found) == ["a/face.png", "b/c/face.png", "b/face.png", "face.jpg.png", "face.png.png", "frame_10.png"]
+    for name in ("a/face", "b/c/face"):
+        alone = translated(runs["vae"], folder / f"{name}.png", tmp_path / "one")["face.png"]
+        np.testing.assert_array_equal(found[f"{name}.png"], alone)
+    archive = shutil.make_archive(str(tmp_path / "all"), "zip", folder)
+    zipped = translated(runs["vae"], Path(archive), tmp_path / "out")
+    assert {name: image.tobytes() for name, image in zipped.items()} == {n: i.tobytes() for n, i in found.items()}
+
+
+def test_three_names_that_want_the_same_file() -> None:
+    names = ["a.jpg", "a.jpg.gif", "a.png", "A.webp", "b.png"]
+    targets = translating._targets(names, Path("out"))
+    assert len({str(target).casefold() for target in targets.values()}) == len(names)
+    assert targets["b.png"] == Path("out/b.png")
+    assert list(targets) == names
+
+
+def test_inputs_are_never_overwritten(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture(1).save(folder / "a.png")
+    before = (folder / "a.png").read_bytes()
+    for path, out in ((folder, folder), (folder / "a.png", folder), (folder, tmp_path / "in" / ".." / "in")):
+        assert "name another `--out`" in refused(2, "translate", runs["vae"], path, "--out", out, "--device", "cpu")
+    inside = folder / "done"
+    for _ in range(2):  # the second call takes no results of the first for pictures
+        found = translated_again(runs["vae"], folder, inside)
+        assert found == ["a.png"]
+    assert (folder / "a.png").read_bytes() == before
+
+
+def translated_again(run: Path, folder: Path, out: Path) -> list[str]:
+    done("translate", run, folder, "--out", out, "--device", "cpu")
+    return sorted(file.relative_to(out).as_posix() for file in out.rglob("*.png"))
+
+
+# ---- shapes ---------------------------------------------------------------------------------------------------
+
+
+def test_any_size_keeps_the_size_and_others_give_their_own(runs: dict[str, Path], tmp_path: Path) -> None:
+    for number, size in enumerate([(33, 17), (7, 50), (64, 64)]):
+        name = f"{size[0]}x{size[1]}.png"
+        picture(number, size).save(tmp_path / name)
+        out = translated(runs["cyclegan"], tmp_path / name, tmp_path / "out")[name]
+        assert out.shape[:2] == size[::-1]
+        assert translated(runs["vae"], tmp_path / name, tmp_path / "out")[name].shape == (SIZE, SIZE, 3)
+        scaled = translated(runs["cyclegan"], tmp_path / name, tmp_path / "out", "--size", "32")[name]
+        assert min(scaled.shape[:2]) == 32
+    wide = Image.new("RGB", (48, 16), "blue")
+    wide.paste(picture(9, (16, 16)), (16, 0))
+    wide.save(tmp_path / "wide.png")
+    picture(9, (16, 16)).save(tmp_path / "middle.png")
+    middle = translated(runs["vae"], tmp_path / "middle.png", tmp_path / "out")["middle.png"]
+    by_fit = {
+        fit: translated(runs["vae"], tmp_path / "wide.png", tmp_path / "out", "--fit", fit)["wide.png"]
+        for fit in ("crop", "pad", "stretch")
+    }
+    np.testing.assert_array_equal(by_fit["crop"], middle)
+    assert len({image.tobytes() for image in by_fit.values()}) == 3
+
+
+def test_a_picture_that_fits_is_not_padded(runs: dict[str, Path]) -> None:
+    """Reflection changes nothing inside: away from the edge a padded picture equals one whose content goes on so."""
+    small = np.asarray(picture(5, (21, 13)))
+    whole = translating.padded(small)
+    assert whole.shape == (16, 24, 3)
+    np.testing.assert_array_equal(whole[:13, :21], small)
+    np.testing.assert_array_equal(whole[13, :21], small[11])
+    np.testing.assert_array_equal(whole[:13, 22], small[:, 18])
+    assert translating.padded(whole) is whole
+    assert (translating.padded(np.full((1, 1, 3), 9, np.uint8)) == 9).all()
+
+
+@pytest.mark.parametrize("side", [(64, 64), (65, 64), (100, 64), (200, 120), (64, 300)])
+def test_tiles_of_a_pointwise_translator_are_the_whole(side: tuple[int, int]) -> None:
+    large = np.asarray(picture(6, side))
+    seen = []
+
+    def negative(images: np.ndarray) -> np.ndarray:
+        seen.append(images.shape)
+        return 255 - images
+
+    np.testing.assert_array_equal(translating.tiled(large, negative, tile=64, overlap=16), 255 - large)
+    assert {shape[1:3] for shape in seen} == {tuple(min(length, 64) for length in large.shape[:2])}
+
+
+def test_tiles_fade_linearly() -> None:
+    """Two tiles that disagree: a straight line from one to the other over their overlap, and no step."""
+    answers = iter([np.zeros((1, 8, 64, 3), np.uint8), np.full((1, 8, 64, 3), 240, np.uint8)])
+    row = translating.tiled(np.zeros((8, 112, 3), np.uint8), lambda _: next(answers), tile=64, overlap=16)[4, :, 0]
+    assert set(row[:48]) == {0}
+    assert set(row[64:]) == {240}
+    steps = np.diff(row[47:65].astype(int))
+    assert steps.min() >= 13
+    assert steps.max() <= 15
+
+
+def test_a_large_picture_in_tiles_by_a_real_network(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(7, (150, 70)).save(tmp_path / "large.png")
+    whole = translated(runs["cyclegan"], tmp_path / "large.png", tmp_path / "out")["large.png"]
+    monkeypatch.setattr(translating, "TILE", 96)
+    tiles = translated(runs["cyclegan"], tmp_path / "large.png", tmp_path / "out")["large.png"]
+    assert tiles.shape == whole.shape == (70, 150, 3)
+    assert tiles.std() > 1
+
+
+# ---- the network ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [name for name in FRESH if name in paths.families()])
+def test_a_result_depends_on_its_picture_alone(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    """Not on how many others there are; and equal pictures become equal pictures, as a film needs."""
+    if "translates" not in json.loads((runs[family] / "run.json").read_text())["abilities"]:
+        pytest.skip(f"{family} does not translate")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(19):
+        picture(number % 17, (SIZE, SIZE)).save(folder / f"{number:02d}.png")
+    many = translated(runs[family], folder, tmp_path / "out", "--batch", "4")
+    assert len({image.tobytes() for image in many.values()}) == 17
+    np.testing.assert_array_equal(many["00.png"], many["17.png"])
+    alone = translated(runs[family], folder / "05.png", tmp_path / "out", "--batch", "4")["05.png"]
+    np.testing.assert_array_equal(alone, many["05.png"])
+
+
+def edited(run: Path, out: Path, *words: object) -> np.ndarray:
+    face = out.parent / "face.png"
+    picture(8, (SIZE, SIZE)).save(face)
+    return translated(run, face, out, *words)["face.png"]
+
+
+def test_each_option_changes_the_picture(runs: dict[str, Path], tmp_path: Path) -> None:
+    asked = {
+        "cyclegan": [["--reverse"]],
+        "vae": [["--noise", "0.5"], ["--noise", "0.5", "--seed", "1"]],
+        "mhvae": [["--noise", "0.5"], ["--top-levels", "1"]],
+        "ddpm": [["--strength", "0.9"], ["--strength", "0.9", "--seed", "1"], ["--exact"], ["--steps", "2"]],
+        "edm": [["--strength", "0.9"], ["--exact"], ["--steps", "2"]],
+    }  # fmt: skip
+    for family, options in asked.items():
+        drawn = [edited(runs[family], tmp_path / "out", *words) for words in ([], *options)]
+        assert len({image.tobytes() for image in drawn}) == len(drawn), family
+
+
+def test_little_strength_changes_little(runs: dict[str, Path], tmp_path: Path) -> None:
+    face = np.asarray(picture(8, (SIZE, SIZE))).astype(int)
+    far = [np.abs(edited(runs["ddpm"], tmp_path / "out", "--strength", s) - face).mean() for s in (0.02, 0.9)]
+    assert far[0] < far[1]
+
+
+def test_translate_from_python(runs: dict[str, Path]) -> None:
+    trained = generate.open_trained(paths.Run(runs["cyclegan"]), device=torch.device("cpu"), precision="fp32")
+    images = torch.from_numpy(np.stack([np.asarray(picture(i, (24, 16))) for i in range(5)])).permute(0, 3, 1, 2)
+    out = generate.translate(trained, images, Edit(), batch=2)
+    assert (out.dtype, out.shape) == (torch.uint8, images.shape)
+    assert torch.equal(generate.translate(trained, images[3:4], Edit(), batch=2)[0], out[3])
+    assert not torch.equal(generate.translate(trained, images, Edit(reverse=True), batch=2), out)
+    assert generate.translate(trained, images[:0], Edit()).shape == (0, 3, 16, 24)
+
+
+# ---- the sheet ------------------------------------------------------------------------------------------------
+
+
+def test_before_and_after_stand_side_by_side_beside_the_folder(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, side in enumerate([128, 64, 40]):
+        picture(number, (side, side)).save(folder / f"{number}.png")
+    found = translated(runs["cyclegan"], folder, tmp_path / "out", "--grid")
+    assert sorted(found) == ["0.png", "1.png", "2.png"], "the sheet is none of the results"
+    sheet = pixels(tmp_path / "out.contact.png")
+
+    def places(image: np.ndarray, zoom: int) -> list[tuple[int, int]]:
+        large = image.repeat(zoom, 0).repeat(zoom, 1)
+        height, width = large.shape[:2]
+        windows = np.lib.stride_tricks.sliding_window_view(sheet[..., 0], (height, 1))[..., 0]
+        starts = np.argwhere((windows == large[:, 0, 0]).all(-1))
+        return [(y, x) for y, x in starts.tolist() if np.array_equal(sheet[y : y + height, x : x + width], large)]
+
+    for number, zoom in enumerate([1, 2, 3]):
+        (before,) = places(np.asarray(picture(number, (int(128 / (1, 2, 3.2)[number]),) * 2)), zoom)
+        (after,) = places(found[f"{number}.png"], zoom)
+        assert after == (before[0], before[1] + 130)
+
+
+# ---- what sample edits ----------------------------------------------------------------------------------------
+
+
+def sampled(run: Path, out: Path, *words: object) -> Path:
+    shutil.rmtree(out, ignore_errors=True)
+    done("sample", run, "--out", out, "--device", "cpu", "--precision", "fp32", *words)
+    return out
+
+
+def cells(sheet: Path, rows: int, columns: int, zoom: int = 4) -> np.ndarray:
+    """The images of a table at its lower right: (rows, columns, SIZE, SIZE, 3)."""
+    image, side = pixels(sheet), SIZE * zoom
+    height, width = (count * (side + 2) - 2 for count in (rows, columns))
+    table = np.pad(image[-height:, -width:], ((0, 2), (0, 2), (0, 0)))
+    found = table.reshape(rows, side + 2, columns, side + 2, 3).swapaxes(1, 2)
+    return found[:, :, :side:zoom, :side:zoom]
+
+
+@pytest.mark.parametrize("family", ["stylegan2", "mhvae"])
+def test_a_table_of_mixed_seeds(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    """Sources stand on top and in front, equal seeds mix to themselves, and a cut at nothing leaves the column's."""
+    run, out = runs[family], tmp_path / "out"
+    seeds = {int(file.stem): pixels(file) for file in (sampled(run, out, "--seeds", "1-5") / "seeds").glob("*.png")}
+    sampled(run, out, "--mix", "1-2", "2,4,5")
+    assert [file.name for file in out.iterdir()] == ["mix.png"]
+    table = cells(out / "mix.png", 3, 4)
+    assert (table[0, 0] == 255).all()
+    for column, seed in enumerate((2, 4, 5), 1):
+        np.testing.assert_array_equal(table[0, column], seeds[seed])
+    for row, seed in enumerate((1, 2), 1):
+        np.testing.assert_array_equal(table[row, 0], seeds[seed])
+    np.testing.assert_array_equal(table[2, 1], seeds[2])
+    mixed = table[1:, 1:].reshape(6, -1)
+    assert len({cell.tobytes() for cell in mixed}) == 6
+    assert not any((table[1, 2] == seeds[seed]).all() for seed in (1, 4))
+    early = cells(sampled(run, out, "--mix", "1", "4", "--cut", "1") / "mix.png", 2, 2)
+    assert (early[1, 1] != table[1, 2]).any()
+
+
+def test_settings_with_options_of_their_own(runs: dict[str, Path], tmp_path: Path) -> None:
+    def first(family: str, *words: object) -> bytes:
+        return pixels(sampled(runs[family], tmp_path / "out", "--n", "1", *words) / "seeds" / "000000.png").tobytes()
+
+    for family, option, value, key in (
+        ("stylegan2", "--truncation", "0.3", "truncation"),
+        ("vae", "--temperature", "0.2", "temperature"),
+        ("mhvae", "--top-levels", "1", "levels"),
+    ):
+        assert first(family, option, value) == first(family, "--set", f"{key}={value}") != first(family), option
+
+
+def test_a_walk_through_codes_begins_and_ends_at_its_seeds(runs: dict[str, Path], tmp_path: Path) -> None:
+    drawn = sampled(runs["stylegan2"], tmp_path / "out", "--seeds", "3,9") / "seeds"
+    ends = {seed: pixels(drawn / f"{seed:06d}.png").astype(int) for seed in (3, 9)}
+    walk = sampled(runs["stylegan2"], tmp_path / "out", "--interpolate", "3", "9", "--frames", "20")
+    row = pixels(walk / "interpolate-3-9.png").astype(int)
+    frames = [row[:, i * SIZE : (i + 1) * SIZE] for i in range(20)]
+    assert np.abs(frames[0] - ends[3]).max() <= 1
+    assert np.abs(frames[-1] - ends[9]).max() <= 1
+    steps = [np.abs(after - before).mean() for before, after in itertools.pairwise(frames)]
+    assert 0 < max(steps) < np.abs(ends[3] - ends[9]).mean()
+
+
+def test_a_projection_comes_near_its_target(runs: dict[str, Path], tmp_path: Path) -> None:
+    """The target is a face that the run drew from a seed, so its code exists."""
+    face = tmp_path / "face.png"
+    drawn = sampled(runs["stylegan2"], tmp_path / "drawn", "--seeds", "7") / "seeds" / "000007.png"
+    shutil.copy(drawn, face)
+    found = {}
+    for steps in (1, 60):
+        words = ["--project", face, "--project-steps", str(steps), "--project-loss", "pixels", "--frames", "5"]
+        out = sampled(runs["stylegan2"], tmp_path / "out", *words)
+        assert {file.name for file in out.iterdir()} == {"project.png", "project-target.png", "project-result.png"}
+        np.testing.assert_array_equal(pixels(out / "project-target.png"), pixels(face))
+        found[steps] = np.abs(pixels(out / "project-result.png").astype(int) - pixels(face)).mean()
+    assert found[60] < 0.7 * found[1]
+    picture(1, (40, 30)).save(face)
+    said = refused(2, "sample", runs["stylegan2"], "--project", face, "--out", tmp_path / "no", "--device", "cpu")
+    assert "40 x 30 pixels, and this run draws 16 x 16" in said
+    assert "--fit crop" in said
+    words = ["--project", face, "--project-steps", "3", "--fit", "crop"]
+    assert (sampled(runs["stylegan2"], tmp_path / "out", *words) / "project-result.png").is_file()
+
+
+# ---- refusals -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "words", "message", "hint"),
+    [
+        ("vae", ["--reverse"], "a vae run reads no `--reverse`", "families that can: cyclegan"),
+        ("cyclegan", ["--noise", "0.1"], "a cyclegan run reads no `--noise`", "vae"),
+        ("cyclegan", ["--strength", "0.1"], "a cyclegan run reads no `--strength`", "ddpm"),
+        ("vae", ["--top-levels", "2"], "a vae run reads no `--top-levels`", "mhvae"),
+        ("vae", ["--exact"], "a vae run reads no `--exact`", "ddpm"),
+        ("cyclegan", ["--steps", "4"], "no sampling setting `steps`", "ddpm"),
+        ("cyclegan", ["--fit", "crop"], "keeps a picture's own shape", "--size"),
+        ("vae", ["--size", "32"], "at its own size alone", "--fit"),
+        ("vae", ["--precision", "fp8"], "no precision `fp8`", "bf16"),
+        ("stylegan2", [], "a stylegan2 run, which cannot translate pictures", "cyclegan"),
+    ],
+)
+def test_refused_words(
+    family: str, words: list[str], message: str, hint: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    picture(1).save(tmp_path / "face.png")
+    said = refused(2, "translate", runs[family], tmp_path / "face.png", "--out", tmp_path / "out", *words)
+    assert message in said
+    assert hint in said.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_and_paths_that_do_not_fit(runs: dict[str, Path], tmp_path: Path) -> None:
+    face = tmp_path / "face.png"
+    picture(1).save(face)
+    said = refused(3, "translate", face, cwd=tmp_path)
+    assert "no run under runs/ can translate pictures" in said
+    assert "animegen train" in said
+    said = refused(3, "translate", runs["vae"], tmp_path / "faec.png")
+    assert "did you mean" in said
+    assert "is a run, not pictures" in refused(2, "translate", runs["vae"])
+    said = refused(2, "sample", runs["cyclegan"], "--out", tmp_path / "out")
+    assert "is a cyclegan run, which cannot draw from noise" in said
+    assert "ddpm" in said
+    young = shutil.copytree(runs["vae"], tmp_path / "runs" / "00000-young")
+    (young / "weights.safetensors").unlink()
+    assert "no weights.safetensors yet" in refused(3, "translate", "0", face, cwd=tmp_path)
+    shutil.copytree(runs["vae"], tmp_path / "runs" / "00001-vae")
+    shutil.copytree(runs["stylegan2"], tmp_path / "runs" / "00002-newest")
+    assert "run: runs/00001-vae" in done("translate", face, "--device", "cpu", cwd=tmp_path).err
+    assert (tmp_path / "runs" / "00001-vae" / "translated" / "face.png").is_file()
+    assert "runs here: 00001-vae" in refused(2, "translate", "2", face, cwd=tmp_path)
