@@ -16,6 +16,8 @@ from animegen_cli.noise import Noise
 from animegen_cli.schedules import Schedule
 
 Predicts = Literal["noise", "image", "velocity"]
+EDITS = frozenset({"strength", "exact"})
+"""What every diffusion family reads of an `Edit`."""
 
 
 def mix(x_0: Tensor, noise: Tensor, a: Tensor, s: Tensor) -> Tensor:

@@ -40,6 +40,12 @@ class Plan(Drawing):
     """Ancestral variance: the posterior's (`small`) or beta_t (`large`); Ho et al. 2020, section 3.2."""
     churn: Annotated[float, Field(ge=0)] = 0.0
     """S_churn of `heun` and `euler` (Karras et al. 2022, algorithm 2)."""
+    s_min: Annotated[float, Field(ge=0)] = 0.0
+    """Lowest level that is churned."""
+    s_max: Annotated[float, Field(ge=0)] = math.inf
+    """Highest level that is churned."""
+    s_noise: Annotated[float, Field(gt=0)] = 1.0
+    """Deviation of the noise that churning adds."""
     guidance: Annotated[float, Field(ge=0)] = 1.0
     """Classifier-free guidance weight; 1 is the plain conditional model (Ho & Salimans 2022)."""
 
@@ -129,15 +135,18 @@ def heun(
     *,
     noise: Draw | None = None,
     churn: float = 0.0,
+    s_min: float = 0.0,
+    s_max: float = math.inf,
+    s_noise: float = 1.0,
     second_order: bool = True,
     watch: Watch | None = None,
 ) -> Tensor:
-    """Karras et al. 2022, algorithm 2, with S_min = 0, S_max = inf and S_noise = 1."""
+    """Karras et al. 2022, algorithm 2: levels between `s_min` and `s_max` are churned; without it, algorithm 1."""
     gamma = min(churn / (len(sigmas) - 1), math.sqrt(2) - 1)
     for step, (now, then) in enumerate(pairwise(sigmas)):
-        if gamma > 0 and noise is not None:
+        if gamma > 0 and noise is not None and s_min <= now <= s_max:
             raised = now * (1 + gamma)
-            x = x + math.sqrt(raised**2 - now**2) * noise(*x.shape[1:])
+            x = x + math.sqrt(raised**2 - now**2) * s_noise * noise(*x.shape[1:])
             now = raised
         clean = denoise(x, _level(now, x))
         if watch:
@@ -160,7 +169,10 @@ def run(plan: Plan, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Draw, w
         return ddim(denoise, x, levels, noise=noise, eta=plan.eta, watch=watch)
     if plan.sampler == "dpmpp":
         return dpmpp(denoise, x, levels, watch=watch)
-    return heun(denoise, x, levels, noise=noise, churn=plan.churn, second_order=plan.sampler == "heun", watch=watch)
+    return heun(
+        denoise, x, levels, noise=noise, churn=plan.churn, s_min=plan.s_min, s_max=plan.s_max, s_noise=plan.s_noise,
+        second_order=plan.sampler == "heun", watch=watch,
+    )  # fmt: skip
 
 
 def guided(

@@ -139,3 +139,30 @@ class OffsetCosine(Schedule):
     def time_of(self, sigma: Tensor) -> Tensor:
         """Time in [0, 1] of a level."""
         return ((torch.atan(sigma) - self.start) / (self.end - self.start)).clamp(0, 1)
+
+
+class KarrasSchedule(Schedule):
+    """Noise alone, x = x_0 + sigma eps, in levels even in sigma^(1/rho) (Karras et al. 2022, section 3)."""
+
+    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> None:
+        self.sigma_min, self.sigma_max, self.rho = sigma_min, sigma_max, rho
+
+    def scale_at(self, sigma: float) -> float:
+        """Sampling starts at N(0, sigma^2), as in the paper."""
+        return sigma
+
+    def level_at(self, fraction: float) -> float:
+        """Sigma at `fraction` in [0, 1] of the way from the lowest level to the highest."""
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        return float((low + fraction * (high - low)) ** self.rho)
+
+    def sigmas(self, steps: int, spacing: Spacing = "karras") -> Tensor:
+        """See `Schedule.sigmas`: even in log sigma for `logsnr`; every other spacing is eq. 5, this process's own."""
+        if spacing == "logsnr":
+            ramp = torch.linspace(math.log(self.sigma_max), math.log(self.sigma_min), steps, dtype=torch.float64)
+            return torch.cat([ramp.exp(), torch.zeros(1, dtype=torch.float64)])
+        return karras_sigmas(steps, self.sigma_min, self.sigma_max, self.rho)
+
+    def time_of(self, sigma: Tensor) -> Tensor:
+        """ln(sigma) / 4 (Karras et al. 2022, table 1, c_noise)."""
+        return sigma.log() / 4

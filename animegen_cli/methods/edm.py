@@ -1,0 +1,191 @@
+"""EDM: preconditioned denoising at log-normal noise levels (Karras et al. 2022)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from animegen_cli import conditions, diffusion
+from animegen_cli.config import Section
+from animegen_cli.errors import ConfigError
+from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
+from animegen_cli.nets.scorenet import ScoreNet, fits
+from animegen_cli.noise import Noise
+from animegen_cli.samplers import Plan, Watch
+from animegen_cli.schedules import KarrasSchedule
+
+AUGMENTATIONS = 9
+"""Numbers that describe an augmentation (Karras et al. 2022, table 6)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Section):
+    """The network, its preconditioning, the noise of training and of sampling."""
+
+    channels: Annotated[int, Field(ge=8)] = 128
+    """Feature maps of the finest level."""
+    multipliers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 2, 2)
+    """Width of each level in units of `channels`, finest first; each level but the last halves the image."""
+    blocks: Annotated[int, Field(ge=1)] = 4
+    """Residual blocks per level on the way down, one more on the way up."""
+    attention: tuple[int, ...] = (16,)
+    """Resolutions in pixels with self-attention; the middle always has it."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """In each residual block."""
+    patch: Annotated[int, Field(ge=1)] = 1
+    """The network works on squares of so many pixels; 1 is the paper's."""
+    taper: bool = False
+    """Blocks that double the resolution already have the width of the finer level; the paper's have the coarser's."""
+    p_mean: float = -1.2
+    """Mean of ln sigma in training."""
+    p_std: Annotated[float, Field(gt=0)] = 1.2
+    """Deviation of ln sigma in training."""
+    sigma_data: Annotated[float, Field(gt=0)] = 0.5
+    """Deviation of the images in [-1, 1]."""
+    sigma_min: Annotated[float, Field(gt=0)] = 0.002
+    """Lowest noise level of sampling."""
+    sigma_max: Annotated[float, Field(gt=0)] = 80.0
+    """Highest noise level of sampling."""
+    rho: Annotated[float, Field(gt=0)] = 7.0
+    """Crowds the levels of sampling near the lowest (eq. 5)."""
+    augment: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Probability of each augmentation; the network is told, so that none leaks into the samples (appendix F.2)."""
+    clip: bool = False
+    """Clamp the predicted clean image to [-1, 1] while sampling."""
+    labels: tuple[str, ...] | Literal["all"] = ()
+    """Attributes of the data set to condition on."""
+    label_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of images trained without labels, for classifier-free guidance."""
+
+
+@final
+class EDM(Method):
+    """A denoiser D(x; sigma) whose network sees and predicts unit variance (Karras et al. 2022, section 5)."""
+
+    Config = Model
+    Sampling = Plan
+    inference = ("net",)
+    edits = diffusion.EDITS
+
+    def __init__(self, config: Model, data: DataSpec) -> None:
+        super().__init__(config, data)
+        if not fits(data.size, len(config.multipliers), config.patch):
+            multiple = config.patch * 2 ** (len(config.multipliers) - 1)
+            raise ConfigError(
+                f"a size of {data.size} pixels cannot be cut and halved: it is no multiple of {multiple}",
+                hint=f"prepare the set with a multiple of {multiple}, or remove entries of `model.multipliers`",
+            )
+        if config.sigma_min >= config.sigma_max:
+            raise ConfigError(
+                f"`model.sigma_min` {config.sigma_min:g} is not below `model.sigma_max` {config.sigma_max:g}",
+                hint="the paper has 0.002 and 80",
+            )
+        self.conditions = conditions.chosen_labels(config.labels, data)
+        self.net = ScoreNet(
+            data.size,
+            [config.channels * m for m in config.multipliers],
+            blocks=config.blocks,
+            attention=config.attention,
+            dropout=config.dropout,
+            classes=[len(data.attributes[name]) for name in self.conditions],
+            augment=AUGMENTATIONS if config.augment else 0,
+            patch=config.patch,
+            taper=config.taper,
+        )
+        self.schedule = KarrasSchedule(config.sigma_min, config.sigma_max, config.rho)
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("model", (self.net,), self.loss),)
+
+    def loss(self, batch: Batch) -> Losses:
+        """Eq. 2 and 8 with the weight and the log-normal levels of table 1; a mean over pixels."""
+        y, labels = batch.images, conditions.pick_labels(batch.labels, self.conditions, self.data)
+        described = None
+        if self.training:
+            if labels is not None:
+                labels = conditions.drop_labels(labels, self.config.label_drop)
+            if self.config.augment:
+                y, described = augment(y, self.config.augment)
+        sigma = (self.config.p_mean + self.config.p_std * torch.randn(len(y), device=y.device)).exp()
+        noisy = y + sigma.view(-1, 1, 1, 1) * torch.randn_like(y)
+        error = (self.precondition(noisy, sigma, labels, described) - y).square().mean((1, 2, 3))
+        weight = (sigma**2 + self.config.sigma_data**2) / (sigma * self.config.sigma_data) ** 2
+        return {"mse": (weight * error).mean(), "denoising": error.detach().mean()}
+
+    def precondition(self, x: Tensor, sigma: Tensor, labels: Tensor | None, described: Tensor | None = None) -> Tensor:
+        """D(x; sigma) = c_skip x + c_out F(c_in x, c_noise), table 1; x (B, 3, H, W), sigma (B,)."""
+        data = self.config.sigma_data
+        level = sigma.view(-1, 1, 1, 1)
+        total = level.square() + data**2
+        output = self.net(x * total.rsqrt(), self.schedule.time_of(sigma), labels, described).float()
+        return data**2 / total * x + level * data * total.rsqrt() * output
+
+    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
+        """E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
+        picked = conditions.pick_labels(labels, self.conditions, self.data)
+        clean = self.precondition(x, sigma, picked)
+        return clean.clamp(-1, 1) if self.config.clip else clean
+
+    def sample(self, noise: Noise, labels: Tensor | None, how: Plan, watch: Watch | None = None) -> Tensor:
+        """Algorithm 2, or any other sampler of the plan."""
+        return diffusion.draw(how, self.schedule, self.denoise, noise, self.data.size, labels, watch).clamp(-1, 1)
+
+    def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
+        """The image at `fraction` of the way, even in sigma^(1/rho), scaled to unit variance as pictures show it."""
+        if fraction <= 0:
+            return images
+        sigma = self.schedule.level_at(fraction)
+        return (images + sigma * noise) / math.sqrt(1 + sigma**2)
+
+    def validate(self, batch: Batch) -> Losses:
+        """The training loss on held-out images, without augmentation."""
+        return self.loss(batch)
+
+
+def augment(images: Tensor, probability: float) -> tuple[Tensor, Tensor]:
+    """Flip, scale, turn, stretch and shift, each with this probability (Karras et al. 2022, table 6).
+
+    Returns:
+        Images like those given, (B, 3, H, W), edges reflected; and what was done to each, (B, 9), all zeros for nothing.
+    """
+    count, device = len(images), images.device
+
+    def chance(values: Tensor) -> Tensor:
+        return values * (torch.rand(count, device=device) < probability)
+
+    mirrored, flipped = (chance(torch.randint(0, 2, (count,), device=device).float()) for _ in range(2))
+    scale, stretch, right, down = (chance(torch.randn(count, device=device)) for _ in range(4))
+    turn, direction = chance(_angle(count, device)), _angle(count, device)
+    described = torch.stack(
+        [mirrored, flipped, scale, turn.cos() - 1, turn.sin(),
+         stretch * direction.cos(), stretch * direction.sin(), right, down], dim=1,
+    )  # fmt: skip
+    # From where in the picture a pixel comes: the inverse, last step first, in units of half the image.
+    back = _turned(-turn) @ _turned(direction) @ _scaled(0.2 * stretch, -0.2 * stretch) @ _turned(-direction)
+    back = back @ _scaled(0.2 * scale, 0.2 * scale)
+    back = back * torch.stack([1 - 2 * mirrored, 1 - 2 * flipped], dim=1)[:, :, None]
+    shift = torch.stack([right, down], dim=1)[:, :, None] / 4  # an eighth of the image, which is 2 wide
+    grid = F.affine_grid(torch.cat([back, -back @ shift], dim=2), list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(-1, 1)
+    untouched = (described == 0).all(1).view(-1, 1, 1, 1)
+    return torch.where(untouched, images, moved), described
+
+
+def _angle(count: int, device: torch.device) -> Tensor:
+    return (2 * torch.rand(count, device=device) - 1) * math.pi
+
+
+def _turned(angle: Tensor) -> Tensor:
+    rows = (torch.stack([angle.cos(), -angle.sin()], 1), torch.stack([angle.sin(), angle.cos()], 1))
+    return torch.stack(rows, 1)
+
+
+def _scaled(across: Tensor, along: Tensor) -> Tensor:
+    """Shrinks the coordinates, which enlarges the picture: by 2^across and 2^along."""
+    return torch.diag_embed(torch.stack([torch.exp2(-across), torch.exp2(-along)], 1))
