@@ -27,3 +27,16 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("datasets") / "faces.zip"
     prepare.prepare(["demo"], path, prepare.Options(size=16, limit=96, workers=1))
     return path
+
+
+@pytest.fixture(scope="session")
+def two_domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """96 drawn anime faces with ten labels and 64 drawn photographs of 16 pixels, about four fifths for training."""
+    from animegen_cli.data import drawn, prepare
+
+    folder = tmp_path_factory.mktemp("domains")
+    (folder / "photos").mkdir()
+    for number in range(64):
+        drawn.photo(number, size=16).save(folder / "photos" / f"{number:02d}.png")
+    options = prepare.Options(size=16, limit=96, workers=1)
+    return prepare.prepare(["demo"], folder / "two.zip", options, photos=[str(folder / "photos")]).path

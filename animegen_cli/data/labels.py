@@ -317,7 +317,8 @@ def _set_file(source: Source) -> Labels | None:
     match = _Match(source)
     rows = np.full((len(source.members), len(attributes)), -1, np.int16)
     for name, row in zip(names, numbers, strict=True):
-        if (place := match.place(name)) >= 0:
+        place = match.place(name)
+        if place >= 0 and (not source.half or source.members[place].name == name):  # the other half has the same bases
             rows[place] = row
     return Labels(attributes, rows, "dataset.json")
 
