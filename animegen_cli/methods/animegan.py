@@ -1,0 +1,372 @@
+"""AnimeGANv2: Chen, Liu & Chen 2019 ("AnimeGAN") with the second version's generator; document 002, section 2.3.
+
+One way only, from photographs to anime: the content of the photograph by its features, the style of anime by a critic
+and by Gram matrices of anime without its colours, the colours of the photograph by a loss of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from pydantic import AfterValidator, Field
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from animegen_cli.adversarial import Handover, generator_loss
+from animegen_cli.config import Amount, Drawing, Progress, Section
+from animegen_cli.errors import ConfigError
+from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
+from animegen_cli.nets.perceptual import Perceptual, open_features
+from animegen_cli.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
+from animegen_cli.noise import Noise
+
+
+def _no_steps(text: str) -> str:
+    if Amount.parse(text).unit in ("steps", "step"):
+        raise ValueError(f"`{text}` counts steps; say images or epochs")
+    return text
+
+
+Weight = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Section):
+    """The two networks, what sees their features, and the weights of the losses."""
+
+    channels: Annotated[int, Field(ge=4)] = 32
+    """Feature maps of the generator's first convolution; eight times as many in its middle."""
+    blocks: Annotated[int, Field(ge=1)] = 4
+    """Inverted residual blocks."""
+    critic_channels: Annotated[int, Field(ge=4)] = 32
+    """Feature maps of the critic's first convolution; eight times as many at its end."""
+    features: str | None = None
+    """A VGG19 file (.pth or .safetensors) that sees content and style; the package's own trunk when absent."""
+    level: Annotated[int, Field(ge=0, le=3)] = 3
+    """Which map of it: 0 has the size of the image, 3 an eighth (conv4_4 of VGG19)."""
+    content: Weight = 1.5
+    """Weight of the photograph's features."""
+    style: Weight = 2.5
+    """Weight of the Gram matrices of gray anime."""
+    colour: Weight = 15.0
+    """Weight of the photograph's colours."""
+    smoothness: Weight = 1.0
+    """Weight of the total variation."""
+    adversarial: Weight = 300.0
+    """Weight of the game, for the generator and for the critic."""
+    real: Weight = 1.2
+    """Share of anime in the critic's loss."""
+    fake: Weight = 1.2
+    """Share of translated photographs."""
+    gray: Weight = 1.2
+    """Share of anime without colours, which the critic shall refuse: colours belong to the style."""
+    smooth: Weight = 0.8
+    """Share of gray anime with blurred edges, which the critic shall refuse: clear edges belong to the style."""
+    edge: Annotated[float, Field(gt=0)] = 0.4
+    """Sobel gradient of brightness in [0, 1] from which a pixel is an edge; 0.4 is 100 of 255 levels."""
+    edge_width: Annotated[int, Field(ge=3)] = 5
+    """Side in pixels, odd, of the neighbourhood of an edge and of the Gaussian that blurs it."""
+    init: Annotated[Progress, AfterValidator(_no_steps)] = "10 epochs"
+    """How long at first the generator learns to keep the content alone, without a critic; images or epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation(Drawing):
+    """A translation has no settings: one pass, no noise."""
+
+
+# ---- networks -------------------------------------------------------------------------------------------------
+
+
+class ConvNorm(nn.Module):
+    """Convolution with reflected edges, LayerNorm over channels and pixels, LReLU of slope 0.2 unless `linear`."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, linear: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, stride=stride, padding=kernel // 2, padding_mode="reflect", groups=groups, bias=False
+        )  # fmt: skip
+        self.norm = nn.GroupNorm(1, outputs)
+        self.linear = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H / stride, W / stride)."""
+        x = self.norm(self.conv(x))
+        return x if self.linear else F.leaky_relu_(x, 0.2)
+
+
+class InvertedResidual(nn.Module):
+    """Widen by two, convolve each channel by itself, narrow again (Sandler et al. 2018, section 3.4)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        wide = 2 * inputs
+        self.expand = ConvNorm(inputs, wide, 1)
+        self.depthwise = ConvNorm(wide, wide, groups=wide)
+        self.project = ConvNorm(wide, outputs, 1, linear=True)
+        self.skip = inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H, W)."""
+        h = self.project(self.depthwise(self.expand(x)))
+        return x + h if self.skip else h
+
+
+class Generator(nn.Module):
+    """AnimeGANv2's generator: two halvings, inverted residual blocks, two resized doublings; 8.17 MiB at 32 channels."""
+
+    def __init__(self, channels: int, blocks: int) -> None:
+        super().__init__()
+        c = channels
+        self.down = nn.ModuleList(
+            [
+                ConvNorm(3, c, 7), ConvNorm(c, 2 * c, stride=2), ConvNorm(2 * c, 2 * c),
+                ConvNorm(2 * c, 4 * c, stride=2), ConvNorm(4 * c, 4 * c), ConvNorm(4 * c, 4 * c),
+            ]
+        )  # fmt: skip
+        widths = [4 * c] + [8 * c] * blocks
+        self.blocks = nn.ModuleList(InvertedResidual(a, b) for a, b in pairwise(widths))
+        self.middle = ConvNorm(8 * c, 4 * c)
+        self.up1 = nn.ModuleList([ConvNorm(4 * c, 4 * c), ConvNorm(4 * c, 4 * c)])
+        self.up2 = nn.ModuleList([ConvNorm(4 * c, 2 * c), ConvNorm(2 * c, 2 * c), ConvNorm(2 * c, c, 7)])
+        self.head = nn.Conv2d(c, 3, 1, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1], H and W multiples of 4 -> the same shape and range."""
+        x = images
+        for layer in (*self.down, *self.blocks, self.middle):
+            x = layer(x)
+        for stage in (self.up1, self.up2):
+            x = F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+            for layer in stage:
+                x = layer(x)
+        return torch.tanh(self.head(x))
+
+
+class Critic(nn.Module):
+    """AnimeGANv2's critic: 32; 64 s2, 128; 128 s2, 256; 256; 1, spectral norm in each, LayerNorm where the size stays."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        c = channels
+        shapes = [(3, c, 1), (c, 2 * c, 2), (2 * c, 4 * c, 1), (4 * c, 4 * c, 2), (4 * c, 8 * c, 1), (8 * c, 8 * c, 1)]
+        self.convs = nn.ModuleList(
+            spectral_norm(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)) for inputs, outputs, stride in shapes
+        )
+        self.norms = nn.ModuleList(
+            nn.GroupNorm(1, outputs) if stride == 1 and inputs > 3 else nn.Identity()
+            for inputs, outputs, stride in shapes
+        )
+        self.head = spectral_norm(nn.Conv2d(8 * c, 1, 3, padding=1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> logits (B, 1, H / 4, W / 4)."""
+        x = images
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.leaky_relu_(norm(conv(x)), 0.2)
+        return self.head(x)
+
+
+# ---- what the losses are made of ------------------------------------------------------------------------------
+
+BT601 = ((0.299, 0.587, 0.114), (-0.14714119, -0.28886916, 0.43601035), (0.61497538, -0.51496512, -0.10001026))
+"""RGB to Y, U and V (ITU-R BT.601)."""
+
+
+def yuv(images: Tensor) -> Tensor:
+    """RGB (B, 3, H, W) in [-1, 1] -> Y in [0, 1], U and V about 0, (B, 3, H, W)."""
+    return torch.einsum("cd,bdhw->bchw", images.new_tensor(BT601, dtype=torch.float32), (images.float() + 1) / 2)
+
+
+def gray(images: Tensor) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] -> its brightness in all three channels, the same shape and range."""
+    weights = images.new_tensor(BT601[0]).view(1, 3, 1, 1)
+    return (images * weights).sum(1, keepdim=True).expand_as(images)
+
+
+def gram(maps: Tensor) -> Tensor:
+    """Gatys et al. 2016, eq. 3: (B, C, H, W) -> (B, C, C), over C H W."""
+    flat = maps.float().flatten(2)
+    return flat @ flat.transpose(1, 2) / (maps.shape[1] * flat.shape[2])
+
+
+def colour_loss(images: Tensor, photos: Tensor) -> Tensor:
+    """Chen et al. 2019, eq. 5: L1 on Y, Huber on U and V."""
+    ours, theirs = yuv(images), yuv(photos)
+    y = F.l1_loss(ours[:, 0], theirs[:, 0])
+    return y + F.huber_loss(ours[:, 1], theirs[:, 1]) + F.huber_loss(ours[:, 2], theirs[:, 2])
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Mean square of the differences of neighbours, halved, along both axes."""
+    x = images.float()
+    return ((x[:, :, 1:] - x[:, :, :-1]).square().mean() + (x[..., 1:] - x[..., :-1]).square().mean()) / 2
+
+
+def edge_smoothed(images: Tensor, threshold: float, width: int) -> Tensor:
+    """Chen et al. 2018 (CartoonGAN), section 3.2.1: Gaussian blur around the edges, nothing elsewhere.
+
+    Args:
+        images: (B, 3, H, W) in [-1, 1].
+        threshold: of the Sobel gradient of brightness in [0, 1].
+        width: side of the dilated edge and of the Gaussian, whose deviation is 0.3 ((width - 1) / 2 - 1) + 0.8.
+    """
+    channels, half = images.shape[1], width // 2
+    light = (gray(images)[:, :1] + 1) / 2
+    sobel = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
+    slopes = F.conv2d(F.pad(light, (1, 1, 1, 1), mode="replicate"), torch.stack([sobel, sobel.T]).unsqueeze(1))
+    edges = (slopes.square().sum(1, keepdim=True).sqrt() > threshold).to(images.dtype)
+    mask = F.max_pool2d(edges, width, stride=1, padding=half)
+    steps = torch.arange(width, device=images.device, dtype=images.dtype) - half
+    bell = torch.exp(-steps.square() / (2 * (0.3 * (half - 1) + 0.8) ** 2))
+    bell = bell / bell.sum()
+    padded = F.pad(images, (half, half, half, half), mode="reflect")
+    blurred = F.conv2d(padded, bell.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    blurred = F.conv2d(blurred, bell.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
+    return images + mask * (blurred - images)
+
+
+# ---- the family -----------------------------------------------------------------------------------------------
+
+
+@final
+class AnimeGAN(Method):
+    """A light generator, a critic with spectral norm, and features that hold content and style (Chen et al. 2019)."""
+
+    Config = Model
+    Sampling = Translation
+    optimizers = ("G", "D")
+    inference = ("generator",)
+    domains = ("anime", "photos")
+    edits: ClassVar[frozenset[str]] = frozenset()
+    any_size: ClassVar[bool] = True
+
+    def __init__(self, config: Model, data: DataSpec) -> None:
+        super().__init__(config, data)
+        _check(config, data.size)
+        self.generator = Generator(config.channels, config.blocks)
+        self.critic = Critic(config.critic_channels)
+        self.init_images = Amount.parse(config.init).images(batch=1, count=data.count)
+        self.fakes = Handover()
+        self._seen_by: list[Perceptual] = []  # in a list: no part of the states, and not needed to translate
+
+    @property
+    def features(self) -> Perceptual:
+        """What sees content and style, opened on first use; DataError for a file that is no VGG19."""
+        if not self._seen_by:
+            path = self.config.features
+            self._seen_by.append(open_features(None if path is None else Path(path).expanduser()))
+        return self._seen_by[0]
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What a run and its reports must name beside the config."""
+        return {"features": self.features.name, "features_sha256": self.features.sha}
+
+    def phases(self) -> tuple[Phase, ...]:
+        _ = self.features  # a wrong file is found before training begins
+        return (
+            Phase("G", (self.generator,), self.generator_loss),
+            Phase("D", (self.critic,), self.critic_loss),
+        )
+
+    def starting(self, batch: Batch) -> bool:
+        """Whether the content-only initial phase still lasts."""
+        return batch.images_seen < self.init_images
+
+    def _maps(self, images: Tensor) -> Tensor:
+        return self.features.to(images.device)(images)[self.config.level].float()
+
+    def generator_loss(self, batch: Batch) -> Losses:
+        """Chen et al. 2019, eq. 6, with p photographs and a anime, each (B, 3, H, W); content alone at first.
+
+        L(G) = w_adv (D(G(p)) - 1)^2 + w_con |f(p) - f(G(p))| + w_sty |Gram f(gray a) - Gram f(G(p))|
+        + w_col L_colour(G(p), p) + w_tv TV(G(p)) with means everywhere.
+        """
+        photos, c = photos_of(batch), self.config
+        fake = self.generator(photos)
+        of_fake = self._maps(fake)
+        with torch.no_grad():
+            of_photos = self._maps(photos)
+        content = F.l1_loss(of_fake, of_photos)
+        change = F.l1_loss(fake.float(), photos).detach()
+        figures = {"content": content, "change": change, "luma_correlation": luma_correlation(photos, fake)}
+        if self.starting(batch):
+            figures["init"] = torch.ones_like(change)
+            return {"loss": c.content * content, **{name: value.detach() for name, value in figures.items()}}
+        self.fakes.put(batch.start, fake)
+        with torch.no_grad():
+            style_of_anime = gram(self._maps(gray(batch.images)))
+        terms = {
+            "adversarial": generator_loss("lsgan", self.critic(fake)), "style": F.l1_loss(gram(of_fake), style_of_anime),
+            "colour": colour_loss(fake, photos), "smoothness": total_variation(fake),
+        }  # fmt: skip
+        loss = c.content * content + c.adversarial * terms["adversarial"] + c.style * terms["style"]
+        loss = loss + c.colour * terms["colour"] + c.smoothness * terms["smoothness"]
+        return {"loss": loss, **{name: value.detach() for name, value in (figures | terms).items()}}
+
+    def critic_loss(self, batch: Batch) -> Losses:
+        """Chen et al. 2019, eq. 7: anime is 1; translated, gray and gray edge-smoothed anime are 0; squared distances.
+
+        `accuracy` is the share of anime and translated patches judged rightly. In the initial phase nothing is trained.
+        """
+        anime, c = batch.images, self.config
+        if self.starting(batch):
+            # a loss of no parameter: the optimizer sees no gradients and keeps its moments as they are
+            return {"loss": torch.zeros((), device=anime.device, requires_grad=True)}
+        without = gray(anime)
+        smoothed = edge_smoothed(without, c.edge, c.edge_width)
+        fake = self.fakes.get(batch.start, len(anime)).to(anime.dtype)
+        # one pass: LayerNorm keeps images apart, and spectral norm takes one power step
+        real, fake, without, smoothed = self.critic(torch.cat([anime, fake, without, smoothed])).float().chunk(4)
+        terms = {
+            "real": (real - 1).square().mean(), "fake": fake.square().mean(), "gray": without.square().mean(),
+            "smooth": smoothed.square().mean(),
+        }  # fmt: skip
+        loss = c.real * terms["real"] + c.fake * terms["fake"] + c.gray * terms["gray"] + c.smooth * terms["smooth"]
+        figures = {name: value.detach() for name, value in terms.items()}
+        figures["accuracy"] = ((real > 0.5).float().mean() + (fake < 0.5).float().mean()).detach() / 2
+        return {"loss": c.adversarial * loss, **figures}
+
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Translation) -> Tensor:
+        """Photographs (B, 3, H, W) in [-1, 1] to anime, the same shape; any multiple of 8 pixels."""
+        return self.generator(images).float().clamp(-1, 1)
+
+    def validate(self, batch: Batch) -> Losses:
+        """Content and colour of held-out photographs, in the proportion of the losses; of anime where there are none."""
+        source = batch.images if batch.photos is None else batch.photos
+        fake = self.generator(source)
+        content, colour = F.l1_loss(self._maps(fake), self._maps(source)), colour_loss(fake, source)
+        kept = self.config.content * content + self.config.colour * colour
+        return {"kept": kept, "content": content, "colour": colour}
+
+    def diagnose(self, figures: Mapping[str, float]) -> list[Finding]:
+        """Colour inversion, a critic that wins, a generator that copies; nothing in the initial phase."""
+        if figures.get("G/init", 0.0) > 0:
+            return []
+        colour, style = max(2 * self.config.colour, 5), max(2 * self.config.style, 1)
+        return [
+            *colour_inversion(figures, "G/luma_correlation", "photo to anime", f"--set model.colour={colour:g}"),
+            *critic_wins(figures, "--set optim.D.lr=1e-5"),
+            *copies(figures, f"--set model.style={style:g}"),
+        ]
+
+
+def _check(config: Model, size: int) -> None:
+    if size % 4:
+        raise ConfigError(
+            f"the generator cannot halve {size} pixels twice", hint="prepare the set with a multiple of 4"
+        )
+    if config.edge_width % 2 == 0 or config.edge_width // 2 >= size:
+        raise ConfigError(
+            f"`model.edge_width: {config.edge_width}` has no middle pixel or is wider than the image",
+            hint="use an odd number such as 5",
+        )
