@@ -29,6 +29,7 @@ TINY = {
     "edm": ["model.channels=8", "sample.steps=3"],
     "stylegan2": ["model.width=16", "model.channel_base=128", "model.channel_max=16", "model.path_every=2", "model.r1_every=2"],
     "vae": ["model.widths=[8,16]", "model.latent=8"],
+    "mhvae": ["model.cnn.width=8", "model.cnn.channels=2"],
 }
 SHORT = [
     "train.batch=8", "train.preview=4", "train.preview_every=100k images", "train.validate.images=0",

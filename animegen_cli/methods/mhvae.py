@@ -25,7 +25,7 @@ from animegen_cli.noise import Noise
 from animegen_cli.samplers import Watch
 
 ASLEEP = 0.01
-"""Nats; a group whose mean KL is smaller says nothing about the image (Burda et al. 2016 count units by 0.01 too)."""
+"""Nats; a group whose mean KL is smaller says nothing about the image: a seventieth of one bit."""
 
 Latents = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
@@ -283,7 +283,7 @@ def divergence(moments: Moments) -> Tensor:
 
 
 def free_bits(kl: Tensor, least: float) -> Tensor:
-    """sum_c max(least, mean over the batch of KL_c), a scalar, of (B, C) (Kingma et al. 2016, eq. 15)."""
+    """sum_c max(least, mean over the batch of KL_c), a scalar, of (B, C) (Kingma et al. 2016, appendix C.8)."""
     return kl.mean(0).clamp(min=least).sum() if least else kl.sum(1).mean()
 
 

@@ -4,7 +4,7 @@ A `Hierarchy` walks the groups; a backbone (convolutions, a Vision Transformer, 
 state: how it begins, which prior it holds for a group, which posterior once a feature of the image is seen, how it takes
 in a latent, and how it ends. Bottom-up encoders hand it a list of features. B is the batch, everything is channel-first.
 
-Stability (Child 2021, section 3.2; Vahdat & Kautz 2020, section 3.2 and authors' code): the last layer of each residual branch
+Stability (Child 2021 and Vahdat & Kautz 2020, authors' code of both): the last layer of each residual branch
 is scaled by 1 / sqrt(blocks), the last layer of each prior begins at zero, so that p(z_l) begins as N(0, 1), and all
 means and log-deviations pass through 5 tanh(x / 5).
 """
