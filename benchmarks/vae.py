@@ -15,15 +15,26 @@ import torch
 from _pairs import arguments, pairs, report
 from torch import nn
 from torch.nn import functional as F
-from training import Resident
 
 from animegen_cli import generate
+from animegen_cli.data.loading import Pieces
 from animegen_cli.method import DataSpec
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer
 
 WIDTHS = (32, 64, 128, 256, 512)
 LATENT, WEIGHT, LR = 128, 0.00025, 1e-3
+
+
+class Resident:
+    """uint8 images that already lie on the device."""
+
+    def __init__(self, size: int, count: int, device: torch.device) -> None:
+        self.images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
+        self.labels = torch.zeros(count, 0, dtype=torch.int64, device=device)
+
+    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
+        return Pieces(self.images[:count], self.labels[:count], None)
 
 
 class Plain(nn.Module):
