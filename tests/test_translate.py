@@ -415,6 +415,85 @@ def test_a_projection_comes_near_its_target(runs: dict[str, Path], tmp_path: Pat
     assert (sampled(runs["stylegan2"], tmp_path / "out", *words) / "project-result.png").is_file()
 
 
+def half_mask(path: Path, side: int = SIZE) -> Path:
+    """White on the right half."""
+    mask = Image.new("L", (side, side))
+    mask.paste(255, (side // 2, 0, side, side))
+    mask.save(path)
+    return path
+
+
+@pytest.mark.parametrize("family", ["ddpm", "edm"])
+def test_inpainting_redraws_what_is_white_and_nothing_else(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    face, mask = tmp_path / "face.png", half_mask(tmp_path / "mask.png")
+    picture(5, (SIZE, SIZE)).save(face)
+    words = ["--inpaint", mask, "--image", face, "--steps", "3"]
+    out = sampled(runs[family], tmp_path / "out", *words, "--seeds", "4,9,11", "--batch", "2")
+    assert {file.name for file in out.iterdir()} == {"inpaint.png", "inpainted"}
+    variants = {int(file.stem): pixels(file) for file in (out / "inpainted").iterdir()}
+    assert sorted(variants) == [4, 9, 11]
+    for image in variants.values():
+        np.testing.assert_array_equal(image[:, : SIZE // 2], pixels(face)[:, : SIZE // 2])
+        assert (image[:, SIZE // 2 :] != pixels(face)[:, SIZE // 2 :]).any()
+    assert len({image.tobytes() for image in variants.values()}) == 3
+    again = sampled(runs[family], tmp_path / "out", *words, "--seeds", "9", "--batch", "2")
+    np.testing.assert_array_equal(pixels(again / "inpainted" / "000009.png"), variants[9])
+
+
+def test_pictures_and_masks_of_other_sizes(runs: dict[str, Path], tmp_path: Path) -> None:
+    face, mask = tmp_path / "face.png", tmp_path / "mask.png"
+    picture(5, (40, 40)).save(face)
+    words = ["sample", runs["ddpm"], "--inpaint", mask, "--image", face, "--steps", "2", "--device", "cpu"]
+    half_mask(mask)
+    assert f"{face} is 40 x 40 pixels" in refused(2, *words, "--out", tmp_path / "out")
+    picture(5, (SIZE, SIZE)).save(face)
+    half_mask(mask, 20)
+    assert f"{mask} is 20 x 20 pixels, and this run draws 16 x 16" in refused(2, *words, "--out", tmp_path / "out")
+    Image.new("L", (SIZE, SIZE)).save(mask)
+    assert "nothing would be redrawn" in refused(2, *words, "--out", tmp_path / "out")
+    picture(5, (40, 20)).save(face)
+    Image.new("L", (40, 20), 255).save(mask)
+    done(*words, "--out", tmp_path / "out", "--fit", "pad", "--n", "1")
+    drawn, kept = pixels(tmp_path / "out" / "inpainted" / "000000.png"), slice(0, 4)
+    assert (drawn[kept] == 255).all(), "margins are kept"
+    assert (drawn[4:12] != 255).any()
+    said = refused(2, "sample", runs["vae"], *words[2:6], "--out", tmp_path / "out", "--fit", "crop")
+    assert "a vae run cannot redraw part of a picture" in said
+    assert "ddpm" in said
+
+
+@pytest.mark.parametrize("family", [name for name in FRESH if name in paths.families()])
+def test_half_precision_says_nearly_the_same(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    verb = "translate" if "translates" in paths.Run(runs[family]).about["abilities"] else "sample"
+    picture(8, (SIZE, SIZE)).save(tmp_path / "face.png")
+    found = []
+    for precision in ("fp32", "bf16"):
+        out = tmp_path / precision
+        words = [tmp_path / "face.png"] if verb == "translate" else ["--n", "1"]
+        done(verb, runs[family], *words, "--out", out, "--device", "cpu", "--precision", precision)
+        found += [pixels(next(out.rglob("0*.png" if verb == "sample" else "*.png"))).astype(int)]
+    assert np.abs(found[0] - found[1]).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("family", "words", "message", "hint"),
+    [
+        ("vae", ["--mix", "0-1", "2"], "a vae run cannot mix two seeds", "stylegan2"),
+        ("vae", ["--truncation", "0.5"], "a vae run has no sampling setting `truncation`", "stylegan2"),
+        ("stylegan2", ["--temperature", "0.5"], "no sampling setting `temperature`", "vae"),
+        ("stylegan2", ["--top-levels", "2"], "no sampling setting `levels`", "mhvae"),
+        ("stylegan2", ["--steps", "2"], "no sampling setting `steps`", "ddpm"),
+        ("stylegan2", ["--denoise-strip"], "cannot turn a picture into noise", "ddpm"),
+    ],
+)
+def test_what_a_family_cannot_names_those_that_can(
+    family: str, words: list[str], message: str, hint: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    said = refused(2, "sample", runs[family], "--out", tmp_path / "out", "--device", "cpu", *words)
+    assert message in said
+    assert hint in said.splitlines()[-1]
+
+
 # ---- refusals -------------------------------------------------------------------------------------------------
 
 

@@ -116,13 +116,13 @@ def pairs(found: Sequence[tuple[np.ndarray, np.ndarray, str]], *, gap: int = 2) 
     side = max(128, max(max(image.shape[:2]) for before, after, _ in found for image in (before, after)))
     font = _font(side)
     line, apart = _line_height(font), 10 * gap
-    columns = min(max(round(math.sqrt(len(found) / 2)), 1), len(found))
+    columns = min(max(round(math.sqrt(len(found) * 0.65)), 1), len(found))
     width, height = 2 * side + gap, side + line
-    tall = line + math.ceil(len(found) / columns) * (height + apart) - apart
+    tall = line + math.ceil(len(found) / columns) * (height + gap) - gap
     drawn = _sheet(columns * (width + apart) - apart, tall)
     pen = ImageDraw.Draw(drawn)
     for i, (before, after, name) in enumerate(found):
-        x, y = i % columns * (width + apart), line + i // columns * (height + apart)
+        x, y = i % columns * (width + apart), line + i // columns * (height + gap)
         if i < columns:
             pen.text((x + side / 2, 1), "before", fill=INK, font=font, anchor="ma")
             pen.text((x + side * 1.5 + gap, 1), "after", fill=INK, font=font, anchor="ma")
