@@ -287,6 +287,18 @@ def test_a_plain_folder_of_two_domains(folders: tuple[Path, Path], tmp_path: Pat
     assert FaceSet.open(tmp_path).domains == ("anime",)  # one domain, whatever its folder is called
 
 
+def test_domains_of_two_sizes_and_too_small_ones(two_domains: Path, tmp_path: Path) -> None:
+    folder_of(tmp_path / "anime", 2, (24, 24))
+    folder_of(tmp_path / "photos", 2, (16, 16), first=5)
+    faces = FaceSet.open(tmp_path)
+    with pytest.raises(DataError, match=r"photos/005\.png .* is 16 x 16, the first image 24 x 24") as error:
+        faces.pixels(faces.indices("all", "photos"))
+    assert f"animegen prepare --photos {tmp_path / 'photos'} --anime {tmp_path / 'anime'}" in hint_of(error.value)
+    with pytest.raises(DataError, match="64 are needed") as error:
+        FaceSet.open(two_domains).pixels([100], size=64)
+    assert "animegen prepare --photos ./photos --anime ./anime --resolution 64" in hint_of(error.value)
+
+
 # ---- loading ---------------------------------------------------------------------------------------------------
 
 

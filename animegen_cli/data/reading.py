@@ -18,7 +18,7 @@ from PIL import Image
 from animegen_cli.data import labels as label_tables
 from animegen_cli.data.cleaning import FILTER, decode, digest
 from animegen_cli.data.manifest import FORMAT, VERSION, identity_of, identity_of_domains
-from animegen_cli.data.sources import DOMAINS, PICTURES, Unusable
+from animegen_cli.data.sources import ANIME, DOMAINS, PHOTOS, PICTURES, Unusable
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import similar
 
@@ -154,7 +154,7 @@ class FaceSet:
                 raise DataError(
                     f"{self._names[index]} in {self.path} is {image.width} x {image.height}, "
                     f"the first image {self.width} x {self.height}",
-                    hint=f"make a set of one size with `animegen prepare {self.path}`",
+                    hint=f"make a set of one size with `{_prepare(self)}`",
                 )
             if (image.height, image.width) != shape:
                 image = image.resize((shape[1], shape[0]), Image.Resampling.LANCZOS)
@@ -198,12 +198,20 @@ class FaceSet:
 
 def require_size(faces: FaceSet, size: int) -> None:
     """DataError with the `prepare` command to type unless the set is square and at least `size` pixels wide."""
-    source = faces.path if faces.path.is_dir() else "./faces"
-    command = f"make another with `animegen prepare {source} --resolution {size}`"
+    command = f"make another with `{_prepare(faces)} --resolution {size}`"
     if not faces.square:
         raise DataError(f"the images of {faces.path} are {faces.width} x {faces.height}, not square", hint=command)
     if faces.size < size:
         raise DataError(f"{faces.path} holds {faces.size}-pixel images, {size} are needed", hint=command)
+
+
+def _prepare(faces: FaceSet) -> str:
+    """What to type to make a set of these pictures, or of those that they came from."""
+    folder = faces.path if faces.path.is_dir() else None
+    if len(faces.domains) > 1:
+        photos, anime = (folder / name if folder else f"./{name}" for name in (PHOTOS, ANIME))
+        return f"animegen prepare --photos {photos} --anime {anime}"
+    return f"animegen prepare {folder or './faces'}"
 
 
 def open_images(path: Path | str) -> FaceSet:
