@@ -207,6 +207,16 @@ def test_rows_are_independent_and_temperature_narrows() -> None:
     assert (cold[0] - cold[1]).abs().max() < 1e-2 < (both[0] - both[1]).abs().max()
 
 
+def test_networks_in_bf16_draw_nearly_the_same() -> None:
+    method = small(prior="flow", network="residual").eval()
+    exact = method.sample(Noise(range(4)), None, Pass())
+    method.decoder.bfloat16()
+    z = Noise(range(4))(4).bfloat16()
+    drawn, _, _ = method.decoder(z, from_noise=True)
+    assert drawn.dtype == torch.float32
+    assert (drawn.clamp(-1, 1) - exact).abs().max() < 0.05
+
+
 def trained_flow(latent: int) -> nets.Flow:
     torch.manual_seed(1)
     flow = nets.Flow(latent, depth=6, width=16).double()

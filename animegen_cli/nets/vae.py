@@ -26,6 +26,10 @@ def halved(size: int, stages: int) -> list[int]:
     return sizes
 
 
+def _at_least_float(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 # ---- plain --------------------------------------------------------------------------------------------------------
 
 
@@ -55,7 +59,8 @@ class PlainEncoder(nn.Module):
         for stage in self.stages:
             x = stage(x)
         x = x.flatten(1)
-        return self.mean(x).float(), (0.5 * self.log_variance(x).float()).clamp(max=MAX_LOG_STD)
+        log_std = 0.5 * _at_least_float(self.log_variance(x))
+        return _at_least_float(self.mean(x)), log_std.clamp(max=MAX_LOG_STD)
 
 
 class PlainDecoder(nn.Module):
@@ -116,7 +121,7 @@ class ResidualEncoder(nn.Module):
         x = self.stem(F.pixel_unshuffle(x, 2))
         for level, block in enumerate(self.blocks):
             x = block(F.avg_pool2d(x, 2, ceil_mode=True) if level else x)
-        mean, log_variance = self.close(F.silu(self.norm(x)).flatten(1)).float().chunk(2, dim=1)
+        mean, log_variance = _at_least_float(self.close(F.silu(self.norm(x)).flatten(1))).chunk(2, dim=1)
         return mean, (0.5 * log_variance).clamp(max=MAX_LOG_STD)
 
 
@@ -180,8 +185,9 @@ class _Coupling(nn.Module):
         return torch.cat([moved, kept] if self.swap else [kept, moved], dim=1)
 
     def _says(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self.last(F.silu(self.second(F.silu(self.first(kept))))).chunk(2, dim=1)
-        return 2 * torch.tanh(log_scale.float() / 2), shift.float()
+        hidden = F.silu(self.second(F.silu(self.first(kept.to(self.first.weight.dtype)))))
+        log_scale, shift = self.last(hidden).to(kept.dtype).chunk(2, dim=1)
+        return 2 * torch.tanh(log_scale / 2), shift
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Towards N(0, I): (B, L) -> (B, L) and the log-determinant (B,)."""
@@ -244,11 +250,11 @@ class Generative(nn.Module):
         log_prior = None
         if self.flow is not None:
             if from_noise:
-                z = self.flow.inverse(z)
+                z = self.flow.inverse(_at_least_float(z)).to(z.dtype)
             else:
-                log_prior = self.flow(z)
+                log_prior = self.flow(_at_least_float(z))
         log_std = None if self.steepness is None else self.steepness * STEEP
-        return self.net(z).float(), log_prior, log_std
+        return _at_least_float(self.net(z)), log_prior, log_std
 
 
 # ---- frequency bands ----------------------------------------------------------------------------------------------
