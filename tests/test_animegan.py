@@ -19,6 +19,7 @@ from animegen_cli.methods.animegan import (
     Critic,
     Generator,
     Model,
+    SpectralConv,
     Translation,
     colour_loss,
     edge_smoothed,
@@ -73,14 +74,28 @@ def test_generators_keep_any_size_and_critics_quarter_it() -> None:
     assert Critic(4)(images).shape == (2, 1, 6, 10)
 
 
-def test_every_convolution_of_the_critic_has_norm_one() -> None:
+def test_spectral_norm_is_the_largest_singular_value_and_has_its_gradient() -> None:
     torch.manual_seed(0)
-    critic = Critic(4)
-    for _ in range(60):
-        critic(torch.rand(1, 3, 8, 8))
-    critic.eval()
-    norms = [torch.linalg.matrix_norm(conv.weight.flatten(1), 2) for conv in (*critic.convs, critic.head)]
-    torch.testing.assert_close(torch.stack(norms), torch.ones(7), rtol=0.05, atol=0)
+    conv = SpectralConv(8, 12, 3)
+    largest = torch.linalg.svdvals(conv.weight.detach().flatten(1))[0]
+    found = conv.norm()
+    torch.testing.assert_close(found, largest, rtol=1e-3, atol=0)
+    found.backward()
+    given = conv.weight.grad
+    assert given is not None
+    conv.weight.grad = None
+    torch.linalg.matrix_norm(conv.weight.flatten(1), 2).backward()
+    torch.testing.assert_close(given, conv.weight.grad, rtol=0.05, atol=0.01)
+
+
+def test_a_convolution_of_the_critic_never_stretches() -> None:
+    """A 1 x 1 convolution is its matrix: no pixel leaves it longer than it came, and some leave it as long."""
+    torch.manual_seed(1)
+    conv = SpectralConv(6, 6, 1, bias=False)
+    pixels = F.normalize(torch.randn(1, 6, 200, 200), dim=1)
+    lengths = conv(pixels).norm(dim=1)
+    assert lengths.max() <= 1.001
+    assert lengths.max() > 0.9
 
 
 # ---- formulas -------------------------------------------------------------------------------------------------
