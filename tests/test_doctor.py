@@ -37,7 +37,10 @@ def test_one_face_for_all_seeds_is_mode_collapse() -> None:
     (found,) = doctor.look(collapsed, REALS, progress=0.5, images=300)
     assert found.name == "mode collapse"
     assert not doctor.look(collapsed, REALS, progress=0.6, images=400), "said once"
-    assert doctor.to_list() == [{**found._asdict(), "since": 300}]
+    assert doctor.to_list() == [{**found._asdict(), "by": "pictures", "since": 300}]
+    again = Doctor(doctor.to_list())  # a resumed run looks at its figures first
+    assert not again.read(Ailing(None, DataSpec(16, 10)), {"model/heat": 1.0}, 350)
+    assert not again.look(collapsed, REALS, progress=0.6, images=400), "said before the resume"
     doctor.look(REALS, REALS, progress=0.7, images=500)
     assert doctor.to_list() == []
 

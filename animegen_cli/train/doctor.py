@@ -26,8 +26,9 @@ class Doctor:
     """Remembers what is wrong with a run, and since when."""
 
     def __init__(self, known: Sequence[Mapping[str, Any]] = ()) -> None:
-        self.of_figures: tuple[Finding, ...] = ()
-        self.of_pictures: tuple[Finding, ...] = ()
+        said = {by: [entry for entry in known if entry["by"] == by] for by in ("figures", "pictures")}
+        self.of_figures = tuple(_finding(entry) for entry in said["figures"])
+        self.of_pictures = tuple(_finding(entry) for entry in said["pictures"])
         self.since: dict[str, int] = {str(entry["name"]): int(entry["since"]) for entry in known}
 
     @property
@@ -55,7 +56,13 @@ class Doctor:
 
     def to_list(self) -> list[dict[str, Any]]:
         """Plain values for run.json."""
-        return [{**finding._asdict(), "since": self.since[finding.name]} for finding in self.findings]
+        found = [("figures", finding) for finding in self.of_figures]
+        found += [("pictures", finding) for finding in self.of_pictures]
+        return [{**finding._asdict(), "by": by, "since": self.since[finding.name]} for by, finding in found]
+
+
+def _finding(entry: Mapping[str, Any]) -> Finding:
+    return Finding(str(entry["name"]), str(entry["says"]), str(entry["flag"]))
 
 
 def _seen(drawn: np.ndarray, reals: np.ndarray) -> list[Finding]:

@@ -270,6 +270,8 @@ class Session:
             fake = self.draw(twin, range(settings.kid_images), settings.kid_steps)
             figures = self.score(real, fake) | figures
         self.figures = {name: round(value, 6) for name, value in figures.items()}
+        if not self.figures:
+            return
         assert self.log is not None
         self.log.write({"images": trainer.images, "step": trainer.step, "validation": self.figures})
         console.note(
