@@ -5,13 +5,17 @@ Notation: x_t = a x_0 + s eps with a^2 + s^2 = 1; sigma = s / a; SNR = a^2 / s^2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from animegen_cli import samplers
+from animegen_cli import likelihoods, samplers
+from animegen_cli.errors import UsageError
+from animegen_cli.method import Edit
 from animegen_cli.noise import Noise
 from animegen_cli.schedules import Schedule
 
@@ -77,3 +81,126 @@ def draw(
 
     x = noise(3, size, size) * schedule.scale_at(levels[0])
     return samplers.run(plan, samplers.guided(denoise, labels, plan.guidance), x, sigmas, noise, scaled)
+
+
+# ---- editing ----------------------------------------------------------------------------------------------------
+
+
+def _itself(x: Tensor) -> Tensor:
+    return x
+
+
+class Process(NamedTuple):
+    """A trained diffusion model as editing and likelihoods see it."""
+
+    schedule: Schedule
+    denoise: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    """Clean image from (x, sigma, labels), in the family's own units and variance-exploding coordinates."""
+    into: Callable[[Tensor], Tensor] = _itself
+    """[-1, 1] to the family's own units."""
+    out: Callable[[Tensor], Tensor] = _itself
+    """And back."""
+
+
+def translate(process: Process, images: Tensor, noise: Noise, edit: Edit, plan: samplers.Plan) -> Tensor:
+    """Take images (B, 3, H, W) in [-1, 1] up to a level and denoise them from there (Meng et al. 2022, SDEdit).
+
+    `edit.strength` is the share of the forward process. With `edit.exact` no noise is added: the image follows the
+    inverted DDIM sampler up and the plain one down, which leads back to it.
+
+    Raises:
+        UsageError: a strength outside (0, 1].
+    """
+    if not 0 < edit.strength <= 1:
+        raise UsageError(f"a strength of {edit.strength:g} is not in (0, 1]", hint="write `--strength 0.5`")
+    start = process.schedule.level_at(edit.strength)
+    walked = process.schedule.sigmas(plan.steps, plan.spacing)
+    sigmas = torch.cat([walked.new_tensor([start]), walked[walked < start * (1 - 1e-6)]])
+    denoise = samplers.guided(process.denoise, None, 1.0)
+    x = process.into(images)
+    if edit.exact:
+        x = samplers.invert(denoise, x, sigmas.tolist())
+        x = samplers.ddim(denoise, x, sigmas.tolist())
+    else:
+        x = samplers.run(plan, denoise, x + start * noise(*x.shape[1:]), sigmas, noise)
+    return process.out(x).clamp(-1, 1)
+
+
+def inpaint(
+    process: Process, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, plan: samplers.Plan
+) -> Tensor:
+    """New content where mask (B, 1, H, W) is 1 that suits what stays where it is 0 (Lugmayr et al. 2022, algorithm 1).
+
+    After each step the known pixels are replaced by the image at that level. Tenths of the way are walked three times,
+    with noise added in between, so that the new content can agree with the known: the ancestral sampler's steps,
+    whatever the plan's, since any other would have to remember the steps before a jump.
+    """
+    x_0, fresh = process.into(images), mask > 0.5
+    levels = process.schedule.sigmas(plan.steps, plan.spacing).tolist()
+    denoise = samplers.guided(process.denoise, labels, plan.guidance)
+    x = noise(*images.shape[1:]) * process.schedule.scale_at(levels[0])
+    for now, then in pairwise(resampling(plan.steps, max(plan.steps // 10, 1), 3)):
+        high, low = levels[now], levels[then]
+        if then < now:
+            x = x + math.sqrt(low**2 - high**2) * noise(*x.shape[1:])
+            continue
+        x = samplers.ancestral(denoise, x, [high, low], noise=noise)
+        known = x_0 + low * noise(*x.shape[1:]) if low > 0 else x_0
+        x = torch.where(fresh, x, known)
+    return torch.where(fresh, process.out(x).clamp(-1, 1), images)
+
+
+def resampling(steps: int, length: int, times: int) -> list[int]:
+    """Indices of levels in the order of their visits: each stretch of `length` steps is walked `times` times.
+
+    From 0, the noisiest, to `steps`, the clean image, which is reached only once.
+    """
+    path = [0]
+    for first in range(0, steps, length):
+        last = min(first + length, steps)
+        for turn in range(times):
+            if turn:
+                path.append(first)
+            path += range(first + 1, last if last == steps and turn < times - 1 else last + 1)
+    return path
+
+
+# ---- likelihood -------------------------------------------------------------------------------------------------
+
+
+def flow_nats(process: Process, x: Tensor, probe: Tensor, *, tolerance: float = 1e-4) -> Tensor:
+    """-ln p of points (B, C, H, W) in the family's units by the probability flow (Song et al. 2021b, eq. 39), (B,) nats.
+
+    In variance-exploding coordinates the flow is dx / d ln sigma = x - D(x; sigma), and the log-density along it falls
+    by the integral of its divergence, estimated as probe . J probe (Hutchinson; Grathwohl et al. 2019) with one fixed
+    probe (B, C, H, W) of independent entries of mean 0 and variance 1. The points count as the lowest level.
+    """
+    schedule, shape, count = process.schedule, x.shape, x[0].numel()
+    low, high = schedule.sigma_min, schedule.sigma_max
+
+    def slope(u: Tensor, flat: Tensor) -> Tensor:
+        with torch.enable_grad():
+            state = flat[:, :count].detach().view(shape).requires_grad_()
+            velocity = state - process.denoise(state, u.exp(), None)
+            (product,) = torch.autograd.grad(velocity, state, probe)
+        return torch.cat([velocity.detach().flatten(1), (product * probe).flatten(1).sum(1, keepdim=True)], dim=1)
+
+    state = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
+    state = samplers.rk45(slope, state, math.log(low), math.log(high), tolerance=tolerance)
+    end, gained, scale = state[:, :count], state[:, count], schedule.scale_at(high)
+    prior = 0.5 * (end / scale).square().sum(1) + count * (math.log(scale) + 0.5 * math.log(2 * math.pi))
+    return prior - gained
+
+
+def bits_per_dim(process: Process, images: Tensor, noise: Noise) -> Tensor:
+    """Bits per dimension of 8-bit images (B, 3, H, W) in [-1, 1] by the flow, (B,) float32.
+
+    Spread evenly over their bins, with a random sign per pixel as probe, both from `noise`. For families whose own
+    units are those of the images.
+    """
+    uniform = torch.special.ndtr(noise(*images.shape[1:])).clamp(max=1 - 1e-6)
+    x = likelihoods.dequantized(images, uniform)
+    probe = torch.where(noise(*images.shape[1:]) < 0, -1.0, 1.0)
+    count = images[0].numel()
+    nats = likelihoods.eight_bit_nats(flow_nats(process, x, probe), count)
+    return likelihoods.bits_per_dim(nats, count).float()

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from animegen_cli.config import Drawing
-from animegen_cli.schedules import Spacing
+from animegen_cli.schedules import SDE, Spacing
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Draw = Callable[..., Tensor]
@@ -104,6 +105,20 @@ def ddim(
     return x
 
 
+def invert(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, corrections: int = 3) -> Tensor:
+    """The deterministic DDIM sampler backwards: from an image up the falling levels `sigmas` to the first of them.
+
+    Each step up solves "DDIM's step down from here ends where I am" by `corrections` fixed-point iterations; the first
+    of them alone is the inversion of Song et al. 2021, section 5.4.
+    """
+    for now, then in pairwise(reversed(sigmas)):
+        raised = x
+        for _ in range(corrections):
+            raised = x + (then - now) * (raised - denoise(raised, _level(then, x))) / then
+        x = raised
+    return x
+
+
 def dpmpp(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, watch: Watch | None = None) -> Tensor:
     """DPM-Solver++(2M), Lu et al. 2022, algorithm 2, in data prediction with lambda = -ln sigma.
 
@@ -158,6 +173,117 @@ def heun(
             moved = x + (then - now) * slope
         x = moved
     return x
+
+
+def predictor_corrector(
+    denoise: Denoiser,
+    x: Tensor,
+    process: SDE,
+    steps: int,
+    *,
+    noise: Draw,
+    predictor: str = "reverse-diffusion",
+    corrections: int = 0,
+    snr: float = 0.16,
+    watch: Watch | None = None,
+) -> Tensor:
+    """Song et al. 2021b, algorithms 2 to 5: a step of the reverse SDE, after Langevin steps at the same level.
+
+    The signal-to-noise rule takes the norms of each image alone, so that an image does not depend on its batch. The
+    last step adds no noise.
+
+    Args:
+        x: from the prior, in the process's own coordinates x_t.
+        predictor: `reverse-diffusion` or `euler-maruyama`.
+        watch: sees x_t scaled to unit variance of its noise and signal.
+        corrections: Langevin steps per level.
+    """
+    dt = 1 / steps
+    for step in range(steps):
+        time = 1 - step / max(steps - 1, 1) * (1 - process.eps)
+        a, s = (float(rate) for rate in process.rates(torch.tensor(time, dtype=torch.float64)))
+        for _ in range(corrections):
+            score = (a * denoise(x / a, _level(s / a, x)) - x) / s**2
+            z = noise(*x.shape[1:])
+            length = z.flatten(1).norm(dim=1)
+            # An exact score is about as long as z / s; ten times shorter counts as that, so that no step explodes.
+            ratio = length / torch.maximum(score.flatten(1).norm(dim=1), length / (10 * s))
+            size = 2 * process.corrector_scale(time, dt) * (snr * ratio.view(-1, 1, 1, 1)) ** 2
+            x = x + size * score + torch.sqrt(2 * size) * z
+        clean = denoise(x / a, _level(s / a, x))
+        if watch:
+            watch(step, x / math.hypot(a, s), clean)
+        euler = predictor == "euler-maruyama"
+        drift, variance = SDE.discretized(process, time, dt) if euler else process.discretized(time, dt)
+        x = x - drift * x + variance * (a * clean - x) / s**2
+        if step < steps - 1:
+            x = x + math.sqrt(variance) * noise(*x.shape[1:])
+    return x
+
+
+_NODES = (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
+_SLOPES = (
+    (),
+    (1 / 5,),
+    (3 / 40, 9 / 40),
+    (44 / 45, -56 / 15, 32 / 9),
+    (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+    (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    (35 / 384, 0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+)
+_ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
+
+
+def rk45(
+    slope: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    start: float,
+    end: float,
+    *,
+    tolerance: float = 1e-5,
+    most: int = 1000,
+) -> Tensor:
+    """Solve dx/du = slope(u, x) from `start` to `end` (Dormand & Prince 1980), x (B, K), u (B,).
+
+    Each row chooses its own steps, so that a row does not depend on its batch; rows that have arrived wait.
+
+    Args:
+        tolerance: of the error of a step, relative and absolute.
+        most: steps tried at most; rows that are not there by then stay where they are.
+    """
+    way = end - start
+    place, size = x.new_zeros(len(x), dtype=torch.float64), x.new_full((len(x),), 0.01, dtype=torch.float64)
+    for _ in range(most):
+        size = torch.minimum(size, 1 - place)
+        if not bool((size > 0).any()):
+            break
+        step = (size * way).to(x.dtype)[:, None]
+        slopes: list[Tensor] = []
+        for node, weights in zip(_NODES, _SLOPES, strict=True):
+            moved = x + step * sum((w * k for w, k in zip(weights, slopes, strict=True)), torch.zeros_like(x))
+            slopes.append(slope((start + (place + node * size) * way).to(x.dtype), moved))
+        error = step * sum((w * k for w, k in zip(_ERROR, slopes, strict=True)), torch.zeros_like(x))
+        allowed = tolerance * (1 + torch.maximum(x.abs(), moved.abs()))
+        ratio = (error / allowed).square().mean(1).sqrt().double()
+        good = ratio <= 1
+        x = torch.where(good[:, None], moved, x)
+        place = torch.where(good & (size >= 1 - place), torch.ones_like(place), place + good * size)
+        size = size * (0.9 * ratio.clamp(min=1e-10) ** -0.2).clamp(0.2, 5)
+    return x
+
+
+def flow(denoise: Denoiser, x: Tensor, high: float, low: float, *, tolerance: float = 1e-5) -> Tensor:
+    """Follow the probability flow dx / d ln sigma = x - D(x; sigma) from level `high` to `low` (or back up), adaptively.
+
+    Song et al. 2021b, eq. 13, in variance-exploding coordinates (Karras et al. 2022, eq. 1).
+    """
+    shape = x.shape
+
+    def slope(u: Tensor, flat: Tensor) -> Tensor:
+        state = flat.view(shape)
+        return (state - denoise(state, u.exp())).flatten(1)
+
+    return rk45(slope, x.flatten(1), math.log(high), math.log(low), tolerance=tolerance).view(shape)
 
 
 def run(plan: Plan, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Draw, watch: Watch | None = None) -> Tensor:

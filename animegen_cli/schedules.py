@@ -52,6 +52,10 @@ class Schedule(ABC):
         """Noise levels from the first to 0, float64, shape (steps + 1,)."""
 
     @abstractmethod
+    def level_at(self, fraction: float) -> float:
+        """Sigma at `fraction` in [0, 1] of the forward process, even in the process's own time."""
+
+    @abstractmethod
     def time_of(self, sigma: Tensor) -> Tensor:
         """The network's time input for noise level `sigma`, same shape."""
 
@@ -104,6 +108,12 @@ class DiscreteSchedule(Schedule):
             levels = self.table[index.long()].flip(0)
         return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
 
+    def level_at(self, fraction: float) -> float:
+        """See `Schedule.level_at`; between two entries even in log sigma."""
+        place = min(max(fraction, 0.0), 1.0) * (len(self) - 1)
+        below = min(int(place), len(self) - 2)
+        return float(torch.lerp(self.log_table[below], self.log_table[below + 1], place - below).exp())
+
     def time_of(self, sigma: Tensor) -> Tensor:
         """Index of a level, fractional between two entries (linear in log sigma)."""
         log = sigma.double().log()
@@ -136,6 +146,10 @@ class OffsetCosine(Schedule):
         levels = torch.tan(self.start + time * (self.end - self.start))
         return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
 
+    def level_at(self, fraction: float) -> float:
+        """See `Schedule.level_at`."""
+        return math.tan(self.start + fraction * (self.end - self.start))
+
     def time_of(self, sigma: Tensor) -> Tensor:
         """Time in [0, 1] of a level."""
         return ((torch.atan(sigma) - self.start) / (self.end - self.start)).clamp(0, 1)
@@ -166,3 +180,151 @@ class KarrasSchedule(Schedule):
     def time_of(self, sigma: Tensor) -> Tensor:
         """ln(sigma) / 4 (Karras et al. 2022, table 1, c_noise)."""
         return sigma.log() / 4
+
+
+class SDE(Schedule):
+    """dx = f(t) x dt + g(t) dw for t in (0, 1] (Song et al. 2021b, eq. 5); x_t = a(t) x_0 + s(t) eps.
+
+    Times are numbers, float64 inside; `eps` is the least of them, where the score would grow without bound.
+    """
+
+    prior: float = 1.0
+    """Deviation of the distribution at t = 1, where sampling starts."""
+
+    def __init__(self, eps: float) -> None:
+        self.eps = eps
+        self.sigma_min, self.sigma_max = self.sigma_of(eps), self.sigma_of(1.0)
+
+    @abstractmethod
+    def rates(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """a(t) and s(t), shaped like `time`."""
+
+    @abstractmethod
+    def coefficients(self, time: float) -> tuple[float, float]:
+        """f(t) and g(t)^2."""
+
+    def discretized(self, time: float, dt: float) -> tuple[float, float]:
+        """Drift factor F and variance G^2 of one forward step, x + F x + G z; Euler-Maruyama's unless a process has its
+        own (Song et al. 2021b, appendix E)."""
+        f, g_squared = self.coefficients(time)
+        return f * dt, g_squared * dt
+
+    def corrector_scale(self, time: float, dt: float) -> float:
+        """alpha of the Langevin step (Song et al. 2021b, algorithms 4 and 5)."""
+        return 1.0
+
+    def sigma_of(self, time: float) -> float:
+        """s / a at a time."""
+        a, s = self.rates(torch.tensor(time, dtype=torch.float64, device="cpu"))
+        return float(s / a)
+
+    def scale_at(self, sigma: float) -> float:
+        """The prior's deviation over the signal rate at the first level, so that x_1 is a draw of the prior."""
+        time = self.time_of(torch.tensor(sigma, dtype=torch.float64, device="cpu"))
+        return self.prior / float(self.rates(time)[0])
+
+    def level_at(self, fraction: float) -> float:
+        """See `Schedule.level_at`."""
+        return self.sigma_of(self.eps + fraction * (1 - self.eps))
+
+    def sigmas(self, steps: int, spacing: Spacing = "trailing") -> Tensor:
+        """See `Schedule.sigmas`: even times from 1 down to `eps`, unless `karras` or `logsnr`."""
+        if spacing == "karras":
+            return karras_sigmas(steps, self.sigma_min, self.sigma_max)
+        if spacing == "logsnr":
+            ramp = torch.linspace(math.log(self.sigma_max), math.log(self.sigma_min), steps, dtype=torch.float64)
+            levels = ramp.exp()
+        else:
+            a, s = self.rates(torch.linspace(1, self.eps, steps, dtype=torch.float64, device="cpu"))
+            levels = s / a
+        return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
+
+
+class VE(SDE):
+    """Variance exploding: s = sigma_min (sigma_max / sigma_min)^t (Song et al. 2021b, eq. 30 and appendix C)."""
+
+    def __init__(self, sigma_min: float = 0.01, sigma_max: float = 50.0, eps: float = 1e-5) -> None:
+        self.low, self.high = sigma_min, sigma_max
+        self.log_ratio, self.prior = math.log(sigma_max / sigma_min), sigma_max
+        super().__init__(eps)
+
+    def rates(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """a = 1 and s."""
+        return torch.ones_like(time), self.low * torch.exp(time * self.log_ratio)
+
+    def coefficients(self, time: float) -> tuple[float, float]:
+        """f = 0, g^2 = d s^2 / dt."""
+        return 0.0, 2 * self.log_ratio * self.low**2 * math.exp(2 * time * self.log_ratio)
+
+    def discretized(self, time: float, dt: float) -> tuple[float, float]:
+        """The step of SMLD: G^2 = s(t)^2 - s(t - dt)^2, from 0 at the first level."""
+        here = self.low**2 * math.exp(2 * time * self.log_ratio)
+        return 0.0, here if time - dt <= 0 else here * -math.expm1(-2 * dt * self.log_ratio)
+
+    def time_of(self, sigma: Tensor) -> Tensor:
+        """t of a level."""
+        return torch.log(sigma / self.low) / self.log_ratio
+
+
+class VP(SDE):
+    """Variance preserving, beta(t) from beta_min to beta_max: s^2 = 1 - a^2 (Song et al. 2021b, eq. 32 and 33)."""
+
+    def __init__(self, beta_min: float = 0.1, beta_max: float = 20.0, eps: float = 1e-3) -> None:
+        self.beta_min, self.rise = beta_min, beta_max - beta_min
+        super().__init__(eps)
+
+    def integral(self, time: Tensor) -> Tensor:
+        """Of beta from 0 to t; a = exp(-integral / 2)."""
+        return time**2 * (self.rise / 2) + time * self.beta_min
+
+    def rates(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """a and s."""
+        integral = self.integral(time)
+        return torch.exp(-integral / 2), torch.sqrt(-torch.expm1(-integral))
+
+    def beta(self, time: float) -> float:
+        """beta(t)."""
+        return self.beta_min + time * self.rise
+
+    def coefficients(self, time: float) -> tuple[float, float]:
+        """f = -beta / 2, g^2 = beta."""
+        return -self.beta(time) / 2, self.beta(time)
+
+    def discretized(self, time: float, dt: float) -> tuple[float, float]:
+        """The step of DDPM: sqrt(1 - beta dt) x + sqrt(beta dt) z."""
+        beta = min(self.beta(time) * dt, 0.999)
+        return math.sqrt(1 - beta) - 1, beta
+
+    def corrector_scale(self, time: float, dt: float) -> float:
+        """1 - beta dt (Song et al. 2021b, algorithm 5)."""
+        return 1 - min(self.beta(time) * dt, 0.999)
+
+    def time_of(self, sigma: Tensor) -> Tensor:
+        """t of a level: the integral of beta is ln(1 + sigma^2)."""
+        return self._time_of_integral(torch.log1p(sigma.square()))
+
+    def _time_of_integral(self, integral: Tensor) -> Tensor:
+        root = torch.sqrt(self.beta_min**2 + 2 * self.rise * integral)
+        return 2 * integral / (self.beta_min + root)  # the quadratic formula without its cancellation
+
+
+class SubVP(VP):
+    """sub-VP: the drift of VP and less noise, s = 1 - a^2 (Song et al. 2021b, eq. 14 and 29)."""
+
+    def rates(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """a and s."""
+        integral = self.integral(time)
+        return torch.exp(-integral / 2), -torch.expm1(-integral)
+
+    def coefficients(self, time: float) -> tuple[float, float]:
+        """f = -beta / 2, g^2 = beta (1 - a^4)."""
+        integral = time**2 * (self.rise / 2) + time * self.beta_min
+        return -self.beta(time) / 2, self.beta(time) * -math.expm1(-2 * integral)
+
+    def discretized(self, time: float, dt: float) -> tuple[float, float]:
+        """Euler-Maruyama's."""
+        return SDE.discretized(self, time, dt)
+
+    def time_of(self, sigma: Tensor) -> Tensor:
+        """t of a level: a solves a^2 + sigma a - 1 = 0, and sigma / 2 = sinh(-ln a)."""
+        return self._time_of_integral(2 * torch.asinh(sigma / 2))

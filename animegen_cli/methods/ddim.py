@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from animegen_cli import diffusion
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Edit, Losses, Method, Phase
 from animegen_cli.nets.unet import Attention, sinusoidal_of
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Plan, Watch
@@ -135,6 +135,7 @@ class DDIM(Method):
     Sampling = Plan
     inference = ("net",)
     ema_buffers = "average"
+    edits = diffusion.EDITS
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
@@ -160,6 +161,10 @@ class DDIM(Method):
     def normalize(self, images: Tensor) -> Tensor:
         """[-1, 1] to zero mean and unit variance over the training set."""
         return (images - self.mean) / self.std
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """The inverse of `normalize`, unclipped."""
+        return x * self.std + self.mean
 
     def loss(self, batch: Batch) -> Losses:
         """Algorithm 1, training, at a time drawn uniformly per image.
@@ -199,10 +204,21 @@ class DDIM(Method):
             show = watch
 
             def see(step: int, x: Tensor, clean: Tensor) -> None:
-                show(step, x * self.std + self.mean, clean * self.std + self.mean)
+                show(step, self.pixels(x), self.pixels(clean))
 
         x = diffusion.draw(how, self.schedule, self.denoise, noise, self.data.size, None, see)
-        return (x * self.std + self.mean).clamp(-1, 1)
+        return self.pixels(x).clamp(-1, 1)
+
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Plan) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
+        return diffusion.translate(self._process(), images, noise, edit, how)
+
+    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Plan) -> Tensor:
+        """New content where mask (B, 1, H, W) is 1; labels are not read."""
+        return diffusion.inpaint(self._process(), images, mask, noise, None, how)
+
+    def _process(self) -> diffusion.Process:
+        return diffusion.Process(self.schedule, self.denoise, self.normalize, self.pixels)
 
     def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
         """x_t at time `fraction`, in pixel units; the image itself at 0."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from animegen_cli import conditions, diffusion
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Edit, Losses, Method, Phase
 from animegen_cli.nets.scorenet import ScoreNet, fits
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Plan, Watch
@@ -146,6 +146,14 @@ class EDM(Method):
     def validate(self, batch: Batch) -> Losses:
         """The training loss on held-out images, without augmentation."""
         return self.loss(batch)
+
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Plan) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
+        return diffusion.translate(diffusion.Process(self.schedule, self.denoise), images, noise, edit, how)
+
+    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Plan) -> Tensor:
+        """New content where mask (B, 1, H, W) is 1."""
+        return diffusion.inpaint(diffusion.Process(self.schedule, self.denoise), images, mask, noise, labels, how)
 
 
 def augment(images: Tensor, probability: float) -> tuple[Tensor, Tensor]:
