@@ -34,6 +34,7 @@ ON_SHEET = 24
 """Pairs that the sheet shows: the first ones."""
 WAITING = 2**25
 """Pixels that wait at most for others of their shape, so that a network call is full."""
+_FILMS = frozenset((".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi"))
 _OPTIONS = {"levels": "--top-levels"}
 
 
@@ -64,6 +65,9 @@ def translate(request: Request) -> dict[str, Any]:
         raise UsageError(f"no fit `{request.fit}`", hint="use crop, pad or stretch")
     if not request.path.exists():
         raise DataError(f"there is no {request.path}", hint=paths.similar(request.path) or "check the path")
+    if request.path.suffix.lower() in _FILMS:
+        parts = f"ffmpeg -i {request.path} frames/%06d.png"
+        raise UsageError(f"{request.path} is a film", hint=f"take it apart with `{parts}`, then translate `frames`")
     if (request.path / "run.json").is_file():
         raise UsageError(f"{request.path} is a run, not pictures", hint="name a picture or a folder after it")
     run = generate.open_run(request.run, "translates")
@@ -86,6 +90,11 @@ def translate(request: Request) -> dict[str, Any]:
     if not work.written:
         reason = f"none of {len(skipped)} could be read" if skipped else "no pictures there"
         raise DataError(f"{request.path}: {reason}", hint="name a picture, or a folder or archive of PNG or JPEG files")
+    if work.large:
+        size = trained.data.size
+        console.note(
+            f"this run learned from {size} x {size} pixels; far larger pictures: {work.large:,}; try `--size`"
+        )
     files = [work.written[name] for name in targets if name in work.written]
     about = {"run": str(run.path), "images_seen": trained.images, "edit": work.edit._asdict(), "seed": request.seed}
     text = [str(files[0]) if len(files) == 1 else f"{out}: {len(files):,} pictures"]
@@ -221,6 +230,8 @@ class _Work:
         self.waiting: dict[tuple[int, ...], list[tuple[str, np.ndarray, Path]]] = {}
         self.written: dict[str, Path] = {}
         self.skipped: list[tuple[str, str]] = []
+        self.large = 0
+        """Pictures in which a face is probably larger than any that the networks have seen."""
         self.shown: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
 
     def take(self, name: str, data: bytes | Unusable, target: Path) -> None:
@@ -253,6 +264,7 @@ class _Work:
             scale = self.request.size / min(image.size)
             width, height = (max(round(side * scale), 1) for side in image.size)
             image = image.resize((width, height), Image.Resampling.LANCZOS)
+        self.large += min(image.size) > 2 * self.trained.data.size
         return np.asarray(image)
 
     def _batch(self, shape: Sequence[int]) -> int:

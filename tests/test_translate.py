@@ -20,7 +20,7 @@ from animegen_cli.method import DataSpec, Edit, abilities
 
 SIZE = 16
 ROTATED = 6  # EXIF: the file's pixels are to be turned by 90 degrees clockwise
-FRESH = ["cyclegan", "animegan", "vae", "mhvae", "ddpm", "ddim", "edm", "stylegan2"]
+FRESH = ["cyclegan", "animegan", "vae", "mhvae", "ddpm", "ddim", "edm", "sde", "stylegan2"]
 
 
 def fresh(family: str, folder: Path, *settings: str) -> Path:
@@ -192,6 +192,9 @@ def test_any_size_keeps_the_size_and_others_give_their_own(runs: dict[str, Path]
         assert translated(runs["vae"], tmp_path / name, tmp_path / "out")[name].shape == (SIZE, SIZE, 3)
         scaled = translated(runs["cyclegan"], tmp_path / name, tmp_path / "out", "--size", "32")[name]
         assert min(scaled.shape[:2]) == 32
+    words = ["translate", runs["cyclegan"], tmp_path / "64x64.png", "--out", tmp_path / "out", "--device", "cpu"]
+    assert "far larger pictures: 1; try `--size`" in done(*words).err
+    assert "far larger" not in done(*words, "--size", "24").err
     wide = Image.new("RGB", (48, 16), "blue")
     wide.paste(picture(9, (16, 16)), (16, 0))
     wide.save(tmp_path / "wide.png")
@@ -278,12 +281,12 @@ def edited(run: Path, out: Path, *words: object) -> np.ndarray:
 
 
 def test_each_option_changes_the_picture(runs: dict[str, Path], tmp_path: Path) -> None:
-    asked = {
+    asked: dict[str, list[list[str]]] = {
         "cyclegan": [["--reverse"]],
         "vae": [["--noise", "0.5"], ["--noise", "0.5", "--seed", "1"]],
         "mhvae": [["--noise", "0.5"], ["--top-levels", "1"]],
         "ddpm": [["--strength", "0.9"], ["--strength", "0.9", "--seed", "1"], ["--exact"], ["--steps", "2"]],
-        "edm": [["--strength", "0.9"], ["--exact"], ["--steps", "2"]],
+        "edm": [["--strength", "0.9"], ["--exact"], ["--steps", "7"]],
     }  # fmt: skip
     for family, options in asked.items():
         drawn = [edited(runs[family], tmp_path / "out", *words) for words in ([], *options)]
@@ -530,6 +533,8 @@ def test_runs_and_paths_that_do_not_fit(runs: dict[str, Path], tmp_path: Path) -
     assert "animegen train" in said
     said = refused(3, "translate", runs["vae"], tmp_path / "faec.png")
     assert "did you mean" in said
+    (tmp_path / "film.mp4").write_bytes(b"film")
+    assert "ffmpeg -i" in refused(2, "translate", runs["vae"], tmp_path / "film.mp4")
     assert "is a run, not pictures" in refused(2, "translate", runs["vae"])
     said = refused(2, "sample", runs["cyclegan"], "--out", tmp_path / "out")
     assert "is a cyclegan run, which cannot draw from noise" in said
