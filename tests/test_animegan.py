@@ -261,11 +261,14 @@ def test_it_translates_row_by_row() -> None:
 
 
 def test_validation_with_and_without_photographs() -> None:
-    method, batch = tiny(content=2.0, colour=3.0).eval(), batch_of()
+    weights = {"content": 2.0, "colour": 3.0, "style": 5.0}
+    method, batch = tiny(**weights).eval(), batch_of()
     with torch.no_grad():
         found, lone = method.validate(batch), method.validate(batch._replace(photos=None))
-    assert next(iter(found)) == "kept"
-    assert float(found["kept"]) == pytest.approx(2 * float(found["content"]) + 3 * float(found["colour"]), rel=1e-5)
+        training = method.generator_loss(batch)
+    assert next(iter(found)) == "likeness"
+    assert float(found["likeness"]) == pytest.approx(sum(w * float(found[n]) for n, w in weights.items()), rel=1e-5)
+    assert {n: float(found[n]) for n in weights} == pytest.approx({n: float(training[n]) for n in weights}, rel=1e-5)
     assert float(lone["content"]) != float(found["content"])
 
 

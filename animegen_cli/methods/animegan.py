@@ -365,12 +365,14 @@ class AnimeGAN(Method):
         return self.generator(images).float().clamp(-1, 1)
 
     def validate(self, batch: Batch) -> Losses:
-        """Content and colour of held-out photographs, in the proportion of the losses; of anime where there are none."""
-        source = batch.images if batch.photos is None else batch.photos
+        """The losses that need no critic, weighted, on held-out photographs; on anime where there are none."""
+        source, c = batch.images if batch.photos is None else batch.photos, self.config
         fake = self.generator(source)
-        content, colour = F.l1_loss(self._maps(fake), self._maps(source)), colour_loss(fake, source)
-        kept = self.config.content * content + self.config.colour * colour
-        return {"kept": kept, "content": content, "colour": colour}
+        of_fake = self._maps(fake)
+        content, colour = F.l1_loss(of_fake, self._maps(source)), colour_loss(fake, source)
+        style = F.l1_loss(gram(of_fake), gram(self._maps(gray(batch.images))))
+        likeness = c.content * content + c.style * style + c.colour * colour
+        return {"likeness": likeness, "content": content, "style": style, "colour": colour}
 
     def diagnose(self, figures: Mapping[str, float]) -> list[Finding]:
         """Colour inversion, a critic that wins, a generator that copies; nothing in the initial phase."""
