@@ -192,7 +192,7 @@ def warp(images: Tensor, source: Tensor, taps: Tensor) -> Tensor:
         source: (B, 2, 3) as `random_geometry` gives it.
         taps: an orthogonal low-pass filter such as SYM6.
     """
-    count, channels, size, _ = images.shape
+    size, source = images.shape[2], source.to(images.dtype)
     # Along an axis the filter is a matrix: far faster than convolutions of single channels.
     inner, outer = (_doubling(taps.to(images.dtype), side) for side in (size, size + 2 * _MARGIN))
     middle = sum(k * h for k, h in enumerate(SYM6)) / sum(SYM6)  # where an input pixel lies among its taps
@@ -215,6 +215,7 @@ def _doubling(taps: Tensor, side: int) -> Tensor:
 
 def recolour(images: Tensor, maps: Tensor) -> Tensor:
     """images (B, 3, H, W), maps (B, 3, 4) -> M x + t per pixel."""
+    maps = maps.to(images.dtype)
     return torch.baddbmm(maps[:, :, 3:], maps[:, :, :3], images.flatten(2)).view_as(images)
 
 

@@ -185,7 +185,7 @@ class StyledConv(nn.Module):
         """x (B, inputs, H, W), w (B, width), noise (B, 1, H', W') or None -> (B, outputs, H', W'); H' = 2 H with `up`."""
         s, d = self.scales(w)
         x = x * s[:, :, None, None].to(x.dtype)
-        if self.up:  # convolution of the doubled image, without its zeros; the blur's gain is 4
+        if self.up:  # as if zeros lay between the pixels, without multiplying them; the gain is 4
             x = blur(F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2), 1)
             d = d * 4
         else:

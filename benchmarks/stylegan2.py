@@ -1,0 +1,199 @@
+"""StyleGAN2's four training phases: ours against plain grouped convolutions with unfused resampling.
+
+    python benchmarks/stylegan2.py --size 64 --batch 4
+
+The peer trains the same networks (same parameters, phases, regularisation, augmentation, optimizer and precision) but
+makes a weight per image, convolves in groups of one image each, doubles by zeros and a blur before it convolves at full
+size, halves after a full-size convolution, and draws new images for the critic's phase. One measurement is 16 steps, in which
+every phase runs as often as in training. Target: 1.2x on a CPU, 2x on a GPU.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from _pairs import arguments, pairs, report
+from torch import Tensor, nn
+
+from animegen_cli import config, methods, paths
+from animegen_cli.config import Layer, RunConfig
+from animegen_cli.method import Batch, DataSpec, Losses, Method
+from animegen_cli.nets import style
+from animegen_cli.train import choices
+from animegen_cli.train.trainer import Trainer
+
+
+class Resident:
+    """uint8 images that already lie on the device."""
+
+    def __init__(self, size: int, count: int, device: torch.device) -> None:
+        self.images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
+        self.labels = torch.zeros(count, 0, dtype=torch.int64, device=device)
+
+    def batch(self, images_seen: int, count: int | None = None) -> tuple[Tensor, Tensor, None]:
+        return self.images[:count], self.labels[:count], None
+
+
+def plain_blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
+    """The 4x4 filter, one group per channel."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=x.dtype, device=x.device) / 8
+    return F.conv2d(x, (torch.outer(taps, taps) * gain).expand(x.shape[1], 1, 4, 4), padding=padding, groups=x.shape[1])
+
+
+def plain_up(x: Tensor, margin: int = 0) -> Tensor:
+    """Zeros between the pixels, then the filter; `margin` more pixels on each side."""
+    count, channels, height, width = x.shape
+    x = F.pad(x.reshape(count, channels, height, 1, width, 1), [0, 1, 0, 0, 0, 1])
+    return plain_blur(F.pad(x.reshape(count, channels, height * 2, width * 2), [2 + margin, 1 + margin] * 2), 0, gain=4)
+
+
+def grouped(x: Tensor, weight: Tensor, s: Tensor, *, demodulate: bool, padding: int) -> Tensor:
+    """weight (O, I, k, k) modulated per image by s (B, I), one group per image."""
+    count, _, height, width = x.shape
+    w = weight[None] * s[:, None, :, None, None]
+    if demodulate:
+        w = w * (w.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    w = w.flatten(0, 1)
+    y = F.conv2d(x.reshape(1, -1, height, width), w, padding=padding, groups=count)
+    return y.view(count, -1, *y.shape[2:])
+
+
+class PlainStyledConv(style.StyledConv):
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
+        # a transposed convolution is a convolution with the kernel turned by half
+        weight = self.weight.flip(2, 3) if self.up else self.weight
+        x = plain_up(x, 1) if self.up else x
+        x = grouped(x, weight, self.style(w) * self.scale, demodulate=True, padding=0 if self.up else 1)
+        if noise is not None:
+            x = x + noise * self.noise_strength
+        return F.leaky_relu(x + self.bias[:, None, None], style.SLOPE) * style.GAIN
+
+
+class PlainToRGB(style.ToRGB):
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        rgb = grouped(x, self.weight, self.style(w) * self.scale, demodulate=False, padding=0)
+        return rgb.float() + self.bias[:, None, None]
+
+
+class PlainSynthesis(style.Synthesis):
+    def forward(self, ws: Tensor, noise: Any = None) -> Tensor:
+        w, x = ws.unbind(1), self.constant.expand(len(ws), -1, -1, -1)
+        x = self.second[0](x, w[0], noise[0])
+        image = self.colours[0](x, w[1])
+        for level in range(1, len(self.second)):
+            x = self.first[level - 1](x, w[2 * level - 1], noise[2 * level - 1])
+            x = self.second[level](x, w[2 * level], noise[2 * level])
+            image = plain_up(image) + self.colours[level](x, w[2 * level + 1])
+        return image
+
+
+class PlainConv(style.Conv):
+    def forward(self, x: Tensor) -> Tensor:
+        bias, weight = self.bias, self.weight * (self.scale / self.gain)
+        if self.down:
+            pad = 2 if self.kernel == 3 else 1
+            x = F.conv2d(plain_blur(x, pad), weight, bias, stride=2)
+        else:
+            x = F.conv2d(x, weight, bias, padding=self.kernel // 2)
+        return x * self.gain if bias is None else F.leaky_relu(x, style.SLOPE) * self.gain
+
+
+PLAIN = {
+    style.StyledConv: PlainStyledConv, style.ToRGB: PlainToRGB, style.Synthesis: PlainSynthesis, style.Conv: PlainConv,
+}  # fmt: skip
+
+
+def plain(method: Method) -> Method:
+    """A copy of the method with the same parameters and the plain forward passes."""
+    twin = copy.deepcopy(method)
+    for module in twin.modules():
+        module.__class__ = PLAIN.get(type(module), type(module))
+    ours = twin.critic_loss
+
+    def critic_loss(batch: Batch) -> Losses:
+        with torch.no_grad():
+            twin._images.put(batch.start, twin.synthesis(twin._codes(len(batch.images), None, batch.images.device),
+                                                         twin._random_maps(len(batch.images), batch.images.device)))  # fmt: skip
+        return ours(batch)
+
+    twin.critic_loss = critic_loss  # type: ignore[method-assign]
+    return twin
+
+
+def settings(preset: str, batch: int) -> RunConfig:
+    kind = methods.load("stylegan2")
+    layers = [
+        Layer.from_yaml(paths.preset_file("stylegan2", preset)),
+        Layer(
+            {"family": "stylegan2", "preset": preset, "size": None, "train": {"batch": batch, "batch_gpu": batch}}, {}
+        ),
+    ]
+    return config.resolve(
+        layers, family="stylegan2", model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers
+    )
+
+
+@torch.no_grad()
+def same(ours: nn.Module, peer: nn.Module) -> float:
+    """Largest difference of the two generators' images, in fp32; refuses to time two different networks."""
+    torch.manual_seed(1)
+    device = next(ours.parameters()).device
+    ws, maps = ours._codes(2, None, device), ours._random_maps(2, device)  # type: ignore[operator]
+    images = ours.synthesis(ws, maps)  # type: ignore[operator]
+    found = max(
+        float((images - peer.synthesis(ws, maps)).abs().max()),  # type: ignore[operator]
+        float((ours.critic(images) - peer.critic(images)).abs().max()),  # type: ignore[operator]
+    )
+    if not found < 0.01 or math.isnan(found):
+        raise SystemExit(f"the two networks differ by {found}")
+    return found
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="auto")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=16, help="steps per measurement; every phase is due in 16")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    args = parser.parse_args()
+    device = choices.pick_device(args.device)
+    chosen, data = settings(args.preset, args.batch), Resident(args.size, args.batch, device)
+    precision = args.precision
+    if precision == "auto":
+        precision = "bf16" if choices.has_bf16(device) else "fp32"
+    torch.manual_seed(0)
+    method = methods.load("stylegan2")(chosen.model, DataSpec(args.size, 4096)).to(device)
+    peer = plain(method)
+    differ = same(method, peer)
+    compiled = device.type == "cuda" and choices.has_compiler()
+    trainers = [
+        Trainer(one, data, chosen, choices.Choices(precision, args.batch, layout, fused), device=device, count=4096)
+        for one, layout, fused in ((method, True, compiled), (peer, False, False))
+    ]
+
+    def run(trainer: Trainer) -> None:
+        for _ in range(args.steps):
+            trainer.train_step()
+        trainer.check()
+
+    def sync() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    found = pairs(lambda: run(trainers[0]), lambda: run(trainers[1]), args.pairs, sync=sync)
+    images = args.steps * args.batch
+    report(
+        "StyleGAN2 training, all phases", found, target=2.0 if device.type == "cuda" else 1.2, as_json=args.json,
+        device=str(device), torch=torch.__version__, size=args.size, batch=args.batch, precision=precision,
+        compiled=compiled, generators_differ_by=differ, ours_images_per_second=round(images / found["ours"], 2),
+        peer_images_per_second=round(images / found["peer"], 2),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

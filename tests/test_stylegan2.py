@@ -1,0 +1,459 @@
+"""StyleGAN2's parts against slow, plain formulas in float64; its regularisers, its drawing and its presets."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from animegen_cli import config, methods, paths
+from animegen_cli.adversarial import squared_gradient
+from animegen_cli.config import Layer, RunConfig
+from animegen_cli.errors import ConfigError
+from animegen_cli.method import Batch, DataSpec
+from animegen_cli.methods import stylegan2
+from animegen_cli.methods.stylegan2 import Model, StyleGAN2, Truncation
+from animegen_cli.nets import style
+from animegen_cli.noise import Noise
+
+TAPS = [1.0, 3.0, 3.0, 1.0]
+SMALL: dict[str, Any] = {"width": 16, "channel_base": 128, "channel_max": 16}
+HAIR = {"hair": ("pink", "blue", "aqua")}
+
+
+def small(size: int = 16, attributes: dict[str, tuple[str, ...]] | None = None, **settings: Any) -> StyleGAN2:
+    torch.manual_seed(0)
+    return StyleGAN2(Model(**SMALL | settings), DataSpec(size, 100, attributes=attributes or {}))
+
+
+def alive(method: StyleGAN2) -> StyleGAN2:
+    """Noise inputs start without effect; here they have one."""
+    for name, parameter in method.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.data.fill_(0.3)
+    return method
+
+
+def in_range(method: StyleGAN2) -> StyleGAN2:
+    """Colours that need no clamping, which no gradient passes."""
+    for layer in method.synthesis.colours:
+        layer.weight.data.mul_(0.2)  # type: ignore[union-attr, operator]
+    return method
+
+
+def batch_of(count: int = 4, size: int = 16, labels: Tensor | None = None, seen: int = 0) -> Batch:
+    torch.manual_seed(9)
+    return Batch(torch.rand(count, 3, size, size) * 2 - 1, labels=labels, images_seen=seen)
+
+
+def resolved(preset: str) -> RunConfig:
+    layers = [Layer.from_yaml(paths.preset_file("stylegan2", preset)), Layer({"family": "stylegan2"}, {})]
+    kind = methods.load("stylegan2")
+    return config.resolve(
+        layers, family="stylegan2", model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers
+    )
+
+
+def doubles(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+# ---- filters and convolutions -----------------------------------------------------------------------------------
+
+
+def plainly_upsampled(x: Tensor) -> Tensor:
+    """Zeros between the pixels, then every tap by hand."""
+    count, channels, height, width = x.shape
+    out = torch.zeros(count, channels, 2 * height, 2 * width, dtype=x.dtype)
+    for i in range(height):
+        for j in range(width):
+            for a, first in enumerate(TAPS):
+                for b, second in enumerate(TAPS):
+                    row, column = 2 * i + a - 1, 2 * j + b - 1
+                    if 0 <= row < 2 * height and 0 <= column < 2 * width:
+                        out[:, :, row, column] += x[:, :, i, j] * first * second / 16
+    return out
+
+
+def test_upsampling_is_the_plain_filter() -> None:
+    torch.manual_seed(0)
+    x = doubles(2, 3, 4, 5)
+    torch.testing.assert_close(style.upsample(x), plainly_upsampled(x))
+
+
+def test_downsampling_is_the_plain_filter() -> None:
+    torch.manual_seed(0)
+    x, layer = doubles(1, 2, 6, 6), style.Conv(2, 2, 1, down=True, active=False).double()
+    layer.weight.data = torch.eye(2, dtype=torch.float64)[:, :, None, None] / layer.scale
+    padded, wanted = F.pad(x, [1] * 4), torch.zeros(1, 2, 3, 3, dtype=torch.float64)
+    for i in range(3):
+        for j in range(3):
+            for a, first in enumerate(TAPS):
+                for b, second in enumerate(TAPS):
+                    wanted[:, :, i, j] += padded[:, :, 2 * i + a, 2 * j + b] * first * second / 64
+    torch.testing.assert_close(layer(x), wanted)
+
+
+@pytest.mark.parametrize("up", [False, True])
+def test_modulated_convolution_is_the_one_with_weights_per_image(up: bool) -> None:
+    """Karras et al. 2020a, eq. 1 and 3, image by image."""
+    torch.manual_seed(0)
+    layer = style.StyledConv(5, 7, 6, up=up).double()
+    layer.bias.data.normal_()
+    layer.noise_strength.data.fill_(0.4)
+    x, w = doubles(3, 5, 4, 4), doubles(3, 6)
+    noise = doubles(3, 1, 8, 8) if up else doubles(3, 1, 4, 4)
+    found = layer(x, w, noise)
+    for image in range(3):
+        s = layer.style.weight @ w[image] / math.sqrt(6) + layer.style.bias
+        weight = layer.weight / math.sqrt(45) * s[:, None, None]
+        weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        if up:  # zeros between the pixels, the filter, the full-size convolution; borders wide enough for all
+            spread = torch.zeros(1, 5, 14, 14, dtype=torch.float64)
+            spread[:, :, 3:11:2, 3:11:2] = x[image]
+            taps = torch.tensor(TAPS, dtype=torch.float64) / 4
+            spread = F.conv2d(spread, torch.outer(taps, taps).expand(5, 1, 4, 4), groups=5)
+            y = F.conv2d(spread, weight.flip(2, 3))[:, :, :8, :8]
+        else:
+            y = F.conv2d(x[image : image + 1], weight, padding=1)
+        y = y + 0.4 * noise[image] + layer.bias[:, None, None]
+        torch.testing.assert_close(found[image : image + 1], F.leaky_relu(y, 0.2) * math.sqrt(2))
+
+
+def test_colours_are_modulated_without_demodulation() -> None:
+    torch.manual_seed(0)
+    layer = style.ToRGB(5, 6).double()
+    x, w = doubles(2, 5, 4, 4), doubles(2, 6)
+    for image in range(2):
+        s = layer.style.weight @ w[image] / math.sqrt(6) + 1
+        wanted = F.conv2d(x[image : image + 1], layer.weight / math.sqrt(5) * s[:, None, None])
+        torch.testing.assert_close(layer(x, w)[image : image + 1], wanted)
+
+
+@pytest.mark.parametrize(
+    ("count", "group", "pieces", "expected"), [(8, 4, 1, 4), (8, 4, 2, 4), (12, 4, 2, 3), (6, 32, 2, 3)]
+)
+def test_minibatch_deviation(count: int, group: int, pieces: int, expected: int) -> None:
+    torch.manual_seed(0)
+    x = doubles(count, 3, 2, 2)
+    found = style.minibatch_std(x, group, pieces)
+    assert torch.equal(found[:, :3], x)
+    for start in range(0, count, expected):
+        members = x[start : start + expected]
+        total = 0.0
+        for number in members.flatten(1).t():
+            total += math.sqrt(float(((number - number.mean()) ** 2).mean()) + 1e-8)
+        wanted = torch.full((expected, 1, 2, 2), total / 12, dtype=torch.float64)
+        torch.testing.assert_close(found[start : start + expected, 3:], wanted)
+
+
+def test_an_equalised_rate_moves_the_mapping_a_hundredth() -> None:
+    torch.manual_seed(0)
+    moved = []
+    for rate in (1.0, 0.01):
+        layer = style.Dense(64, 64, rate=rate)
+        before = layer.weight.detach() * layer.scale
+        assert float(before.std() * 8) == pytest.approx(1, rel=0.05)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=0.001)
+        layer(torch.randn(8, 64)).square().sum().backward()
+        optimizer.step()
+        moved.append(float((layer.weight.detach() * layer.scale - before).abs().mean()))
+    assert moved[1] == pytest.approx(moved[0] / 100, rel=0.01)
+
+
+def test_the_critic_starts_at_unit_variance() -> None:
+    torch.manual_seed(0)
+    block = style.CriticBlock(64, 64, residual=True)
+    assert float(block.conv1(torch.randn(4, 64, 16, 16)).detach().square().mean()) == pytest.approx(1, rel=0.15)
+
+
+# ---- sizes ------------------------------------------------------------------------------------------------------
+
+
+def test_parameter_counts_of_auto_at_64() -> None:
+    with torch.device("meta"):
+        method = StyleGAN2(resolved("auto").model, DataSpec(64, 100))
+    count = {name: sum(p.numel() for p in child.parameters()) for name, child in method.named_children()}
+    assert count["mapping"] + count["synthesis"] == 22_243_608
+    assert count["critic"] == 23_407_361
+    assert method.synthesis.codes == 10
+
+
+@pytest.mark.parametrize("size", [16, 32, 48, 64, 256])
+def test_sizes(size: int) -> None:
+    with torch.device("meta"):
+        method = StyleGAN2(Model(**SMALL), DataSpec(size, 100))
+        ws = torch.zeros(2, method.synthesis.codes, 16)
+        images = method.synthesis(ws, method._random_maps(2, torch.device("meta")))
+        assert images.shape == (2, 3, size, size)
+        assert method.critic(images).shape == (2, 1)
+
+
+@pytest.mark.parametrize("size", [14, 100, 8])
+def test_sizes_that_do_not_double_are_refused(size: int) -> None:
+    with pytest.raises(ConfigError, match=f"{size} pixels") as error:
+        small(size)
+    assert "--size" in (error.value.hint or "")
+
+
+def test_gamma_grows_with_the_pixels() -> None:
+    assert small(32, r1=0.02, r1_at=64).r1 == pytest.approx(0.005)
+    assert small(32, r1=0.02).r1 == 0.02
+
+
+# ---- regularisation ---------------------------------------------------------------------------------------------
+
+
+def test_path_lengths_of_a_linear_generator() -> None:
+    """|J^T y| with the explicit Jacobian, for a map that differs between the codes."""
+    torch.manual_seed(0)
+    maps = doubles(3, 4, 3 * 2 * 2)  # codes, width, pixels
+    ws = doubles(5, 3, 4).requires_grad_()
+    images = torch.einsum("bcw,cwp->bp", ws, maps).view(5, 3, 2, 2)
+    torch.manual_seed(1)
+    found = stylegan2.path_lengths(images, ws)
+    torch.manual_seed(1)
+    y = torch.randn(5, 3, 2, 2, dtype=torch.float64).flatten(1) / 2  # sqrt(height * width)
+    for image in range(5):
+        per_code = [float((maps[code] @ y[image]).square().sum()) for code in range(3)]
+        assert float(found[image]) == pytest.approx(math.sqrt(sum(per_code) / 3))
+
+
+def test_the_mean_length_moves_once_per_step() -> None:
+    mean = stylegan2.PathMean(0.1)
+    assert float(mean.observe(torch.tensor([1.0, 3.0]), 0, 0)) == 0
+    assert float(mean.observe(torch.tensor([5.0, 7.0]), 0, 2)) == 0  # the rest of the same step
+    mean.observe(torch.tensor([1.0, 3.0, 5.0, 7.0]), 0, 0)  # the step is taken again
+    assert float(mean.observe(torch.tensor([9.0]), 4, 0)) == pytest.approx(0.4)
+    assert float(mean.observe(torch.tensor([0.0]), 8, 0)) == pytest.approx(0.4 + 0.1 * (9 - 0.4))
+
+
+def test_the_gradient_penalty_is_that_of_a_known_critic() -> None:
+    """D(x) = <a, x>^2 / 2 has |grad|^2 = <a, x>^2 |a|^2; the phase multiplies by gamma / 2 and its interval."""
+    torch.manual_seed(0)
+    a, x = doubles(3, 4, 4), doubles(5, 3, 4, 4).requires_grad_()
+    inner = (a * x).sum((1, 2, 3))
+    found = squared_gradient(inner.square() / 2, x)
+    torch.testing.assert_close(found, inner.square() * a.square().sum())
+    method = small(r1=0.8, r1_every=8)
+    losses = method.gradient_penalty(batch_of())
+    assert float(losses["loss"]) == pytest.approx(float(losses["penalty"]) * 0.4 * 8)
+
+
+def test_the_penalty_is_taken_through_the_augmentation() -> None:
+    """By finite differences of the augmented critic along its own gradient."""
+    method = small(ada_start=1.0).double()
+    method.ada.taps = method.ada.taps.double()  # type: ignore[union-attr]
+    images = batch_of(2).images.double()
+
+    def logit(x: Tensor) -> Tensor:
+        torch.manual_seed(5)
+        return method.critic(method._augmented(x)).sum()
+
+    x = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(logit(x), x, create_graph=True)
+    direction = gradient.detach() / gradient.detach().norm()
+    slope = (logit(images + 1e-5 * direction) - logit(images - 1e-5 * direction)) / 2e-5
+    assert float(slope.detach()) == pytest.approx(float(gradient.detach().norm()), rel=1e-4)
+    gradient.square().sum().backward()
+    assert all(p.grad is not None for p in method.critic.blocks.parameters() if p.dim() > 1)
+
+
+def test_phases_follow_the_weights() -> None:
+    assert [(p.name, p.every, p.shares, p.exact) for p in small().phases()] == [
+        ("G", 1, None, False), ("G_reg", 4, "G", True), ("D", 1, None, False), ("D_reg", 16, "D", True),
+    ]  # fmt: skip
+    assert [p.name for p in small(path_length=0.0, r1=0.0).phases()] == ["G", "D"]
+
+
+def test_the_critic_sees_the_generators_images_and_labels() -> None:
+    method = small(attributes=HAIR, ada=False, label_drop=0.0)
+    batch = batch_of(labels=torch.tensor([[0], [1], [2], [-1]]))
+    method.generator_loss(batch)
+    losses = method.critic_loss(batch)
+    images, labels = method._images.get(0, 4), method._labels.get(0, 4)
+    assert torch.equal(labels, batch.labels)
+    wanted = [method.critic(x, labels).mean().item() for x in (batch.images, images)]
+    assert [losses["real"].item(), losses["fake"].item()] == pytest.approx(wanted, abs=1e-5)
+
+
+# ---- labels -----------------------------------------------------------------------------------------------------
+
+
+def test_labels_matter_and_unknown_ones_are_the_zero_embedding() -> None:
+    method = small(attributes=HAIR).eval()
+    assert method.conditions == ("hair",)
+    draw = [
+        method.sample(Noise([1]), None if label is None else torch.tensor([[label]]), Truncation())
+        for label in (None, -1, 0, 1)
+    ]
+    assert torch.equal(draw[0], draw[1])
+    assert not torch.allclose(draw[1], draw[2])
+    assert not torch.allclose(draw[2], draw[3])
+    images = batch_of(1).images
+    logits = [method.critic(images, torch.tensor([[label]])).item() for label in (-1, 0)]
+    assert logits[0] == pytest.approx(method.critic(images).item())
+    assert logits[0] != pytest.approx(logits[1])
+
+
+# ---- drawing ----------------------------------------------------------------------------------------------------
+
+
+def test_rows_depend_on_their_seed_alone() -> None:
+    method = alive(small()).eval()
+    with torch.no_grad():
+        together = method.sample(Noise([3, 4, 5]), None, Truncation())
+        alone = method.sample(Noise([4]), None, Truncation())
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-5)
+
+
+def test_truncation_draws_towards_the_mean() -> None:
+    method = alive(small()).eval()
+    method.mapping.w_avg.copy_(torch.randn(16))
+    with torch.no_grad():
+        w = method._code(Noise([1, 2]), None)
+        half = method._truncated(w, Truncation(truncation=0.5))
+        torch.testing.assert_close(half[:, 0], (w + method.mapping.w_avg) / 2)
+        cut = method._truncated(w, Truncation(truncation=0.0, truncation_cutoff=2))
+        torch.testing.assert_close(cut[:, :2], method.mapping.w_avg.expand(2, 2, 16))
+        torch.testing.assert_close(cut[:, 2:], w[:, None].expand(2, 4, 16))
+        mean = method.sample(Noise([1, 2]), None, Truncation(truncation=0.0, noise="const"))
+    torch.testing.assert_close(mean[0], mean[1])
+
+
+def test_noise_inputs() -> None:
+    method = alive(small()).eval()
+    with torch.no_grad():
+        random, const, none = (method.sample(Noise([1, 2]), None, Truncation(noise=kind)) for kind in ("random", "const", "none"))  # type: ignore[arg-type]  # fmt: skip
+        muted = small().eval().sample(Noise([1, 2]), None, Truncation())
+    assert not torch.allclose(random, const)
+    assert not torch.allclose(const, none)
+    torch.testing.assert_close(muted, none)  # at strength 0 noise has no effect
+
+
+def test_a_mix_takes_both() -> None:
+    method = alive(small()).eval()
+    how = Truncation()
+    with torch.no_grad():
+        own, other = method.sample(Noise([1]), None, how), method.sample(Noise([2]), None, Truncation(noise="none"))
+        assert torch.equal(method.mix(Noise([1]), Noise([2]), None, how, cut=method.synthesis.codes), own)
+        mixed = method.mix(Noise([1]), Noise([2]), None, how)
+        swapped = method.mix(Noise([1]), Noise([2]), None, Truncation(noise="none"), cut=0)
+    torch.testing.assert_close(swapped, other)
+    assert not torch.allclose(mixed, own)
+
+
+@pytest.mark.parametrize("noise", ["random", "const", "none"])
+def test_a_walk_begins_and_ends_at_the_seeds(noise: Any) -> None:
+    method, how = alive(small()).eval(), Truncation(noise=noise)
+    with torch.no_grad():
+        walk = method.interpolate(Noise([1]), Noise([2]), torch.tensor([0.0, 0.5, 1.0]), None, how)
+        ends = [method.sample(Noise([seed]), None, how)[0] for seed in (1, 2)]
+        w = [method._code(Noise([seed]), None) for seed in (1, 2)]
+        middle = method.synthesis(((w[0] + w[1]) / 2)[:, None].expand(-1, 6, -1), None).clamp(-1, 1)
+    torch.testing.assert_close(walk[0], ends[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(walk[2], ends[1], rtol=0, atol=1e-5)
+    if noise == "none":
+        torch.testing.assert_close(walk[1:2], middle, rtol=0, atol=1e-5)
+
+
+def test_projection_finds_an_image_that_it_drew() -> None:
+    method = in_range(small()).eval().requires_grad_(False)
+    target = method.sample(Noise([5, 6]), None, Truncation(noise="none"))
+    seen: list[int] = []
+    found = method.project(target, Noise([1, 2]), 100, None, lambda step, now, goal: seen.append(step))
+    middling = target.mean(0, keepdim=True)
+    before, after = ((x - target).square().mean() for x in (middling, found))
+    assert float(after) < 0.1 * float(before)
+    assert seen[0] == 0
+    assert seen[-1] == 99
+    assert all(p.grad is None for p in method.parameters())
+
+
+def test_projection_follows_given_features() -> None:
+    method = in_range(small()).eval().requires_grad_(False)
+    target = method.sample(Noise([5]), None, Truncation(noise="none"))
+    found = method.project(target, Noise([1]), 60, lambda x: x.mean((2, 3)), None)
+    assert float((found.mean((2, 3)) - target.mean((2, 3))).abs().max()) < 0.05
+
+
+def test_noise_correlation_is_small_for_white_noise_only() -> None:
+    torch.manual_seed(0)
+    white = torch.randn(2, 1, 64, 64)
+    striped = torch.ones(2, 1, 64, 64)
+    striped[:, :, ::2] = -1
+    assert float(stylegan2.noise_correlation([white]).max()) < 0.1
+    # by hand: at 64 px -1 along the columns' axis and 1 along the rows'; after a halving the stripes cancel
+    assert float(stylegan2.noise_correlation([striped])[0]) == pytest.approx(2)
+
+
+# ---- failure ----------------------------------------------------------------------------------------------------
+
+
+def test_findings() -> None:
+    method = small()
+    healthy = {"D/loss": 0.9, "D/signs": 0.6, "D/diversity": 0.9, "D/ada_p": 0.3}
+    assert method.diagnose(healthy) == []
+    assert method.diagnose({}) == []
+    for change, name in (
+        ({"D/loss": 0.01}, "the critic wins"),
+        ({"D/diversity": 0.05}, "mode collapse"),
+        ({"D/ada_p": 0.95, "D/signs": 0.8}, "augmentation at its limit"),
+    ):
+        (finding,) = method.diagnose(healthy | change)
+        assert finding.name == name
+        assert finding.flag.startswith("--set model.")
+
+
+def test_diversity_of_copies_is_zero() -> None:
+    torch.manual_seed(0)
+    real = torch.randn(8, 3, 16, 16)
+    assert float(stylegan2.diversity(real, real)) == pytest.approx(1)
+    assert float(stylegan2.diversity(real[:1].expand(8, -1, -1, -1), real)) == pytest.approx(0, abs=1e-4)
+
+
+# ---- presets ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "batch", "lr", "r1", "half_life", "share", "mapping", "std"),
+    [
+        ("auto", 64, 32, 0.0025, 0.0256, "10k images", 0.05, 2, 4),
+        ("xmu2023", 64, 32, 0.005, 0.0256, "10k images", 0.05, 2, 4),
+        ("xmu2023-sane", 64, 32, 0.0025, 0.0256, "10k images", 0.05, 2, 4),
+        ("paper256", 256, 64, 0.0025, 1.0, "20k images", None, 8, 8),
+        ("cifar", 32, 64, 0.0025, 0.01, "500k images", 0.05, 2, 32),
+    ],
+)
+def test_presets_are_the_papers(
+    preset: str,
+    size: int,
+    batch: int,
+    lr: float,
+    r1: float,
+    half_life: str,
+    share: float | None,
+    mapping: int,
+    std: int,
+) -> None:
+    found = resolved(preset)
+    assert (found.size, found.train.batch, found.train.ema.half_life) == (size, batch, half_life)
+    assert found.train.ema.half_life_share == share
+    assert (found.model.r1, found.model.mapping, found.model.minibatch_std) == (r1, mapping, std)
+    for section in found.optim.values():
+        assert (section.lr, section.betas, section.eps) == (lr, (0.0, 0.99), 1e-8)
+    assert found.model.channel_base == (32768 if preset == "cifar" else 16384)
+    assert (found.model.ada_target, found.model.ada_speed, found.model.ada_every) == (0.6, 500_000, 4)
+    assert (found.warning is not None) == (preset == "xmu2023")
+
+
+def test_cifar_leaves_out_what_the_paper_does() -> None:
+    model = resolved("cifar").model
+    assert (model.path_length, model.mixing, model.critic) == (0, 0, "plain")
+    with torch.device("meta"):
+        critic = StyleGAN2(model, DataSpec(32, 100)).critic
+    assert all(block.skip is None for block in critic.blocks)  # type: ignore[union-attr]
