@@ -312,15 +312,17 @@ def open_run(spec: str | None, ability: str) -> Run:
         able = families_able(ability)
         example = f"; train one with `animegen train {able[0]} --preset smoke`, or name its folder" if able else ""
         raise DataError(f"no run under {paths.RUNS}/ can {VERBS[ability]}", hint=only(able) + example)
-    if spec is not None:
-        run = paths.open_run(spec)
-        if ability not in run.about.get("abilities", ()):
-            here = [other.name for other in paths.runs() if other.able(ability)][:-4:-1]
-            raise UsageError(
-                f"{run.name} is a {run.about.get('family')} run, which cannot {VERBS[ability]}",
-                hint=only(families_able(ability)) + (f"; runs here: {', '.join(here)}" if here else ""),
-            )
-    return paths.open_run(spec, able_to=ability)
+    if spec is None:
+        return paths.open_run(None, able_to=ability)
+    run = paths.open_run(spec)
+    family, recorded = run.about.get("family"), run.about.get("abilities", ())
+    if ability not in recorded and family not in families_able(ability):  # a family may have learned since the run
+        here = [other.name for other in paths.runs() if other.able(ability)][:-4:-1]
+        raise UsageError(
+            f"{run.name} is a {family} run, which cannot {VERBS[ability]}",
+            hint=only(families_able(ability)) + (f"; runs here: {', '.join(here)}" if here else ""),
+        )
+    return paths.open_run(spec, able_to=(ability, *recorded))
 
 
 def require(trained: Trained, ability: str) -> Any:
