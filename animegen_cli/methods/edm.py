@@ -172,8 +172,8 @@ def augment(images: Tensor, probability: float) -> tuple[Tensor, Tensor]:
     turn, direction = chance(_angle(count, device)), _angle(count, device)
     described = torch.stack(
         [mirrored, flipped, scale, turn.cos() - 1, turn.sin(),
-         stretch * direction.cos(), stretch * direction.sin(), right, down], dim=1,
-    )  # fmt: skip
+         stretch * (2 * direction).cos(), stretch * (2 * direction).sin(), right, down], dim=1,
+    )  # fmt: skip  # twice the angle: to shrink along a direction is to stretch across it
     # From where in the picture a pixel comes: the inverse, last step first, in units of half the image.
     back = _turned(-turn) @ _turned(direction) @ _scaled(0.2 * stretch, -0.2 * stretch) @ _turned(-direction)
     back = back @ _scaled(0.2 * scale, 0.2 * scale)
