@@ -7,6 +7,7 @@ and by Gram matrices of anime without its colours, the colours of the photograph
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -163,7 +164,9 @@ class SpectralConv(nn.Conv2d):
 
     def norm(self) -> Tensor:
         """The largest singular value, a scalar whose gradient is that of u W v with u and v fixed."""
-        with torch.autocast(self.weight.device.type, enabled=False):
+        kind = self.weight.device.type
+        # a plan is traced on the meta device, which knows no autocast
+        with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
             matrix = self.weight.flatten(1).float()
             with torch.no_grad():
                 power = matrix @ matrix.T
