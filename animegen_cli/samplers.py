@@ -43,8 +43,8 @@ class Plan(Drawing):
     """S_churn of `heun` and `euler` (Karras et al. 2022, algorithm 2)."""
     s_min: Annotated[float, Field(ge=0)] = 0.0
     """Lowest level that is churned."""
-    s_max: Annotated[float, Field(ge=0)] = math.inf
-    """Highest level that is churned."""
+    s_max: Annotated[float, Field(ge=0)] | None = None
+    """Highest level that is churned; all of them when absent."""
     s_noise: Annotated[float, Field(gt=0)] = 1.0
     """Deviation of the noise that churning adds."""
     guidance: Annotated[float, Field(ge=0)] = 1.0
@@ -151,7 +151,7 @@ def heun(
     noise: Draw | None = None,
     churn: float = 0.0,
     s_min: float = 0.0,
-    s_max: float = math.inf,
+    s_max: float | None = None,
     s_noise: float = 1.0,
     second_order: bool = True,
     watch: Watch | None = None,
@@ -159,7 +159,7 @@ def heun(
     """Karras et al. 2022, algorithm 2: levels between `s_min` and `s_max` are churned; without it, algorithm 1."""
     gamma = min(churn / (len(sigmas) - 1), math.sqrt(2) - 1)
     for step, (now, then) in enumerate(pairwise(sigmas)):
-        if gamma > 0 and noise is not None and s_min <= now <= s_max:
+        if gamma > 0 and noise is not None and s_min <= now <= (math.inf if s_max is None else s_max):
             raised = now * (1 + gamma)
             x = x + math.sqrt(raised**2 - now**2) * s_noise * noise(*x.shape[1:])
             now = raised

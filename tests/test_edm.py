@@ -19,7 +19,8 @@ from animegen_cli.schedules import KarrasSchedule
 
 def tiny(attributes: dict[str, tuple[str, ...]] | None = None, **changes: Any) -> edm.EDM:
     torch.manual_seed(0)
-    values = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": ()} | changes
+    values: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": ()}
+    values |= changes
     return edm.EDM(edm.Model(**values), DataSpec(16, 10, attributes=attributes or {}))
 
 
@@ -54,7 +55,8 @@ def test_the_network_sees_and_predicts_unit_variance(sigma: float) -> None:
     """Data of deviation 0.5: the input and the target (y - c_skip x) / c_out have unit variance at every level."""
     y = 0.5 * torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     x = y + sigma * torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(2))
-    model, seen = tiny().eval(), {}
+    model = tiny().eval()
+    seen: dict[str, Tensor] = {}
     model.net.register_forward_hook(lambda module, inputs, output: seen.update(x=inputs[0]))
     levels = torch.full((8,), sigma)
     with torch.no_grad():
