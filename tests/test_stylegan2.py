@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from animegen_cli import config, methods, paths
+from animegen_cli import config, generate, methods, paths
 from animegen_cli.adversarial import squared_gradient
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.errors import ConfigError
@@ -241,7 +241,7 @@ def test_the_gradient_penalty_is_that_of_a_known_critic() -> None:
     torch.testing.assert_close(found, inner.square() * a.square().sum())
     method = small(r1=0.8, r1_every=8)
     losses = method.gradient_penalty(batch_of())
-    assert float(losses["loss"]) == pytest.approx(float(losses["penalty"]) * 0.4 * 8)
+    assert losses["loss"].item() == pytest.approx(losses["penalty"].item() * 0.4 * 8)
 
 
 def test_the_penalty_is_taken_through_the_augmentation() -> None:
@@ -372,6 +372,33 @@ def test_projection_finds_an_image_that_it_drew() -> None:
     assert seen[0] == 0
     assert seen[-1] == 99
     assert all(p.grad is None for p in method.parameters())
+
+
+def test_projection_through_networks_in_bf16() -> None:
+    target = in_range(small()).eval().sample(Noise([5]), None, Truncation(noise="none")).detach()
+    method = generate.for_inference(in_range(small()), device=torch.device("cpu"), precision="bf16")
+    found = method.project(target, Noise([1]), 60, None, None)  # type: ignore[operator]
+    assert found.dtype == torch.float32
+    before = method._drawn(method._spread(target.device)[0][None], [torch.zeros(1, 1, s, s) for s in (4, 8, 8, 16, 16)])  # type: ignore[operator]  # fmt: skip
+    assert float((found - target).square().mean()) < 0.5 * float((before - target).square().mean())
+
+
+def test_what_outlives_a_step_is_state() -> None:
+    method = small()
+    assert "mapping.w_avg" in generate.inference_state(method)
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    for seen in range(0, 24, 4):
+        for phase in method.phases():
+            phase.loss(batch_of(seen=seen))
+    state = method.state_dict()
+    changed = {name for name in state if not torch.equal(state[name], before[name])}
+    assert changed >= {"mapping.w_avg", "lengths.mean", "ada.signs", "ada.images", "ada.step"}
+    other = small()
+    other.load_state_dict(state)
+    torch.manual_seed(3)
+    wanted = method.path_length(batch_of(seen=24))["loss"].detach()
+    torch.manual_seed(3)
+    torch.testing.assert_close(other.path_length(batch_of(seen=24))["loss"].detach(), wanted)
 
 
 def test_projection_follows_given_features() -> None:
