@@ -14,26 +14,15 @@ from typing import Any
 
 import torch
 from _pairs import arguments, pairs, report
+from _plain import Resident
 from torch import Tensor, nn
 
 from animegen_cli import generate
-from animegen_cli.data.loading import Pieces
 from animegen_cli.method import DataSpec
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer
 
 ADAM: dict[str, Any] = {"name": "adam", "lr": 2e-4, "betas": [0.5, 0.999]}
-
-
-class Resident:
-    """uint8 images that already lie on the device."""
-
-    def __init__(self, size: int, count: int, device: torch.device) -> None:
-        self.images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
-        self.labels = torch.zeros(count, 0, dtype=torch.int64, device=device)
-
-    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
-        return Pieces(self.images[:count], self.labels[:count])
 
 
 def ours(size: int, batch: int, data: Resident, device: torch.device) -> Trainer:

@@ -7,7 +7,7 @@
 Both train in processes of their own at the same time, each on one thread (a GPU is shared), until their training loops
 have run for the minutes given. Ours is the preset `fast`, shortened to what it can do in that time. Both then draw
 1,000 images, which `animegen eval` scores against the held-out split. Peers: the VAE of PyTorch-VAE's vanilla numbers and
-the DCGAN of PyTorch's example are written out below; the diffusion model is denoising-diffusion-pytorch from PyPI.
+the DCGAN of PyTorch's example are written out here; the diffusion model is denoising-diffusion-pytorch from PyPI.
 """
 
 from __future__ import annotations
@@ -26,38 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from _plain import VAE_LATENT, VAE_LR, PlainVAE
 from PIL import Image
 from torch import Tensor, nn
 
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.train.choices import has_bf16
-
-
-class PlainVAE(nn.Module):
-    """PyTorch-VAE's vanilla numbers: five strided convolutions, 128 latents, five transposed ones."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        widths, self.side = [32, 64, 128, 256, 512], size // 32
-        down, up, before = [], [], 3
-        for width in widths:
-            down += [nn.Conv2d(before, width, 3, 2, 1), nn.BatchNorm2d(width), nn.LeakyReLU()]
-            before = width
-        for width in [256, 128, 64, 32, 32]:
-            up += [nn.ConvTranspose2d(before, width, 3, 2, 1, 1), nn.BatchNorm2d(width), nn.LeakyReLU()]
-            before = width
-        self.down, self.up = nn.Sequential(*down), nn.Sequential(*up, nn.Conv2d(32, 3, 3, 1, 1), nn.Tanh())
-        self.code, self.open = nn.Linear(512 * self.side**2, 256), nn.Linear(128, 512 * self.side**2)
-
-    def decode(self, z: Tensor) -> Tensor:
-        return self.up(self.open(z).view(-1, 512, self.side, self.side))
-
-    def loss(self, images: Tensor) -> Tensor:
-        mean, log_variance = self.code(self.down(images).flatten(1)).chunk(2, 1)
-        drawn = self.decode(mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
-        divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
-        return F.mse_loss(drawn.float(), images) + 0.00025 * divergence
 
 
 def _dcgan(size: int) -> tuple[nn.Module, nn.Module]:
@@ -107,7 +82,7 @@ class _Clock:
 def _plain_vae(args: argparse.Namespace) -> tuple[Tensor, int]:
     clock = _Clock(args, 64)
     model = PlainVAE(clock.size).to(clock.device)
-    adam = torch.optim.Adam(model.parameters(), 1e-3)
+    adam = torch.optim.Adam(model.parameters(), VAE_LR)
     for images in clock:
         with clock.autocast():
             loss = model.loss(images)
@@ -116,7 +91,9 @@ def _plain_vae(args: argparse.Namespace) -> tuple[Tensor, int]:
         adam.step()
     model.eval()
     with torch.no_grad():
-        return torch.cat([model.decode(torch.randn(100, 128, device=clock.device)) for _ in range(10)]), clock.seen
+        return torch.cat(
+            [model.decode(torch.randn(100, VAE_LATENT, device=clock.device)) for _ in range(10)]
+        ), clock.seen
 
 
 def _plain_gan(args: argparse.Namespace) -> tuple[Tensor, int]:

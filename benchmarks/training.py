@@ -11,22 +11,12 @@ from __future__ import annotations
 
 import torch
 from _pairs import arguments, pairs, report
+from _plain import Resident
 from networks import ours, theirs
 from torch.nn import functional as F
 
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer
-
-
-class Resident:
-    """uint8 images that already lie on the device."""
-
-    def __init__(self, size: int, count: int, device: torch.device) -> None:
-        self.images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
-        self.labels = torch.zeros(count, 0, dtype=torch.int64, device=device)
-
-    def batch(self, images_seen: int, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.images[:count], self.labels[:count]
 
 
 def main() -> None:

@@ -13,64 +13,20 @@ from typing import Any
 
 import torch
 from _pairs import arguments, pairs, report
-from torch import nn
-from torch.nn import functional as F
+from _plain import VAE_LATENT, VAE_LR, VAE_WEIGHT, VAE_WIDTHS, PlainVAE, Resident
 
 from animegen_cli import generate
-from animegen_cli.data.loading import Pieces
 from animegen_cli.method import DataSpec
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer
-
-WIDTHS = (32, 64, 128, 256, 512)
-LATENT, WEIGHT, LR = 128, 0.00025, 1e-3
-
-
-class Resident:
-    """uint8 images that already lie on the device."""
-
-    def __init__(self, size: int, count: int, device: torch.device) -> None:
-        self.images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
-        self.labels = torch.zeros(count, 0, dtype=torch.int64, device=device)
-
-    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
-        return Pieces(self.images[:count], self.labels[:count], None)
-
-
-class Plain(nn.Module):
-    """Convolutional VAE: strided convolutions down, transposed ones up, BatchNorm and LeakyReLU in between."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        current = 3
-        for width in WIDTHS:
-            layers += [nn.Conv2d(current, width, 3, 2, 1), nn.BatchNorm2d(width), nn.LeakyReLU()]
-            current = width
-        self.side = size // 2 ** len(WIDTHS)
-        self.encoder = nn.Sequential(*layers)
-        self.mean = nn.Linear(current * self.side**2, LATENT)
-        self.log_variance = nn.Linear(current * self.side**2, LATENT)
-        self.open = nn.Linear(LATENT, current * self.side**2)
-        layers = []
-        for width in (*reversed(WIDTHS[:-1]), WIDTHS[0]):
-            layers += [nn.ConvTranspose2d(current, width, 3, 2, 1, 1), nn.BatchNorm2d(width), nn.LeakyReLU()]
-            current = width
-        self.decoder = nn.Sequential(*layers, nn.Conv2d(current, 3, 3, padding=1), nn.Tanh())
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        h = self.encoder(x).flatten(1)
-        mean, log_variance = self.mean(h), self.log_variance(h)
-        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
-        return self.decoder(self.open(z).view(-1, WIDTHS[-1], self.side, self.side)), mean, log_variance
 
 
 def ours(size: int, batch: int) -> tuple[Any, Any]:
     """Our family with the same network and objective, and its config."""
     config = {
         "family": "vae",
-        "model": {"widths": list(WIDTHS), "latent": LATENT, "likelihood": "scaled", "kl_weight": WEIGHT},
-        "optim": {"model": {"name": "adam", "lr": LR}},
+        "model": {"widths": list(VAE_WIDTHS), "latent": VAE_LATENT, "likelihood": "scaled", "kl_weight": VAE_WEIGHT},
+        "optim": {"model": {"name": "adam", "lr": VAE_LR}},
         "train": {"batch": batch, "batch_gpu": batch, "duration": "1M steps", "ema": {"decay": 0.0, "ramp": False}},
     }
     return generate.build(config, DataSpec(size, 4096))
@@ -82,19 +38,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=5, help="steps per measurement")
     args = parser.parse_args()
-    if args.size % 2 ** len(WIDTHS):
-        raise SystemExit(f"--size must be a multiple of {2 ** len(WIDTHS)}")
+    if args.size % 2 ** len(VAE_WIDTHS):
+        raise SystemExit(f"--size must be a multiple of {2 ** len(VAE_WIDTHS)}")
     device = choices.pick_device(args.device)
     data = Resident(args.size, args.batch, device)
     torch.manual_seed(0)
     method, config = ours(args.size, args.batch)
     trainer = Trainer(method, data, config, choices.resolve(config, method, device), device=device, count=4096)
 
-    net = Plain(args.size).to(device)
+    net = PlainVAE(args.size).to(device)
     count = sum(p.numel() for p in net.parameters())
     if count != sum(p.numel() for p in trainer.method.parameters()):
         raise SystemExit("the two networks differ")
-    optimizer = torch.optim.Adam(net.parameters(), lr=LR)
+    optimizer = torch.optim.Adam(net.parameters(), lr=VAE_LR)
     low = trainer.choices.precision == "bf16"
 
     def sync() -> None:
@@ -108,12 +64,8 @@ def main() -> None:
 
     def their_steps() -> None:
         for _ in range(args.steps):
-            x = data.images.float() / 127.5 - 1
             with torch.autocast(device.type, torch.bfloat16, enabled=low):
-                picture, mean, log_variance = net(x)
-            mean, log_variance = mean.float(), log_variance.float()
-            kl = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean()
-            loss = F.mse_loss(picture.float(), x) + WEIGHT * kl
+                loss = net.loss(data.images.float() / 127.5 - 1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -20,7 +20,10 @@ NEWCOMER = ("pip install . && animegen demo", "pip install '.[test]' && pytest")
 TINY = {
     "ddpm": ["--set", "model.channels=8", "--set", "model.groups=4", "--set", "model.multipliers=[1,2]"],
     "ddim": ["--set", "model.widths=[8,16]", "--set", "model.attention=0"],
+    "vae": ["--set", "model.widths=[8,16]", "--set", "model.latent=8"],
+    "cyclegan": ["--set", "model.channels=4", "--set", "model.critic_channels=4", "--set", "model.blocks=1"],
 }
+STEPWISE = ("ddpm", "ddim")
 
 
 def commands() -> list[str]:
@@ -33,9 +36,9 @@ def smaller(words: list[str]) -> list[str]:
     """The same command at reduced size: what is appended wins over what the README says."""
     if words[1] == "train":
         small = [*words, "--duration", "32 images", "--batch", "8", "--set", "train.preview_every=16 images"]
-        return [*small, "--set", "sample.steps=3", *TINY[words[2]]]
-    if words[1] == "sample":
-        return [*words, "--steps", "2"]
+        return [*small, *(["--set", "sample.steps=3"] if words[2] in STEPWISE else []), *TINY[words[2]]]
+    if words[1] in ("sample", "translate"):
+        return [*words, *(["--steps", "2"] if "ddim" in words[2] else [])]
     if words[1] == "eval":
         extra = [] if "--against" in words else ["--n", "8", "--steps", "2"]
         return [*words, *extra, *([] if "--extractor" in words else ["--extractor", "faces"])]

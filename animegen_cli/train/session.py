@@ -176,7 +176,7 @@ class Session:
                 "loader/waited": round(self.prepared.loader.waited, 3),
             }
         )  # fmt: skip
-        self.text = f"{rate:.0f} images/s  " + "  ".join(f"{name.split('/')[-1]} {v:.4f}" for name, v in losses.items())
+        self.text = f"{rate:.0f} images/s  " + "  ".join(_brief(losses))
 
     def tell(self, fresh: Sequence[Finding], trainer: Trainer) -> None:
         """Say what the doctor has found, with the flag to change and the state to go back to."""
@@ -341,6 +341,13 @@ class Session:
         if not reals.is_file():
             indices = self.prepared.faces.indices("train")[: self.config.train.preview]
             grids.grid(self.prepared.faces.pixels(indices, size=self.prepared.data.size)).save(reals)
+
+
+def _brief(losses: Mapping[str, float]) -> Iterator[str]:
+    """The losses for a line of progress; those of single levels (`kl_07`) are for the log."""
+    for name, value in losses.items():
+        if not name[-2:].isdigit():
+            yield f"{name.split('/')[-1]} {value:.4g}"
 
 
 def _said(state: Path) -> dict[str, Any]:
