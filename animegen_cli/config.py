@@ -114,9 +114,9 @@ class Optim(Section):
     warmup: Progress = "0 images"
     """Linear rise from zero."""
     schedule: Literal["constant", "cosine", "linear", "linear-epochs", "exponential", "step"] = "constant"
-    """Shape after the warm-up, down to zero at the end of training for `cosine` and `linear`; `linear-epochs` falls once
-    per epoch and would be zero one epoch after the end (CycleGAN); `exponential` is multiplied by `decay` each epoch, `step` once at
-    `decay_from`."""
+    """Shape after the warm-up. `cosine` and `linear` reach zero at the end of training; `linear-epochs` falls once per
+    epoch and would be zero one epoch after the end (CycleGAN); `exponential` is multiplied by `decay` each epoch, `step`
+    once, at `decay_from`."""
     decay_from: Progress = "0 images"
     """Where the fall begins."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.95

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from animegen_cli import console, generate, paths
+from animegen_cli import console, editing, generate, paths
 from animegen_cli.data.cleaning import FITS, decode, fit_square
 from animegen_cli.data.sources import Unusable
 from animegen_cli.errors import DataError, MachineError, UsageError
@@ -63,7 +63,7 @@ class Request:
 def draw(request: Request) -> dict[str, Any]:
     """Draw and write; returns the files, facts for `--json`, and a text for people."""
     _check(request)
-    run = generate.open_run(request.run, "samples")
+    run = editing.open_run(request.run, "samples")
     console.note(f"run: {run.path}")
     out = request.out or run.path / "drawn"
     # Projection follows gradients, which half precision would round away.
@@ -82,7 +82,7 @@ def draw(request: Request) -> dict[str, Any]:
         files.append(save(_denoise_strip(trained, how, labels, request.frames, first), out / "denoise.png"))
     if request.interpolate:
         start, end = request.interpolate
-        walk = generate.walk(trained, start, end, request.frames, how=how, labels=labels)
+        walk = editing.interpolate(trained, start, end, request.frames, how=how, labels=labels)
         files.append(save(grids.strip(_hwc(walk), gap=0), out / f"interpolate-{start}-{end}.png"))
         if request.video:
             files.append(_video(_hwc(walk), out / f"interpolate-{start}-{end}.mp4"))
@@ -237,8 +237,8 @@ def _progress_strip(run: Run, trained: Trained, frames: int, seed: int) -> Image
 
 def _forward_strip(trained: Trained, path: Path, frames: int) -> Image.Image:
     """An image on its way to noise (document 001, figure 1, left to right)."""
-    method, size = generate.require(trained, "corrupts"), trained.data.size
-    pixels = generate.from_uint8(_chw(fit_square(_opened(path), size, "crop"))[None], trained.device)
+    method, size = editing.require(trained, "corrupts"), trained.data.size
+    pixels = editing.from_uint8(_chw(fit_square(_opened(path), size, "crop"))[None], trained.device)
     noise = Noise([0], trained.device)(3, size, size)
     fractions = [i / (frames - 1) for i in range(frames)]
     states = torch.cat([generate.to_uint8(method.corrupt(pixels, noise, fraction)).cpu() for fraction in fractions])
@@ -247,7 +247,7 @@ def _forward_strip(trained: Trained, path: Path, frames: int) -> Image.Image:
 
 def _denoise_strip(trained: Trained, how: Any, labels: Sequence[int] | None, frames: int, seed: int) -> Image.Image:
     """One seed from noise to image: the state above, the clean estimate below (document 001, figure 1, right to left)."""
-    generate.require(trained, "corrupts")
+    editing.require(trained, "corrupts")
     states: list[Tensor] = []
     cleans: list[Tensor] = []
 
@@ -295,11 +295,11 @@ def _mix_table(request: Request, trained: Trained, how: Any, labels: Sequence[in
     """Coarse of each row's seed with fine of each column's; the sources stand in front and on top."""
     assert request.mix is not None
     down, across = request.mix
-    generate.require(trained, "mixes")
+    editing.require(trained, "mixes")
     sources = _hwc(generate.draw(trained, [*down, *across], how=how, labels=labels, batch=request.batch))
     pairs = [(row, column) for row in down for column in across]
     coarse, fine = zip(*pairs, strict=True)
-    cells = generate.mix(trained, coarse, fine, how=how, labels=labels, cut=request.cut, batch=request.batch)
+    cells = editing.mix(trained, coarse, fine, how=how, labels=labels, cut=request.cut, batch=request.batch)
     table = _hwc(cells).reshape(len(down), len(across), *sources.shape[1:])
     corner = np.full_like(sources[:1], 255)
     lines = [("", np.concatenate([corner, sources[len(down) :]]))]
@@ -318,7 +318,7 @@ def _features(trained: Trained, loss: str) -> Callable[[Tensor], Tensor] | None:
 def _projected(request: Request, trained: Trained, out: Path) -> list[Path]:
     """The target, what the run can draw that is nearest to it, and the way there."""
     assert request.project is not None
-    generate.require(trained, "projects")
+    editing.require(trained, "projects")
     target = _chw(_square(trained, request.project, request.fit))
     features = _features(trained, request.project_loss)
     steps, seed = request.project_steps, request.seeds[0] if request.seeds else 0
@@ -329,7 +329,7 @@ def _projected(request: Request, trained: Trained, out: Path) -> list[Path]:
             bar.advance(step - (way[-1][0] if way else 0))
             way.append((step, generate.to_uint8(images[:1].detach()).cpu()))
 
-        found = generate.project(trained, target[None], steps=steps, features=features, seed=seed, watch=watch)
+        found = editing.project(trained, target[None], steps=steps, features=features, seed=seed, watch=watch)
     chosen = [way[i] for i in _spread(len(way), max(request.frames - 2, 2))]
     pictures = torch.cat([target[None], *(image for _, image in chosen), found])
     captions = ["target", *(f"step {step}" for step, _ in chosen), "result"]
@@ -345,7 +345,7 @@ def _inpainted(request: Request, trained: Trained, how: Any, labels: Sequence[in
     """A variant of the picture per seed, redrawn under the mask, and a sheet of all."""
     assert request.inpaint is not None
     assert request.image is not None
-    generate.require(trained, "inpaints")
+    editing.require(trained, "inpaints")
     picture = _chw(_square(trained, request.image, request.fit))
     # Turned round, because what `--fit pad` adds is white, and nobody wants margins redrawn.
     mask = _chw(_square(trained, request.inpaint, request.fit, negative=True)).float().mean(0) < 127.5
@@ -354,7 +354,7 @@ def _inpainted(request: Request, trained: Trained, how: Any, labels: Sequence[in
     seeds = list(request.seeds) if request.seeds is not None else list(range(6))
     with console.progress("drawing", len(seeds)) as bar:
         variants = _hwc(
-            generate.inpaint(
+            editing.inpaint(
                 trained, picture, mask, seeds, how=how, labels=labels, batch=request.batch, done=bar.advance
             )
         )

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from animegen_cli import console, generate, heldout, paths
+from animegen_cli import console, editing, generate, heldout, paths
 from animegen_cli.data.reading import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
 from animegen_cli.generate import Trained
@@ -195,7 +195,7 @@ class _Translated:
         for start in range(0, len(self), _CHUNK):
             pixels = self.faces.pixels(self.indices[start : start + _CHUNK], size=self.trained.data.size)
             began = time.perf_counter()
-            translated = generate.translate(self.trained, torch.from_numpy(pixels).permute(0, 3, 1, 2), Edit())
+            translated = editing.translate(self.trained, torch.from_numpy(pixels).permute(0, 3, 1, 2), Edit())
             self.seconds += time.perf_counter() - began
             yield translated
             done(len(pixels))

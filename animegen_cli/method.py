@@ -200,6 +200,15 @@ class Mixes(Protocol):
 
 
 @runtime_checkable
+class Interpolates(Protocol):
+    """Knows a space in which the way between two images is better than in noise."""
+
+    def interpolate(self, start: Noise, end: Noise, fractions: Tensor, labels: Tensor | None, how: Any) -> Tensor:
+        """Images (F, 3, H, W) in [-1, 1], one per fraction (F,) of the way; `start` and `end` have F rows."""
+        ...
+
+
+@runtime_checkable
 class Projects(Protocol):
     """Finds the code of a given image."""
 
@@ -236,7 +245,7 @@ class Diagnoses(Protocol):
 ABILITIES: dict[str, type] = {
     "samples": Samples, "corrupts": Corrupts, "validates": Validates, "translates": Translates,
     "reconstructs": Reconstructs, "likelihood": Likelihood, "mixes": Mixes, "projects": Projects, "inpaints": Inpaints,
-    "diagnoses": Diagnoses,
+    "interpolates": Interpolates, "diagnoses": Diagnoses,
 }  # fmt: skip
 """Name in `run.json` -> protocol."""
 

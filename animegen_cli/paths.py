@@ -207,7 +207,9 @@ def open_run(spec: str | Path | None, *, able_to: str | tuple[str, ...] | None =
     if wanted and not set(wanted) & set(about.get("abilities", ())):
         others = [other.name for other in runs(root) if any(other.able(ability) for ability in wanted)]
         hint = f"these can: {', '.join(others)}" if others else "no run here can; see `animegen presets list`"
-        raise UsageError(f"{run.name} is a {about.get('family')} run, whose family has no `{'` and no `'.join(wanted)}`", hint=hint)
+        raise UsageError(
+            f"{run.name} is a {about.get('family')} run, whose family has no `{'` and no `'.join(wanted)}`", hint=hint
+        )
     if wanted and not run.weights.is_file():
         raise DataError(
             f"{run.name} has no weights.safetensors yet", hint=f"let it train on: `animegen train --resume {run.path}`"

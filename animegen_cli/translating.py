@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from animegen_cli import console, drawing, generate, paths
+from animegen_cli import console, drawing, editing, generate, paths
 from animegen_cli.data import sources
 from animegen_cli.data.cleaning import FITS, decode, fit_square
 from animegen_cli.data.sources import ARCHIVES, Member, Source, Unusable
@@ -70,7 +70,7 @@ def translate(request: Request) -> dict[str, Any]:
         raise UsageError(f"{request.path} is a film", hint=f"take it apart with `{parts}`, then translate `frames`")
     if (request.path / "run.json").is_file():
         raise UsageError(f"{request.path} is a run, not pictures", hint="name a picture or a folder after it")
-    run = generate.open_run(request.run, "translates")
+    run = editing.open_run(request.run, "translates")
     console.note(f"run: {run.path}")
     out = request.out or run.path / "translated"
     found = _find(request.path)
@@ -92,9 +92,7 @@ def translate(request: Request) -> dict[str, Any]:
         raise DataError(f"{request.path}: {reason}", hint="name a picture, or a folder or archive of PNG or JPEG files")
     if work.large:
         size = trained.data.size
-        console.note(
-            f"this run learned from {size} x {size} pixels; far larger pictures: {work.large:,}; try `--size`"
-        )
+        console.note(f"this run learned from {size} x {size} pixels; far larger pictures: {work.large:,}; try `--size`")
     files = [work.written[name] for name in targets if name in work.written]
     about = {"run": str(run.path), "images_seen": trained.images, "edit": work.edit._asdict(), "seed": request.seed}
     text = [str(files[0]) if len(files) == 1 else f"{out}: {len(files):,} pictures"]
@@ -108,13 +106,13 @@ def translate(request: Request) -> dict[str, Any]:
 
 def asked_edit(trained: Trained, asked: Mapping[str, Any]) -> Edit:
     """The edit that was typed; UsageError for an option that this family does not read, naming those that do."""
-    reads = generate.require(trained, "translates").edits
+    reads = editing.require(trained, "translates").edits
     for field in asked:
         if field not in reads:
             option = _OPTIONS.get(field, f"--{field}")
             raise UsageError(
                 f"a {trained.config.family} run reads no `{option}`",
-                hint=generate.only(generate.families_editing(field)),
+                hint=editing.only(editing.families_editing(field)),
             )
     return Edit(**asked)
 
@@ -286,7 +284,7 @@ class _Work:
     def _network(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (n, H, W, 3) -> the same."""
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        done = generate.translate(
+        done = editing.translate(
             self.trained, images, self.edit, how=self.how, seed=self.request.seed, batch=self._batch(pixels.shape[1:])
         )
         return done.permute(0, 2, 3, 1).numpy()

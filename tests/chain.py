@@ -30,7 +30,13 @@ TINY = {
     "gan": ["model.width=4", "model.critic_width=4"],
     "mhvae": ["model.cnn.width=8", "model.cnn.channels=2"],
     "sde": ["model.channels=8", "sample.steps=3"],
-    "stylegan2": ["model.width=16", "model.channel_base=128", "model.channel_max=16", "model.path_every=2", "model.r1_every=2"],
+    "stylegan2": [
+        "model.width=16",
+        "model.channel_base=128",
+        "model.channel_max=16",
+        "model.path_every=2",
+        "model.r1_every=2",
+    ],
     "vae": ["model.widths=[8,16]", "model.latent=8"],
 }
 SHORT = [

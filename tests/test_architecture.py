@@ -34,7 +34,7 @@ FLOORS = [
         "methods",
     ),
     ("data", "checkpoint", "metrics", "report"),
-    ("generate", "train"),
+    ("generate", "editing", "train"),
     ("training", "planning", "heldout", "evaluation", "comparison", "drawing", "translating", "demonstration"),
     ("cli", "__main__"),
 ]

@@ -14,7 +14,7 @@ from chain import TINY, done, here, refused
 from pictures import encoded, picture
 from PIL import Image
 
-from animegen_cli import checkpoint, config, generate, methods, paths, translating
+from animegen_cli import checkpoint, config, editing, generate, methods, paths, translating
 from animegen_cli.config import Layer
 from animegen_cli.method import DataSpec, Edit, abilities
 
@@ -257,7 +257,7 @@ def test_a_large_picture_in_tiles_by_a_real_network(
 # ---- the network ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", generate.families_able("translates"))
+@pytest.mark.parametrize("family", editing.families_able("translates"))
 def test_a_result_depends_on_its_picture_alone(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
     """Not on how many others there are; and equal pictures become equal pictures, as a film needs."""
     folder = tmp_path / "in"
@@ -299,11 +299,11 @@ def test_little_strength_changes_little(runs: dict[str, Path], tmp_path: Path) -
 def test_translate_from_python(runs: dict[str, Path]) -> None:
     trained = generate.open_trained(paths.Run(runs["cyclegan"]), device=torch.device("cpu"), precision="fp32")
     images = torch.from_numpy(np.stack([np.asarray(picture(i, (24, 16))) for i in range(5)])).permute(0, 3, 1, 2)
-    out = generate.translate(trained, images, Edit(), batch=2)
+    out = editing.translate(trained, images, Edit(), batch=2)
     assert (out.dtype, out.shape) == (torch.uint8, images.shape)
-    assert torch.equal(generate.translate(trained, images[3:4], Edit(), batch=2)[0], out[3])
-    assert not torch.equal(generate.translate(trained, images, Edit(reverse=True), batch=2), out)
-    assert generate.translate(trained, images[:0], Edit()).shape == (0, 3, 16, 24)
+    assert torch.equal(editing.translate(trained, images[3:4], Edit(), batch=2)[0], out[3])
+    assert not torch.equal(editing.translate(trained, images, Edit(reverse=True), batch=2), out)
+    assert editing.translate(trained, images[:0], Edit()).shape == (0, 3, 16, 24)
 
 
 # ---- the sheet ------------------------------------------------------------------------------------------------

@@ -200,8 +200,8 @@ class MLPHierarchy(Hierarchy):
 
     def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
         """One hidden layer over state and feature."""
-        hidden, head = self.posteriors[group]  # type: ignore[misc]
-        return head(hidden(torch.cat([state, feature], dim=1)))
+        pair = self.posteriors[group]
+        return pair[1](pair[0](torch.cat([state, feature], dim=1)))  # type: ignore[index]
 
     def absorb(self, group: int, state: Tensor, z: Tensor) -> Tensor:
         """Added, then a layer; where the width stays, that layer is a residual branch."""

@@ -132,7 +132,7 @@ class CNNEncoder(nn.Module):
             Bottleneck(width, middle, width, resolution=step.resolution, residual=True) for step in steps
         )
         for block in self.blocks:
-            shrink(block.last, len(steps))  # type: ignore[union-attr, arg-type]
+            shrink(block.last, len(steps))  # type: ignore[arg-type]
         after = [step.resolution for step in steps[1:]] + [steps[-1].resolution]
         self.pooled = [then if step.moves else step.resolution for step, then in zip(steps, after, strict=True)]
 

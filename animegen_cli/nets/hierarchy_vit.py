@@ -113,17 +113,17 @@ class ViTHierarchy(Hierarchy):
 
     def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
         """One hidden layer over the group's tokens here and in the encoder."""
-        hidden, head = self.posteriors[group]  # type: ignore[misc]
+        pair = self.posteriors[group]
         seen = feature[:, group * self.tokens : (group + 1) * self.tokens]
         own = self.norms[group](state[:, self._own(group)])
-        return _vector(head(F.gelu(hidden(torch.cat([own, seen], dim=2)))))
+        return _vector(pair[1](F.gelu(pair[0](torch.cat([own, seen], dim=2)))))  # type: ignore[index]
 
     def absorb(self, group: int, state: Tensor, z: Tensor) -> Tensor:
         """Added to the group's tokens, then the blocks up to the next group."""
         own = self._own(group)
         entered = state[:, own] + self.entries[group](z.unflatten(1, (self.tokens, -1)))
         state = torch.cat([state[:, : own.start], entered, state[:, own.stop :]], dim=1)
-        for block in self.blocks[self.ends[group - 1] if group else 0 : self.ends[group]]:  # type: ignore[union-attr]
+        for block in self.blocks[self.ends[group - 1] if group else 0 : self.ends[group]]:
             state = block(state)
         return state
 

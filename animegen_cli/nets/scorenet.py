@@ -238,7 +238,7 @@ class ScoreNet(nn.Module):
         pyramid, x = x, self.stem(x)
         skips = [x]
         for index, level in enumerate(self.down):
-            for turn, block in enumerate(level.blocks):  # type: ignore[union-attr, arg-type]
+            for turn, block in enumerate(level.blocks):  # type: ignore[arg-type]
                 x = block(x, embedding)
                 if len(level.attentions):  # type: ignore[arg-type]
                     x = level.attentions[turn](x)  # type: ignore[index, operator]

@@ -59,13 +59,13 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in ("cc", "gcc", "clang"))
 
 
-def fast_layout(method: Method, device: torch.device, precision: str) -> bool:
-    """Whether channels_last is faster: on CUDA, and on CPUs in bf16 unless GroupNorm, slow in it there, is the rule."""
+def fast_layout(method: Method, device: torch.device) -> bool:
+    """Whether channels_last is faster: on CUDA, and on CPUs unless GroupNorm, slow in it there, is the rule."""
     if device.type == "cuda":
         return True
     grouped = sum(isinstance(part, nn.GroupNorm) for part in method.modules())
     batched = sum(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in method.modules())
-    return precision == "bf16" and grouped <= batched
+    return grouped <= batched
 
 
 def resolve(config: RunConfig, method: Method, device: torch.device) -> Choices:
@@ -81,6 +81,6 @@ def resolve(config: RunConfig, method: Method, device: torch.device) -> Choices:
     return Choices(
         precision=precision,
         batch_gpu=min(batch_gpu, train.batch),
-        channels_last=fast_layout(method, device, precision) if train.channels_last == "auto" else train.channels_last,
+        channels_last=fast_layout(method, device) if train.channels_last == "auto" else train.channels_last,
         compile=(device.type == "cuda" and has_compiler()) if train.compile == "auto" else train.compile,
     )
