@@ -171,7 +171,8 @@ def _cost(found: Sequence[Record], names: Sequence[str]) -> Table:
                 Cell(str(get("device") or DASH), get("device")),
             )
         )
-    return Table("Settings and cost", columns, tuple(rows))
+    notes = [f"{name}: {key} {said}." for name, r in zip(names, found, strict=True) for key, said in r.notes.items()]
+    return Table("Settings and cost", columns, tuple(rows), tuple(notes))
 
 
 def _number(value: Any, written: Any) -> Cell:

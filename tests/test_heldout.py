@@ -72,3 +72,13 @@ def test_translators_are_scored_on_translated_photos(two_domains: Path, tmp_path
     assert protocol["sampling"] == "test photos translated"
     assert protocol["n_fake"] == min(len(FaceSet.open(two_domains).indices("test", "photos")), 8)
     assert np.isfinite(found["fd-faces"]["value"])
+
+
+def test_the_network_behind_a_loss_is_named_in_every_report(two_domains: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done(*train_words("animegan", two_domains, run, duration="8 images"))
+    (said,) = [value for value in Run(run).about["notes"].values() if "faces-trunk" in value]
+    assert said in (run / "report.html").read_text()
+    done("compare", run, "--out", tmp_path / "comparison")
+    assert said in (tmp_path / "comparison" / "table.md").read_text()
+    assert said in (tmp_path / "comparison" / "index.html").read_text()

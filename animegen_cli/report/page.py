@@ -181,6 +181,7 @@ def _facts(record: Record) -> Table:
         "images/s": _said(about("images_per_second"), amount),
         "peak memory": _said(about("peak_memory"), memory),
         "device": about("device"),
+        **record.notes,
     }
     return tables.text_table("The run", ("fact", "value"), [(k, v) for k, v in facts.items() if v])
 

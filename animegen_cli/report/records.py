@@ -83,6 +83,12 @@ class Record:
         return sum(map(_whole, counts.values())) if isinstance(counts, Mapping) and counts else None
 
     @property
+    def notes(self) -> dict[str, str]:
+        """What the family wants said of the run, such as the network that its losses looked through."""
+        found = self.about.get("notes")
+        return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
+
+    @property
     def findings(self) -> list[str]:
         """What the doctor found at the end of training, in words."""
         found = self.about.get("findings")
