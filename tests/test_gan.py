@@ -366,3 +366,8 @@ def test_presets_are_what_the_documents_say() -> None:
     assert (begum.model.latent, begum.model.feature_matching, begum.augment.rotate) == (100, 1.0, 0.0)
     assert (faithful.train.batch, faithful.model.smooth, sane.model.smooth) == (64, 1.0, 0.9)
     assert methods.load("gan") is GAN
+
+
+def test_the_penalty_grows_with_the_pixels() -> None:
+    assert [GAN(Model(r1=1.0, r1_at=64), DataSpec(size, 10)).r1 for size in (16, 32, 64)] == [1 / 16, 1 / 4, 1]
+    assert GAN(Model(r1=1.0), DataSpec(32, 10)).r1 == 1

@@ -58,6 +58,8 @@ class Model(Section):
     """Each of the critic's layers with largest singular value 1 (Miyato et al. 2018)."""
     r1: Weight = 0.0
     """gamma of R1 (Mescheder et al. 2018, eq. 9); 0 is off."""
+    r1_at: Annotated[int, Field(ge=4)] | None = None
+    """The size at which `r1` holds; it grows with the number of pixels. The weight is fixed when absent."""
     gradient_penalty: Weight = 0.0
     """lambda of WGAN-GP (Gulrajani et al. 2017, eq. 3); 0 is off."""
     penalty_every: Annotated[int, Field(ge=1)] = 16
@@ -325,6 +327,7 @@ class GAN(Method):
                 if isinstance(layer, nn.Conv2d | nn.Linear):
                     spectral_norm(layer)
         self.drawn, self.asked = adversarial.Handover(), adversarial.Handover()
+        self.r1 = config.r1 if config.r1_at is None else config.r1 * (data.size / config.r1_at) ** 2
         self.penalised = config.r1 > 0 or config.gradient_penalty > 0
         self.lazy = self.penalised and config.penalty_every > 1
 
@@ -386,8 +389,8 @@ class GAN(Method):
         fakes, labels = self._fakes(batch)
         real = self._seen(batch.images).detach()
         losses: Losses = {}
-        if config.r1:
-            losses["r1"] = config.r1 / 2 * self._squared_gradient(real, labels).mean()
+        if self.r1:
+            losses["r1"] = self.r1 / 2 * self._squared_gradient(real, labels).mean()
         if config.gradient_penalty:
             share = torch.rand(len(real), 1, 1, 1, device=real.device).to(real.dtype)
             between = torch.lerp(self._seen(fakes).detach(), real, share)
