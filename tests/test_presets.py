@@ -98,7 +98,114 @@ PAPERS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+DCGAN = {
+    "size": 64, "model.layout": "dcgan", "model.latent": 100, "model.width": 64, "model.loss": "bce", "train.batch": 64,
+    "optim.G.betas": (0.5, 0.999), "optim.D.betas": (0.5, 0.999), "augment.flip": True,
+}  # fmt: skip
+STYLE = {
+    "model.width": 512, "model.mapping_rate": 0.01, "model.path_length": 2.0, "model.path_every": 4, "model.r1_every": 16,
+    "model.path_decay": 0.01, "model.path_shrink": 2, "model.mixing": 0.9, "model.ada_target": 0.6, "model.ada_every": 4,
+    "model.ada_speed": 500_000, "model.w_decay": 0.995, "optim.G.betas": (0.0, 0.99), "optim.D.betas": (0.0, 0.99),
+    "optim.G.eps": 1e-8, "optim.D.eps": 1e-8,
+}  # fmt: skip
+AUTO = STYLE | {
+    "model.channel_base": 16384, "model.mapping": 2, "model.minibatch_std": 4, "train.batch": 32,
+    "train.ema.half_life": "10k images", "train.ema.half_life_share": 0.05,
+}  # fmt: skip
+CYCLE = {
+    "model.channels": 64, "model.critic_channels": 64, "model.critic_layers": 3, "model.loss": "lsgan", "model.pool": 50,
+    "model.cycle_photos": 10.0, "model.cycle_anime": 10.0, "model.identity": 0.5, "train.batch": 1, "optim.G.lr": 2e-4,
+    "optim.D.lr": 2e-4, "optim.G.betas": (0.5, 0.999), "optim.G.schedule": "linear-epochs",
+    "optim.G.decay_from": "100 epochs", "train.duration": "200 epochs", "augment.flip": True,
+}  # fmt: skip
+SCORE = {
+    "size": 64, "model.channels": 128, "model.multipliers": (1, 2, 2, 2), "model.blocks": 4, "model.attention": (16,),
+    "model.dropout": 0.1, "model.rescale": True, "sample.steps": 1000, "optim.model.lr": 2e-4, "optim.model.clip": 1.0,
+    "optim.model.warmup": "5000 steps", "train.batch": 128, "train.ema.ramp": True,
+}  # fmt: skip
+ANIME = {"size": 256, "model.adversarial": 300.0, "train.batch": 12, "optim.G.lr": 2e-4, "optim.D.lr": 4e-5,
+         "optim.G.betas": (0.5, 0.999), "train.duration": "101 epochs", "model.init": "10 epochs"}  # fmt: skip
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "vae/xmu2023": {
+        "size": 64, "model.widths": (32, 64, 128, 256, 512), "model.latent": 128, "model.likelihood": "scaled",
+        "model.kl_weight": 0.00025, "train.batch": 64, "train.duration": "100 epochs", "optim.model.lr": 0.005,
+        "optim.model.schedule": "exponential", "optim.model.decay": 0.95, "optim.model.weight_decay": 0.0,
+    },
+    "vae/xmu2023-sane": {"size": 64, "model.likelihood": "gaussian", "model.beta": 1.0, "train.batch": 64},
+    "vae/beta": {"model.beta": 4.0},
+    "gan/xmu2023": DCGAN | {"optim.G.lr": 0.005, "optim.D.lr": 0.005},
+    "gan/xmu2023-sane": DCGAN | {"optim.G.lr": 2e-4, "optim.D.lr": 2e-4, "model.smooth": 0.9, "model.r1": 10.0},
+    "gan/begum2025": DCGAN | {"optim.G.lr": 2e-4, "optim.G.schedule": "linear"},
+    "gan/begum2025-256": DCGAN | {"size": 256, "train.batch": 16, "model.max_width": 512},
+    "stylegan2/auto": AUTO | {"size": 64, "model.r1": 0.0256, "optim.G.lr": 0.0025, "optim.D.lr": 0.0025},
+    "stylegan2/xmu2023": AUTO | {"size": 64, "model.r1": 0.0256, "optim.G.lr": 0.005, "optim.D.lr": 0.005},
+    "stylegan2/xmu2023-sane": AUTO | {"size": 64, "optim.G.lr": 0.0025, "optim.D.lr": 0.0025},
+    "stylegan2/paper256": STYLE | {
+        "size": 256, "model.channel_base": 16384, "model.mapping": 8, "model.minibatch_std": 8, "model.r1": 1.0,
+        "train.batch": 64, "train.ema.half_life": "20k images", "train.ema.half_life_share": None,
+    },
+    "stylegan2/cifar": STYLE | {
+        "size": 32, "model.channel_base": 32768, "model.mapping": 2, "model.minibatch_std": 32, "model.r1": 0.01,
+        "model.path_length": 0.0, "model.mixing": 0.0, "model.critic": "plain", "train.batch": 64,
+        "train.ema.half_life": "500k images",
+    },
+    "sde/ve": SCORE | {
+        "model.process": "ve", "model.sigma_min": 0.01, "model.sigma_max": 90.0, "model.fir": True, "model.pyramid": True,
+        "model.reduce": "sum", "sample.predictor": "reverse-diffusion", "sample.corrections": 1, "sample.snr": 0.17,
+        "train.ema.decay": 0.999, "model.train_eps": 1e-5, "model.sample_eps": 1e-5,
+    },
+    **{
+        f"sde/{process}": SCORE | {
+            "model.process": process, "model.beta_min": 0.1, "model.beta_max": 20.0, "model.reduce": "mean", "model.fir": False,
+            "sample.predictor": "euler-maruyama", "sample.corrections": 0, "model.sample_eps": 1e-3, "train.ema.decay": 0.9999,
+        }
+        for process in ("vp", "subvp")
+    },
+    "edm/anime64": {
+        "size": 64, "model.channels": 128, "model.multipliers": (1, 2, 2, 2), "model.blocks": 4, "model.attention": (16,),
+        "model.p_mean": -1.2, "model.p_std": 1.2, "model.sigma_data": 0.5, "model.sigma_min": 0.002, "model.sigma_max": 80.0,
+        "model.rho": 7.0, "model.dropout": 0.05, "model.augment": 0.15, "sample.sampler": "heun", "sample.steps": 40,
+        "train.batch": 128, "optim.model.lr": 1e-4, "optim.model.warmup": "10M images", "train.ema.half_life": "500k images",
+        "train.ema.half_life_share": 0.05,
+    },
+    "cyclegan/begum2025-256": CYCLE | {"size": 256, "model.blocks": 9, "augment.load": 286},
+    "cyclegan/begum2025-128": CYCLE | {"size": 128, "model.blocks": 6, "augment.load": 143},
+    "animegan/hayao": ANIME | {
+        "model.content": 1.5, "model.style": 2.5, "model.colour": 15.0, "model.smoothness": 1.0, "model.real": 1.2,
+        "model.fake": 1.2, "model.gray": 1.2, "model.smooth": 0.8,
+    },
+    "animegan/paprika": ANIME | {
+        "model.content": 2.0, "model.style": 0.6, "model.colour": 50.0, "model.smoothness": 0.1, "model.real": 1.0,
+        "model.fake": 1.0, "model.gray": 1.0, "model.smooth": 0.005,
+    },
+    "animegan/shinkai": ANIME | {
+        "model.content": 1.2, "model.style": 2.0, "model.colour": 10.0, "model.smoothness": 1.0, "model.real": 1.7,
+        "model.fake": 1.7, "model.gray": 1.7, "model.smooth": 1.0,
+    },
+    "mhvae/info8010-cnn": {
+        "size": 64, "optim.model.lr": 2e-4, "optim.model.betas": (0.9, 0.9), "optim.model.weight_decay": 0.01,
+        "optim.model.clip": 200.0, "optim.model.skip": 400.0, "train.batch": 32, "train.duration": "200 epochs",
+        "train.ema.decay": 0.999,
+    },
+    "mhvae/info8010-vit": {
+        "size": 64, "optim.model.lr": 3e-4, "optim.model.betas": (0.9, 0.95), "optim.model.weight_decay": 0.05,
+        "optim.model.clip": 1.0, "train.batch": 128, "train.duration": "300 epochs", "train.ema.decay": 0.999,
+        "model.free_bits": 0.25,
+    },
+    "mhvae/info8010-mlp": {
+        "size": 64, "optim.model.lr": 1e-3, "optim.model.weight_decay": 1e-4, "train.batch": 256,
+        "train.duration": "200 epochs", "train.ema.decay": 0.999,
+    },
+}  # fmt: skip
+"""The numbers of the documents and of the papers that they follow, for the families of one file each."""
+
 PARAMETERS = {
+    "vae/xmu2023": 3_937_635,
+    "gan/xmu2023": 3_576_704 + 2_765_568,
+    "stylegan2/auto": 22_243_608 + 23_407_361,
+    "cyclegan/begum2025-256": 2 * (11_378_179 + 2_764_737),
+    "cyclegan/begum2025-128": 2 * (7_837_699 + 2_764_737),
     "ddpm/ho2020": 35_746_307,
     "ddpm/ho2020-celebahq256": 113_673_219,
     "ddpm/ho2020-lsun256": 113_673_219,
@@ -162,7 +269,7 @@ def test_resolves_and_survives_a_round_trip(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "path", "value"), [(n, p, v) for n, table in PAPERS.items() for p, v in table.items()]
+    ("name", "path", "value"), [(n, p, v) for n, table in (PAPERS | FAMILIES).items() for p, v in table.items()]
 )
 def test_values_are_the_papers(name: str, path: str, value: Any) -> None:
     assert value_at(resolved(name), path) == value

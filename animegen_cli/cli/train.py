@@ -91,7 +91,6 @@ def train(
 
     run = training.train(request, score=in_run_scores)
     about = run.about
-    console.note(
-        f"finished: {about['images']:,} images in {about['seconds']:.0f} s; next: `animegen sample {run.path} --grid`"
-    )
+    then = f"sample {run.path} --grid" if "samples" in about["abilities"] else f"translate {run.path} PICTURE"
+    console.note(f"finished: {about['images']:,} images in {about['seconds']:.0f} s; next: `animegen {then}`")
     console.result({"run": str(run.path), **about}, str(run.path))
