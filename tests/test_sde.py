@@ -250,3 +250,15 @@ def test_nonsense_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         tiny(**changes)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp", "pc"])
+def test_clipping_bounds_what_the_sampler_is_told(sampler: str) -> None:
+    """An untrained network sees x itself as the clean image, which reaches far beyond [-1, 1] where the noise is strong."""
+    method, furthest = tiny(), {}
+    for clip in (False, True):
+        seen: list[float] = []
+        how = sde.Draw(sampler=sampler, steps=8, clip=clip)  # type: ignore[arg-type]
+        method.sample(Noise([1]), None, how, lambda step, x, clean, seen=seen: seen.append(float(clean.abs().max())))
+        furthest[clip] = max(seen)
+    assert furthest[True] <= 1 < furthest[False]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, complete_run, parse_seeds
+from animegen_cli.cli.options import Device, Json, Quiet, Settings, complete_run, parse_seeds
 
 
 def evaluate(
@@ -36,6 +36,7 @@ def evaluate(
         str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps (diffusion).")] = None,
+    settings: Settings = None,
     precision: Annotated[str, typer.Option("--precision", help="Of the feature network: fp32, tf32 or bf16.")] = "fp32",
     force: Annotated[bool, typer.Option("--force", help="Measure again what is already scored.")] = False,
     device: Device = None,
@@ -52,7 +53,7 @@ def evaluate(
 
       animegen eval drawn/seeds --against faces.zip --extractor faces
     """
-    from animegen_cli import console, evaluation
+    from animegen_cli import console, drawing, evaluation
 
     console.configure(quiet=quiet, as_json=as_json)
     if n is not None and seeds is not None:
@@ -64,7 +65,9 @@ def evaluate(
         subject=subject, against=against, data=data, split=split, extractor=extractor, weights=weights, n=n or 2048,
         metrics=[word.strip() for word in metrics.split(",")] if metrics else (),
         seeds=parse_seeds(seeds) if seeds is not None else None, precision=precision, device=device, force=force,
-        overrides={key: value for key, value in overrides.items() if value is not None},
+        overrides={
+            **drawing.settings_of(settings or []), **{key: value for key, value in overrides.items() if value is not None},
+        },
     )  # fmt: skip
     found = evaluation.evaluate(request)
     for note in found["notes"]:

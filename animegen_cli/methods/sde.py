@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, final
 
@@ -83,6 +84,9 @@ class Draw(Plan):
     """Signal-to-noise ratio of the Langevin steps."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-5
     """Error of a step of `ode`, absolute and relative."""
+    clip: bool = False
+    """Clamp the predicted clean image to [-1, 1], as Ho et al. 2020 do: a network that has seen little errs most where
+    the noise is strongest, and that error would grow with every step."""
 
     def levels(self) -> Plan:
         """A plan that walks given levels, as editing does: the nearest relative of `pc` and of `ode`."""
@@ -150,12 +154,18 @@ class ScoreSDE(Method):
         picked = conditions.pick_labels(labels, self.conditions, self.data)
         return x - sigma.view(-1, 1, 1, 1) * self.predict(x * a.view(-1, 1, 1, 1), time, s, picked)
 
+    def denoiser(self, how: Draw) -> Callable[..., Tensor]:
+        """`denoise`, clamped where `how` says so."""
+        if not how.clip:
+            return self.denoise
+        return lambda x, sigma, labels=None: self.denoise(x, sigma, labels).clamp(-1, 1)
+
     def sample(self, noise: Noise, labels: Tensor | None, how: Draw, watch: Watch | None = None) -> Tensor:
         """Algorithms 2 to 5 (`pc`), eq. 13 (`ode`), or any other sampler of the plan."""
         size, schedule = self.data.size, self.schedule
         if how.sampler not in ("pc", "ode"):
-            return diffusion.draw(how, schedule, self.denoise, noise, size, labels, watch).clamp(-1, 1)
-        denoise, x = samplers.guided(self.denoise, labels, how.guidance), noise(3, size, size) * schedule.prior
+            return diffusion.draw(how, schedule, self.denoiser(how), noise, size, labels, watch).clamp(-1, 1)
+        denoise, x = samplers.guided(self.denoiser(how), labels, how.guidance), noise(3, size, size) * schedule.prior
         if how.sampler == "pc":
             return samplers.predictor_corrector(
                 denoise, x, schedule, how.steps, noise=noise, predictor=how.predictor, corrections=how.corrections,
@@ -178,11 +188,13 @@ class ScoreSDE(Method):
 
     def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Draw) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-        return diffusion.translate(diffusion.Process(self.schedule, self.denoise), images, noise, edit, how.levels())
+        known = diffusion.Process(self.schedule, self.denoiser(how))
+        return diffusion.translate(known, images, noise, edit, how.levels())
 
     def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Draw) -> Tensor:
         """New content where mask (B, 1, H, W) is 1."""
-        return diffusion.inpaint(diffusion.Process(self.schedule, self.denoise), images, mask, noise, labels, how)
+        known = diffusion.Process(self.schedule, self.denoiser(how))
+        return diffusion.inpaint(known, images, mask, noise, labels, how)
 
     def bits_per_dim(self, images: Tensor, noise: Noise) -> Tensor:
         """Eq. 39: the likelihood by the probability flow, (B, 3, H, W) in [-1, 1] -> (B,)."""
