@@ -14,26 +14,14 @@ from typing import Any
 
 import torch
 from _pairs import arguments, pairs, report
+from _plain import Resident
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from animegen_cli import generate
-from animegen_cli.data.loading import Pieces
 from animegen_cli.method import DataSpec
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer
-
-
-class Resident:
-    """One uint8 image of each domain that already lies on the device."""
-
-    def __init__(self, size: int, device: torch.device) -> None:
-        self.anime, self.photos = torch.randint(0, 256, (2, 1, 3, size, size), dtype=torch.uint8, device=device)
-        self.labels = torch.zeros(1, 0, dtype=torch.int64, device=device)
-
-    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
-        return Pieces(self.anime, self.labels, self.photos)
-
 
 # ---- the peer -------------------------------------------------------------------------------------------------
 
@@ -94,7 +82,7 @@ class Plain:
 
     def step(self) -> None:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low):
-            x, y = (pixels.float() / 127.5 - 1 for pixels in (self.data.photos, self.data.anime))
+            x, y = (pixels.float() / 127.5 - 1 for pixels in (self.data.photos, self.data.images))
             fake_y, fake_x = self.to_anime(x), self.to_photo(y)
             again_x, again_y = self.to_photo(fake_y), self.to_anime(fake_x)
             for critic in self.critics:
@@ -141,7 +129,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     args = parser.parse_args()
     device = choices.pick_device(args.device)
-    data = Resident(args.size, device)
+    data = Resident(args.size, 1, device, photos=True)
     trainer = ours(args.size, args.blocks, args.precision, data, device)
     low = trainer.choices.precision == "bf16"
     peer = Plain(data, args.blocks, device, low=low)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from _pairs import arguments, pairs, report
+from _plain import Resident
 from torch import Tensor, nn
 
 from animegen_cli import config, methods, paths
@@ -25,17 +26,6 @@ from animegen_cli.method import Batch, DataSpec, Losses, Method
 from animegen_cli.nets import style
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer
-
-
-class Resident:
-    """uint8 images that already lie on the device."""
-
-    def __init__(self, size: int, count: int, device: torch.device) -> None:
-        self.images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
-        self.labels = torch.zeros(count, 0, dtype=torch.int64, device=device)
-
-    def batch(self, images_seen: int, count: int | None = None) -> tuple[Tensor, Tensor, None]:
-        return self.images[:count], self.labels[:count], None
 
 
 def plain_blur(x: Tensor, padding: int, gain: float = 1.0) -> Tensor:
