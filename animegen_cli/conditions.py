@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from animegen_cli.errors import ConfigError, did_you_mean
 from animegen_cli.method import DataSpec
@@ -52,3 +53,20 @@ def pick_labels(labels: Tensor | None, names: tuple[str, ...], data: DataSpec) -
         return None
     columns = list(data.attributes)
     return labels[:, [columns.index(name) for name in names]]
+
+
+class Labels(nn.Module):
+    """One learned vector per value of each attribute, summed over the attributes; an unknown value adds nothing."""
+
+    def __init__(self, classes: Sequence[int], width: int) -> None:
+        """`classes`: number of values of each attribute, at least one attribute."""
+        super().__init__()
+        self.tables = nn.ModuleList(nn.Embedding(count, width) for count in classes)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """(B, A) int64, -1 unknown -> (B, width) float32."""
+        columns = [
+            table(column.clamp(min=0)).float() * (column >= 0)[:, None]
+            for column, table in zip(labels.unbind(1), self.tables, strict=True)
+        ]
+        return torch.stack(columns).sum(0)

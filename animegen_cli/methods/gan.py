@@ -108,29 +108,12 @@ class Draw(Drawing):
 # ---- networks -------------------------------------------------------------------------------------------------
 
 
-class Labels(nn.Module):
-    """The sum of one learned vector per attribute; an unknown value is the zero vector."""
-
-    def __init__(self, classes: Sequence[int], width: int) -> None:
-        super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding(count + 1, width, padding_idx=count) for count in classes)
-        self.unknown = list(classes)
-
-    def forward(self, labels: Tensor) -> Tensor:
-        """(B, A) int64, -1 unknown -> (B, width)."""
-        columns = [
-            table(torch.where(column < 0, unknown, column))
-            for table, unknown, column in zip(self.tables, self.unknown, labels.unbind(1), strict=True)
-        ]
-        return torch.stack(columns).sum(0)
-
-
 class Generator(nn.Module, ABC):
     """z and labels to images; the layouts differ in `draw`."""
 
     def __init__(self, config: Model, classes: Sequence[int]) -> None:
         super().__init__()
-        self.labels = Labels(classes, config.latent) if classes else None
+        self.labels = conditions.Labels(classes, config.latent) if classes else None
         self.inputs = config.latent * (2 if classes else 1)
 
     def forward(self, z: Tensor, labels: Tensor | None) -> Tensor:
@@ -195,7 +178,7 @@ class Critic(nn.Module, ABC):
 
     def __init__(self, width: int, classes: Sequence[int]) -> None:
         super().__init__()
-        self.labels = Labels(classes, width) if classes else None
+        self.labels = conditions.Labels(classes, width) if classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W), (B, A) or None -> logits (B,), features (B, C, b, b).

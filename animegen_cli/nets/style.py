@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from animegen_cli import conditions
+
 SLOPE = 0.2
 GAIN = math.sqrt(2)
 """Keeps the variance through a leaky ReLU (He et al. 2015)."""
@@ -116,28 +118,12 @@ class Conv(nn.Module):
         return x if bias is None else F.leaky_relu_(x, SLOPE)
 
 
-class Labels(nn.Module):
-    """One embedding per attribute, summed; an unknown label is the zero embedding."""
-
-    def __init__(self, classes: Sequence[int], width: int) -> None:
-        super().__init__()
-        self.tables = nn.ModuleList(nn.Embedding(count, width) for count in classes)
-
-    def forward(self, labels: Tensor) -> Tensor:
-        """(B, A) int64, -1 unknown -> (B, width)."""
-        total: Tensor | int = 0
-        for column, table in zip(labels.unbind(1), self.tables, strict=True):
-            total = total + _wide(table(column.clamp(min=0))) * (column >= 0)[:, None]
-        assert isinstance(total, Tensor), "a conditional network has at least one attribute"
-        return total
-
-
 class Mapping(nn.Module):
     """f: Z -> W (Karras et al. 2019, section 2), which also keeps the running mean of w for truncation."""
 
     def __init__(self, width: int, layers: int, *, rate: float, classes: Sequence[int] = ()) -> None:
         super().__init__()
-        self.labels = Labels(classes, width) if classes else None
+        self.labels = conditions.Labels(classes, width) if classes else None
         inputs = [width * 2 if classes else width] + [width] * (layers - 1)
         self.layers = nn.ModuleList(Dense(count, width, rate=rate) for count in inputs)
         self.register_buffer("w_avg", torch.zeros(width))
@@ -278,7 +264,7 @@ class Critic(nn.Module):
         self.last = Conv(down[-1] + 1, down[-1], 3)
         self.hidden = Dense(down[-1] * side**2, down[-1])
         self.output = Dense(down[-1], 1)
-        self.labels = Labels(classes, down[-1]) if classes else None
+        self.labels = conditions.Labels(classes, down[-1]) if classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None, pieces: int = 1) -> Tensor:
         """(B, 3, size, size), labels (B, A) or None -> logits (B, 1) float32; `pieces` as in `minibatch_std`."""
