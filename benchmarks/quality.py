@@ -4,9 +4,9 @@
     python benchmarks/quality.py gan --data faces-64.zip --minutes 15
     python benchmarks/quality.py edm --data faces-32.zip --minutes 15
 
-Both train in processes of their own at the same time, each on one thread (a GPU is shared), until their training loops
-have run for the minutes given. Ours is the preset `fast`, shortened to what it can do in that time. Both then draw
-1,000 images, which `animegen eval` scores against the held-out split. Peers: the VAE of PyTorch-VAE's vanilla numbers and
+Both train in processes of their own at the same time, each on one thread (a GPU is shared). Ours is the preset `fast`,
+shortened to what it can do in the minutes given; the peer goes on until ours has ended, so it never has less time. Both
+then draw 1,000 images, which `animegen eval` scores against the held-out split. Peers: the VAE of PyTorch-VAE's vanilla numbers and
 the DCGAN of PyTorch's example are written out here; the diffusion model is denoising-diffusion-pytorch from PyPI.
 """
 
@@ -59,27 +59,27 @@ def _dcgan(size: int) -> tuple[nn.Module, nn.Module]:
 
 
 class _Clock:
-    """Batches in [-1, 1] until the training loop has run for its minutes."""
+    """Batches in [-1, 1] until `--until` is there."""
 
     def __init__(self, args: argparse.Namespace, batch: int) -> None:
         faces = FaceSet.open(args.data)
         self.device = torch.device(args.device)
         self.loader = Loader(faces, split="train", size=faces.size, batch=batch, seed=0, device=self.device, flip=True)
-        self.batch, self.seconds, self.size = batch, 60 * args.minutes, faces.size
+        self.batch, self.until, self.size, self.seconds = batch, args.until, faces.size, 0.0
         self.low = has_bf16(self.device)
 
     def __iter__(self) -> Any:
         began, seen = time.perf_counter(), 0
-        while time.perf_counter() - began < self.seconds:
+        while not self.until.exists():
             yield self.loader.batch(seen)[0].float() / 127.5 - 1
             seen += self.batch
-        self.seen = seen
+        self.seen, self.seconds = seen, time.perf_counter() - began
 
     def autocast(self) -> Any:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.low)
 
 
-def _plain_vae(args: argparse.Namespace) -> tuple[Tensor, int]:
+def _plain_vae(args: argparse.Namespace) -> tuple[Tensor, _Clock]:
     clock = _Clock(args, 64)
     model = PlainVAE(clock.size).to(clock.device)
     adam = torch.optim.Adam(model.parameters(), VAE_LR)
@@ -91,12 +91,10 @@ def _plain_vae(args: argparse.Namespace) -> tuple[Tensor, int]:
         adam.step()
     model.eval()
     with torch.no_grad():
-        return torch.cat(
-            [model.decode(torch.randn(100, VAE_LATENT, device=clock.device)) for _ in range(10)]
-        ), clock.seen
+        return torch.cat([model.decode(torch.randn(100, VAE_LATENT, device=clock.device)) for _ in range(10)]), clock
 
 
-def _plain_gan(args: argparse.Namespace) -> tuple[Tensor, int]:
+def _plain_gan(args: argparse.Namespace) -> tuple[Tensor, _Clock]:
     clock = _Clock(args, 64)
     generator, critic = (net.to(clock.device) for net in _dcgan(clock.size))
     adams = [torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (generator, critic)]
@@ -119,10 +117,10 @@ def _plain_gan(args: argparse.Namespace) -> tuple[Tensor, int]:
         adams[0].step()
     with torch.no_grad():
         codes = [torch.randn(100, 100, 1, 1, device=clock.device) for _ in range(10)]
-        return torch.cat([generator(code) for code in codes]), clock.seen
+        return torch.cat([generator(code) for code in codes]), clock
 
 
-def _plain_diffusion(args: argparse.Namespace) -> tuple[Tensor, int]:
+def _plain_diffusion(args: argparse.Namespace) -> tuple[Tensor, _Clock]:
     from denoising_diffusion_pytorch import GaussianDiffusion, Unet
     from ema_pytorch import EMA
 
@@ -141,7 +139,7 @@ def _plain_diffusion(args: argparse.Namespace) -> tuple[Tensor, int]:
         average.update()
     with torch.no_grad(), clock.autocast():
         drawn = [average.ema_model.sample(batch_size=100) for _ in range(10)]
-    return torch.cat(drawn).float() * 2 - 1, clock.seen
+    return torch.cat(drawn).float() * 2 - 1, clock
 
 
 PLAIN = {"vae": _plain_vae, "gan": _plain_gan, "edm": _plain_diffusion}
@@ -149,7 +147,7 @@ PLAIN = {"vae": _plain_vae, "gan": _plain_gan, "edm": _plain_diffusion}
 
 def _train_plain(args: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    images, seen = PLAIN[args.family](args)
+    images, clock = PLAIN[args.family](args)
     folder = args.out / "plain"
     folder.mkdir(parents=True, exist_ok=True)
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
@@ -159,13 +157,13 @@ def _train_plain(args: argparse.Namespace) -> None:
         [np.concatenate(list(row), axis=1) for row in pixels[:100].reshape(10, 10, *pixels.shape[1:])]
     )
     Image.fromarray(columns).save(args.out / "plain.png")
-    (args.out / "plain.json").write_text(json.dumps({"images_seen": seen}))
+    (args.out / "plain.json").write_text(json.dumps({"images": clock.seen, "seconds": round(clock.seconds, 1)}))
 
 
 # ---- ours, and both -------------------------------------------------------------------------------------------
 
 
-def _animegen(*words: object, quiet: bool = False) -> Any:
+def _animegen(*words: object) -> Any:
     line = [sys.executable, "-m", "animegen_cli", *map(str, words), "--json"]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -178,8 +176,10 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
     args.out.mkdir(parents=True, exist_ok=True)
     run = args.out / "ours"
     words = ["train", args.family, "--preset", "fast", "--data", args.data, "--device", args.device]
-    myself = [sys.executable, __file__, args.family, "--data", args.data, "--minutes", args.minutes, "--device", args.device,
-              "--out", args.out, "--plain-only"]  # fmt: skip
+    done = args.out / "ours-has-ended"
+    done.unlink(missing_ok=True)
+    myself = [sys.executable, __file__, args.family, "--data", args.data, "--device", args.device, "--out", args.out,
+              "--until", done]  # fmt: skip
     peer = subprocess.Popen([str(word) for word in myself])
     with contextlib.ExitStack() as stack:
         stack.callback(peer.terminate)
@@ -188,6 +188,7 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
         batch = plan["config"]["train"]["batch"]
         images = int(args.slack * rate * 60 * args.minutes) // batch * batch
         _animegen(*words, "--out", run, "--duration", f"{images} images", "--resume", "none")
+        done.touch()
         peer.wait()
     about = json.loads((run / "run.json").read_text())
     score = ["--extractor", args.extractor, "--metrics", "fd,kid,precision,recall,coverage", "--split", "test"]
@@ -196,8 +197,8 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
     theirs = _animegen("eval", args.out / "plain", "--against", args.data, *score)
     return {
         "family": args.family, "minutes": args.minutes, "data": str(args.data), "device": args.device,
-        "ours_seconds": about["seconds"], "ours_images": about["images"],
-        "plain_images": json.loads((args.out / "plain.json").read_text())["images_seen"],
+        "ours_trained": {"images": about["images"], "seconds": about["seconds"]},
+        "plain_trained": json.loads((args.out / "plain.json").read_text()),
         "ours": {s["name"]: round(s["value"], 4) for s in mine["scores"]},
         "plain": {s["name"]: round(s["value"], 4) for s in theirs["scores"]},
     }  # fmt: skip
@@ -212,9 +213,9 @@ def main() -> None:
     parser.add_argument("--extractor", default="faces")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("quality"))
-    parser.add_argument("--plain-only", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.plain_only:
+    if args.until:
         _train_plain(args)
         return
     print(json.dumps(_compare(args), indent=2))
