@@ -8,7 +8,8 @@ import pytest
 import torch
 from chain import done, refused, train_words
 
-from animegen_cli import checkpoint, generate, methods
+from animegen_cli import checkpoint, generate, methods, paths
+from animegen_cli.data.loading import Pieces
 from animegen_cli.errors import DivergedError
 from animegen_cli.method import Batch, DataSpec, Losses
 from animegen_cli.noise import Noise
@@ -52,6 +53,22 @@ def test_deterministic_training_goes_on_exactly(family: str, faces: Path, tmp_pa
             assert torch.equal(tensor, other[part][name]), f"{part} {name}"
 
 
+@pytest.mark.parametrize("family", paths.families())
+def test_every_family_trains_compiled_and_draws(
+    family: str, request: pytest.FixtureRequest, faces: Path, tmp_path: Path
+) -> None:
+    both = "photos" in methods.load(family).domains
+    data, run = request.getfixturevalue("two_domains") if both else faces, tmp_path / "run"
+    done(*on_gpu(train_words(family, data, run, "--set", "train.precision=bf16", duration="64 images")))
+    assert Run(run).about["resolved"]["channels_last"]
+    assert Run(run).about["state"] == "finished"
+    if both:
+        picture = next(data.parent.glob("*.contact.png"))
+        done("translate", run, picture, "--out", tmp_path / "out", "--device", "cuda")
+    else:
+        done("sample", run, "--n", "4", "--out", tmp_path / "out", "--device", "cuda")
+
+
 def test_the_compiled_network_computes_what_the_plain_one_does() -> None:
     kind = methods.load("ddpm")
     torch.manual_seed(0)
@@ -70,9 +87,9 @@ def test_a_step_that_is_not_finite_is_skipped_on_the_device(faces: Path, tmp_pat
     trained = generate.open_trained(Run(tmp_path / "run"), device=torch.device("cuda"), precision="fp32")
 
     class Broken:
-        def batch(self, images_seen: int, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        def batch(self, images_seen: int, count: int | None = None) -> Pieces:
             images = torch.zeros(8, 3, 16, 16, dtype=torch.uint8, device="cuda")
-            return images, torch.zeros(8, 0, dtype=torch.int64, device="cuda")
+            return Pieces(images, torch.zeros(8, 0, dtype=torch.int64, device="cuda"))
 
     method = trained.method.requires_grad_(True)
     loop = Trainer(method, Broken(), trained.config, Choices("fp32", 8, False, False), device=trained.device, count=8)

@@ -300,6 +300,13 @@ class Session:
                 "the device has too little memory for this micro-batch",
                 hint=f"type `--batch-gpu {max(self.prepared.choices.batch_gpu // 2, 1)}`: the batch in all stays the same",
             ) from error
+        except RuntimeError as error:
+            if not self.config.train.deterministic or "deterministic" not in str(error):
+                raise
+            raise MachineError(
+                f"this device has no deterministic kernel for a part of this family: {str(error).splitlines()[0]}",
+                hint="leave out `--deterministic`, or switch off what needs it, such as `--set model.ada=false`",
+            ) from error
 
     def _train(self) -> None:
         trainer, settings = self.trainer, self.config.train
