@@ -255,8 +255,11 @@ def test_unknown_stays_the_zero_vector_in_training() -> None:
         next(iter(phase.loss(batch).values())).backward()
     optimizer.step()
     for network in (method.generator, method.critic):
-        (table,) = network.labels.tables  # type: ignore[union-attr]
-        assert float(table.weight[-1].detach().abs().max()) == 0
+        labels = network.labels
+        known, unknown = labels(torch.tensor([[0], [-1]])).detach()  # type: ignore[operator, misc]
+        assert float(unknown.abs().max()) == 0
+        assert float(known.abs().max()) > 0
+        (table,) = labels.tables  # type: ignore[union-attr]
         assert float(table.weight.grad[0].abs().max()) > 0
 
 
