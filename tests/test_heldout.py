@@ -81,4 +81,8 @@ def test_the_network_behind_a_loss_is_named_in_every_report(two_domains: Path, t
     assert said in (run / "report.html").read_text()
     done("compare", run, "--out", tmp_path / "comparison")
     assert said in (tmp_path / "comparison" / "table.md").read_text()
-    assert said in (tmp_path / "comparison" / "index.html").read_text()
+    page = (tmp_path / "comparison" / "index.html").read_text()
+    assert said in page
+    assert "<img" in page  # its previews, with the photographs in them
+    done("compare", run, "--no-reals", "--out", tmp_path / "shared")
+    assert "<img" not in (tmp_path / "shared" / "index.html").read_text()

@@ -94,9 +94,14 @@ def same_seeds(drawn: Drawn, names: Sequence[str], count: Count) -> Markup:
 
 
 def samples(found: Sequence[Record], names: Sequence[str], count: Count, reals: bool) -> Markup | None:
-    """The newest preview grid of each run, and each data set's real images where they may be shown."""
+    """The newest preview grid of each run, and each data set's real images where they may be shown.
+
+    Translators' previews show their inputs, which are real.
+    """
     shown: list[tuple[Path, str, str]] = []
     for name, record in zip(names, found, strict=True):
+        if not reals and "samples" not in (record.about.get("abilities") or ()):
+            continue
         grids = record.grids("ema") or record.grids("raw")
         if grids:
             images, kind = _grid_name(grids[-1])
