@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, and for every process that tests start
 
 import pytest
+from browsing import chromium
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,3 +43,10 @@ def two_domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
         drawn.photo(number, size=16).save(folder / "photos" / f"{number:02d}.png")
     options = prepare.Options(size=16, limit=96, workers=1)
     return prepare.prepare(["demo"], folder / "two.zip", options, photos=[str(folder / "photos")]).path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; see `browsing.opened`."""
+    with chromium() as running:
+        yield running

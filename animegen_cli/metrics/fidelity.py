@@ -6,8 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HIGHER_IS_BETTER = {"mse": False, "psnr": True, "ssim": True}
-
 
 def mse(first: Tensor, second: Tensor) -> Tensor:
     """Mean squared error per image, pixels in [0, 1]: two uint8 (B, 3, H, W) -> float64 (B,)."""

@@ -6,12 +6,20 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from animegen_cli.errors import DataError, UsageError
 
 INCEPTION_NAMES = {"fd": "fid", "kid": "kid", "is": "is"}
 """Bare names, which only Inception's features may bear."""
+LOWER = frozenset({
+    "fd", "fid", "kid", "kid75", "mse", "bpd",
+    "hair", "eyes", "brightness", "attribute",  # distances between two distributions of what is seen
+    "duplicates", "copies",
+})  # fmt: skip
+"""Metrics, by the first word of a score's name, of which a lower value is better."""
+HIGHER = frozenset({"is", "precision", "recall", "density", "coverage", "psnr", "ssim", "diversity", "requests"})
+"""Metrics of which a higher value is better."""
 NOT_COMPARED = ("seeds", "sampling")
 """What was measured rather than how: a table may put two samplers or two sets of seeds side by side."""
 
@@ -77,6 +85,12 @@ class Protocol:
             which = f"unknown keys {sorted(unknown)}" if unknown else "its id does not fit its fields"
             raise DataError(f"a score's protocol cannot be trusted: {which}", hint="score again")
         return found
+
+
+def better(name: str) -> Literal["lower", "higher"] | None:
+    """Which direction is good for a score of this name; None for a metric that is not known, which is never ranked."""
+    base = name.split("-")[0]
+    return "lower" if base in LOWER else "higher" if base in HIGHER else None
 
 
 def metric_name(metric: str, extractor: str, resize: str = "clean") -> str:

@@ -16,7 +16,6 @@ from animegen_cli.metrics.manifold import manifold_scores
 
 METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "is", "kid75")
 MANIFOLD = ("precision", "recall", "density", "coverage")
-HIGHER_IS_BETTER = {"fd": False, "kid": False, "kid75": False, "is": True} | dict.fromkeys(MANIFOLD, True)
 ENOUGH = 2048
 """Below this many images on either side, scores carry a warning."""
 

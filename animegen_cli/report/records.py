@@ -12,11 +12,8 @@ from typing import Any, Literal
 import yaml
 
 from animegen_cli.errors import DataError
-from animegen_cli.metrics.protocol import Protocol
+from animegen_cli.metrics.protocol import Protocol, better
 from animegen_cli.paths import Run
-
-_LOWER = {"fd", "fid", "kid", "mse", "bpd"}
-_HIGHER = {"is", "precision", "recall", "density", "coverage", "psnr", "ssim"}
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,7 @@ class Score:
     @property
     def better(self) -> Literal["lower", "higher"] | None:
         """Which direction is good; None for a metric that this module does not know, which is never ranked."""
-        base = self.name.split("-")[0]
-        return "lower" if base in _LOWER else "higher" if base in _HIGHER else None
+        return better(self.name)
 
     @property
     def range(self) -> tuple[float, float] | None:
