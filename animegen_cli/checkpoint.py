@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from animegen_cli import __version__
+from animegen_cli import __version__, paths
 from animegen_cli.errors import DataError, MachineError
 
 STATE_VERSION = 1
@@ -100,7 +100,7 @@ def save_state(folder: Path, parts: Parts, about: Mapping[str, Any]) -> None:
         for name, tensors in parts.items():
             file = temporary / f"{name}.safetensors"
             _write_tensors(file, tensors)
-            sums[file.name] = _sha256(file)
+            sums[file.name] = paths.sha256(file)
         state = {"version": STATE_VERSION, "animegen": __version__, **about, "files": sums}
         text = json.dumps(state | {"checksum": _checksum(state)}, indent=1)
         (temporary / "state.json").write_text(text, encoding="utf-8")
@@ -135,7 +135,7 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, An
     parts = {}
     for name, expected in about["files"].items():
         file = folder / name
-        if not file.is_file() or _sha256(file) != expected:
+        if not file.is_file() or paths.sha256(file) != expected:
             raise DataError(
                 f"the state {folder} is damaged: {name} is missing or does not match its checksum", hint=other
             )
@@ -145,18 +145,6 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, An
 
 def _checksum(about: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
-
-
-def _digest(stream: Any) -> str:  # Python 3.10 has no file_digest
-    digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 # ---- optimizers -----------------------------------------------------------------------------------------------

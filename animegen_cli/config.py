@@ -84,8 +84,16 @@ def _check_any(text: str) -> str:
     return text
 
 
+def _check_span(text: str) -> str:
+    if Amount.parse(_check_progress(text)).unit == "steps":
+        raise ValueError(f"`{text}` counts steps; say images or epochs, which do not depend on the batch")
+    return text
+
+
 Progress = Annotated[str, AfterValidator(_check_progress)]
 """An amount in images, steps or epochs, kept as it was written."""
+Span = Annotated[str, AfterValidator(_check_span)]
+"""An amount in images or epochs: what a family, which does not know the batch, can count."""
 Interval = Annotated[str, AfterValidator(_check_any)]
 """Like `Progress`, or a time."""
 

@@ -89,25 +89,6 @@ def discretized_logistic_mixture_nll(x: Tensor, parameters: Tensor, *, mixtures:
     return -torch.logsumexp(F.log_softmax(logits, dim=1) + log_p, dim=1).sum((1, 2))
 
 
-def discretized_logistic_mixture_sample(
-    parameters: Tensor, component_noise: Tensor, pixel_noise: Tensor, *, mixtures: int = 10
-) -> Tensor:
-    """Images (B, 3, H, W) in [-1, 1] drawn from the mixture with the given standard normal noise, unrounded.
-
-    Args:
-        parameters: (B, 10 K, H, W).
-        component_noise: (B, K, H, W) normal: chooses the component by the Gumbel maximum.
-        pixel_noise: (B, 3, H, W) normal: becomes logistic through the normal distribution function.
-        mixtures: K.
-    """
-    logits, means, log_scales, coefficients = _split(parameters, mixtures)
-    gumbel = -torch.log(-torch.log(_uniform(component_noise, logits.dtype)))
-    chosen = F.one_hot((logits + gumbel).argmax(1), mixtures).movedim(-1, 1)[:, None]  # (B, 1, K, H, W)
-    means, scales = (means * chosen).sum(2), torch.exp((log_scales * chosen).sum(2))
-    pixels = means + scales * torch.logit(_uniform(pixel_noise, means.dtype))
-    return _in_order(pixels, (coefficients * chosen).sum(2))
-
-
 def discretized_logistic_mixture_mean(parameters: Tensor, *, mixtures: int = 10) -> Tensor:
     """A picture without noise, (B, 3, H, W) in [-1, 1]: per pixel the mean over components, R before G before B."""
     logits, means, _, coefficients = _split(parameters, mixtures)
@@ -151,8 +132,3 @@ def _log_bin(x: Tensor, means: Tensor, log_scales: Tensor) -> Tensor:
     density = middle - log_scales - 2 * F.softplus(middle) - math.log(127.5)
     inner = torch.where(share > RARE, share.clamp(min=RARE).log(), density)
     return torch.where(x < -EDGE, F.logsigmoid(upper), torch.where(x > EDGE, -F.softplus(lower), inner))
-
-
-def _uniform(noise: Tensor, dtype: torch.dtype) -> Tensor:
-    """Standard normal to uniform numbers whose logarithms are finite."""
-    return torch.special.ndtr(noise.to(dtype)).clamp(1e-6, 1 - 1e-6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -149,6 +150,15 @@ def read_json(path: Path, *, what: str) -> dict[str, Any]:
             f"{path} is damaged: it holds no JSON object", hint=f"delete it if the {what} can be made again"
         )
     return value
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

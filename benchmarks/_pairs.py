@@ -51,6 +51,13 @@ def pairs(
     }
 
 
+def waiting(device: Any) -> Callable[[], None]:
+    """Waits for a CUDA device; nothing to wait for elsewhere."""
+    import torch
+
+    return (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
+
+
 def seconds(work: Callable[[], Any], sync: Callable[[], Any] | None = None) -> float:
     """Wall seconds of one call."""
     if sync is not None:

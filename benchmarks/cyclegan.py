@@ -13,7 +13,7 @@ import itertools
 from typing import Any
 
 import torch
-from _pairs import arguments, pairs, report
+from _pairs import arguments, pairs, report, waiting
 from _plain import Resident
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -143,10 +143,6 @@ def main() -> None:
         "choices": trainer.choices.to_dict(),
     }  # fmt: skip
 
-    def sync() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     def our_steps() -> None:
         for _ in range(args.steps):
             trainer.train_step()
@@ -155,7 +151,7 @@ def main() -> None:
         for _ in range(args.steps):
             peer.step()
 
-    found = pairs(our_steps, their_steps, args.pairs, sync=sync, warmup=3 if device.type == "cuda" else 1)
+    found = pairs(our_steps, their_steps, args.pairs, sync=waiting(device), warmup=3 if device.type == "cuda" else 1)
     report("CycleGAN training step", found, target=target, as_json=args.json, **facts)
 
     images = torch.rand(args.images, 3, args.size, args.size, device=device) * 2 - 1
@@ -167,7 +163,7 @@ def main() -> None:
             for _ in range(args.steps):
                 net(images)
 
-    found = pairs(lambda: draw(nets[0]), lambda: draw(nets[1]), args.pairs, sync=sync, warmup=2)
+    found = pairs(lambda: draw(nets[0]), lambda: draw(nets[1]), args.pairs, sync=waiting(device), warmup=2)
     report("CycleGAN generator", found, target=target, as_json=args.json, images=args.images, **facts)
 
 

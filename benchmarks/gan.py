@@ -13,7 +13,7 @@ import copy
 from typing import Any
 
 import torch
-from _pairs import arguments, pairs, report
+from _pairs import arguments, pairs, report, waiting
 from _plain import Resident
 from torch import Tensor, nn
 
@@ -82,10 +82,6 @@ def main() -> None:
     generator, critic = (copy.deepcopy(net).to(device) for net in (plain.generator, plain.critic))
     example = Example(generator, critic, device, low=low)
 
-    def sync() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     def our_steps() -> None:
         for _ in range(args.steps):
             trainer.train_step()
@@ -95,7 +91,7 @@ def main() -> None:
         for _ in range(args.steps):
             example.step(data.images)
 
-    found = pairs(our_steps, their_steps, args.pairs, sync=sync)
+    found = pairs(our_steps, their_steps, args.pairs, sync=waiting(device))
     images = args.steps * args.batch
     report(
         "DCGAN training step", found, target=3.0 if device.type == "cuda" else 0.95, as_json=args.json,

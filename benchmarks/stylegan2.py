@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _pairs import arguments, pairs, report
+from _pairs import arguments, pairs, report, waiting
 from _plain import Resident
 from torch import Tensor, nn
 
@@ -171,11 +171,7 @@ def main() -> None:
             trainer.train_step()
         trainer.check()
 
-    def sync() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    found = pairs(lambda: run(trainers[0]), lambda: run(trainers[1]), args.pairs, sync=sync)
+    found = pairs(lambda: run(trainers[0]), lambda: run(trainers[1]), args.pairs, sync=waiting(device))
     images = args.steps * args.batch
     report(
         "StyleGAN2 training, all phases", found, target=2.0 if device.type == "cuda" else 1.2, as_json=args.json,

@@ -10,7 +10,7 @@ best simple setting: bf16 autocast where the hardware has it, `torch.compile` on
 from __future__ import annotations
 
 import torch
-from _pairs import arguments, pairs, report
+from _pairs import arguments, pairs, report, waiting
 from _plain import Resident
 from networks import ours, theirs
 from torch.nn import functional as F
@@ -32,10 +32,6 @@ def main() -> None:
 
     method, config = ours(args.size, channels, batch=args.batch)
     trainer = Trainer(method, data, config, choices.resolve(config, method, device), device=device, count=4096)
-
-    def sync() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
 
     def our_steps() -> None:
         for _ in range(args.steps):
@@ -71,7 +67,7 @@ def main() -> None:
             average.step(net.parameters())
             loss.item()
 
-    found = pairs(our_steps, their_steps, args.pairs, sync=sync)
+    found = pairs(our_steps, their_steps, args.pairs, sync=waiting(device))
     images = args.steps * args.batch
     report(
         "DDPM training step", found, target=1.5 if device.type == "cuda" else 0.95, as_json=args.json,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from _pairs import arguments, pairs, report
+from _pairs import arguments, pairs, report, waiting
 from _plain import VAE_LATENT, VAE_LR, VAE_WEIGHT, VAE_WIDTHS, PlainVAE, Resident
 
 from animegen_cli import generate
@@ -53,10 +53,6 @@ def main() -> None:
     optimizer = torch.optim.Adam(net.parameters(), lr=VAE_LR)
     low = trainer.choices.precision == "bf16"
 
-    def sync() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
     def our_steps() -> None:
         for _ in range(args.steps):
             trainer.train_step()
@@ -71,7 +67,7 @@ def main() -> None:
             optimizer.step()
         loss.item()
 
-    found = pairs(our_steps, their_steps, args.pairs, sync=sync)
+    found = pairs(our_steps, their_steps, args.pairs, sync=waiting(device))
     images = args.steps * args.batch
     report(
         "VAE training step", found, target=3.0 if device.type == "cuda" else 0.95, as_json=args.json,

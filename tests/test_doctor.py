@@ -32,22 +32,26 @@ def test_diversity_by_hand() -> None:
 def test_one_face_for_all_seeds_is_mode_collapse() -> None:
     doctor = Doctor()
     collapsed = np.clip(REALS[:1].astype(int) + RANDOM.integers(-3, 4, REALS.shape), 0, 255).astype(np.uint8)
-    assert not doctor.look(REALS[::-1], REALS, progress=0.5, images=100)
-    assert not doctor.look(collapsed, REALS, progress=0.05, images=200), "too early to judge"
-    (found,) = doctor.look(collapsed, REALS, progress=0.5, images=300)
+    assert not doctor.look(REALS[::-1], REALS, progress=0.5, images=100, flag="--set optim.model.lr=1e-4")
+    assert not doctor.look(collapsed, REALS, progress=0.05, images=200, flag="--set optim.model.lr=1e-4"), (
+        "too early to judge"
+    )
+    (found,) = doctor.look(collapsed, REALS, progress=0.5, images=300, flag="--set optim.model.lr=1e-4")
     assert found.name == "mode collapse"
-    assert not doctor.look(collapsed, REALS, progress=0.6, images=400), "said once"
+    assert not doctor.look(collapsed, REALS, progress=0.6, images=400, flag="--set optim.model.lr=1e-4"), "said once"
     assert doctor.to_list() == [{**found._asdict(), "by": "pictures", "since": 300}]
     again = Doctor(doctor.to_list())  # a resumed run looks at its figures first
     assert not again.read(Ailing(None, DataSpec(16, 10)), {"model/heat": 1.0}, 350)
-    assert not again.look(collapsed, REALS, progress=0.6, images=400), "said before the resume"
-    doctor.look(REALS, REALS, progress=0.7, images=500)
+    assert not again.look(collapsed, REALS, progress=0.6, images=400, flag="--set optim.model.lr=1e-4"), (
+        "said before the resume"
+    )
+    doctor.look(REALS, REALS, progress=0.7, images=500, flag="--set optim.model.lr=1e-4")
     assert doctor.to_list() == []
 
 
 def test_grey_pictures_are_blank() -> None:
     doctor = Doctor()
-    (found,) = doctor.look(np.full_like(REALS, 127), REALS, progress=1.0, images=10)
+    (found,) = doctor.look(np.full_like(REALS, 127), REALS, progress=1.0, images=10, flag="--set optim.model.lr=1e-4")
     assert found.name == "blank images"
 
 

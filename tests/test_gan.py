@@ -15,7 +15,7 @@ from animegen_cli import adversarial, config, methods, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.errors import ConfigError
 from animegen_cli.method import Batch, DataSpec
-from animegen_cli.methods.gan import GAN, Model, batch_deviation, diversity
+from animegen_cli.methods.gan import GAN, Model, diversity
 from animegen_cli.noise import Noise
 
 ATTRIBUTES = {"hair": ("pink", "blue", "aqua"), "eyes": ("red", "green")}
@@ -107,14 +107,6 @@ def test_spectral_norm_bounds_each_layer() -> None:
     assert len(layers) == 3
     for layer in layers:
         assert float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2)) == pytest.approx(1, abs=0.02)
-
-
-def test_batch_deviation_by_hand() -> None:
-    x = torch.zeros(8, 2, 1, 1)
-    x[:4, 0, 0, 0] = torch.tensor([0.0, 2.0, 0.0, 2.0])  # deviation 1 and 0 over the first four, 0 over the others
-    found = batch_deviation(x)
-    assert found.shape == (8, 1, 1, 1)
-    assert found.flatten().tolist() == pytest.approx([0.5] * 4 + [0.0] * 4, abs=1e-3)
 
 
 # ---- losses ---------------------------------------------------------------------------------------------------

@@ -325,7 +325,6 @@ def test_it_says_what_is_wrong() -> None:
         ({"bands": 3}, 20, "no 3 Haar levels"),
         ({"bands": 2, "likelihood": "scaled"}, 16, "one fixed deviation"),
         ({"free_bits": 0.1, "prior": "flow"}, 16, "no KL per latent"),
-        ({"warmup": "10 steps"}, 16, "not steps"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], size: int, said: str) -> None:

@@ -15,23 +15,16 @@ from typing import Annotated, ClassVar, final
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from animegen_cli.adversarial import Handover, generator_loss
-from animegen_cli.config import Amount, Drawing, Progress, Section
+from animegen_cli.config import Amount, Drawing, Section, Span
 from animegen_cli.errors import ConfigError
 from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
 from animegen_cli.nets.perceptual import Perceptual, open_features
 from animegen_cli.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
 from animegen_cli.noise import Noise
-
-
-def _no_steps(text: str) -> str:
-    if Amount.parse(text).unit in ("steps", "step"):
-        raise ValueError(f"`{text}` counts steps; say images or epochs")
-    return text
-
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -72,7 +65,7 @@ class Model(Section):
     """Sobel gradient of brightness in [0, 1] from which a pixel is an edge; 0.4 is 100 of 255 levels."""
     edge_width: Annotated[int, Field(ge=3)] = 5
     """Side in pixels, odd, of the neighbourhood of an edge and of the Gaussian that blurs it."""
-    init: Annotated[Progress, AfterValidator(_no_steps)] = "10 epochs"
+    init: Span = "10 epochs"
     """How long at first the generator learns to keep the content alone, without a critic; images or epochs."""
 
 

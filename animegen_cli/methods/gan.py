@@ -28,6 +28,7 @@ from animegen_cli.augment import augment as augmented
 from animegen_cli.config import Drawing, Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.method import Batch, DataSpec, Finding, Losses, Method, Phase
+from animegen_cli.nets.style import levels_of, minibatch_std
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Watch
 
@@ -132,7 +133,7 @@ class DCGenerator(Generator):
 
     def __init__(self, config: Model, size: int, classes: Sequence[int]) -> None:
         super().__init__(config, classes)
-        widths = _widths(config.width, config.max_width, _stages(size)[1])
+        widths = _widths(config.width, config.max_width, levels_of(size)[1])
         layers: list[nn.Module] = []
         before = self.inputs
         for stage, width in enumerate(reversed(widths)):
@@ -153,7 +154,7 @@ class SkipGenerator(Generator):
 
     def __init__(self, config: Model, size: int, classes: Sequence[int]) -> None:
         super().__init__(config, classes)
-        self.base, stages = _stages(size)
+        self.base, stages = levels_of(size)
         self.widths = _widths(config.width, config.max_width, stages + 1)[::-1]
         self.start = nn.Linear(self.inputs, self.widths[0] * self.base**2)
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in self.widths)
@@ -204,7 +205,7 @@ class DCCritic(Critic):
     """Radford et al. 2016: strided convolutions, LeakyReLU, a norm in all but the first and the last layer."""
 
     def __init__(self, config: Model, size: int, classes: Sequence[int]) -> None:
-        widths = _widths(config.critic_width, config.max_width, _stages(size)[1])
+        widths = _widths(config.critic_width, config.max_width, levels_of(size)[1])
         super().__init__(widths[-1], classes)
         norms: dict[str, Callable[[int], nn.Module]] = {
             "batch": nn.BatchNorm2d,
@@ -233,7 +234,7 @@ class ResidualCritic(Critic):
     """No norm; each halving adds a strided convolution to the averaged pixels; the end sees the batch's deviation."""
 
     def __init__(self, config: Model, size: int, classes: Sequence[int]) -> None:
-        base, stages = _stages(size)
+        base, stages = levels_of(size)
         widths = _widths(config.critic_width, config.max_width, stages + 1)
         super().__init__(widths[-1], classes)
         pairs = list(pairwise(widths))
@@ -250,25 +251,10 @@ class ResidualCritic(Critic):
         x = F.leaky_relu(self.from_rgb(images), 0.2)
         for conv, skip in zip(self.convs, self.skips, strict=True):
             x = (F.leaky_relu(conv(x), 0.2) + skip(F.avg_pool2d(x, 2))) * math.sqrt(0.5)
-        return F.leaky_relu(self.mix(torch.cat([x, batch_deviation(x)], dim=1)), 0.2)
+        return F.leaky_relu(self.mix(minibatch_std(x, 4)), 0.2)
 
     def judge(self, features: Tensor) -> Tensor:
         return self.head(features.flatten(1)).flatten()
-
-
-def batch_deviation(x: Tensor, group: int = 4) -> Tensor:
-    """Karras et al. 2018, section 3: how much the images of a group differ, (B, C, H, W) -> (B, 1, H, W), constant."""
-    group = math.gcd(len(x), group)
-    deviation = (x.float().unflatten(0, (-1, group)).var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))
-    return deviation.repeat_interleave(group).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:]).to(x.dtype)
-
-
-def _stages(size: int) -> tuple[int, int]:
-    """The coarsest side of at least 4 pixels that halving leads to, and the number of halvings."""
-    base, halvings = size, 0
-    while base % 2 == 0 and base >= 8:
-        base, halvings = base // 2, halvings + 1
-    return base, halvings
 
 
 def _widths(width: int, cap: int, count: int) -> list[int]:
@@ -455,7 +441,7 @@ def diversity(fakes: Tensor, reals: Tensor) -> Tensor:
 
 
 def _check_size(config: Model, size: int) -> None:
-    base, halvings = _stages(size)
+    base, halvings = levels_of(size)
     if config.layout == "dcgan" and (base != 4 or not halvings):
         raise ConfigError(
             f"a DCGAN draws 4 * 2^k pixels, not {size}",

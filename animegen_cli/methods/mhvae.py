@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple, final
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 
 from animegen_cli import likelihoods
-from animegen_cli.config import Amount, Drawing, Progress, Section
+from animegen_cli.config import Amount, Drawing, Section, Span
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
 from animegen_cli.nets.hierarchy import Hierarchy, MLPEncoder, MLPHierarchy, Moments
@@ -76,12 +76,6 @@ class MLP(Section):
     """Length of each group's vector, top first."""
 
 
-def _without_steps(text: str) -> str:
-    if Amount.parse(text).unit == "steps":
-        raise ValueError(f"`{text}` counts steps; say images or epochs, which do not depend on the batch")
-    return text
-
-
 @dataclass(frozen=True, kw_only=True)
 class Model(Section):
     """The backbone, the likelihood and how the divergences are weighed."""
@@ -102,7 +96,7 @@ class Model(Section):
     """Relative to the prior (Vahdat & Kautz 2020, section 3.2), or on its own (Child 2021)."""
     beta: Annotated[float, Field(gt=0)] = 1.0
     """Weight of the divergences; 1 is the ELBO (Higgins et al. 2017)."""
-    warmup: Annotated[Progress, AfterValidator(_without_steps)] = "0 images"
+    warmup: Span = "0 images"
     """The divergences' weight rises linearly over so many images or epochs."""
     balance: bool = True
     """During the warm-up groups with a small divergence pay less (Vahdat & Kautz 2020, authors' code)."""

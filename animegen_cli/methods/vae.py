@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from animegen_cli import likelihoods
-from animegen_cli.config import Amount, Drawing, Progress, Section
+from animegen_cli.config import Amount, Drawing, Section, Span
 from animegen_cli.errors import ConfigError
 from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
 from animegen_cli.nets import vae as nets
@@ -49,9 +49,9 @@ class Model(Section):
     """Instead of `beta`: gamma * |KL - C|, C rising from 0 to so many nats (Burgess et al. 2018, eq. 8)."""
     capacity_weight: Annotated[float, Field(gt=0)] = 10.0
     """gamma."""
-    capacity_over: Progress = "1M images"
+    capacity_over: Span = "1M images"
     """How long C rises."""
-    warmup: Progress = "0 images"
+    warmup: Span = "0 images"
     """The KL's factor rises linearly from 0 for so long (Sonderby et al. 2016, section 2.3)."""
     free_bits: Annotated[float, Field(ge=0)] = 0.0
     """Nats per latent that cost nothing (Kingma et al. 2016, eq. 15)."""
@@ -93,6 +93,9 @@ class VAE(Method):
         super().__init__(config, data)
         _check(config, data.size)
         self.dims = 3 * data.size**2
+        self.warmup, self.capacity_over = (
+            Amount.parse(span).images(batch=1, count=data.count) for span in (config.warmup, config.capacity_over)
+        )
         encoder, decoder = nets.NETWORKS[config.network]
         self.encoder = encoder(data.size, config.widths, config.latent)
         self.decoder = nets.Generative(
@@ -162,16 +165,11 @@ class VAE(Method):
             kl = kl.clamp(min=self.config.free_bits)
         if self.config.capacity is None:
             return self._factor(images_seen) * self.config.beta * kl.sum()
-        target = self.config.capacity * self._risen(self.config.capacity_over, images_seen)
+        target = self.config.capacity * _risen(images_seen, self.capacity_over)
         return self._factor(images_seen) * self.config.capacity_weight * (kl.sum() - target).abs()
 
     def _factor(self, images_seen: int) -> float:
-        return self._risen(self.config.warmup, images_seen)
-
-    def _risen(self, over: str, images_seen: int) -> float:
-        """Share of a rise that lasts `over`."""
-        length = Amount.parse(over).images(batch=1, count=self.data.count)
-        return min(images_seen / length, 1.0) if length else 1.0
+        return _risen(images_seen, self.warmup)
 
     def _bits(self, nats: Tensor) -> Tensor:
         return likelihoods.bits_per_dim(likelihoods.eight_bit_nats(nats, self.dims), self.dims)
@@ -249,12 +247,12 @@ class VAE(Method):
         return (mean if self.config.pixels == "symmetric" else mean * 2 - 1).clamp(-1, 1)
 
 
+def _risen(images_seen: int, length: int) -> float:
+    """Share of a rise that lasts `length` images."""
+    return min(images_seen / length, 1.0) if length else 1.0
+
+
 def _check(config: Model, size: int) -> None:
-    for key in ("warmup", "capacity_over"):
-        if Amount.parse(getattr(config, key)).unit == "steps":
-            raise ConfigError(
-                f"`model.{key}` counts images or epochs, not steps", hint=f"write `--set model.{key}='100k images'`"
-            )
     stages = len(config.widths)
     if size < 2**stages:
         raise ConfigError(

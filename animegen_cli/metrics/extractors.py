@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from animegen_cli import paths
 from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.metrics import resize as resizing
-from animegen_cli.metrics.weights import file_sha256, open_inception
+from animegen_cli.metrics.weights import open_inception
 from animegen_cli.nets import inception, squeezenet
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -147,7 +148,7 @@ def _squeezenet_extractor(path: Path, *, device: str | torch.device, precision: 
     return Extractor(
         squeezenet.load_squeezenet(path),
         name="squeezenet",
-        sha=file_sha256(path),
+        sha=paths.sha256(path),
         resize=f"clean-{squeezenet.SIZE}",
         prepare=lambda images: resizing.resize(images, squeezenet.SIZE),
         device=device,

@@ -6,7 +6,6 @@ A TorchScript or state-dict file is read once; what is kept in the cache folder 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pickle
 import urllib.error
@@ -19,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from animegen_cli import console
+from animegen_cli import console, paths
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.nets.inception import Inception, from_tensors, from_torchscript
 from animegen_cli.paths import cache
@@ -70,7 +69,7 @@ def open_inception(weights: str | Path | None = None, *, known: Collection[str] 
         net, sha = _load_converted(path)
         _check(path, sha, known)
         return net, sha
-    sha = file_sha256(path)
+    sha = paths.sha256(path)
     _check(path, sha, known)
     converted = cache() / _converted_name(sha)
     if converted.is_file():
@@ -91,7 +90,7 @@ def download_weights(
     and its sha256 is right. Raises MachineError for network and disk, DataError for a wrong file.
     """
     dest = dest or cache() / FILE_NAMES[0]
-    if dest.is_file() and (sha256 is None or file_sha256(dest) == sha256):
+    if dest.is_file() and (sha256 is None or paths.sha256(dest) == sha256):
         return dest
     part = dest.with_name(dest.name + ".part")
     try:
@@ -106,7 +105,7 @@ def download_weights(
         raise MachineError(
             f"the download stopped: {problem}", hint="type the same command again; it goes on from there"
         ) from problem
-    if sha256 is not None and (found := file_sha256(part)) != sha256:
+    if sha256 is not None and (found := paths.sha256(part)) != sha256:
         part.unlink()
         raise DataError(
             f"`{url}` gave another file than expected: sha256 {found[:12]}…, not {sha256[:12]}…",
@@ -114,15 +113,6 @@ def download_weights(
         )
     part.replace(dest)
     return dest
-
-
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _fetch(url: str, part: Path) -> None:

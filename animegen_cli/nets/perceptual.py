@@ -5,7 +5,6 @@ Both are frozen and differentiable towards the images. Whoever uses one says whi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from animegen_cli.errors import DataError
 from animegen_cli.nets import trunk
-from animegen_cli.paths import similar
+from animegen_cli.paths import sha256, similar
 
 VGG_CONVS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}
 """Place in torchvision's `features` -> channels, up to conv4_4 (Simonyan & Zisserman 2015, configuration E)."""
@@ -120,7 +119,7 @@ def open_features(path: Path | None) -> Perceptual:
 
 def _open_vgg(path: Path) -> VGG19:
     tensors = _read(path)
-    net = VGG19(_sha256(path))
+    net = VGG19(sha256(path))
     state = {}
     for place in VGG_CONVS:
         for part in ("weight", "bias"):
@@ -160,11 +159,3 @@ def _tensors(found: object) -> dict[str, Tensor]:
     """The named tensors of a state dict; none when it is something else."""
     items: Sequence[tuple[object, object]] = list(found.items()) if isinstance(found, dict) else []
     return {str(name): tensor for name, tensor in items if isinstance(tensor, Tensor)}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

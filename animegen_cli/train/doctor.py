@@ -42,9 +42,12 @@ class Doctor:
             self.of_figures = tuple(method.diagnose(figures))
         return self._new(images)
 
-    def look(self, drawn: np.ndarray, reals: np.ndarray, *, progress: float, images: int) -> list[Finding]:
-        """Look at drawn images beside real ones, uint8 (n, H, W, 3); returns what was not wrong before."""
-        self.of_pictures = tuple(_seen(drawn, reals)) if progress >= SETTLED else ()
+    def look(self, drawn: np.ndarray, reals: np.ndarray, *, progress: float, images: int, flag: str) -> list[Finding]:
+        """Look at drawn images beside real ones, uint8 (n, H, W, 3); returns what was not wrong before.
+
+        `flag` is what to type, since pictures do not show whose fault it is.
+        """
+        self.of_pictures = tuple(_seen(drawn, reals, flag)) if progress >= SETTLED else ()
         return self._new(images)
 
     def _new(self, images: int) -> list[Finding]:
@@ -65,28 +68,15 @@ def _finding(entry: Mapping[str, Any]) -> Finding:
     return Finding(str(entry["name"]), str(entry["says"]), str(entry["flag"]))
 
 
-def _seen(drawn: np.ndarray, reals: np.ndarray) -> list[Finding]:
-    found = []
+def _seen(drawn: np.ndarray, reals: np.ndarray, flag: str) -> list[Finding]:
     contrast = float(np.median(drawn.reshape(len(drawn), -1).std(1)))
     if contrast < LEAST_CONTRAST:
-        found.append(
-            Finding(
-                "blank images",
-                f"the pictures vary by {contrast:.1f} grey levels inside",
-                "go back with `--resume none` and a lower rate, such as `--set optim.<name>.lr=1e-4`",
-            )
-        )
-    elif min(len(drawn), len(reals)) > 1:
+        return [Finding("blank images", f"the pictures vary by {contrast:.1f} grey levels inside", flag)]
+    if min(len(drawn), len(reals)) > 1:
         share = diversity(drawn) / max(diversity(reals), 1e-9)
         if share < LEAST_DIVERSITY:
-            found.append(
-                Finding(
-                    "mode collapse",
-                    f"drawn images differ by {share:.0%} of what real ones do",
-                    "go back to the last healthy state with a stronger regulariser or a lower rate",
-                )
-            )
-    return found
+            return [Finding("mode collapse", f"drawn images differ by {share:.0%} of what real ones do", flag)]
+    return []
 
 
 def diversity(images: np.ndarray) -> float:

@@ -13,6 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from animegen_cli.config import RunConfig
 from animegen_cli.method import Batch, Method
 
+SETTLED = 1 << 40
+"""Images after which no warm-up or initial phase lasts: what comes after it costs most."""
+
 
 class Cost(NamedTuple):
     """Of a training step."""
@@ -43,6 +46,7 @@ def cost(method: Method, config: RunConfig, *, precision: str) -> Cost:
         torch.zeros(images, 3, size, size, device="meta"),
         photos=torch.zeros(images, 3, size, size, device="meta") if both else None,
         labels=torch.zeros(images, attributes, dtype=torch.int64, device="meta") if attributes else None,
+        images_seen=SETTLED,
     )
     saved: dict[int, int] = {}
     keep: list[Tensor] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -204,12 +205,17 @@ class Session:
             else:
                 drawn = self.translate_held_out(method, count, file)
         trainer.method.train()
-        reals = self.prepared.faces.pixels(
-            self.prepared.faces.indices("train")[:: max(self.prepared.data.count // count, 1)][:count],
-            size=self.prepared.data.size,
-        )
-        progress = trainer.images / max(trainer.total, 1)
-        self.tell(self.doctor.look(drawn, reals, progress=progress, images=trainer.images), trainer)
+        fresh = self.doctor.look(
+            drawn, self.reals, progress=trainer.images / max(trainer.total, 1), images=trainer.images,
+            flag=trainer.gentler(),
+        )  # fmt: skip
+        self.tell(fresh, trainer)
+
+    @functools.cached_property
+    def reals(self) -> np.ndarray:
+        """As many training faces as a preview shows, evenly spread: a set's order often follows the year."""
+        faces, data, count = self.prepared.faces, self.prepared.data, self.config.train.preview
+        return faces.pixels(faces.indices("train")[:: max(data.count // count, 1)][:count], size=data.size)
 
     def translate_held_out(self, method: Method, count: int, file: Path) -> np.ndarray:
         """A sheet of held-out photos above what becomes of them, and of faces above their way back where there is one."""
