@@ -129,6 +129,12 @@ def frechet_infinity(real: Tensor | Moments, fake: Tensor, *, halvings: int = 3,
     halves of a set are used, and several ways to halve it, which scatters far less than a regression over subsets
     of many sizes. May come out slightly below 0.
     """
+    few = min(len(fake), len(real) if isinstance(real, Tensor) else len(fake))
+    if few < 4:
+        raise DataError(
+            f"the distance of infinitely many images is found from halves of two and more, and there are {few} images",
+            hint="score more images, or leave `fd-infinity` out",
+        )
     whole = frechet_distance(moments(real) if isinstance(real, Tensor) else real, moments(fake))
     generator = torch.Generator().manual_seed(seed)
 

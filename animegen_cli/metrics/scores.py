@@ -53,16 +53,7 @@ def score_features(
     classes). `seed` fixes subsets, splits and resampling. Raises UsageError for unknown metrics and missing inputs,
     DataError for too few images.
     """
-    for metric in metrics:
-        if metric not in METRICS:
-            raise UsageError(f"no metric `{metric}`", hint=did_you_mean(metric, METRICS))
-        if metric == "is" and logits is None:
-            raise UsageError("`is` needs class logits", hint="score with Inception, or leave `is` out")
-        if isinstance(real, Moments) and metric not in OF_MOMENTS:
-            raise UsageError(
-                f"`{metric}` needs the reference images; a file with mu and sigma holds only what `fd` needs",
-                hint="give the images with `--against`, or score `fd` alone",
-            )
+    check(metrics, of_moments=isinstance(real, Moments), logits=logits is not None)
     fakes = [fakes] if isinstance(fakes, Tensor) else list(fakes)
     fakes = [fake.cpu() if fake.device.type == "mps" else fake for fake in fakes]  # which knows no float64
     sides = _Sides(
@@ -70,6 +61,22 @@ def score_features(
         [logits] if isinstance(logits, Tensor) else list(logits or ()), seed,
     )  # fmt: skip
     return [_score(metric, sides) for metric in metrics]
+
+
+def check(metrics: Sequence[str], *, of_moments: bool, logits: bool) -> None:
+    """UsageError unless the metrics exist and can be measured: against moments alone, with or without class logits."""
+    for metric in metrics:
+        if metric not in METRICS:
+            raise UsageError(f"no metric `{metric}`", hint=did_you_mean(metric, METRICS))
+        if metric == "is" and not logits:
+            raise UsageError(
+                "the Inception score `is` needs class logits", hint="score with Inception, or leave `is` out"
+            )
+        if of_moments and metric not in OF_MOMENTS:
+            raise UsageError(
+                f"`{metric}` needs the reference images; a file with mu and sigma holds only what `fd` needs",
+                hint="give the images with `--against`, or score `fd` alone",
+            )
 
 
 class _Sides:
