@@ -70,10 +70,9 @@ def weigh(votes: Sequence[Path], folder: Path | None, out: Path, *, keep_failed:
     for said in (*problems, *found.warnings):
         console.warn(said)
     written = {name: str(path) for name, path in verdict.write(found, out).items()}
-    for table in found.tables:
-        tables.show(table)
     for opinion in found.opinions:
+        tables.show(opinion.table)
         for note in opinion.table.notes:
-            console.note(f"{opinion.question}: {note}")
+            console.note(f"  {note}")
     console.note(f"votes    {out}/votes.md, .csv, .tex, .json")
     return People(found, verdict.as_json(found) | {"left_out": problems}, written, key.found_runs())

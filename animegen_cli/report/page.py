@@ -52,7 +52,7 @@ def comparison_page(
     title = f"Comparison of {len(found)} runs" if len(found) > 1 else f"One run: {names[0]}"
     parts = [_warnings(warnings)]
     parts.append(_section("Quality", _table(quality, count("Table", _QUALITY)), _todo(todo or {}), _published(count)))
-    parts.append(_section("People as judges", *(_opinion(opinion, count) for opinion in people)))
+    parts.append(_section("People as judges", *_people(people, count)))
     parts.append(_section("Cost", _table(cost, count("Table", "Settings and what each run cost to train."))))
     if drawn is not None:
         parts.append(_section("The same seeds", figures.same_seeds(drawn, names, count)))
@@ -156,10 +156,15 @@ def _table(table: Table, caption: Markup, *, wrap: bool = False) -> Markup:
     return join(el("p", caption, class_="caption"), region, notes)
 
 
-def _opinion(opinion: Opinion, count: figures.Count) -> Markup:
-    told = _table(opinion.table, count("Table", f"{opinion.table.title}, best first. ↑ higher is better."))
-    caption = count("Figure", f"{opinion.table.title}: Elo with 95 % intervals.")
-    return join(told, el("figure", intervals(opinion), el("figcaption", caption)))
+def _people(opinions: Sequence[Opinion], count: figures.Count) -> list[Markup]:
+    parts = [
+        _table(one.table, count("Table", f"{one.table.title}, best first. ↑ higher is better.")) for one in opinions
+    ]
+    drawn = [
+        el("figure", intervals(one), el("figcaption", count("Figure", f"{one.table.title}: Elo with 95 % intervals.")))
+        for one in opinions
+    ]
+    return [*parts, el("div", *drawn, class_="pair")] if opinions else []
 
 
 def _todo(todo: Mapping[str, str]) -> Markup | None:

@@ -11,7 +11,7 @@ from animegen_cli.report.markup import Markup, el
 from animegen_cli.report.plots import INKS, Axis
 from animegen_cli.report.tables import Table
 
-_WIDTH, _NAMES, _LINE = 640, 190, 26
+_WIDTH, _NAMES, _LINE = 480, 170, 26
 
 
 class Standing(NamedTuple):
@@ -66,4 +66,4 @@ def intervals(opinion: Opinion) -> Markup:
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= 27 else name[:26] + "…"
+    return name if len(name) <= 25 else name[:24] + "…"

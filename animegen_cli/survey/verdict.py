@@ -148,18 +148,18 @@ def _opinion(question: str, votes: Sequence[Vote], key: Key, seed: int) -> Opini
     theta = bradley_terry.log_strengths(won)
     drawn = bradley_terry.resampled(units, resamples=RESAMPLES, seed=seed)
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    best = int(theta.argmax())
-    behind = np.percentile(drawn[:, [best]] - drawn, 2.5, axis=0)  # how far each one is behind the best, at least
     met = won + won.T
     real = next((n for n, i in enumerate(present) if key.runs[i] is None), None)
 
     def against_real(i: int) -> float | None:
         return None if real is None or not met[i, real] else float(won[i, real] / met[i, real])
 
+    best = next(i for i in np.argsort(-theta, kind="stable").tolist() if i != real)  # real images are no rival
+    behind = np.percentile(drawn[:, [best]] - drawn, 2.5, axis=0)  # how far each one is behind the best, at least
     standings = tuple(
         Standing(
             names[i], float(theta[i]), float(low[i]), float(high[i]), float(won[i].sum() / met[i].sum()), against_real(i),
-            int(met[i].sum()), best=i == best, tied=i != best and bool(behind[i] <= 0),
+            int(met[i].sum()), best=i == best, tied=i not in (best, real) and bool(behind[i] <= 0),
         )
         for i in np.argsort(-theta, kind="stable").tolist()
     )  # fmt: skip
