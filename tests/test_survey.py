@@ -534,13 +534,11 @@ def test_a_spreadsheet_may_have_saved_it_with_semicolons_and_a_mark(asked: tuple
         (b"name,score\nx,1\n", "no column `survey`, `rater`"),
         (b"\xff\xfe\x00PNG", "is no CSV file"),
         (b"survey,rater,number,pair,left,answer,ms\n0000,r1,1,abc,a,left,900\n", "votes are of survey '0000', the key"),
-        (None, "there is no file"),
     ],
 )
-def test_files_that_hold_no_votes(asked: tuple[Path, dict[str, Any]], content: bytes | None, said: str) -> None:
+def test_files_that_hold_no_votes(asked: tuple[Path, dict[str, Any]], content: bytes, said: str) -> None:
     folder, _ = asked
-    if content is not None:
-        (folder / "a.csv").write_bytes(content)
+    (folder / "a.csv").write_bytes(content)
     with pytest.raises(DataError, match=said) as error:
         votes.read_votes([folder / "a.csv"], votes.read_key(folder))
     assert error.value.hint
@@ -563,6 +561,9 @@ def test_keys_that_are_none(asked: tuple[Path, dict[str, Any]], tmp_path: Path) 
             votes.read_key(folder)
     with pytest.raises(DataError, match=r"no \.csv file in"):
         votes.files_of([folder])
+    with pytest.raises(DataError, match="there is no file") as error:
+        votes.files_of([folder / "kee.json"])
+    assert "key.json" in str(error.value.hint)
 
 
 def test_odd_raters_are_named_and_only_failed_checks_exclude(asked: tuple[Path, dict[str, Any]]) -> None:
@@ -623,3 +624,38 @@ def test_formulas_in_names_are_defused(asked: tuple[Path, dict[str, Any]]) -> No
     rows = list(csv.DictReader(written["votes_csv"].open()))
     assert rows[0]["run"] == "'=1+1"
     assert rows[-1]["rater"] == "'-2"
+
+
+# ---- the command ------------------------------------------------------------------------------------------------
+
+
+def test_command_writes_a_survey_from_kept_images(
+    runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    comparison.same_seeds(comparison.compare(runs[::2]), range(12), draw)
+    out, error = command("1", "3", "--survey", "s", "--seeds", "0-11", "--pairs", "9", "--ask", "realism", "--json")
+    assert error is None, error
+    said = json.loads(out)
+    assert said["contestants"] == [NAMES[0], NAMES[2]]
+    assert said["shown"] == {"realism": 9}
+    assert {Path(said["page"]), Path(said["key"])} == set(Path("s").iterdir())
+    assert not Path("comparison").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--pairs", "9"], "belong to `--survey`"),
+        (["--ask", "realism", "--survey", "s", "--votes", "a.csv"], "belong to `--survey`"),
+        (["--keep-failed"], "belongs to `--votes`"),
+    ],
+)
+def test_options_without_their_survey_or_votes_are_refused(
+    words: list[str], said: str, runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, error = command(*words)
+    assert isinstance(error, UsageError)
+    assert said in error.message
+    assert error.hint

@@ -76,8 +76,11 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    pairs: Annotated[int, typer.Option(min=1, help="Pairs that each rater of a survey sees, checks not counted.")] = 60,
-    ask: Annotated[Ask, typer.Option(help="What a survey asks: realism, diversity or both.")] = "both",
+    pairs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pairs that each rater sees, checks not counted. [default: 60]", show_default=False),
+    ] = None,
+    ask: Annotated[Ask | None, typer.Option(help="What the survey asks. [default: both]", show_default=False)] = None,
     votes: Annotated[
         list[Path] | None,
         typer.Option(metavar="CSV", help="A rater's answers, or a folder of them; may be given several times."),
@@ -98,6 +101,7 @@ def compare(
     from animegen_cli.cli import surveying
 
     console.configure(quiet=quiet, as_json=as_json)
+    surveying.refuse(survey, votes, asking=pairs is not None or ask is not None, keep_failed=keep_failed)
     numbers = parse_seeds(seeds or ("0-47" if survey and not votes else "0-9"))
     runs, votes = surveying.sorted_out(runs or [], votes or [])
     people = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
@@ -111,7 +115,9 @@ def compare(
     for warning in compared.warnings:
         console.warn(warning)
     if survey and not people:
-        surveying.ask(compared, numbers, _draw(device), survey, pairs=pairs, what=ask, reals=not no_reals)
+        surveying.ask(
+            compared, numbers, _draw(device), survey, pairs=pairs or 60, what=ask or "both", reals=not no_reals
+        )
         return
     drawn = None if no_images else _drawn(compared, numbers, _draw(device))
     opinions = people.verdict.opinions if people else ()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from animegen_cli.errors import UsageError
+
 if TYPE_CHECKING:
     from animegen_cli.comparison import Comparison
     from animegen_cli.paths import Run
@@ -24,6 +26,17 @@ class People:
     as_json: dict[str, Any]
     files: dict[str, str]
     runs: list[Run]
+
+
+def refuse(survey: Path | None, votes: Sequence[Path] | None, *, asking: bool, keep_failed: bool) -> None:
+    """UsageError for options that would do nothing."""
+    if asking and (survey is None or votes):
+        raise UsageError(
+            "`--pairs` and `--ask` belong to `--survey`, which writes the page",
+            hint="add `--survey DIR`, without `--votes`",
+        )
+    if keep_failed and not votes:
+        raise UsageError("`--keep-failed` belongs to `--votes`", hint="name the answers with `--votes FILE.csv`")
 
 
 def sorted_out(words: Sequence[str], votes: Sequence[Path]) -> tuple[list[str], list[Path]]:

@@ -87,10 +87,12 @@ def files_of(given: Sequence[Path]) -> list[Path]:
     """The files named, and those in the folders named; each once.
 
     Raises:
-        DataError: a folder without one.
+        DataError: a file that is not there, a folder without one.
     """
     found: list[Path] = []
     for path in given:
+        if not path.exists():
+            raise DataError(f"there is no file {path}", hint=paths.similar(path) or "check the path")
         inside = sorted(path.glob("*.csv")) if path.is_dir() else [path]
         if not inside:
             raise DataError(f"there is no .csv file in {path}", hint="name the files that raters handed over")
@@ -144,8 +146,6 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 hint="name the .csv files that the survey page saved",
             )
         rows = [(reader.line_num, {name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader]
-    except FileNotFoundError:
-        raise DataError(f"there is no file {file}", hint=paths.similar(file) or "check the path") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{file} is no CSV file: {error}", hint="name the files that the survey page saved") from None
     yield from rows
