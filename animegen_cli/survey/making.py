@@ -77,7 +77,9 @@ def make(
         contestants.append(Contestant(REALS, None, held_out[: len(numbers)]))
         intact = held_out[len(numbers) :]
     else:
-        intact = np.stack([np.asarray(drawn_faces.draw(i, size=size).image) for i in range(_CHECK_IMAGES)])
+        intact = np.stack(
+            [np.asarray(drawn_faces.draw(i, size=max(size, drawn_faces.MIN_SIZE)).image) for i in range(_CHECK_IMAGES)]
+        )
     notes += [said] if said else []
     if len(contestants) < 2:
         raise UsageError("one run alone is nothing to compare", hint="name two runs or more")
