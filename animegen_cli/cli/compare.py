@@ -81,7 +81,9 @@ def compare(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", help='Training time of each run of --study, such as "10 min"; measured once as images.'),
+        typer.Option(
+            "--budget", help='Training time of each run of --study, such as "10 min"; measured once as images.'
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs of --study and the command of each; train nothing.")
@@ -128,9 +130,7 @@ def _check_words(
         )
 
 
-def _study(
-    words: Mapping[str, Any], numbers: Sequence[int], form: Form | None, *, reals: bool, dry_run: bool
-) -> None:
+def _study(words: Mapping[str, Any], numbers: Sequence[int], form: Form | None, *, reals: bool, dry_run: bool) -> None:
     from animegen_cli import console, study
     from animegen_cli.report import tables
 
