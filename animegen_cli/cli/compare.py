@@ -1,4 +1,4 @@
-"""`animegen compare`: runs side by side, in one table, one picture and one page."""
+"""`animegen compare`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, complete_run, parse_seeds
+from animegen_cli.cli.options import Device, Json, Quiet, complete_run, complete_study, parse_seeds
 from animegen_cli.cli.surveying import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
+    from animegen_cli.cli.surveying import People
     from animegen_cli.comparison import Comparison
     from animegen_cli.paths import Run
     from animegen_cli.report.figures import Drawn
@@ -36,6 +37,10 @@ Examples:
   animegen compare 3 5 --survey survey             a page that asks people which run is better
 
   animegen compare --survey survey --votes a.csv --votes b.csv    what they answered
+
+  animegen compare --study smoke                   trains what is missing, scores it, compares
+
+  animegen compare --study xmu2023 --data faces.zip --budget "10 min"
 """
 
 
@@ -48,9 +53,13 @@ def compare(
             autocompletion=complete_run,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder for the page, the tables and the picture.")] = Path(
-        "comparison"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for the page, the tables and the picture. [default: comparison, or studies/STUDY]",
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[
         str | None,
         typer.Option(
@@ -92,11 +101,31 @@ def compare(
         Form | None,
         typer.Option("--format", help="Print markdown, csv or latex instead of the drawn table.", show_default=False),
     ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            "--study",
+            help="Train, score and compare what a study lists: its name or a YAML file. Goes on after a stop.",
+            autocompletion=complete_study,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data set of --study; by default the newest, or its own drawn faces.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", help='Training time of each run of --study, such as "10 min"; measured once as images.'
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the runs of --study and the command of each; train nothing.")
+    ] = False,
     device: Device = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Lay runs side by side: one table, one picture, one page."""
+    """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
     from animegen_cli import comparison, console, paths
     from animegen_cli.cli import surveying
 
@@ -104,6 +133,13 @@ def compare(
     surveying.refuse(survey, votes, asking=pairs is not None or ask is not None, keep_failed=keep_failed)
     numbers = parse_seeds(seeds or ("0-47" if survey and not votes else "0-9"))
     runs, votes = surveying.sorted_out(runs or [], votes or [])
+    unfit = bool(runs or sort or no_images or survey or votes)
+    _check_words(unfit, study=study, data=data, budget=budget, dry_run=dry_run)
+    if study is not None:
+        words = {"study": study, "data": data, "out": out, "budget": budget, "device": device}
+        _study(words, numbers, form, reals=not no_reals, dry_run=dry_run)
+        return
+    out = out or Path("comparison")
     people = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
     found = [paths.open_run(spec) for spec in runs] if runs else people.runs if people else paths.runs()
     if people and not found:  # the runs are gone, the votes still speak
@@ -122,6 +158,48 @@ def compare(
     drawn = None if no_images else _drawn(compared, numbers, _draw(device))
     opinions = people.verdict.opinions if people else ()
     written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, people=opinions)
+    _say(compared, written, form, out, people)
+
+
+def _check_words(unfit: bool, *, study: str | None, **of_study: object) -> None:
+    """UsageError for words that do not go together; `unfit`: there are some that a study has no use for."""
+    from animegen_cli.errors import UsageError
+
+    typed = [f"--{name.replace('_', '-')}" for name, value in of_study.items() if value]
+    if study is None and typed:
+        raise UsageError(f"`{typed[0]}` belongs to a study", hint="name one with `--study`, such as `--study smoke`")
+    if study is not None and unfit:
+        raise UsageError(
+            "a study names its own runs and pictures",
+            hint="leave out the runs, `--sort`, `--no-images` and surveys; compare them afterwards without `--study`",
+        )
+
+
+def _study(words: Mapping[str, Any], numbers: Sequence[int], form: Form | None, *, reals: bool, dry_run: bool) -> None:
+    from animegen_cli import console, study
+    from animegen_cli.report import tables
+
+    request = study.Request(**words, seeds=numbers, reals=reals)
+    if dry_run:
+        plan, commands = study.plan_of(request)
+        if not console.is_json():
+            tables.show(study.table(plan))
+        console.result({"runs": list(plan.runs), "commands": commands}, "\n".join(commands))
+        return
+    done = study.run(request)
+    for warning in done.compared.warnings:
+        console.warn(warning)
+    _say(done.compared, done.files, form, done.folder / "comparison")
+    for name, why in done.open.items():
+        console.warn(f"{name} is not finished: {why}")
+
+
+def _say(
+    compared: Comparison, written: Mapping[str, Path], form: Form | None, out: Path, people: People | None = None
+) -> None:
+    """The tables, what is left to score, and where everything lies."""
+    from animegen_cli import comparison, console
+
     _print(compared, form)
     for command in compared.todo.values():
         console.note(f"not scored yet: {command}")
