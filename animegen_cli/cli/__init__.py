@@ -13,6 +13,7 @@ from animegen_cli.cli.presets import presets
 from animegen_cli.cli.sample import sample
 from animegen_cli.cli.train import train
 from animegen_cli.cli.translate import translate
+from animegen_cli.cli.ui import ui
 from animegen_cli.cli.weights import weights
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app.command()(sample)
 app.command()(translate)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.command()(ui)
 app.add_typer(presets)
 app.command()(weights)
 
