@@ -27,6 +27,8 @@ from animegen_cli.ui.directions import Directions
 
 MOST_FACES = 100
 MOST_FRAMES = 60
+TOGETHER = 16
+"""Images per network call: few enough for a bar that moves, and no padding to a fixed number, which files get."""
 MOST_PIXELS = 1024
 """Longest shorter side that a picture is scaled to."""
 SETTINGS = ("sampler", "steps", "guidance", "truncation", "temperature", "levels")
@@ -194,8 +196,7 @@ def seed_of(value: float | None) -> int:
 def draw(trained: Trained, wanted: Sequence[int], way: Way, done: Done | None = None) -> np.ndarray:
     """One face per seed, uint8 (n, H, W, 3)."""
     editing.require(trained, "samples")
-    # No more than there is to draw: on a page nobody waits for the padding that makes files equal bit by bit.
-    batch = min(len(wanted), generate.micro_batch(trained.device, trained.data.size))
+    batch = min(len(wanted), TOGETHER)
     return _hwc(generate.draw(trained, wanted, how=way.how, labels=way.labels, batch=batch, done=done))
 
 
@@ -204,7 +205,7 @@ def walk(trained: Trained, start: int, end: int, frames: int, way: Way) -> np.nd
     editing.require(trained, "samples")
     if not 2 <= frames <= MOST_FRAMES:
         raise UsageError(f"a walk of {frames} pictures", hint=f"choose 2 to {MOST_FRAMES}")
-    batch = min(frames, generate.micro_batch(trained.device, trained.data.size))
+    batch = min(frames, TOGETHER)
     return _hwc(editing.interpolate(trained, start, end, frames, how=way.how, labels=way.labels, batch=batch))
 
 

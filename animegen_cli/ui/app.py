@@ -24,7 +24,6 @@ from animegen_cli.ui.actions import Models, Way
 
 SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
 MONO = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
-_NEW = "() => { const first = Math.floor(Math.random() * 1e6); return `${first}-${first + 15}` }"
 _ONE_AT_A_TIME: dict[str, Any] = {
     "concurrency_id": "drawing",
     "concurrency_limit": 1,
@@ -139,7 +138,7 @@ class Page:
             self.drawn = gr.HTML(min_height=120)
 
     def _between(self) -> None:
-        with gr.Tab("Between", id="between"), self._part("between"):
+        with gr.Tab("Walk", id="between"), self._part("between"):
             with gr.Row(elem_classes="line"):
                 self.start = gr.Number(3, label="From seed", precision=0, minimum=0, min_width=110)
                 self.end = gr.Number(14, label="To seed", precision=0, minimum=0, min_width=110)
@@ -148,7 +147,7 @@ class Page:
             self.walked = gr.HTML(min_height=120)
 
     def _steering(self) -> None:
-        with gr.Tab("Directions", id="steer"), self._part("steer"):
+        with gr.Tab("Steer", id="steer"), self._part("steer"):
             gr.HTML(
                 "<p class='hint'>Directions in the noise along which this run’s pictures change most: principal components "
                 "of pictures that it draws, led back to their noise by regression. Found, not trained, so they have no "
@@ -218,7 +217,7 @@ class Page:
                 told(self._pick), [self.run, self.other], offered, **_ONE_AT_A_TIME, show_progress="hidden"
             )
         self.run.input(told(self._pick), [self.run, self.other], offered, **_ONE_AT_A_TIME, show_progress="hidden")
-        self.count.release(_many, [self.seeds, self.count], self.seeds, **_LIGHT)
+        self.count.input(_many, [self.seeds, self.count], self.seeds, **_LIGHT)
         draw = {
             "fn": told(self._draw),
             "inputs": [self.run, self.seeds, *settings],
@@ -226,7 +225,7 @@ class Page:
             **_ONE_AT_A_TIME,
         }
         gr.on([self.draw.click, self.seeds.submit], **draw)
-        self.fresh.click(_others, [self.seeds], self.seeds, **_LIGHT).then(**draw)
+        self.fresh.click(told(_others), [self.seeds], self.seeds, **_LIGHT).success(**draw)
         self.walk.click(
             told(self._walk), [self.run, self.start, self.end, self.frames, *settings], self.walked, **_ONE_AT_A_TIME
         )
@@ -238,7 +237,7 @@ class Page:
             **_ONE_AT_A_TIME,
         )
         for slider in self.amounts:
-            slider.release(told(self._steer), steer, self.face, **_ONE_AT_A_TIME | {"trigger_mode": "always_last"})
+            slider.input(told(self._steer), steer, self.face, **_ONE_AT_A_TIME | {"trigger_mode": "always_last"})
         edits = [self.way, self.noise, self.kept, self.strength, self.exact, self.fit, self.side, self.chance]
         self.change.click(
             told(self._change), [self.run, self.upload, *edits, *settings], self.changed, **_ONE_AT_A_TIME

@@ -25,18 +25,23 @@ _ICON = Path(__file__).with_name("icon.svg")
 
 
 def serve(root: Path, *, port: int, device: str | None, open_browser: bool) -> None:
-    """Show the runs under `root` at `port` of this machine (0: any free one) until Ctrl-C.
+    """Show the runs under `root` at `port` of this machine (0: any free one) until Ctrl-C, which ends the process.
 
     Raises:
         MachineError: without the extra, or with a port that is taken or not allowed.
         DataError: no such folder.
-        KeyboardInterrupt: at the end.
     """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}", hint="train a run first, or name its folder with `--runs`")
-    with _bound(port) as listening, _own_folder() as folder:
-        page = _page(root, device, folder, listening.getsockname()[1])
-        _until_told(page, listening, open_browser)
+    try:
+        with _bound(port) as listening, _own_folder() as folder:
+            page = _page(root, device, folder, listening.getsockname()[1])
+            _until_told(page, listening, open_browser)
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        # A thread that is inside torch cannot be ended; an ordinary exit would abort over it. Nothing is left to do.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130 if isinstance(leaving, KeyboardInterrupt) else 128 + signal.SIGTERM)
 
 
 def _page(root: Path, device: str | None, folder: Path, port: int) -> Any:
@@ -68,7 +73,7 @@ def _page(root: Path, device: str | None, folder: Path, port: int) -> Any:
 
 
 def _until_told(page: Any, listening: socket.socket, open_browser: bool) -> None:
-    """Serve in a thread that ends with the process, so that Ctrl-C need not wait for a face that is being drawn."""
+    """Serve in a thread, so that Ctrl-C need not wait for a face that is being drawn."""
     import uvicorn
 
     config = uvicorn.Config(page, log_level="error", access_log=False, server_header=False, ws="none",
