@@ -383,21 +383,15 @@ class Served(NamedTuple):
 
 @contextlib.contextmanager
 def serving(runs: Path, folder: Path) -> Iterator[Served]:
+    """The command in a process of its own; the browser that it opens writes down the address."""
     folder.mkdir()
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
-    line = [
-        sys.executable,
-        "-m",
-        "animegen_cli",
-        "ui",
-        "--runs",
-        str(runs),
-        "--port",
-        "0",
-        "--no-open",
-        "--device",
-        "cpu",
-    ]
+    opener = folder / "browser"
+    opener.write_text(f'#!/bin/sh\necho "$1" > {folder}/opened\n')
+    opener.chmod(0o755)
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder), "BROWSER": f"{opener} %s",
+    }  # fmt: skip
+    line = [sys.executable, "-m", "animegen_cli", "ui", "--runs", str(runs), "--port", "0", "--device", "cpu"]
     process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -462,6 +456,14 @@ def test_attacks_by_plain_requests_are_refused(served: Served, runs: Path) -> No
     (kept,) = json.loads(body)
     assert served.folder in Path(kept).parents
     assert answer(served, f"/gradio_api/file={kept}") == (200, b"hello")
+
+
+def test_the_browser_is_opened_at_the_address(served: Served) -> None:
+    for _ in range(100):
+        if (served.folder / "opened").is_file() and (served.folder / "opened").read_text():
+            break
+        time.sleep(0.05)
+    assert (served.folder / "opened").read_text().strip() == served.address
 
 
 def test_only_this_machine_is_served(served: Served) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import html
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ _ONE_AT_A_TIME: dict[str, Any] = {
     "api_visibility": "private",
     "trigger_mode": "once",
 }
+_LAST = _ONE_AT_A_TIME | {"trigger_mode": "always_last"}
+"""What is asked for while one is at work is not lost: the last of it follows."""
 _LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -89,7 +92,7 @@ class Page:
             with gr.Row(elem_classes="page"):
                 with gr.Column(scale=1, min_width=280, elem_classes="aside"):
                     self._choosing()
-                with gr.Column(scale=4, min_width=320), gr.Tabs():
+                with gr.Column(scale=4, min_width=320), gr.Tabs() as self.tabs:
                     self._drawing()
                     self._between()
                     self._steering()
@@ -214,9 +217,9 @@ class Page:
         ]  # fmt: skip
         for event in (self.blocks.load, self.refresh.click):
             event(self._list, [self.run, self.other], [self.run, self.other, self.facts], **_LIGHT).then(
-                told(self._pick), [self.run, self.other], offered, **_ONE_AT_A_TIME, show_progress="hidden"
+                told(self._pick), [self.run, self.other], offered, **_LAST, show_progress="hidden"
             )
-        self.run.input(told(self._pick), [self.run, self.other], offered, **_ONE_AT_A_TIME, show_progress="hidden")
+        self.run.input(told(self._pick), [self.run, self.other], offered, **_LAST, show_progress="hidden")
         self.count.input(_many, [self.seeds, self.count], self.seeds, **_LIGHT)
         draw = {
             "fn": told(self._draw),
@@ -237,7 +240,7 @@ class Page:
             **_ONE_AT_A_TIME,
         )
         for slider in self.amounts:
-            slider.input(told(self._steer), steer, self.face, **_ONE_AT_A_TIME | {"trigger_mode": "always_last"})
+            slider.input(told(self._steer), steer, self.face, **_LAST)
         edits = [self.way, self.noise, self.kept, self.strength, self.exact, self.fit, self.side, self.chance]
         self.change.click(
             told(self._change), [self.run, self.upload, *edits, *settings], self.changed, **_ONE_AT_A_TIME
@@ -245,9 +248,9 @@ class Page:
         self.compare.click(
             told(self._compare), [self.run, self.other, self.same, *settings], self.compared, **_ONE_AT_A_TIME
         )
-        self.live_tab.select(lambda: gr.Timer(active=True), None, self.timer, **_LIGHT)
+        self.tabs.select(_turned, None, self.timer, **_LIGHT)
         for moment in (self.live_tab.select, self.timer.tick, self.run.change):
-            moment(told(self._watch), [self.run, self.seen], [self.live, self.seen], **_LIGHT)
+            moment(self._watch, [self.run, self.seen], [self.live, self.seen], **_LIGHT)
 
     def _list(self, name: str | None, other: str | None) -> tuple[Any, Any, Any]:
         """The runs there are now; the picked one stays picked."""
@@ -297,8 +300,10 @@ class Page:
         for key, control in self.settings.items():
             kind: Any = type(control)
             there = key in offer.settings
-            choices = {"choices": list(offer.samplers)} if key == "sampler" and there else {}
-            changes[control] = kind(visible=there, value=offer.settings.get(key), **choices)
+            more: dict[str, Any] = {"choices": list(offer.samplers)} if key == "sampler" else {}
+            if key == "steps" and there:
+                more = {"maximum": max(250, offer.settings[key])}
+            changes[control] = kind(visible=there, value=offer.settings.get(key), **more)
         words = [(f"{name}: {value}", f"{name}={value}") for name, value in offer.labels]
         changes[self.labels] = gr.Dropdown(choices=words, value=[], visible=bool(words))
         reads = offer.edits or frozenset()
@@ -377,12 +382,24 @@ class Page:
         return shown.side_by_side(parts, [f"seed {seed}" for seed in numbers])
 
     def _watch(self, name: str | None, seen: Any) -> Any:
-        """The training anew, if it wrote something."""
-        if not name:
+        """The training anew, if it wrote something, and so seldom that reading takes a twentieth of one core at most."""
+        mark, rest = seen or (None, 0.0)
+        if not name or (mark and mark[0] == name and time.monotonic() < rest):
             return gr.skip(), gr.skip()
-        run = actions.find(self.root, name)
-        mark = live.mark(run)
-        return (gr.skip(), gr.skip()) if mark == seen else (live.shown(run), mark)
+        begun = time.monotonic()
+        try:
+            run = actions.find(self.root, name)
+            new = live.mark(run)
+            shows = live.shown(run) if new != mark else gr.skip()
+        except AnimegenError as error:
+            return shown.notice(shown.problem(error)), None
+        done = time.monotonic()
+        return shows, (new, done + 20 * (done - begun))
+
+
+def _turned(to: gr.SelectData) -> gr.Timer:
+    """Look at the training while its tab is open."""
+    return gr.Timer(active=to.value == "Training")
 
 
 def _many(seeds: str, count: float) -> str:

@@ -90,7 +90,7 @@ def _until_told(page: Any, listening: socket.socket, open_browser: bool) -> None
                 raise MachineError("the page could not be served", hint="name another port with `--port`")
         console.result({"address": address}, address)
         console.note("stop with Ctrl-C")
-        if open_browser and not webbrowser.open(address):
+        if open_browser and not (_has_screen() and webbrowser.open(address)):
             console.note(f"no browser was found: open {address} in one")
         while thread.is_alive():
             thread.join(1)
@@ -98,6 +98,11 @@ def _until_told(page: Any, listening: socket.socket, open_browser: bool) -> None
         server.should_exit = True
         thread.join(1.5)
         signal.signal(signal.SIGTERM, before)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would be a window: one that fills this terminal is not wanted."""
+    return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from animegen_cli.report.markup import Markup, el, escape, join
 from animegen_cli.report.records import Record
 from animegen_cli.report.units import amount, duration
 
+_ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 _SHOW = "const all=this.closest('.walk').querySelectorAll('.stage img');all.forEach((one,i)=>one.hidden=i!=this.value)"
 
 
@@ -135,7 +136,7 @@ def facts(record: Record) -> Markup:
         ("trained", f"{amount(record.images)} images in {duration(float(about.get('seconds') or 0))}"),
         ("pictures", f"{data['size']} × {data['size']}, {data.get('name', '')}" if "size" in data else "–"),
         ("state", record.state),
-        *((score.name, score.text) for score in record.scores),
+        *((score.name + _ARROWS[score.better], score.text) for score in record.scores),
     ]
     if not record.scores:
         rows.append(("scores", "none yet"))
