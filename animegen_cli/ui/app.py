@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import html
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +12,16 @@ import numpy as np
 import torch
 
 from animegen_cli.data.cleaning import FITS
-from animegen_cli.errors import AnimegenError, MachineError
+from animegen_cli.errors import AnimegenError
 from animegen_cli.generate import Trained
 from animegen_cli.paths import Run
 from animegen_cli.report import records
-from animegen_cli.report.markup import Markup, join
+from animegen_cli.report.markup import Markup, el, join
 from animegen_cli.report.seeds import spell
 from animegen_cli.ui import actions, directions, guard, live, shown
 from animegen_cli.ui.actions import Models, Way
+from animegen_cli.ui.parts import progress, told, upload_box
 
-SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
-MONO = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
 _ONE_AT_A_TIME: dict[str, Any] = {
     "concurrency_id": "drawing",
     "concurrency_limit": 1,
@@ -34,49 +31,6 @@ _ONE_AT_A_TIME: dict[str, Any] = {
 _LAST = _ONE_AT_A_TIME | {"trigger_mode": "always_last"}
 """What is asked for while one is at work is not lost: the last of it follows."""
 _LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-
-
-def theme() -> gr.themes.Base:
-    """The colours of the reports, and fonts that every system has: nothing is fetched."""
-    return gr.themes.Base(
-        primary_hue="blue", neutral_hue="zinc", radius_size="sm", font=SYSTEM, font_mono=MONO
-    ).set(
-        body_background_fill="#fdfdfb", body_background_fill_dark="#17181c",
-        body_text_color="#232327", body_text_color_dark="#e4e4e8",
-        body_text_color_subdued="#5d5d66", body_text_color_subdued_dark="#a3a3ad",
-        block_info_text_color="#5d5d66", block_info_text_color_dark="#a3a3ad",
-        block_background_fill="#fdfdfb", block_background_fill_dark="#17181c",
-        button_primary_background_fill="#1f5f93", button_primary_background_fill_hover="#2b7bba",
-        button_primary_background_fill_dark="#2b6ea5", button_primary_background_fill_hover_dark="#3a86c4",
-        button_primary_text_color="#ffffff", button_primary_text_color_dark="#ffffff",
-        slider_color="#1f5f93", slider_color_dark="#86bbea",
-    )  # fmt: skip
-
-
-def upload_box() -> gr.Image:
-    """An image input whose file is decoded by `guard.uploaded` alone: Gradio would open it before any check.
-
-    No subclass of `gr.Image`: for one, Gradio writes a stub file beside this module.
-    """
-    box: Any = gr.Image(label="Picture", type="filepath", sources=["upload", "clipboard"], height=240, buttons=[])
-    box.preprocess = lambda payload: payload.path if payload is not None else None
-    return box
-
-
-def told(action: Callable[..., Any]) -> Callable[..., Any]:
-    """Expected errors as a short message on the page, with what to do."""
-
-    @functools.wraps(action)
-    def answer(*inputs: Any) -> Any:
-        try:
-            return action(*inputs)
-        except AnimegenError as error:
-            raise gr.Error(shown.problem(error), print_exception=False) from error
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            none = MachineError("there is not enough memory", hint="ask for fewer or smaller pictures")
-            raise gr.Error(shown.problem(none), print_exception=False) from error
-
-    return answer
 
 
 class Page:
@@ -259,8 +213,8 @@ class Page:
         ready = [run.name for run in found if run.weights.is_file()]
         name = name if name in names else next(iter(ready or names), None)
         against = gr.Dropdown(choices=ready) if other in ready else self._another(name)
-        none = shown.notice(join("No runs under ", Markup(f"<code>{html.escape(str(self.root))}</code>"), ". Train one: ",
-                                 Markup("<code>animegen train ddim --preset smoke</code>")))  # fmt: skip
+        train = el("code", "animegen train ddim --preset smoke")
+        none = shown.notice(join("No runs under ", el("code", self.root), ". Train one: ", train))
         return gr.Dropdown(choices=names, value=name), against, gr.skip() if names else none
 
     def _another(self, name: str | None) -> gr.Dropdown:
@@ -332,7 +286,7 @@ class Page:
     def _draw(self, name: str, seeds: str, *settings: Any) -> Markup:
         run, trained, way = self._open(name, settings)
         numbers = actions.numbers(seeds)
-        images = actions.draw(trained, numbers, way, _bar(len(numbers)))
+        images = actions.draw(trained, numbers, way, progress(len(numbers)))
         file = f"{run.name}-{spell(numbers).replace(',', '_')[:60]}.png"
         return shown.sheet(images, [f"seed {seed}" for seed in numbers], file)
 
@@ -344,7 +298,7 @@ class Page:
     def _find(self, name: str, base: float, *settings: Any) -> list[Any]:
         run, trained, way = self._open(name, settings)
         seed = actions.seed_of(base)
-        found = self.models.directions(run, way, _bar(directions.count_for(trained)))
+        found = self.models.directions(run, way, progress(directions.count_for(trained)))
         rows = directions.amount_rows()
         images = actions.steer(trained, seed, rows, found, way)
         parts = np.split(images, len(found.shares))
@@ -375,10 +329,10 @@ class Page:
         """The picked run as its settings say, the other one by its own."""
         numbers, parts = actions.numbers(seeds), []
         run, trained, way = self._open(name, settings)
-        parts.append((run.name, actions.draw(trained, numbers, way, _bar(len(numbers)))))
+        parts.append((run.name, actions.draw(trained, numbers, way, progress(len(numbers)))))
         against = actions.find(self.root, other)
         opened = self.models.open(against)
-        parts.append((against.name, actions.draw(opened, numbers, actions.way(opened, {}), _bar(len(numbers)))))
+        parts.append((against.name, actions.draw(opened, numbers, actions.way(opened, {}), progress(len(numbers)))))
         return shown.side_by_side(parts, [f"seed {seed}" for seed in numbers])
 
     def _watch(self, name: str | None, seen: Any) -> Any:
@@ -413,14 +367,3 @@ def _others(seeds: str) -> str:
     """The seeds after the last one: new faces, and again those for who types them."""
     numbers = actions.numbers(seeds)
     return spell(range(max(numbers) + 1, max(numbers) + 1 + len(numbers)))
-
-
-def _bar(total: int) -> Callable[[int], None]:
-    """Progress for the person who waits."""
-    bar, seen = gr.Progress(), [0]
-
-    def done(count: int) -> None:
-        seen[0] += count
-        bar((min(seen[0], total), total), desc="drawing")
-
-    return done
