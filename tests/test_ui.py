@@ -637,7 +637,9 @@ def test_two_runs_are_compared_and_labels_asked_for(browser: Any, served: Served
         assert page.locator(".sides figcaption").all_inner_texts() == [f"seed {i}" for i in range(4)] * 2
 
 
-def test_a_running_training_is_watched(browser: Any, served: Served, runs: Path, faces: Path) -> None:
+def test_a_running_training_is_watched_and_unfinished_runs_say_so(
+    browser: Any, served: Served, runs: Path, faces: Path
+) -> None:
     words = train_words("vae", faces, runs / "going", *sets("train.preview_every=400 images"), duration="2M images")
     training = start(*words)
     try:
@@ -655,10 +657,20 @@ def test_a_running_training_is_watched(browser: Any, served: Served, runs: Path,
             page.wait_for_selector(".live svg")
             page.wait_for_selector(".live img")
             assert training.poll() is None
+            for name, says in (("young", "has no weights yet"), ("broken", "is damaged")):
+                shutil.copytree(runs / "vae", runs / name)
+                (runs / "young" / "weights.safetensors").unlink(missing_ok=True)
+                (runs / name / "run.json").write_text("{" if name == "broken" else json.dumps({"family": "vae"}))
+                press(page, "↻")
+                page.get_by_label("Run", exact=True).click()
+                page.get_by_role("option", name=name, exact=True).click()
+                to(page, "Draw")
+                page.locator(".notice:visible", has_text=says).first.wait_for()
     finally:
         training.send_signal(signal.SIGTERM)
         _, err = training.communicate(timeout=60)
-        shutil.rmtree(runs / "going")
+        for name in ("going", "young", "broken"):
+            shutil.rmtree(runs / name, ignore_errors=True)
     assert training.returncode == 85, err  # undisturbed to its own end
 
 

@@ -230,11 +230,12 @@ class Page:
         if not name:
             return blank
         run = actions.find(self.root, name)
-        changes = blank | {self.facts: shown.facts(records.read(run))}
+        changes = blank | {self.facts: ""}
         if name == other:
             changes[self.other] = self._another(name)
         changes |= {slider: gr.Slider(value=0, label=f"Direction {i + 1}") for i, slider in enumerate(self.amounts)}
         try:
+            changes[self.facts] = shown.facts(records.read(run))
             offer = actions.offer(self.models.open(run))
         except AnimegenError as error:
             said = shown.notice(shown.problem(error))
