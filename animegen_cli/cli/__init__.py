@@ -14,6 +14,7 @@ from animegen_cli.cli.reproduce import reproduce
 from animegen_cli.cli.sample import sample
 from animegen_cli.cli.train import train
 from animegen_cli.cli.translate import translate
+from animegen_cli.cli.ui import ui
 from animegen_cli.cli.weights import weights
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ app.command()(translate)
 app.command("eval")(evaluate)
 app.command()(compare)
 app.command()(reproduce)
+app.command()(ui)
 app.add_typer(presets)
 app.command()(weights)
 
