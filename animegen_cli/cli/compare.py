@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from animegen_cli.comparison import Comparison
     from animegen_cli.paths import Run
-    from animegen_cli.report.figures import Drawn
+    from animegen_cli.report.pictures import Drawn
 
 Form = Literal["markdown", "csv", "latex"]
 
@@ -30,6 +30,8 @@ Examples:
   animegen compare runs/00003-* --seeds 0-7,100    the same seeds from each
 
   animegen compare --no-images --format latex      the table alone, for a paper
+
+  animegen compare --figures                       every figure as SVG and PNG too
 """
 
 
@@ -56,6 +58,9 @@ def compare(
     no_reals: Annotated[
         bool, typer.Option("--no-reals", help="Leave the real images out of the page, so that it can be published.")
     ] = False,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Write each figure of the page as SVG and PNG too.")
+    ] = False,
     form: Annotated[
         Form | None,
         typer.Option("--format", help="Print markdown, csv or latex instead of the drawn table.", show_default=False),
@@ -76,16 +81,18 @@ def compare(
     for warning in compared.warnings:
         console.warn(warning)
     drawn = None if no_images else _drawn(compared, numbers, device)
-    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals)
+    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, figures=figures)
     _print(compared, form)
     for command in compared.todo.values():
         console.note(f"not scored yet: {command}")
     files = {name: str(path) for name, path in written.items()}
     console.result({**comparison.as_json(compared), "files": files})
     console.note(f"page     {files['page']}")
-    console.note(f"tables   {out}/table.md, .csv, .tex, .json")
+    console.note(f"tables   {out}/table.md, .csv, .tex, .json; each by itself in {files['tables']}/")
     if "picture" in files:
         console.note(f"picture  {files['picture']}")
+    if "figures" in files:
+        console.note(f"figures  {files['figures']}/")
 
 
 def _print(compared: Comparison, form: Form | None) -> None:
