@@ -180,7 +180,7 @@ def eval_options(record: Record) -> list[list[str]]:
         mode = str(p["resize"]).split("-", 1)[0]
         extractor = str(p["extractor"]) + {"clean": ""}.get(mode, f":{mode}")
         options = ["--seeds", str(p["seeds"]), "--split", str(p["reference_split"]), "--extractor", extractor]
-        if p["seeds"] and options not in found:
+        if p["seeds"] and p["extractor"] and options not in found:
             found.append(options)
     return found
 

@@ -196,15 +196,13 @@ def slim(table: Table) -> Table:
     """The table without the columns of words that say the same in all rows; a note says it instead."""
     if len(table.rows) < 2:
         return table
-    equal = {
-        i: table.rows[0][i].text
-        for i, column in enumerate(table.columns)
-        if i and not column.right and len({row[i].text for row in table.rows}) == 1
-    }
+    words = [i for i, column in enumerate(table.columns) if i and not column.right]
+    told = {i: {row[i].text for row in table.rows} - {DASH} for i in words}
+    equal = {i: "".join(texts) for i, texts in told.items() if len(texts) < 2}
     if not equal:
         return table
     kept = [i for i in range(len(table.columns)) if i not in equal]
-    said = "; ".join(f"{table.columns[i].title} {text}" for i, text in equal.items() if text != DASH)
+    said = "; ".join(f"{table.columns[i].title} {text}" for i, text in equal.items() if text)
     rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
     notes = (*([f"All rows: {said}."] if said else []), *table.notes)
     return Table(table.title, tuple(table.columns[i] for i in kept), rows, notes)
