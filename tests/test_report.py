@@ -61,7 +61,9 @@ class Page(HTMLParser):
 
 
 def test_bars_by_hand() -> None:
-    drawing = plots.bars([(NASTY, 3.0), ("1", 0.0), ("2", 1.5), ("bad", float("nan"))], title=NASTY, x="level", y="nats")
+    drawing = plots.bars(
+        [(NASTY, 3.0), ("1", 0.0), ("2", 1.5), ("bad", float("nan"))], title=NASTY, x="level", y="nats"
+    )
     root = ElementTree.fromstring(shapes.svg(drawing))
     drawn = [node for node in root.iter() if node.tag.endswith("rect")]
     heights = [float(node.attrib["height"]) for node in drawn]

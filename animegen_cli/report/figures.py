@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from animegen_cli.report import plots
 from animegen_cli.report.book import Book
 from animegen_cli.report.markup import Markup, el
-from animegen_cli.report.measures import Comparison, Entry, Measure
+from animegen_cli.report.measures import Comparison, Measure
 from animegen_cli.report.plots import Mark, Series
 from animegen_cli.report.records import Record
 from animegen_cli.report.shapes import Drawing
@@ -19,8 +20,9 @@ _NO_CURVE = {"step", "seconds"}
 _NARROW = (372, 300)
 """Of plots that stand three in a row."""
 
-Pair = tuple[str, str] | tuple[str, str, str]
-"""Names of two scores, for x and y, and the setting (such as `model.beta`) in whose order the runs are joined."""
+Pair = Mapping[str, Any]
+"""Two scores to plot against each other: `x` and `y`, their names or first words, and `runs`, those that a line joins,
+in its order."""
 
 
 # ---- quality against cost, score against score ------------------------------------------------------------------
@@ -51,22 +53,21 @@ def trade_offs(compared: Comparison, book: Book, most: int = 2) -> Iterator[Mark
             yield book.figure(drawn, text, class_="trio")
 
 
-def pairs(compared: Comparison, wanted: Sequence[Pair], book: Book) -> list[Markup]:
-    """Two scores against each other over the runs, joined in the order of a setting where one is named."""
-    drawn, orders = [], []
-    for name_x, name_y, *setting in wanted:
-        found = [(x, y) for x in _named(compared, name_x) for y in _named(compared, name_y)]
-        for x, y in found:
-            marks = list(_crossed(compared, x, y, setting[0] if setting else None))
+def pairs(compared: Comparison, wanted: Sequence[Pair], book: Book) -> Iterator[Markup]:
+    """Two scores against each other, a point per run, the named runs joined by a line in their order."""
+    for pair in wanted:
+        drawn = []
+        for x, y in itertools.product(_named(compared, pair["x"]), _named(compared, pair["y"])):
+            marks = list(_crossed(compared, x, y))
+            line = [i for run in pair["runs"] for i, mark in enumerate(marks) if compared.names[mark.ink or 0] == run]
             if len(marks) > 1:
                 label_x, label_y = (f"{m.name}, {m.better} is better" if m.better else m.name for m in (x, y))
-                plot = _scatter(marks, f"{y.name} against {x.name}", label_x, label_y, joined=bool(setting))
+                plot = _scatter(marks, f"{y.name} against {x.name}", label_x, label_y, joined=line)
                 drawn.append(book.plot(f"{y.key}-against-{x.key}", plot))
-                orders += [order for order in setting if order not in orders]
-    if not drawn:
-        return []
-    joined = f", joined in the order of {', '.join(orders)}" if orders else ""
-    return [book.figure(drawn, f"Scores against each other over the runs{joined}; bars are their uncertainty.")]
+        if drawn:
+            joined = f", joined in the order {', '.join(pair['runs'])}" if pair["runs"] else ""
+            text = f"{pair['y']} against {pair['x']}, a point per run{joined}; bars are their uncertainty."
+            yield book.figure(drawn, text)
 
 
 def _against(compared: Comparison, measure: Measure, cost: Callable[[Record], Any]) -> Iterator[Mark]:
@@ -77,41 +78,21 @@ def _against(compared: Comparison, measure: Measure, cost: Callable[[Record], An
             yield Mark(label, float(x), score.value, low, high, ink=entry.run)
 
 
-def _crossed(compared: Comparison, x: Measure, y: Measure, setting: str | None) -> Iterator[Mark]:
-    both = [
-        (entry, label)
-        for entry, label in zip(compared.entries, compared.labels, strict=True)
-        if x.identity in entry.scores and y.identity in entry.scores
-    ]
-    if setting is not None:
-        both.sort(key=lambda pair: _order(_setting(compared, pair[0], setting)))
-    for entry, label in both:
-        one, other = entry.scores[x.identity], entry.scores[y.identity]
-        low, high = other.range or (None, None)
-        told = f"{label}, {setting.rpartition('.')[2]} {_setting(compared, entry, setting)}" if setting else label
-        yield Mark(told, one.value, other.value, low, high, ink=entry.run, across=one.range)
-
-
-def _setting(compared: Comparison, entry: Entry, dotted: str) -> Any:
-    """A value of the run's config by its dotted name; None where it has none."""
-    found: Any = compared.records[entry.run].config
-    for part in dotted.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
-
-
-def _order(value: Any) -> tuple[int, float, str]:
-    """Numbers by size, then words, then nothing."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return (0, float(value), "") if number else (2 if value is None else 1, 0.0, str(value))
+def _crossed(compared: Comparison, x: Measure, y: Measure) -> Iterator[Mark]:
+    for entry, label in zip(compared.entries, compared.labels, strict=True):
+        one, other = entry.scores.get(x.identity), entry.scores.get(y.identity)
+        if one is not None and other is not None:
+            low, high = other.range or (None, None)
+            yield Mark(label, one.value, other.value, low, high, ink=entry.run, across=one.range)
 
 
 def _named(compared: Comparison, name: str) -> list[Measure]:
-    return [measure for measure in compared.measures if name in (measure.name, measure.key)]
+    """Measures of this name, of which all words or the first ones are given."""
+    return [measure for measure in compared.measures if f"{measure.name}-".startswith(f"{name}-")]
 
 
 def _scatter(
-    marks: Sequence[Mark], title: str, x: str, y: str, *, joined: bool = False, size: tuple[int, int] = plots.SIZE
+    marks: Sequence[Mark], title: str, x: str, y: str, *, joined: Sequence[int] = (), size: tuple[int, int] = plots.SIZE
 ) -> Drawing:
     log_x, log_y = _spread([mark.x for mark in marks]), _spread([mark.y for mark in marks])
     return plots.scatter(marks, title=title, x=x, y=y, log_x=log_x, log_y=log_y, joined=joined, size=size)

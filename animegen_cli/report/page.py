@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from animegen_cli.paths import Run
@@ -173,6 +174,13 @@ def run_page(run: Run, *, reals: bool = True) -> str:
     ]
     lead = f"{record.about.get('family', 'A run')}, {record.state}, {amount(record.images)} images seen."
     return document(record.name, lead, parts)
+
+
+def write(run: Run) -> Path:
+    """Write the run's page into its folder: after training, and again after scoring."""
+    path = run.path / "report.html"
+    path.write_text(run_page(run), encoding="utf-8")
+    return path
 
 
 def _facts(record: Record) -> Table:

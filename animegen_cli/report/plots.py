@@ -171,10 +171,11 @@ def scatter(
     y: str,
     log_x: bool = False,
     log_y: bool = False,
-    joined: bool = False,
+    joined: Sequence[int] = (),
     size: tuple[int, int] = SIZE,
 ) -> Drawing:
-    """A scatter plot, such as quality against cost: numbered points, intervals as bars; `joined` in their order."""
+    """A scatter plot, such as quality against cost: numbered points, intervals as bars; a line joins the marks
+    `joined`, by their places, in this order."""
     kept = [(i, m) for i, m in enumerate(marks) if _drawable((m.x, m.y), log_y) and (m.x > 0 or not log_x)]
     frame = _Frame(title, x, y, size)
     if not kept:
@@ -183,8 +184,10 @@ def scatter(
     bars_ = [(_ink(m, i), ends) for i, m in kept for ends in _intervals(m, log_x, log_y)]
     ends = [(m.x, m.y) for _, m in kept] + [point for _, pair in bars_ for point in pair]
     frame.axes(ends, log_x=log_x, log_y=log_y)
-    if joined:
-        frame.path([(m.x, m.y) for _, m in kept], None, width=1.0, opacity=0.5)
+    places = dict(kept)
+    line = [(places[i].x, places[i].y) for i in joined if i in places]
+    if len(line) > 1:
+        frame.path(line, None, width=1.0, opacity=0.5)
     for ink, pair in bars_:
         frame.path(pair, ink, width=1.2)
     for i, m in kept:
