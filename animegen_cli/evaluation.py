@@ -125,6 +125,7 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
             store(run, images, verdict, drawing=subject.drawing())
             scores += verdict.scores
             notes += [note for note in verdict.notes if note not in notes]
+    page.write(run)
     if run.about.get("state") != "finished":
         notes.append(f"the run is {run.about.get('state')}: these are scores at {images:,} images")
     return {"subject": str(run.path), "scores": scores, "notes": notes}
@@ -155,7 +156,6 @@ def store(run: Run, images: int, verdict: Verdict, *, drawing: Mapping[str, Any]
         merged[key] = old + fresh
     merged["sheets"] = (found["sheets"] if current else {}) | verdict.sheets
     paths.write_json(run.scores, merged)
-    page.write(run)
 
 
 def read_stored(run: Run) -> dict[str, Any]:

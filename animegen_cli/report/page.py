@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from animegen_cli.report.book import Book, table_html
 from animegen_cli.report.document import document, section, todo, warnings
 from animegen_cli.report.figures import Pair
 from animegen_cli.report.markup import Markup, el
-from animegen_cli.report.measures import Comparison, protocol_notes
+from animegen_cli.report.measures import Comparison, identity, measures_of, protocol_notes
 from animegen_cli.report.records import Record
 from animegen_cli.report.settings import commands, settings
 from animegen_cli.report.tables import Cell, Column, Table
@@ -155,17 +156,13 @@ def run_page(run: Run, *, reals: bool = True) -> str:
     record, book = records.read(run), Book()
     found, names = [record], [record.name]
     odd = [*record.problems, *record.findings, *filter(None, [record.config.get("warning")])]
-    scores = book.table("scores", _score_table(record), "Scores, each with its protocol.") if record.scores else None
-    unscored = None if scores else todo([f"animegen eval {run.path}"])
-    validation = _validation_table(record)
-    held_out = book.table("validation", validation, "Held-out images as training went.") if validation else None
     parts = [
         section(
             "Summary", book.table("run", _facts(record), "The run."), warnings(map(str, odd), "Before you trust it:")
         ),
-        section("Scores", scores, unscored),
+        section("Scores", _scores(record, book)),
         section("Training", *figures.curves(found, names, book), figures.levels(found, names, book)),
-        section("Validation", held_out),
+        section("Validation", _validation(record, book)),
         section("Samples", *pictures.progress(record, book)),
         section("Attributes", figures.histograms(found, names, book), *_requests(found, names, book)),
         section("Nearest neighbours", *pictures.sheets(found, names, book)) if reals else None,
@@ -208,19 +205,39 @@ def _said(value: Any, written: Any) -> str | None:
     return written(value) if isinstance(value, (int, float)) and value > 0 else None
 
 
-def _score_table(record: Record) -> Table:
+def _scores(record: Record, book: Book) -> Markup | None:
+    """Every score with its protocol, or the command that makes some."""
+    if not record.scores:
+        return todo([shlex.join(["animegen", "eval", str(record.run.path)])])
     arrow = {"lower": " ↓", "higher": " ↑", None: ""}
-    rows = [(score.name + arrow[score.better], score.text, amount(score.images)) for score in record.scores]
-    told: dict[str, list[str]] = {}
+    columns = [
+        Column("score", "score", right=False), Column("value", "value"), Column("images", "images seen"),
+        Column("values", "each range of seeds", right=False),
+    ]  # fmt: skip
+    rows = [
+        (
+            Cell(score.name + arrow[score.better], score.name),
+            Cell(score.text, score.value),
+            Cell(amount(score.images), score.images),
+            Cell(", ".join(f"{value:.4g}" for value in score.values) or tables.DASH, list(score.values)),
+        )
+        for score in record.scores
+    ]
+    told = {measure.identity: measure.told for measure in measures_of([record])}
+    notes: dict[str, list[str]] = {}
     for score in record.scores:
-        said = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in score.protocol.items() if v and k != "metric")
-        told.setdefault(said, []).append(score.name)
-    notes = tuple(f"{', '.join(names)}: {said}." for said, names in told.items())
-    table = tables.text_table("Scores", ("score", "value", "images seen"), rows)
-    return replace(table, notes=notes)
+        drawn = [score.protocol.get("sampling"), score.protocol.get("seeds") and f"seeds {score.protocol['seeds']}"]
+        said = "; ".join(
+            [told[identity(score)], *([f"drawn with {', '.join(filter(None, drawn))}"] if any(drawn) else [])]
+        )
+        notes.setdefault(said, []).append(score.name)
+    table = Table(
+        "Scores", tuple(columns), tuple(rows), tuple(f"{', '.join(names)}: {said}." for said, names in notes.items())
+    )
+    return book.table("scores", tables.slim(table), "Scores, each with its protocol.")
 
 
-def _validation_table(record: Record) -> Table | None:
+def _validation(record: Record, book: Book) -> Markup | None:
     """Held-out figures as training went, a row per validation (document 001, table II); None without any."""
     curves = {
         key.removeprefix("validation/"): dict(p) for key, p in record.curves.items() if key.startswith("validation/")
@@ -236,4 +253,5 @@ def _validation_table(record: Record) -> Table | None:
         )
         for images in sorted({images for points in curves.values() for images in points})
     ]
-    return tables.text_table("Validation", ("epoch", "images seen", *curves), rows)
+    table = tables.text_table("Validation", ("epoch", "images seen", *curves), rows)
+    return book.table("validation", table, "Held-out images as training went.")

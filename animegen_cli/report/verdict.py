@@ -184,7 +184,11 @@ def doubts(compared: Comparison) -> list[str]:
     places = _places(compared)
     if places:
         measures = [place.measure for place in places]
-        found += [*_of_protocols(compared, measures), *_of_draws(compared, measures), *_of_trainings(names)]
+        found += [
+            *_of_protocols(compared, measures),
+            *_of_draws(compared, measures),
+            *_of_trainings({n: r for n, r in names.items() if r.scores}),
+        ]
     return found
 
 
@@ -222,10 +226,11 @@ def _of_draws(compared: Comparison, measures: Sequence[Measure]) -> Iterator[str
 
 
 def _of_trainings(names: Mapping[str, Record]) -> Iterator[str]:
-    alike: dict[str, list[str]] = {}
+    alike: dict[str, dict[str, list[str]]] = {}
     for name, record in names.items():
-        alike.setdefault(_but_seed(record.config), []).append(name)
-    single = [of_one[0] for of_one in alike.values() if len(of_one) == 1]
+        setting, seed = _setting_and_seed(record.config)
+        alike.setdefault(setting, {}).setdefault(seed, []).append(name)
+    single = [name for by_seed in alike.values() if len(by_seed) == 1 for same in by_seed.values() for name in same]
     if single:
         which = "every setting" if len(single) == len(names) else ", ".join(single)
         yield f"One training seed: {which} was trained once, and how far another training would differ is not known."
@@ -235,7 +240,9 @@ def _of_trainings(names: Mapping[str, Record]) -> Iterator[str]:
         yield f"Not at equal cost: training took from {duration(took[low])} ({low}) to {duration(took[high])} ({high})."
 
 
-def _but_seed(config: Mapping[str, Any]) -> str:
+def _setting_and_seed(config: Mapping[str, Any]) -> tuple[str, str]:
+    """A run's settings but for its training seed, and that seed."""
     train = config.get("train")
-    rest = {k: v for k, v in train.items() if k != "seed"} if isinstance(train, Mapping) else train
-    return json.dumps({**config, "train": rest}, sort_keys=True, default=str)
+    rest = dict(train) if isinstance(train, Mapping) else {}
+    seed = rest.pop("seed", None)
+    return json.dumps({**config, "train": rest}, sort_keys=True, default=str), str(seed)
