@@ -14,7 +14,7 @@ from animegen_cli.report.book import Book, table_html
 from animegen_cli.report.document import document, section, todo, warnings
 from animegen_cli.report.figures import Pair
 from animegen_cli.report.markup import Markup, el
-from animegen_cli.report.measures import Comparison, identity, measures_of, protocol_notes
+from animegen_cli.report.measures import Comparison, Measure, identity, measures_of, protocol_notes
 from animegen_cli.report.records import Record
 from animegen_cli.report.settings import commands, settings
 from animegen_cli.report.tables import Cell, Column, Table
@@ -107,11 +107,20 @@ def _quality(compared: Comparison, book: Book) -> Iterator[Markup]:
             for row, label in zip(table.rows, compared.labels, strict=True)
             if first or any(row[i].value is not None for i in own)
         ]
-        tied = any(cell.tied for row in rows for cell in row)
-        notes = [note for note in table.notes if note.startswith("≈") and tied] + protocol_notes(measures)
+        notes = [*_own_notes(compared, measures, any(c.tied for row in rows for c in row)), *protocol_notes(measures)]
         part = Table(subject, tuple(table.columns[i] for i in (0, *own)), tuple(rows), tuple(notes))
         name, text = ("quality", "Quality") if len(subjects) == 1 else (f"quality-{subject}", subject)
         yield book.table(name, tables.slim(part), f"{text}. {_QUALITY}")
+
+
+def _own_notes(compared: Comparison, measures: Sequence[Measure], tied: bool) -> Iterator[str]:
+    """The notes of the quality table, beside those on protocols, that are about these columns."""
+    of_protocols = protocol_notes(compared.measures)
+    for note in compared.quality.notes:
+        named = note.partition(": ")[0]
+        about = tied if note.startswith("≈") else any(measure.label in named for measure in measures)
+        if about and note not in of_protocols:
+            yield note
 
 
 def _requests(found: Sequence[Record], names: Sequence[str], book: Book) -> Iterator[Markup]:

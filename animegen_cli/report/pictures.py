@@ -49,7 +49,7 @@ def embed(image: Image.Image, alt: str, budget: float, source: bytes | None = No
         image = image.resize((WIDEST, max(round(height * WIDEST / width), 1)), Image.Resampling.LANCZOS, reducing_gap=2)
         source = None
     kind, coded = "png", source or (_coded(image, "PNG", compress_level=6) if width * height < 2 * budget else b"")
-    for quality in (95, 90, 80, 65, 45):
+    for quality in (90, 80, 65, 45):
         if 0 < len(coded) <= budget:
             break
         kind, coded = "jpeg", _coded(image, "JPEG", quality=quality, subsampling=0)

@@ -44,7 +44,7 @@ def _places(compared: Comparison) -> list[_Place]:
         scores = [entry.scores.get(measure.identity) for entry in compared.entries]
         tied = [i for i, cell in enumerate(cells) if i != best and (cell.tied or cell.best)]
         worse = [i for i, cell in enumerate(cells) if i != best and i not in tied and cell.value is not None]
-        unsure = any(score is not None and score.range is None for score in scores)
+        unsure = any(score is not None and score.std is None for score in scores)
         found.append(_Place(measure, best, tied, worse, unsure))
     return found
 
@@ -214,7 +214,7 @@ def _of_draws(compared: Comparison, measures: Sequence[Measure]) -> Iterator[str
     once, bare = [], []
     for m in measures:
         scores = [entry.scores[m.identity] for entry in compared.entries if m.identity in entry.scores]
-        if any(score.range is None for score in scores):
+        if any(score.std is None for score in scores):
             bare.append(m.label)
         elif any(len(score.values) < 2 and score.protocol.get("seeds") for score in scores):
             once.append(m.label)
