@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -88,9 +87,7 @@ def reproduce(
         training.train(request, score=evaluation.in_run_scores)
     record = records.read(first)
     for options in measures.ways(record):
-        evaluation.evaluate(
-            evaluation.Request(subject=str(again.path), data=faces.path, device=device, **options)
-        )
+        evaluation.evaluate(evaluation.Request(subject=str(again.path), data=faces.path, device=device, **options))
     scored = {measures.identity(score): score for score in records.read(again).scores}
     pairs = [
         Pair(score.name, score, scored[measures.identity(score)])
@@ -98,7 +95,9 @@ def reproduce(
         if measures.identity(score) in scored and score.images == record.images
     ]
     if not pairs and record.scores:
-        raise DataError("the scores of the two runs have no protocol in common", hint=f"type `animegen eval {first.path}`")
+        raise DataError(
+            "the scores of the two runs have no protocol in common", hint=f"type `animegen eval {first.path}`"
+        )
     return Found(first, again, tuple(pairs), _same_weights(first, again), changed)
 
 

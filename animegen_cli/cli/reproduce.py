@@ -13,9 +13,7 @@ from animegen_cli.cli.options import Device, Json, Quiet, complete_run
 def reproduce(
     run: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[RUN]", help="A finished run; by default the newest.", autocompletion=complete_run
-        ),
+        typer.Argument(metavar="[RUN]", help="A finished run; by default the newest.", autocompletion=complete_run),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the repetition; by default the run's with `-again` behind.")
