@@ -21,7 +21,6 @@ from animegen_cli.paths import Run, make_folder
 from animegen_cli.report import grids, published, records, seeds, shapes, tables
 from animegen_cli.report.book import Book
 from animegen_cli.report.figures import Pair
-from animegen_cli.report.markup import Markup
 from animegen_cli.report.measures import Comparison, Entry, Measure, entries_of, identity, measures_of, protocol_notes
 from animegen_cli.report.page import comparison_page
 from animegen_cli.report.pictures import Drawn
@@ -250,7 +249,6 @@ def write(
     drawn: Drawn | None = None,
     plots: Sequence[Pair] = (),
     study: Mapping[str, Any] | None = None,
-    more: Sequence[Markup] = (),
     reals: bool = True,
     figures: bool = False,
 ) -> dict[str, Path]:
@@ -259,7 +257,7 @@ def write(
     `table.*` hold the measured and the published tables at once, `tables/` each table of the page by itself.
 
     Args:
-        plots, study, more, reals: see `comparison_page`.
+        plots, study, reals: see `comparison_page`.
         figures: also write each plot of the page as SVG and PNG and each picture as PNG into `figures/`.
 
     Raises:
@@ -268,7 +266,7 @@ def write(
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file, not a folder", hint="choose another with `--out`")
     make_folder(out)
-    made = comparison_page(comparison, drawn=drawn, plots=plots, study=study, more=more, reals=reals)
+    made = comparison_page(comparison, drawn=drawn, plots=plots, study=study, reals=reals)
     texts = {
         "page": ("index.html", made.html),
         "markdown": ("table.md", as_text(comparison, "markdown")),

@@ -39,7 +39,6 @@ def comparison_page(
     drawn: pictures.Drawn | None = None,
     plots: Sequence[Pair] = (),
     study: Mapping[str, Any] | None = None,
-    more: Sequence[Markup] = (),
     reals: bool = True,
 ) -> Made:
     """The page of `animegen compare`.
@@ -47,7 +46,6 @@ def comparison_page(
     Args:
         plots: pairs of scores to plot against each other.
         study: what the runs were made for: `title`, `about` and the Table of the plan, `rows`.
-        more: further sections, such as what people judged; they follow the quality of the images.
         reals: also show the real images that the runs learned from; leave them out of pages that are published.
     """
     book, study = Book(), study or {}
@@ -58,7 +56,6 @@ def comparison_page(
         section("Plan", _plan(study, book)),
         section("Quality", *_quality(compared, book), todo(compared.todo.values()), _published(book)),
         section("The same seeds", pictures.same_seeds(drawn, names, book) if drawn is not None else None),
-        *more,
         section("Cost", book.table("cost", tables.slim(compared.cost), "Settings and what each run cost.")),
         section("Quality and cost", *figures.trade_offs(compared, book)),
         section("Scores against each other", *figures.pairs(compared, plots, book)),
