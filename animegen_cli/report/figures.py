@@ -156,18 +156,22 @@ def _levels(keys: Sequence[str]) -> dict[str, list[str]]:
 
 
 def curves(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Markup]:
-    """A plot per logged value, with a line per run: losses and validation first, the rest folded away."""
+    """A plot per logged value, with a line per run: losses and validation first; the rest folded away, and of several
+    runs what one alone has logged."""
     keys = [key for key in dict.fromkeys(k for record in found for k in record.curves) if key not in _NO_CURVE]
     keys = [key for key in keys if not re.fullmatch(r".+_\d\d", key)]  # `levels` shows these
     aside = [key for key in keys if any(part in key for part in _ASIDE) or "/" not in key]
-    main = sorted((key for key in keys if key not in aside), key=lambda key: key.startswith("validation/"))
+    single = [key for key in keys if key not in aside and len(found) > 1 == sum(key in r.curves for r in found)]
+    main = [key for key in keys if key not in aside and key not in single]
     parts = []
     if main:
         text = "Losses and validation scores over images seen, smoothed; of few runs the single values too, faint."
+        main.sort(key=lambda key: key.startswith("validation/"))
         parts.append(book.figure([_curve(key, found, names, book) for key in main], text))
-    if aside:
-        drawn = el("div", *(_curve(key, found, names, book) for key in aside), class_="pair")
-        parts.append(el("details", el("summary", "Speed, learning rates and gradients"), drawn))
+    for title, folded in (("What single runs logged", single), ("Speed, learning rates and gradients", aside)):
+        if folded:
+            drawn = el("div", *(_curve(key, found, names, book) for key in folded), class_="pair")
+            parts.append(el("details", el("summary", title), drawn))
     return parts
 
 

@@ -62,6 +62,8 @@ class Measure:
         )
         rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
         counts = f"{get('n_fake', '?')} generated against {get('n_real', '?')} real images"
+        if self.group == "Held-out images":
+            counts = f"{get('n_real', '?')} held-out images"
         return f"{counts} ({named}); {', '.join(rest)}"
 
 

@@ -19,7 +19,7 @@ INKS = (
 )  # fmt: skip
 DASHES = (None, "7 3", "2 2.5", "9 3 2 3", "4 2", "1 3", "12 3", "6 2 1 2")
 SIZE = (480, 300)
-_LEFT, _RIGHT, _BOTTOM, _LEGEND = 56, 12, 44, 18
+_LEFT, _RIGHT, _BOTTOM, _LEGEND = 64, 12, 44, 18
 _MOST_POINTS = 360
 _MOST_NOISE = 4
 """Lines in a plot up to which their single values are shown too."""

@@ -39,8 +39,8 @@ def _places(compared: Comparison) -> list[_Place]:
     for measure in compared.main():
         cells = compared.cells(measure)
         best = next((i for i, cell in enumerate(cells) if cell.best), None)
-        if best is None:
-            continue
+        if best is None or len({cell.value for cell in cells if cell.value is not None}) == 1:
+            continue  # what is equal for all decides nothing
         scores = [entry.scores.get(measure.identity) for entry in compared.entries]
         tied = [i for i, cell in enumerate(cells) if i != best and (cell.tied or cell.best)]
         worse = [i for i, cell in enumerate(cells) if i != best and i not in tied and cell.value is not None]
