@@ -23,6 +23,7 @@ from animegen_cli.report.book import Book
 from animegen_cli.report.figures import Pair
 from animegen_cli.report.measures import Comparison, Entry, Measure, entries_of, identity, measures_of, protocol_notes
 from animegen_cli.report.page import comparison_page
+from animegen_cli.report.people import Opinion
 from animegen_cli.report.pictures import Drawn
 from animegen_cli.report.records import Record, Score
 from animegen_cli.report.tables import DASH, Cell, Column, Table
@@ -249,6 +250,7 @@ def write(
     drawn: Drawn | None = None,
     plots: Sequence[Pair] = (),
     study: Mapping[str, Any] | None = None,
+    people: Sequence[Opinion] = (),
     reals: bool = True,
     figures: bool = False,
 ) -> dict[str, Path]:
@@ -257,7 +259,7 @@ def write(
     `table.*` hold the measured and the published tables at once, `tables/` each table of the page by itself.
 
     Args:
-        plots, study, reals: see `comparison_page`.
+        plots, study, people, reals: see `comparison_page`.
         figures: also write each plot of the page as SVG and PNG and each picture as PNG into `figures/`.
 
     Raises:
@@ -266,7 +268,7 @@ def write(
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file, not a folder", hint="choose another with `--out`")
     make_folder(out)
-    made = comparison_page(comparison, drawn=drawn, plots=plots, study=study, reals=reals)
+    made = comparison_page(comparison, drawn=drawn, plots=plots, study=study, people=people, reals=reals)
     texts = {
         "page": ("index.html", made.html),
         "markdown": ("table.md", as_text(comparison, "markdown")),

@@ -13,8 +13,9 @@ from animegen_cli.report import figures, pictures, published, records, tables, v
 from animegen_cli.report.book import Book, table_html
 from animegen_cli.report.document import document, section, todo, warnings
 from animegen_cli.report.figures import Pair
-from animegen_cli.report.markup import Markup, el
+from animegen_cli.report.markup import Markup, el, join
 from animegen_cli.report.measures import Comparison, Measure, identity, measures_of, protocol_notes
+from animegen_cli.report.people import Opinion, intervals
 from animegen_cli.report.records import Record
 from animegen_cli.report.settings import commands, settings
 from animegen_cli.report.tables import Cell, Column, Table
@@ -39,6 +40,7 @@ def comparison_page(
     drawn: pictures.Drawn | None = None,
     plots: Sequence[Pair] = (),
     study: Mapping[str, Any] | None = None,
+    people: Sequence[Opinion] = (),
     reals: bool = True,
 ) -> Made:
     """The page of `animegen compare`.
@@ -46,6 +48,7 @@ def comparison_page(
     Args:
         plots: pairs of scores to plot against each other.
         study: what the runs were made for: `title`, `about` and the Table of the plan, `rows`.
+        people: what the votes of a survey say, question by question.
         reals: also show the real images that the runs learned from; leave them out of pages that are published.
     """
     book, study = Book(), study or {}
@@ -55,6 +58,7 @@ def comparison_page(
         section("Verdict", *_verdict(compared, book)),
         section("Plan", _plan(study, book)),
         section("Quality", *_quality(compared, book), todo(compared.todo.values()), _published(book)),
+        section("People as judges", *(_opinion(opinion, book) for opinion in people)),
         section("The same seeds", pictures.same_seeds(drawn, names, book) if drawn is not None else None),
         section("Cost", book.table("cost", tables.slim(compared.cost), "Settings and what each run cost.")),
         section("Quality and cost", *figures.trade_offs(compared, book)),
@@ -118,6 +122,13 @@ def _own_notes(compared: Comparison, measures: Sequence[Measure], tied: bool) ->
         about = tied if note.startswith("≈") else any(measure.label in named for measure in measures)
         if about and note not in of_protocols:
             yield note
+
+
+def _opinion(opinion: Opinion, book: Book) -> Markup:
+    title = opinion.table.title
+    told = book.table(f"people-{opinion.question}", opinion.table, f"{title}, best first. ↑ higher is better.")
+    plot = book.plot(f"people-{opinion.question}", intervals(opinion))
+    return join(told, book.figure([plot], f"{title}: Elo with 95 % intervals."))
 
 
 def _requests(found: Sequence[Record], names: Sequence[str], book: Book) -> Iterator[Markup]:
