@@ -114,7 +114,7 @@ def test_what_speaks_against_it_is_said(doubtful: list[Run]) -> None:
         "b: its <weights> are as printed",
         "Not trained to the end: a (stopped at 24%), c (running at 1%).",
         "Not scored: c.",
-        "from 1,000 drawn and 13,920 real ones",
+        "a, b: scored with as few as 1,000 images on one side",
         "Not to be set beside published FIDs, which look through Inception: fd-faces",
         "compared only within a column: fd-faces",
         "One range of seeds: every score from a single draw",

@@ -225,7 +225,7 @@ def _said(value: Any, written: Any) -> str | None:
 def _scores(record: Record, book: Book) -> Markup | None:
     """Every score with its protocol, or the command that makes some."""
     if not record.scores:
-        return todo([shlex.join(["animegen", "eval", str(record.run.path)])])
+        return None if record.judges else todo([shlex.join(["animegen", "eval", str(record.run.path)])])
     arrow = {"lower": " ↓", "higher": " ↑", None: ""}
     columns = [
         Column("score", "score", right=False), Column("value", "value"), Column("images", "images seen"),

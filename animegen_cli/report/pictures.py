@@ -99,7 +99,7 @@ def samples(found: Sequence[Record], names: Sequence[str], book: Book, reals: bo
     figures: list[tuple[list[_Picture], str, str]] = []
     for name, record in zip(names, found, strict=True):
         if reals or "samples" in (record.about.get("abilities") or ()):
-            figures.append((_newest(record, name), f"What {name} draws at the end of its training.", f"samples-{name}"))
+            figures.append((_newest(record, name), f"What {name} {_does(record)} at the end.", f"samples-{name}"))
     sets: dict[object, Record] = {}
     for record in found if reals else ():
         if (record.run.samples / "reals.png").is_file():
@@ -115,8 +115,8 @@ def progress(record: Record, book: Book) -> list[Markup]:
     grids = record.grids("ema") or record.grids("raw")
     early = sorted({0, len(grids) // 2} - {len(grids) - 1}) if grids else []
     course = [_grid(grids[i], record.name) for i in early]
-    figures = [(_newest(record, record.name), "What the run draws at the end of its training.", "samples")]
-    figures.append((course, "What it drew on the way.", "course"))
+    figures = [(_newest(record, record.name), f"What the run {_does(record)} at the end.", "samples")]
+    figures.append((course, f"What it {_does(record)} on the way.", "course"))
     if (record.run.samples / "reals.png").is_file():
         figures.append(([_reals(record, "the data set")], "Real images of the data set.", "reals"))
     return _figures(figures, book, 0.55 * BUDGET)
@@ -131,6 +131,11 @@ def sheets(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Ma
             text = f"{name}: {said.get(kind, kind)}."
             figures.append(([_Picture(path, f"{kind} of {name}: {said.get(kind, kind)}", "")], text, f"{kind}-{name}"))
     return _figures(figures, book, 0.25 * BUDGET)
+
+
+def _does(record: Record) -> str:
+    """What a run's grids show it doing."""
+    return "recognises in held-out faces (“?”: the label says otherwise)" if record.judges else "draws"
 
 
 def _newest(record: Record, name: str) -> list[_Picture]:

@@ -76,7 +76,8 @@ def commands(found: Sequence[Record], names: Sequence[str]) -> list[Markup]:
         data, where = record.data.get("path"), record.run.path
         train = ["animegen", "train", str(record.about.get("family", "FAMILY")), "--config", str(record.run.config)]
         train += [*(["--data", str(data)] if data else []), "--resume", "none"]
-        scored = [["animegen", "eval", str(where), *options] for options in eval_options(record) or [[]]]
+        ways = eval_options(record) or ([] if record.judges else [[]])
+        scored = [["animegen", "eval", str(where), *options] for options in ways]
         lines = [shlex.join(words) for words in (["animegen", "reproduce", str(where)], train, *scored)]
         told = [
             f"data {record.data.get('name')}, identity {record.data.get('identity')}" if record.data else None,

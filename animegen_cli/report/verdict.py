@@ -15,8 +15,6 @@ from animegen_cli.report.records import Record
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 from animegen_cli.report.units import amount, duration
 
-FEW = 2048
-"""Images below which a Fréchet distance is mostly bias (docs/metrics.md)."""
 UNEQUAL = 1.5
 """Ratio of training times from which runs were not trained at equal cost."""
 
@@ -193,14 +191,6 @@ def doubts(compared: Comparison) -> list[str]:
 
 
 def _of_protocols(compared: Comparison, measures: Sequence[Measure]) -> Iterator[str]:
-    few: dict[tuple[int, int], list[str]] = {}
-    for m in measures:
-        counts = m.protocol.get("n_fake") or 0, m.protocol.get("n_real") or 0
-        if m.protocol.get("extractor") and min(counts) < FEW:
-            few.setdefault(counts, []).append(m.label)
-    for (fake, real), labels in few.items():
-        said = f"Few images: {', '.join(labels)} from {fake:,} drawn and {real:,} real ones"
-        yield f"{said}; below {FEW:,} a Fréchet distance is mostly bias, and papers draw 50,000."
     own = [m.label for m in measures if m.metric == "fd" and m.protocol.get("extractor")]
     if own:
         yield f"Not to be set beside published FIDs, which look through Inception: {', '.join(own)}."
