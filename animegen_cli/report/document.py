@@ -46,8 +46,14 @@ def section(title: str, *parts: Markup | None) -> Markup | None:
 
 def warnings(found: Iterable[str], title: str) -> Markup | None:
     """What a reader should know before believing a page."""
-    items = [el("li", text) for text in found]
+    items = [el("li", *_told(text)) for text in found]
     return el("div", el("p", title), el("ul", *items), class_="warning", role="note") if items else None
+
+
+def _told(text: str) -> list[Markup | str]:
+    """A sentence with what stands between backticks as code."""
+    parts = text.split("`")
+    return [el("code", part) if place % 2 and place < len(parts) - 1 else part for place, part in enumerate(parts)]
 
 
 def todo(commands: Iterable[str]) -> Markup | None:
