@@ -53,7 +53,9 @@ def warnings(found: Iterable[str], title: str) -> Markup | None:
 def _told(text: str) -> list[Markup | str]:
     """A sentence with what stands between backticks as code."""
     parts = text.split("`")
-    return [el("code", part) if place % 2 and place < len(parts) - 1 else part for place, part in enumerate(parts)]
+    if len(parts) % 2 == 0:  # one of them is part of a name
+        return [text]
+    return [el("code", part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def todo(commands: Iterable[str]) -> Markup | None:
