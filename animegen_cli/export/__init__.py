@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from animegen_cli.report import card, grids, records, seeds
 from animegen_cli.report.card import Facts
 from animegen_cli.train.choices import pick_device
 
-KINDS = ("diffusers", "onnx")
 INDEX = "pipeline.json"
 """Names every file of an export: a folder with other files in it is not written over."""
 
@@ -37,7 +36,7 @@ class Request:
     """What `animegen export` was asked for."""
 
     run: str | None = None
-    to: str | None = None
+    to: Literal["diffusers", "onnx"] | None = None
     out: Path | None = None
     license: str = card.LICENSE
     count: int = 36
@@ -97,8 +96,6 @@ def _opened(spec: str | None) -> Run:
 
 def _kind(request: Request, trained: Trained) -> tuple[str, Foreign | None]:
     """What is written, and its contents where that is a diffusers folder."""
-    if request.to not in (None, *KINDS):
-        raise UsageError(f"no format `{request.to}`", hint=f"use {' or '.join(f'`--to {kind}`' for kind in KINDS)}")
     if request.to == "onnx":
         return "onnx", None
     if request.to == "diffusers":

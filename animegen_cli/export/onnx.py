@@ -80,16 +80,10 @@ class _Function(nn.Module):
 
 
 def _program(method: Method, network: Network) -> Any:
-    axes: dict[str, Any] = {}
-
-    def axis(name: str) -> Any:
-        # One object per name, so that equal names are equal sizes; translators take multiples of 8.
-        return axes.setdefault(
-            name, 8 * torch.export.Dim(f"{name}_in_8", min=2) if name != "batch" else torch.export.Dim(name)
-        )
-
+    # One object per name, so that equal names are equal sizes.
+    axes = {name: torch.export.Dim(name) for name in ("batch", "height", "width")}
     shapes = tuple(
-        {i: axis(size) for i, size in enumerate(("batch", *given.shape)) if isinstance(size, str)}
+        {i: axes[size] for i, size in enumerate(("batch", *given.shape)) if isinstance(size, str)}
         for given in network.inputs.values()
     )
     example = tuple(_example(given, 2, {"height": 32, "width": 40}, seed=0) for given in network.inputs.values())

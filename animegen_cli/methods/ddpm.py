@@ -209,13 +209,16 @@ def _scheduler(config: Model, how: Plan) -> tuple[dict[str, Any], dict[str, Any]
     steps = min(how.steps, config.timesteps)
     if config.timesteps % steps:
         notes.append(f"{config.timesteps} levels do not divide into {steps} steps, which diffusers rounds otherwise.")
+    spacing = how.spacing if how.spacing in ("leading", "trailing") else "trailing"
+    if ancestral and how.variance == "large" and spacing == "trailing" and steps < config.timesteps:
+        notes.append("The pipeline adds noise after its last step, which the run does not (`variance: large`).")
     scheduler = {
         "_class_name": "DDPMScheduler" if ancestral else "DDIMScheduler",
         "_diffusers_version": "0.30.0",
         **_process(config),
         "clip_sample": config.clip,
         "clip_sample_range": 1.0,
-        "timestep_spacing": how.spacing if how.spacing in ("leading", "trailing") else "trailing",
+        "timestep_spacing": spacing,
         "steps_offset": 0,
         **({"variance_type": f"fixed_{how.variance}"} if ancestral else {"set_alpha_to_one": True}),
     }
