@@ -25,7 +25,7 @@ from animegen_cli.paths import Run
 SMALL = {
     "edm": ["model.multipliers=[1]"],
     "sde": ["model.multipliers=[1]", "model.labels=[eyes]"],
-    "mhvae": ["model.cnn.encoder=/1x1,/1d4,4x1,4d4,1x1", "model.cnn.decoder=1x1,4m1,4p1,16m4"],
+    "mhvae": ["model.cnn.encoder=/1x1,/1d16,1x1", "model.cnn.decoder=1x1,16m1"],
     "gan": ["model.labels=[eyes]", "sample.temperature=0.8"],
     "ddpm": ["model.labels=all", "model.predicts=noise"],
     "stylegan2": ["sample.truncation=0.7"],
