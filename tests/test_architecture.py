@@ -38,6 +38,7 @@ FLOORS = [
     (
         "training",
         "planning",
+        "judging",
         "heldout",
         "variety",
         "recognition",

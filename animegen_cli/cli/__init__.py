@@ -11,6 +11,7 @@ from animegen_cli.cli.evaluate import evaluate
 from animegen_cli.cli.export import export
 from animegen_cli.cli.prepare import prepare
 from animegen_cli.cli.presets import presets
+from animegen_cli.cli.reproduce import reproduce
 from animegen_cli.cli.sample import sample
 from animegen_cli.cli.train import train
 from animegen_cli.cli.translate import translate
@@ -51,6 +52,7 @@ app.command()(translate)
 app.command("eval")(evaluate)
 app.command()(compare)
 app.command()(export)
+app.command()(reproduce)
 app.add_typer(presets)
 app.command()(weights)
 
