@@ -288,6 +288,7 @@ def test_the_newest_run_by_default_and_its_card(tmp_path: Path) -> None:
     assert {"ddpm", "anime", "diffusers:DDIMPipeline"} <= set(head["tags"])
     assert "<b>" not in re.sub(r"```.*?```", "", text, flags=re.S)
     assert "mode collapse since 320 images" in text
+    assert "found no failure" not in text
     assert "ab" * 32 in text
     with Image.open(folder / "samples.png") as sheet:
         assert sheet.size == (3 * 18 - 2, 3 * 18 - 2)

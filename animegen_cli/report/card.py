@@ -160,7 +160,7 @@ def _limits(record: Record, facts: Facts) -> Iterator[str]:
         yield f"The preset's own warning: {_plain(record.config['warning'])}"
     for finding in record.findings:
         yield f"Found by the doctor at the end of training: {_plain(finding)}"
-    if not record.findings:
+    if record.about.get("findings") == []:
         yield "The doctor found no failure at the end of training (blank pictures, collapse, a critic that wins)."
     yield from (_plain(note) for note in facts.notes)
     count = record.data.get("count")
