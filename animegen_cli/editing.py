@@ -29,6 +29,8 @@ VERBS = {
     "mixes": "mix two seeds",
     "projects": "find the code of a picture",
     "inpaints": "redraw part of a picture",
+    "exports": "be exported",
+    "converts": "become a diffusers pipeline",
 }
 """Ability -> what a person asks for."""
 

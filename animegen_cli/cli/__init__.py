@@ -8,6 +8,7 @@ from animegen_cli.cli import manners
 from animegen_cli.cli.compare import compare
 from animegen_cli.cli.demo import demo
 from animegen_cli.cli.evaluate import evaluate
+from animegen_cli.cli.export import export
 from animegen_cli.cli.prepare import prepare
 from animegen_cli.cli.presets import presets
 from animegen_cli.cli.reproduce import reproduce
@@ -51,6 +52,7 @@ app.command()(sample)
 app.command()(translate)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.command()(export)
 app.command()(reproduce)
 app.command()(ui)
 app.add_typer(presets)
