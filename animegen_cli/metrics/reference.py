@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -52,30 +53,43 @@ class Reference:
 
 def set_features(faces: FaceSet, split: str, size: int, extractor: Extractor) -> Tensor:
     """Features (n, D) of one split, cached by content: pixels, network, resize, precision."""
+
+    def make() -> dict[str, Tensor]:
+        return {"features": torch.cat([extractor.features(part).cpu() for part in read(faces, split, size)])}
+
     identity = faces.split_identity(split, size)
-    key = "\0".join((identity, extractor.sha, extractor.resize, extractor.precision, extractor.device.type))
-    file = paths.cache() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
-    try:
-        return load_file(file)["features"]
-    except (OSError, SafetensorError, KeyError):
-        pass  # not there, or not whole: make it again
+    words = (identity, extractor.sha, extractor.resize, extractor.precision, extractor.device.type)
+    return cached("features", words, make)["features"]
+
+
+def read(faces: FaceSet, split: str, size: int) -> Iterator[Tensor]:
+    """The images of one split, piece by piece: uint8 (n, 3, size, size). DataError where it has none."""
     indices = faces.indices(split)
     if not len(indices):
         raise DataError(
             f"{faces.path} has no images in its {split} split", hint="choose another with `--split train|test|all`"
         )
-    pieces = []
     with console.progress("reference", len(indices)) as bar:
         for start in range(0, len(indices), _CHUNK):
-            pixels = torch.from_numpy(faces.pixels(indices[start : start + _CHUNK], size=size)).permute(0, 3, 1, 2)
-            pieces.append(extractor.features(pixels).cpu())
+            pixels = faces.pixels(indices[start : start + _CHUNK], size=size)
+            yield torch.from_numpy(pixels).permute(0, 3, 1, 2)
             bar.advance(len(pixels))
-    features = torch.cat(pieces)
+
+
+def cached(kind: str, words: Sequence[str], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What `make` gives, kept in the cache folder `kind` under all that it depends on."""
+    name = hashlib.sha256("\0".join(words).encode()).hexdigest()[:24]
+    file = paths.cache() / kind / f"{name}.safetensors"
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError):
+        pass  # not there, or not whole: make it again
+    found = make()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(".tmp")
-        save_file({"features": features}, temporary)
+        save_file(found, temporary)
         temporary.replace(file)
     except (OSError, SafetensorError) as error:
-        console.warn(f"the features of the reference could not be cached: {error}")
-    return features
+        console.warn(f"the {kind} of the reference could not be cached: {error}")
+    return found
