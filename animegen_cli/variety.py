@@ -99,6 +99,7 @@ class _Look:
         self.near: copies.Nearest | None = None
         self.twins = np.full(subject.count, -1)
         self.limit = 0.0
+        self.unseen: list[str] = []
         find = {
             "brightness": self._brightness, "duplicates": self._duplicates, "copies": self._copies,
             "copies-hash": self._hashed,
@@ -112,6 +113,9 @@ class _Look:
                     seconds=time.perf_counter() - began, std=std, interval=interval,
                 )
             )  # fmt: skip
+        if self.unseen:
+            said = "no more than so many images of the reference's own would score, so no difference is seen"
+            self.verdict.notes.append(f"{', '.join(self.unseen)}: {said}")
         if self.near is not None and subject.folder is not None:
             grids.save(self._sheet(self.near), subject.folder / SHEET)
             self.verdict.sheets["neighbours"] = SHEET.as_posix()
@@ -130,10 +134,7 @@ class _Look:
 
     def _distance(self, metric: str, found: distributions.Distance, most: float) -> _Value:
         if found.value <= found.floor:
-            self.verdict.notes.append(
-                f"{metric}: {found.value:.3g} is no more than what as many images of the reference's own score "
-                f"({found.floor:.3g}): no difference is seen"
-            )
+            self.unseen.append(f"{metric} (below {found.floor:.2g})")
         reach = 1.96 * found.std
         return found.value, found.std, (max(found.value - reach, 0.0), min(found.value + reach, most))
 
