@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 from chain import done, refused, train_words
-from PIL import Image, ImageFilter
 from pictures import encoded, folder_of, picture
+from PIL import Image, ImageFilter
 from scipy import stats
 from torch import Tensor
 
