@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from animegen_cli.data.reading import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.generate import Trained
 from animegen_cli.method import Edit, Samples
-from animegen_cli.metrics import protocol
+from animegen_cli.metrics import kept, protocol
 from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.metrics.reference import Reference, read, set_features
 from animegen_cli.paths import Run
@@ -41,7 +42,11 @@ class Request:
     extractor: str | None = None
     weights: Path | None = None
     n: int = 2048
+    """Images of each range of seeds."""
+    repeats: int = 3
+    """Ranges: seeds 0..n-1, n..2n-1, ..."""
     seeds: Sequence[int] | None = None
+    """Exactly these, as the one range, instead."""
     precision: str = "fp32"
     device: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -49,46 +54,53 @@ class Request:
 
 
 class Pictures:
-    """Images under judgement, and what they are held against: a run's (`Subject`) or those of a folder."""
+    """Images under judgement, and what they are held against: a run's (`Subject`), or those of a folder."""
 
-    seeds = sampling = ""
-    seen: int | None = None
-    """Images that the run had seen in training."""
-    folder: Path | None = None
-    """Where sheets go; None where there is no run to keep them."""
     extractor: Extractor
     reference: Reference
     size: int
     """Side in pixels."""
     count: int
+    """How many `images` are."""
+    ranges: Sequence[str] = ("",)
+    """Seeds, range by range; `images` are those of the first."""
+    sampling = ""
+    seen: int | None = None
+    """Images that the run had seen in training."""
+    folder: Path | None = None
+    """Where sheets go; None where there is no run to keep them."""
+
+    @functools.cached_property
+    def images(self) -> Tensor:
+        """The images, of the first range of seeds: uint8 (n, 3, size, size), on the CPU."""
+        raise NotImplementedError
+
+    @property
+    def features(self) -> Tensor:
+        """The extractor's features (n, D) of `images`, on the CPU."""
+        return self.features_of(self.extractor)[0]
+
+    def features_of(self, extractor: Extractor) -> list[Tensor]:
+        """Features (n, D) of each range of seeds, on the CPU."""
+        raise NotImplementedError
 
     def called(self, index: int) -> str:
         """What image `index` is called on a sheet."""
         return f"image {index}"
 
-    @functools.cached_property
-    def images(self) -> Tensor:
-        """The images: uint8 (n, 3, size, size), on the CPU."""
-        raise NotImplementedError
-
-    @functools.cached_property
-    def features(self) -> Tensor:
-        """The extractor's features (n, D) of the images, on the CPU."""
-        return torch.cat([self.extractor.features(part).cpu() for part in self.images.split(CHUNK)])
-
     def protocol(self, metric: str, **changes: Any) -> protocol.Protocol:
-        """How `metric` is measured on the extractor's features of the images; `changes` for what is otherwise."""
+        """How `metric` is measured on the extractor's features of `images`; `changes` for what is otherwise."""
         extractor, found = self.extractor, self.reference
         base = protocol.Protocol(
             metric=metric, extractor=extractor.name, extractor_sha=extractor.sha, resize=extractor.resize,
             reference=found.identity, reference_split=found.split, n_real=found.count, n_fake=self.count,
-            size=self.size, precision=extractor.precision, seeds=self.seeds, sampling=self.sampling,
+            size=self.size, precision=extractor.precision, seeds=self.ranges[0], sampling=self.sampling,
         )  # fmt: skip
         return replace(base, **changes)
 
 
 class Folder(Pictures):
-    """A folder (zip, data set) of images under judgement."""
+    """A folder (or zip, or data set) of images under judgement."""
 
     def __init__(self, path: Path, request: Request, extractor: Extractor) -> None:
         if request.against is None:
@@ -109,10 +121,9 @@ class Folder(Pictures):
         """The images: uint8 (n, 3, size, size), on the CPU."""
         return torch.cat(list(read(self.faces, "all", self.size)))
 
-    @functools.cached_property
-    def features(self) -> Tensor:
-        """The extractor's features (n, D) of the images, on the CPU; kept in the cache."""
-        return set_features(self.faces, "all", self.size, self.extractor)
+    def features_of(self, extractor: Extractor) -> list[Tensor]:
+        """Their features (n, D), on the CPU; kept in the cache."""
+        return [set_features(self.faces, "all", self.size, extractor)]
 
 
 class Subject(Pictures):
@@ -120,14 +131,17 @@ class Subject(Pictures):
 
     def __init__(self, run: Run, request: Request, extractor: Extractor) -> None:
         self.run, self.request, self.extractor, self.folder = run, request, extractor, run.path
+        self._known: dict[str, Tensor] = {}
         source = self.faces if request.against is None else open_reference(request.against)
         self.trained = generate.open_trained(run, device=extractor.device)
         self.size, self.seen = self.trained.data.size, self.trained.images
-        self.reference = Reference(source, request.split, self.size, name=request.against or "")
+        if extractor.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(extractor.device)
+        self.reference = Reference(source, request.split, self.size)
         how = generate.sampling(self.trained, request.overrides)
         drawn = isinstance(self.trained.method, Samples)
-        self.source = _Drawn(self.trained, how, request) if drawn else _Translated(self.trained, request, self)
-        self.seeds, self.sampling, self.count = self.source.seeds, self.source.sampling, len(self.source)
+        self.source = _Drawn(self.trained, how, request) if drawn else _Translated(self.trained, request, self.faces)
+        self.ranges, self.sampling, self.count = self.source.ranges, self.source.sampling, len(self.source)
 
     def called(self, index: int) -> str:
         """Its seed, or the photo that it was translated from."""
@@ -140,9 +154,39 @@ class Subject(Pictures):
 
     @functools.cached_property
     def images(self) -> Tensor:
-        """What the run draws: uint8 (n, 3, size, size), on the CPU."""
-        with console.progress("drawing", self.count) as bar:
-            return torch.cat(list(self.source.images(bar.advance)))
+        """What the run draws, of the first range of seeds: uint8 (n, 3, size, size), on the CPU."""
+        return torch.cat(list(self._drawn(0)))
+
+    def features_of(self, extractor: Extractor) -> list[Tensor]:
+        """Features (n, D) of each range of seeds. Kept in the run folder, so that a further score draws nothing."""
+        return [self._features(number, extractor) for number in range(len(self.source.ranges))]
+
+    def _features(self, number: int, extractor: Extractor) -> Tensor:
+        key = kept.key(extractor, self.trained.precision, self.trained.device.type, *self.source.key(number))
+        if key in self._known:
+            return self._known[key]
+        found = None if self.request.force else kept.load(self._folder, key, extractor.dims)
+        if found is None:
+            parts = self._drawn(number) if number else self.images.split(CHUNK)
+            found = torch.cat([extractor.features(part).cpu() for part in parts])
+            kept.save(self._folder, key, found)
+        self._known[key] = found
+        return found
+
+    def _drawn(self, number: int) -> Iterator[Tensor]:
+        count = len(self.source.ranges)
+        words = "drawing" if count == 1 else f"drawing {number + 1}/{count}"
+        with console.progress(words, len(self.source)) as bar:
+            yield from self.source.images(number, bar.advance)
+
+    @functools.cached_property
+    def _folder(self) -> Path:
+        """Where features of these weights are kept; those of others go."""
+        found = self.run.path / "features" / paths.sha256(self.run.weights)[:16]
+        for other in found.parent.glob("*"):
+            if other != found:
+                shutil.rmtree(other, ignore_errors=True)
+        return found
 
     def drawing(self) -> dict[str, Any] | None:
         """What drawing cost; None while nothing was drawn."""
@@ -194,13 +238,19 @@ def entry(
     seconds: float,
     std: float | None = None,
     interval: tuple[float, float] | None = None,
+    values: Sequence[float] = (),
+    spread: float | None = None,
 ) -> dict[str, Any]:
-    """One score as eval.json holds it; `images` is what the run had seen in training."""
-    return {
+    """One score as eval.json holds it; `images` is what the run had seen in training, `values` those of the ranges of
+    seeds, `spread` the deviation between subsets where the metric has some."""
+    found = {
         "name": measured.name, "value": value, "std": std, "interval": list(interval) if interval else None,
         "protocol": measured.to_dict() | {"reference_name": reference_name}, "protocol_id": measured.id,
         "images": images, "seconds": round(seconds, 2),
     }  # fmt: skip
+    if len(values) > 1:
+        found["values"] = list(values)
+    return found if spread is None else found | {"spread": spread}
 
 
 def open_reference(spec: str) -> FaceSet | Path:
@@ -236,32 +286,40 @@ class _Drawn:
 
     def __init__(self, trained: Trained, how: Any, request: Request) -> None:
         self.trained, self.how, self.seconds, self.made = trained, how, 0.0, 0
-        self.numbers = list(request.seeds) if request.seeds is not None else list(range(request.n))
-        self.seeds, self.sampling = _spell(self.numbers), generate.describe_sampling(how)
+        if request.seeds is not None:
+            self.numbers: list[Sequence[int]] = [list(request.seeds)]
+        else:
+            self.numbers = [range(i * request.n, (i + 1) * request.n) for i in range(request.repeats)]
+        self.ranges, self.sampling = [_spell(numbers) for numbers in self.numbers], generate.describe_sampling(how)
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.numbers[0])
 
     def called(self, index: int) -> str:
-        return f"seed {self.numbers[index]}"
+        return f"seed {self.numbers[0][index]}"
 
-    def images(self, done: Callable[[int], None]) -> Iterator[Tensor]:
-        for start in range(0, len(self.numbers), CHUNK):
+    def key(self, number: int) -> tuple[str, ...]:
+        return self.sampling, self.ranges[number]
+
+    def images(self, number: int, done: Callable[[int], None]) -> Iterator[Tensor]:
+        numbers = self.numbers[number]
+        for start in range(0, len(numbers), CHUNK):
             began = time.perf_counter()
-            drawn = generate.draw(self.trained, self.numbers[start : start + CHUNK], how=self.how, done=done)
+            drawn = generate.draw(self.trained, numbers[start : start + CHUNK], how=self.how, done=done)
             self.seconds += time.perf_counter() - began
             self.made += len(drawn)
             yield drawn
 
 
 class _Translated:
-    """What a translator makes of its data set's held-out photos."""
+    """What a translator makes of its data set's held-out photos: one range, without seeds."""
 
-    def __init__(self, trained: Trained, request: Request, subject: Subject) -> None:
-        self.trained, self.faces, self.seconds, self.made = trained, subject.faces, 0.0, 0
+    def __init__(self, trained: Trained, request: Request, faces: FaceSet) -> None:
+        self.trained, self.faces, self.seconds, self.made = trained, faces, 0.0, 0
         held_out = self.faces.indices("test", "photos")
-        self.indices = (held_out if len(held_out) else self.faces.indices("train", "photos"))[: request.n]
-        self.seeds, self.sampling = "", f"{'test' if len(held_out) else 'train'} photos translated"
+        self.split = "test" if len(held_out) else "train"
+        self.indices = self.faces.indices(self.split, "photos")[: request.n]
+        self.ranges, self.sampling = [""], f"{self.split} photos translated"
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -269,7 +327,11 @@ class _Translated:
     def called(self, index: int) -> str:
         return Path(self.faces.origin(self.indices[index])).name
 
-    def images(self, done: Callable[[int], None]) -> Iterator[Tensor]:
+    def key(self, number: int) -> tuple[str, ...]:
+        photos = self.faces.split_identity(self.split, self.trained.data.size, "photos")
+        return self.sampling, photos, str(len(self)), str(number)
+
+    def images(self, number: int, done: Callable[[int], None]) -> Iterator[Tensor]:
         for start in range(0, len(self), CHUNK):
             pixels = self.faces.pixels(self.indices[start : start + CHUNK], size=self.trained.data.size)
             began = time.perf_counter()

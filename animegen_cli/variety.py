@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from animegen_cli import paths
 from animegen_cli.data import twins
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import UsageError
 from animegen_cli.judging import CHUNK, Pictures, Verdict, entry
-from animegen_cli.metrics import colours, copies, distributions
+from animegen_cli.metrics import colours, copies, distributions, kept
 from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.metrics.protocol import Protocol
-from animegen_cli.metrics.reference import cached, read, set_features
+from animegen_cli.metrics.reference import read, set_features
 from animegen_cli.report import grids
 
 METRICS = ("hair-colour", "eyes-colour", "brightness", "duplicates", "copies", "copies-hash")
@@ -27,12 +29,14 @@ HELD_OUT = 1000
 SHEET = Path("judged") / "neighbours.png"
 """The drawn images that are nearest to training images, beside those; in the run folder."""
 
+_FACTS = METRICS[:3]
+_FORMAT = "1"  # of what is kept; another where the code behind it changes
 _SHOWN = 24
 _BAR = 32  # grey levels in one bar of the histogram of brightness
 _PIXELS = {"extractor": "", "extractor_sha": "", "resize": "", "precision": "fp32"}  # no network looked
 _COLOURS = {
-    "hair-colour": ("hair", "hair colour", colours.HAIR, "area-32"),
-    "eyes-colour": ("eyes", "eye colour", colours.EYES, "area-64"),
+    "hair-colour": ("hair colour", colours.HAIR, "area-32"),
+    "eyes-colour": ("eye colour", colours.EYES, "area-64"),
 }
 _Value = tuple[float, float, tuple[float, float]]  # with its standard error and 95 % interval
 
@@ -95,7 +99,6 @@ class _Look:
 
     def __init__(self, subject: Pictures, wanted: Sequence[Protocol]) -> None:
         self.subject, self.verdict = subject, Verdict()
-        self.drawn = _facts(subject.images.split(CHUNK))
         self.near: copies.Nearest | None = None
         self.twins = np.full(subject.count, -1)
         self.limit = 0.0
@@ -121,13 +124,13 @@ class _Look:
             self.verdict.sheets["neighbours"] = SHEET.as_posix()
 
     def _named(self, metric: str) -> _Value:
-        key, title, names, _ = _COLOURS[metric]
-        real, drawn = self._real[key].numpy(), self.drawn[key].numpy()
+        title, names, _ = _COLOURS[metric]
+        real, drawn = (side.long().numpy() for side in self._both(metric))
         self._histogram(title, names, real, drawn)
         return self._distance(metric, distributions.between_names(real, drawn, len(names)), 1.0)
 
     def _brightness(self) -> _Value:
-        real, drawn = self._real["brightness"].numpy(), self.drawn["brightness"].numpy()
+        real, drawn = (side.numpy() for side in self._both("brightness"))
         bars = [f"{start}–{start + _BAR - 1}" for start in range(0, 256, _BAR)]
         self._histogram("brightness", bars, *(values.astype(np.int64) // _BAR for values in (real, drawn)))
         return self._distance("brightness", distributions.between_values(real, drawn), 255.0)
@@ -148,8 +151,13 @@ class _Look:
             }
         )  # fmt: skip
 
+    def _both(self, metric: str) -> tuple[Tensor, Tensor]:
+        """The fact behind a distance, of real and of drawn images: float64 (n,) and (m,)."""
+        column = _FACTS.index(metric)
+        return self._real[:, column], self._drawn[:, column]
+
     def _duplicates(self) -> _Value:
-        return _share(copies.repeated(self.drawn["looks"].numpy()))
+        return _share(copies.repeated(self._drawn_looks))
 
     def _copies(self) -> _Value:
         """Nearer to a training image than all but `NEAR` of the held-out images are."""
@@ -168,8 +176,11 @@ class _Look:
 
     def _hashed(self) -> _Value:
         """The same picture as a training image, by the narrow limits of perceptual hash and thumbnail."""
-        mirrored, training = copies.looks(self.subject.images.flip(3)), self._known("train")["looks"].numpy()
-        self.twins = copies.hashed_copies(self.drawn["looks"].numpy(), mirrored, training)
+        faces, size = self._faces, self.subject.size
+        words = (faces.split_identity("train", size), repr(twins.METHOD))
+        training = _kept(words, twins.LOOK_BYTES, lambda: _looks(read(faces, "train", size)))
+        mirrored = copies.looks(self.subject.images.flip(3))
+        self.twins = copies.hashed_copies(self._drawn_looks, mirrored, training.numpy())
         value = _share(self.twins >= 0)
         if value[0]:
             self._warn(f"{(self.twins >= 0).sum()} images repeat training images, by their hash")
@@ -197,30 +208,42 @@ class _Look:
         assert faces is not None  # else these scores were not asked for
         return faces
 
-    @property
-    def _real(self) -> dict[str, Tensor]:
-        return self._known(self.subject.reference.split)
+    @functools.cached_property
+    def _drawn_looks(self) -> np.ndarray:
+        return copies.looks(self.subject.images)
 
-    def _known(self, split: str) -> dict[str, Tensor]:
-        """Facts about the real images of a split, kept in the cache."""
-        faces, size = self._faces, self.subject.size
-        how = repr((colours.HAIR_PALETTE, colours.EYE_PALETTE, twins.METHOD, "1"))
-        return cached("facts", (faces.split_identity(split, size), how), lambda: _facts(read(faces, split, size)))
+    @functools.cached_property
+    def _drawn(self) -> Tensor:
+        return _facts(self.subject.images.split(CHUNK))
+
+    @functools.cached_property
+    def _real(self) -> Tensor:
+        split, size = self.subject.reference.split, self.subject.size
+        how = repr((colours.HAIR_PALETTE, colours.EYE_PALETTE))
+        words = (self._faces.split_identity(split, size), how)
+        return _kept(words, len(_FACTS), lambda: _facts(read(self._faces, split, size)))
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------
 
 
-def _facts(parts: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Hair, eyes and brightness (n,), and looks (n, LOOK_BYTES), of images uint8 (n, 3, size, size) in pieces."""
-    found = [
-        (colours.hair(part), colours.eyes(part), colours.brightness(part), torch.from_numpy(copies.looks(part)))
-        for part in parts
-    ]
-    return {
-        name: torch.cat(of_parts)
-        for name, of_parts in zip(("hair", "eyes", "brightness", "looks"), zip(*found, strict=True), strict=True)
-    }
+def _facts(parts: Iterable[Tensor]) -> Tensor:
+    """float64 (n, 3), one column per name in `_FACTS`, of images uint8 (n, 3, size, size) in pieces."""
+    columns = [(colours.hair(part), colours.eyes(part), colours.brightness(part)) for part in parts]
+    return torch.cat([torch.stack([column.double() for column in of_part], 1) for of_part in columns])
+
+
+def _looks(parts: Iterable[Tensor]) -> Tensor:
+    return torch.cat([torch.from_numpy(copies.looks(part)) for part in parts])
+
+
+def _kept(words: Sequence[str], columns: int, make: Callable[[], Tensor]) -> Tensor:
+    """What `make` gives, (n, columns), kept in the cache under all that it depends on; `_FORMAT` is part of that."""
+    folder, key = paths.cache() / "variety", "\0".join((*words, _FORMAT))
+    found = kept.load(folder, key, columns)
+    if found is None:
+        kept.save(folder, key, found := make())
+    return found
 
 
 def _features(extractor: Extractor, images: Tensor) -> Tensor:
@@ -232,14 +255,14 @@ def _held_out_ratios(faces: FaceSet, size: int, extractor: Extractor, training: 
     indices = faces.indices("test")
     indices = indices[:: -(-len(indices) // HELD_OUT)]  # a set's order follows the year
 
-    def make() -> dict[str, Tensor]:
+    def make() -> Tensor:
         images = torch.from_numpy(faces.pixels(indices, size=size)).permute(0, 3, 1, 2)
         plain, mirrored = (_features(extractor, side) for side in (images, images.flip(3)))
-        return {"ratios": copies.nearest(plain, mirrored, training).ratio}
+        return copies.nearest(plain, mirrored, training).ratio[:, None]
 
     splits = (faces.split_identity(split, size) for split in ("train", "test"))
-    network = (extractor.sha, extractor.resize, extractor.precision, extractor.device.type)
-    return cached("nearest", (*splits, *network, f"{len(indices)} {copies.NEIGHBOURS}"), make)["ratios"]
+    words = (kept.key(extractor, *splits), f"{len(indices)} {copies.NEIGHBOURS}")
+    return _kept(words, 1, make)[:, 0]
 
 
 def _share(which: np.ndarray) -> _Value:

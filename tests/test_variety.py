@@ -29,9 +29,9 @@ NAMES = {"hair": {"gray": "silver", "white": "silver"}, "eyes": {"gray": "black"
 
 @pytest.fixture(scope="module")
 def portraits(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
-    """400 drawn faces of 64 pixels with labels, about four fifths for training."""
+    """300 drawn faces of 64 pixels with labels, about four fifths for training."""
     path = tmp_path_factory.mktemp("portraits") / "portraits.zip"
-    prepare.prepare(["demo"], path, prepare.Options(size=64, limit=400, seed=8, workers=1))
+    prepare.prepare(["demo"], path, prepare.Options(size=64, limit=300, seed=8, workers=1))
     return FaceSet.open(path)
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from animegen_cli import console, paths
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DataError
+from animegen_cli.metrics import kept
 from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.metrics.frechet import Moments, load_moments
 
@@ -46,6 +45,12 @@ class Reference:
     def features(self, extractor: Extractor) -> Tensor | Moments:
         """Features (count, D), float32 on the CPU, or the stored moments."""
         if self.moments is not None:
+            if len(self.moments.mean) != extractor.dims:
+                raise DataError(
+                    f"{self.name} holds {len(self.moments.mean)} features per image, `{extractor.name}` gives"
+                    f" {extractor.dims}",
+                    hint="compute the statistics with the same network, or choose it with `--extractor`",
+                )
             return self.moments
         assert self.faces is not None
         return set_features(self.faces, self.split, self.size, extractor)
@@ -53,13 +58,12 @@ class Reference:
 
 def set_features(faces: FaceSet, split: str, size: int, extractor: Extractor) -> Tensor:
     """Features (n, D) of one split, cached by content: pixels, network, resize, precision."""
-
-    def make() -> dict[str, Tensor]:
-        return {"features": torch.cat([extractor.features(part).cpu() for part in read(faces, split, size)])}
-
-    identity = faces.split_identity(split, size)
-    words = (identity, extractor.sha, extractor.resize, extractor.precision, extractor.device.type)
-    return cached("features", words, make)["features"]
+    folder, key = paths.cache() / "features", kept.key(extractor, faces.split_identity(split, size))
+    if (known := kept.load(folder, key, extractor.dims)) is not None:
+        return known
+    features = torch.cat([extractor.features(part).cpu() for part in read(faces, split, size)])
+    kept.save(folder, key, features)
+    return features
 
 
 def read(faces: FaceSet, split: str, size: int) -> Iterator[Tensor]:
@@ -74,22 +78,3 @@ def read(faces: FaceSet, split: str, size: int) -> Iterator[Tensor]:
             pixels = faces.pixels(indices[start : start + _CHUNK], size=size)
             yield torch.from_numpy(pixels).permute(0, 3, 1, 2)
             bar.advance(len(pixels))
-
-
-def cached(kind: str, words: Sequence[str], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` gives, kept in the cache folder `kind` under all that it depends on."""
-    name = hashlib.sha256("\0".join(words).encode()).hexdigest()[:24]
-    file = paths.cache() / kind / f"{name}.safetensors"
-    try:
-        return load_file(file)
-    except (OSError, SafetensorError):
-        pass  # not there, or not whole: make it again
-    found = make()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".tmp")
-        save_file(found, temporary)
-        temporary.replace(file)
-    except (OSError, SafetensorError) as error:
-        console.warn(f"the {kind} of the reference could not be cached: {error}")
-    return found
