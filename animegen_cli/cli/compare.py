@@ -1,4 +1,4 @@
-"""`animegen compare`: runs side by side, in one table, one picture and one page."""
+"""`animegen compare`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, complete_run, parse_seeds
+from animegen_cli.cli.options import Device, Json, Quiet, complete_run, complete_study, parse_seeds
+from animegen_cli.cli.surveying import Ask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
+    from animegen_cli.cli.surveying import People
     from animegen_cli.comparison import Comparison
     from animegen_cli.paths import Run
     from animegen_cli.report.figures import Drawn
+    from animegen_cli.report.seeds import Draw
 
 Form = Literal["markdown", "csv", "latex"]
 
@@ -30,6 +33,14 @@ Examples:
   animegen compare runs/00003-* --seeds 0-7,100    the same seeds from each
 
   animegen compare --no-images --format latex      the table alone, for a paper
+
+  animegen compare 3 5 --survey survey             a page that asks people which run is better
+
+  animegen compare --survey survey --votes a.csv --votes b.csv    what they answered
+
+  animegen compare --study smoke                   trains what is missing, scores it, compares
+
+  animegen compare --study xmu2023 --data faces.zip --budget "10 min"
 """
 
 
@@ -42,10 +53,20 @@ def compare(
             autocompletion=complete_run,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder for the page, the tables and the picture.")] = Path(
-        "comparison"
-    ),
-    seeds: Annotated[str, typer.Option(help="Seeds of the same-seeds picture, such as 0-7,100.")] = "0-9",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for the page, the tables and the picture. [default: comparison, or studies/STUDY]",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Seeds of the same-seeds picture, such as 0-7,100, or of the survey. [default: 0-9, survey 0-47]",
+            show_default=False,
+        ),
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option(
@@ -56,32 +77,135 @@ def compare(
     no_reals: Annotated[
         bool, typer.Option("--no-reals", help="Leave the real images out of the page, so that it can be published.")
     ] = False,
+    survey: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a page that asks people into DIR; with --votes: where that survey's key.json is.",
+            show_default=False,
+        ),
+    ] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pairs that each rater sees, checks not counted. [default: 60]", show_default=False),
+    ] = None,
+    ask: Annotated[Ask | None, typer.Option(help="What the survey asks. [default: both]", show_default=False)] = None,
+    votes: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="CSV", help="A rater's answers, or a folder of them; may be given several times."),
+    ] = None,
+    keep_failed: Annotated[
+        bool, typer.Option("--keep-failed", help="Also count the votes of raters who missed the checks.")
+    ] = False,
     form: Annotated[
         Form | None,
         typer.Option("--format", help="Print markdown, csv or latex instead of the drawn table.", show_default=False),
     ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            "--study",
+            help="Train, score and compare what a study lists: its name or a YAML file. Goes on after a stop.",
+            autocompletion=complete_study,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data set of --study; by default the newest, or its own drawn faces.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", help='Training time of each run of --study, such as "10 min"; measured once as images.'
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the runs of --study and the command of each; train nothing.")
+    ] = False,
     device: Device = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Lay runs side by side: one table, one picture, one page."""
+    """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
     from animegen_cli import comparison, console, paths
+    from animegen_cli.cli import surveying
 
     console.configure(quiet=quiet, as_json=as_json)
-    numbers = parse_seeds(seeds)
-    found = [paths.open_run(spec) for spec in runs] if runs else paths.runs()
+    surveying.refuse(survey, votes, asking=pairs is not None or ask is not None, keep_failed=keep_failed)
+    numbers = parse_seeds(seeds or ("0-47" if survey and not votes else "0-9"))
+    runs, votes = surveying.sorted_out(runs or [], votes or [])
+    unfit = bool(runs or sort or no_images or survey or votes)
+    _check_words(unfit, study=study, data=data, budget=budget, dry_run=dry_run)
+    if study is not None:
+        words = {"study": study, "data": data, "out": out, "budget": budget, "device": device}
+        _study(words, numbers, form, reals=not no_reals, dry_run=dry_run)
+        return
+    out = out or Path("comparison")
+    people = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
+    found = [paths.open_run(spec) for spec in runs] if runs else people.runs if people else paths.runs()
+    if people and not found:  # the runs are gone, the votes still speak
+        console.result({"people": people.as_json, "files": people.files})
+        return
     if not runs and found:
-        console.note(f"comparing all {len(found)} runs under {paths.RUNS}/")
+        console.note(f"comparing all {len(found)} runs {'of the survey' if people else f'under {paths.RUNS}/'}")
     compared = comparison.compare(found, sort=sort)
     for warning in compared.warnings:
         console.warn(warning)
-    drawn = None if no_images else _drawn(compared, numbers, device)
-    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals)
+    if survey and not people:
+        surveying.ask(
+            compared, numbers, _draw(device), survey, pairs=pairs or 60, what=ask or "both", reals=not no_reals
+        )
+        return
+    drawn = None if no_images else _drawn(compared, numbers, _draw(device))
+    opinions = people.verdict.opinions if people else ()
+    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, people=opinions)
+    _say(compared, written, form, out, people)
+
+
+def _check_words(unfit: bool, *, study: str | None, **of_study: object) -> None:
+    """UsageError for words that do not go together; `unfit`: there are some that a study has no use for."""
+    from animegen_cli.errors import UsageError
+
+    typed = [f"--{name.replace('_', '-')}" for name, value in of_study.items() if value]
+    if study is None and typed:
+        raise UsageError(f"`{typed[0]}` belongs to a study", hint="name one with `--study`, such as `--study smoke`")
+    if study is not None and unfit:
+        raise UsageError(
+            "a study names its own runs and pictures",
+            hint="leave out the runs, `--sort`, `--no-images` and surveys; compare them afterwards without `--study`",
+        )
+
+
+def _study(words: Mapping[str, Any], numbers: Sequence[int], form: Form | None, *, reals: bool, dry_run: bool) -> None:
+    from animegen_cli import console, study
+    from animegen_cli.report import tables
+
+    request = study.Request(**words, seeds=numbers, reals=reals)
+    if dry_run:
+        plan, commands = study.plan_of(request)
+        if not console.is_json():
+            tables.show(study.table(plan))
+        console.result({"runs": list(plan.runs), "commands": commands}, "\n".join(commands))
+        return
+    done = study.run(request)
+    for warning in done.compared.warnings:
+        console.warn(warning)
+    _say(done.compared, done.files, form, done.folder / "comparison")
+    for name, why in done.open.items():
+        console.warn(f"{name} is not finished: {why}")
+
+
+def _say(
+    compared: Comparison, written: Mapping[str, Path], form: Form | None, out: Path, people: People | None = None
+) -> None:
+    """The tables, what is left to score, and where everything lies."""
+    from animegen_cli import comparison, console
+
     _print(compared, form)
     for command in compared.todo.values():
         console.note(f"not scored yet: {command}")
-    files = {name: str(path) for name, path in written.items()}
-    console.result({**comparison.as_json(compared), "files": files})
+    files = {name: str(path) for name, path in written.items()} | (people.files if people else {})
+    said = {"people": people.as_json} if people else {}
+    console.result({**comparison.as_json(compared), **said, "files": files})
     console.note(f"page     {files['page']}")
     console.note(f"tables   {out}/table.md, .csv, .tex, .json")
     if "picture" in files:
@@ -103,9 +227,9 @@ def _print(compared: Comparison, form: Form | None) -> None:
         console.result(None, comparison.as_text(compared, form))
 
 
-def _drawn(compared: Comparison, numbers: Sequence[int], device: str | None) -> Drawn:
-    """The same-seeds picture. The networks (and torch) are loaded only for a run that has not kept its images."""
-    from animegen_cli import comparison, console
+def _draw(device: str | None) -> Draw:
+    """Draws from a run. The networks (and torch) are loaded only for one that has not kept its images."""
+    from animegen_cli import console
 
     def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
         from animegen_cli import generate
@@ -114,6 +238,13 @@ def _drawn(compared: Comparison, numbers: Sequence[int], device: str | None) -> 
         console.note(f"drawing {len(seeds)} images from {run.name}")
         images: Any = generate.images(run, seeds, device=pick_device(device))
         return images.permute(0, 2, 3, 1).cpu().numpy()
+
+    return draw
+
+
+def _drawn(compared: Comparison, numbers: Sequence[int], draw: Draw) -> Drawn:
+    """The same-seeds picture."""
+    from animegen_cli import comparison, console
 
     drawn = comparison.same_seeds(compared, numbers, draw)
     for name, row in zip(compared.names, drawn.rows, strict=True):
