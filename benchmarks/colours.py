@@ -30,8 +30,8 @@ def main() -> None:
     for path in args.sets:
         faces = FaceSet.open(path)
         for attribute, place, name in (
-            ("hair", colours._hair, colours.hair),
-            ("eyes", colours._iris, colours.eyes),
+            ("hair", colours.of_hair, colours.hair),
+            ("eyes", colours.of_irises, colours.eyes),
         ):
             train, labels = part(faces, "train", attribute, args.size)
             medians(f"{faces.name}: {attribute}", torch.cat([place(some) for some in train.split(256)]), labels)

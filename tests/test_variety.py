@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from chain import done, refused, train_words
+from chain import done, refused, sets, train_words
 from pictures import encoded, folder_of, picture
 from PIL import Image, ImageFilter
 from scipy import stats
@@ -230,6 +230,20 @@ def test_a_run_is_judged_unasked(run: Path, faces: Path) -> None:
     assert [score["name"] for score in json.loads(again.out)["scores"]] == [
         "hair-colour", "copies-faces", "copies-hash",
     ]  # fmt: skip
+    done("compare", run, "--out", run / "comparison")
+    table = (run / "comparison" / "table.md").read_text()
+    assert "- duplicates: 24 generated; size 16" in table
+    assert "against 0" not in table
+
+
+def test_translations_are_judged_too(two_domains: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done(*train_words("cyclegan", two_domains, run, *sets("train.batch=1"), duration="4 images"))
+    found = scores(run, "--n", "8", "--metrics", "hair-colour,duplicates,copies")
+    assert set(found) == {"hair-colour", "duplicates", "copies-faces", "copies-hash"}
+    anime = FaceSet.open(two_domains)
+    assert found["copies-faces"]["protocol"]["n_real"] == len(anime.indices("train", "anime"))
+    assert (run / "judged" / "neighbours.png").is_file()
 
 
 def test_a_run_that_draws_its_training_images_is_caught(

@@ -62,12 +62,12 @@ _CONES_TO_OKLAB = torch.tensor([
 
 def hair(images: Tensor) -> Tensor:
     """Places in `HAIR` (n,) int64 of the hair colours of aligned faces, uint8 (n, 3, H, W)."""
-    return torch.cat([_named(_hair(part), HAIR_PALETTE, _HAIR_LIGHTNESS) for part in images.split(_CHUNK)])
+    return torch.cat([_named(of_hair(part), HAIR_PALETTE, _HAIR_LIGHTNESS) for part in images.split(_CHUNK)])
 
 
 def eyes(images: Tensor) -> Tensor:
     """Places in `EYES` (n,) int64 of the eye colours of aligned faces, uint8 (n, 3, H, W)."""
-    return torch.cat([_named(_iris(part), EYE_PALETTE, _EYE_LIGHTNESS) for part in images.split(_CHUNK)])
+    return torch.cat([_named(of_irises(part), EYE_PALETTE, _EYE_LIGHTNESS) for part in images.split(_CHUNK)])
 
 
 def brightness(images: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def oklab(images: Tensor) -> Tensor:
 # ---- what lies where ------------------------------------------------------------------------------------------
 
 
-def _hair(images: Tensor) -> Tensor:
+def of_hair(images: Tensor) -> Tensor:
     """OKLab (n, 3) of the hair: the median, channel by channel, of what lies above and beside the face, skin left out."""
     colours = oklab(F.adaptive_avg_pool2d(images.float(), _GRID // 2))
     skin = colours[:, :, 14:23, 12:20].flatten(2).median(2).values
@@ -99,7 +99,7 @@ def _hair(images: Tensor) -> Tensor:
     return torch.where(is_hair[:, None], found, torch.nan).nanmedian(2).values
 
 
-def _iris(images: Tensor) -> Tensor:
+def of_irises(images: Tensor) -> Tensor:
     """OKLab (n, 3) of both irises: the mean around their lower halves, where colour is far from skin more heavily."""
     colours = oklab(F.adaptive_avg_pool2d(images.float(), _GRID))
     skin = colours[:, :, 28:46, 24:40].flatten(2).median(2).values

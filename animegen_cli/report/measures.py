@@ -37,8 +37,10 @@ class Measure:
             str(v) for v in (get("reference_name") or _brief(get("reference")), get("reference_split")) if v
         )
         rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
-        counts = f"{get('n_fake', '?')} generated against {get('n_real', '?')} real images"
-        return f"{counts} ({named}); {', '.join(rest)}"
+        counts = f"{get('n_fake', '?')} generated"
+        if get("n_real") != 0:  # repeats are counted among drawn images alone
+            counts += f" against {get('n_real', '?')} real images ({named})"
+        return f"{counts}; {', '.join(rest)}"
 
 
 class Entry(NamedTuple):
