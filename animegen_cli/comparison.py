@@ -78,7 +78,11 @@ def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
         entries=tuple(entries),
         quality=_quality(found, names, measures, entries),
         cost=_cost(found, names),
-        todo={name: _to_score(record) for name, record in zip(names, found, strict=True) if not record.scores},
+        todo={
+            name: _to_score(record)
+            for name, record in zip(names, found, strict=True)
+            if not record.scores and not record.judges
+        },
         warnings=tuple(_warnings(found, names)),
     )
 

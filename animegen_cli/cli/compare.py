@@ -69,7 +69,9 @@ def compare(
 
     console.configure(quiet=quiet, as_json=as_json)
     numbers = parse_seeds(seeds)
-    found = [paths.open_run(spec) for spec in runs] if runs else paths.runs()
+    found = (
+        [paths.open_run(spec) for spec in runs] if runs else [run for run in paths.runs() if not run.able("classifies")]
+    )
     if not runs and found:
         console.note(f"comparing all {len(found)} runs under {paths.RUNS}/")
     compared = comparison.compare(found, sort=sort)

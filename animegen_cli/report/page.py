@@ -74,8 +74,12 @@ def run_page(run: Run) -> str:
         _warnings([*record.problems, *record.findings]),
         _section("Summary", _table(_facts(record), count("Table", "The run."))),
     ]
-    scores = _section("Scores", _table(_score_table(record), count("Table", "Scores, each with its protocol.")))
-    parts.append(scores if record.scores else _section("Scores", _todo({record.name: f"animegen eval {run.path}"})))
+    if record.scores:
+        parts.append(
+            _section("Scores", _table(_score_table(record), count("Table", "Scores, each with its protocol.")))
+        )
+    elif not record.judges:
+        parts.append(_section("Scores", _todo({record.name: f"animegen eval {run.path}"})))
     parts.append(_section("Training", *figures.curves([record], [record.name], count), figures.levels(record, count)))
     validation = _validation_table(record)
     if validation is not None:
@@ -264,7 +268,8 @@ def _commands(found: Sequence[Record], names: Sequence[str]) -> list[Markup]:
         data, where = record.data.get("path"), record.run.path
         train = ["animegen", "train", str(record.about.get("family", "FAMILY")), "--config", str(record.run.config)]
         train += [*(["--data", str(data)] if data else []), "--resume", "none"]
-        scored = [["animegen", "eval", str(where), *options] for options in eval_options(record) or [[]]]
+        ways = eval_options(record) or ([] if record.judges else [[]])
+        scored = [["animegen", "eval", str(where), *options] for options in ways]
         lines = [shlex.join(words) for words in (train, *scored)]
         told = [
             f"data {record.data.get('name')}, identity {record.data.get('identity')}" if record.data else None,

@@ -95,6 +95,11 @@ class Record:
         ]
 
     @property
+    def judges(self) -> bool:
+        """Whether it recognises what others draw, and draws nothing itself."""
+        return "classifies" in (self.about.get("abilities") or ())
+
+    @property
     def data(self) -> Mapping[str, Any]:
         found = self.about.get("data")
         return found if isinstance(found, Mapping) else {}
