@@ -1,0 +1,333 @@
+"""Attributes as judges (document 002, section 3.2.4): a trained classifier looks at what a run draws.
+
+For every run: how often each value occurs among its images and among real ones, and the Fréchet distance between the
+classifier's features of both. For a run that takes labels: whether what was asked for is what is recognised.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from animegen_cli import console, editing, generate, paths
+from animegen_cli.errors import DataError, UsageError
+from animegen_cli.generate import Trained
+from animegen_cli.judging import CHUNK, Subject, Verdict, entry
+from animegen_cli.method import Embeds, Method, Samples
+from animegen_cli.metrics import extractors
+from animegen_cli.metrics.extractors import Extractor, Precision
+from animegen_cli.metrics.protocol import Protocol
+from animegen_cli.metrics.reference import set_features
+from animegen_cli.metrics.scores import score_features
+from animegen_cli.paths import Run
+
+METRICS = ("fd-attributes", "attribute", "requests")
+"""Distance of the features, distance of each attribute's histograms, and share of requests that are recognised."""
+PER_VALUE = 32
+
+
+class Recogniser:
+    """A classifier run, ready to look at pictures.
+
+    Attributes:
+        name: the run's folder.
+        attributes: what it recognises, and the values of each.
+        extractor: its features, under their protocol.
+    """
+
+    def __init__(self, run: Run, *, device: torch.device, precision: Precision = "fp32") -> None:
+        self.name = run.path.resolve().name
+        trained = generate.open_trained(run, device=device, precision="fp32")
+        self._method: Any = editing.require(trained, "classifies")
+        self.extractor = extractors.classifier_extractor(
+            _Embedder(trained.method), paths.sha256(run.weights), trained.data.size, device=device, precision=precision
+        )
+        blank = torch.zeros(1, 3, trained.data.size, trained.data.size, dtype=torch.uint8)
+        recognised = self._logits(self.extractor.features(blank))
+        self.attributes = {name: trained.data.attributes[name] for name in recognised}
+
+    @torch.inference_mode()
+    def _logits(self, features: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = self._method.classify(features.to(self.extractor.device))
+        return found
+
+    def values(self, features: Tensor) -> dict[str, Tensor]:
+        """Attribute -> the most probable value of each image (n,), int64 on the CPU, from features (n, D)."""
+        return {name: logits.argmax(1).cpu() for name, logits in self._logits(features).items()}
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (n, D) on the CPU of uint8 images (n, 3, H, W) of any size."""
+        return torch.cat([self.extractor.features(part).cpu() for part in images.split(CHUNK)])
+
+
+class _Embedder(nn.Module):
+    """What an extractor wants of a network: images in, features out."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert isinstance(self.method, Embeds)
+        return self.method.embed(images)
+
+
+def open_recogniser(spec: str, *, device: torch.device, precision: Precision = "fp32") -> Recogniser:
+    """The classifier run that `spec` means; UsageError for a run that recognises nothing."""
+    run = editing.open_run(spec, "classifies")
+    return _opened(str(run.path.resolve()), paths.sha256(run.weights), str(device), precision)
+
+
+@functools.lru_cache(maxsize=2)
+def _opened(path: str, sha: str, device: str, precision: Precision) -> Recogniser:
+    return Recogniser(Run(Path(path)), device=torch.device(device), precision=precision)
+
+
+def open_extractor(
+    spec: str, *, device: torch.device, precision: Precision = "fp32", weights: str | Path | None = None
+) -> Extractor:
+    """`metrics.extractors.open_extractor`, and `attributes:RUN`: what a classifier run sees."""
+    kind, _, rest = spec.partition(":")
+    if kind != extractors.CLASSIFIER:
+        return extractors.open_extractor(spec, device=device, precision=precision, weights=weights)
+    if not rest:
+        raise UsageError(f"`{kind}` needs a classifier run", hint=f"type `{kind}:RUN`, with RUN its folder")
+    return open_recogniser(rest, device=device, precision=precision).extractor
+
+
+# ---- what is asked of a run -------------------------------------------------------------------------------------
+
+
+def asked(subject: Subject, words: Sequence[str] | None) -> list[Protocol]:
+    """How each score is measured; nothing without `--attributes`.
+
+    UsageError where a score was named that the run, the reference or the command cannot give.
+    """
+    request = subject.request
+    if request.attributes is None:
+        if words:
+            raise UsageError(f"`{words[0]}` needs a classifier", hint="name its run with `--attributes RUN`")
+        return []
+    judge = _recogniser(subject)
+    chosen = METRICS if words is None else words
+    wanted = [_of_features(subject, judge, "fd")] if "fd-attributes" in chosen else []
+    if "attribute" in chosen:
+        if subject.reference.faces is not None:
+            wanted += [_of_features(subject, judge, f"attribute-{name}") for name in judge.attributes]
+        elif words is not None:
+            raise UsageError(
+                "a file with mu and sigma shows no attributes", hint="score against images with `--against faces.zip`"
+            )
+    if "requests" in chosen:
+        orders = _orders(subject.trained, judge)
+        if not orders and words is not None:
+            raise UsageError(_no_orders(subject.trained, judge), hint="leave `requests` out of `--metrics`")
+        wanted += [_of_requests(subject, judge, order) for order in orders]
+    return wanted
+
+
+class Order(NamedTuple):
+    """What a run is asked to draw: the values of an attribute that it and the classifier both know."""
+
+    attribute: str
+    values: tuple[str, ...]
+    left_out: tuple[str, ...]
+    """Values that only one of the two knows."""
+
+
+def _orders(trained: Trained, judge: Recogniser) -> list[Order]:
+    found = []
+    for name in getattr(trained.method, "conditions", ()):
+        own, known = trained.data.attributes[name], judge.attributes.get(name, ())
+        values = tuple(value for value in own if value in known)
+        if values:
+            found.append(Order(name, values, tuple(sorted(set(own) ^ set(known)))))
+    return found
+
+
+def _no_orders(trained: Trained, judge: Recogniser) -> str:
+    """Why nothing can be asked for."""
+    own = getattr(trained.method, "conditions", ())
+    if not own or not isinstance(trained.method, Samples):
+        return "the run takes no labels, so nothing can be requested of it"
+    return f"the run is asked for {', '.join(own)}, and {judge.name} recognises {', '.join(judge.attributes)}"
+
+
+def _recogniser(subject: Subject) -> Recogniser:
+    request = subject.request
+    assert request.attributes is not None
+    return open_recogniser(
+        request.attributes,
+        device=subject.extractor.device,
+        precision=request.precision,  # type: ignore[arg-type]
+    )
+
+
+def _of_features(subject: Subject, judge: Recogniser, metric: str) -> Protocol:
+    eyes = judge.extractor
+    return subject.protocol(metric, extractor=eyes.name, extractor_sha=eyes.sha, resize=eyes.resize)
+
+
+def _of_requests(subject: Subject, judge: Recogniser, order: Order) -> Protocol:
+    """Who was asked for other values, or for another number of images, stands in another column."""
+    each = subject.request.per_value
+    return _of_features(subject, judge, f"requests-{order.attribute}").replaced(
+        reference=",".join(order.values), reference_split="", n_real=0, n_fake=each * len(order.values),
+        seeds=f"0-{each - 1}",
+    )  # fmt: skip
+
+
+# ---- what is found ----------------------------------------------------------------------------------------------
+
+
+def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
+    """The scores of `wanted`, with the histograms and requests that they sum up."""
+    recogniser, verdict = _recogniser(subject), Verdict()
+    by_metric = {measured.metric: measured for measured in wanted}
+    if any(not metric.startswith("requests-") for metric in by_metric):
+        _look(subject, recogniser, by_metric, verdict)
+    orders = [order for order in _orders(subject.trained, recogniser) if f"requests-{order.attribute}" in by_metric]
+    if orders:
+        _request(subject, recogniser, by_metric, orders, verdict)
+    elif getattr(subject.trained.method, "conditions", ()):
+        verdict.notes.append(_no_orders(subject.trained, recogniser))
+    return verdict
+
+
+def _look(subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol], verdict: Verdict) -> None:
+    """Features and histograms of drawn against real images."""
+    began, reference, images = time.perf_counter(), subject.reference, subject.trained.images
+    drawn, real = judge.features(subject.images), reference.features(judge.extractor)
+    if "fd" in by_metric:
+        (score,) = score_features(real, drawn, ["fd"])
+        verdict.notes += score.notes
+        verdict.scores.append(
+            entry(
+                by_metric["fd"], score.value, std=score.std, interval=score.interval, images=images,
+                reference_name=reference.name, seconds=time.perf_counter() - began,
+            )
+        )  # fmt: skip
+    if not isinstance(real, Tensor):
+        return
+    seen, shown = judge.values(real), judge.values(drawn)
+    for name, values in judge.attributes.items():
+        if f"attribute-{name}" not in by_metric:
+            continue
+        shares = [_shares(found[name], len(values)) for found in (seen, shown)]
+        value, std = total_variation(*shares, len(drawn))
+        verdict.scores.append(
+            entry(
+                by_metric[f"attribute-{name}"], value, std=std, interval=_within(value, std), images=images,
+                reference_name=reference.name, seconds=time.perf_counter() - began,
+            )
+        )  # fmt: skip
+        verdict.histograms.append(
+            {
+                "name": name, "by": judge.name, "values": list(values), "real": shares[0].tolist(),
+                "drawn": shares[1].tolist(), "images": images,
+            }
+        )  # fmt: skip
+
+
+def _request(
+    subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol], orders: Sequence[Order], verdict: Verdict
+) -> None:
+    """Draw what is asked for, value by value, from the same seeds, and count what is recognised."""
+    trained, each = subject.trained, subject.request.per_value
+    how = generate.sampling(trained, subject.request.overrides)
+    bound = _on_real_images(subject, judge, verdict)
+    with console.progress("requests", each * sum(len(order.values) for order in orders)) as bar:
+        for order in orders:
+            began, name, recognised = time.perf_counter(), order.attribute, []
+            for value in order.values:
+                labels = generate.label_row(trained, {name: value})
+                drawn = generate.draw(trained, range(each), how=how, labels=labels, done=bar.advance)
+                found = judge.values(judge.features(drawn))[name]
+                right = int((found == judge.attributes[name].index(value)).sum())
+                recognised.append(right)
+                verdict.requests.append(
+                    {
+                        "attribute": name, "value": value, "asked": each, "recognised": right, "by": judge.name,
+                        "images": trained.images, "real": bound.get((name, value)),
+                    }
+                )  # fmt: skip
+            value_, std = answered([each] * len(recognised), recognised)
+            verdict.scores.append(
+                entry(
+                    by_metric[f"requests-{name}"], value_, std=std, interval=_within(value_, std), images=trained.images,
+                    reference_name=f"{len(order.values)} values of {name}", seconds=time.perf_counter() - began,
+                )
+            )  # fmt: skip
+            if order.left_out:
+                verdict.notes.append(
+                    f"{name}: only the run or only {judge.name} knows {', '.join(order.left_out)}; not asked for"
+                )
+
+
+def _on_real_images(subject: Subject, judge: Recogniser, verdict: Verdict) -> dict[tuple[str, str], float]:
+    """(attribute, value) -> share of the run's real held-out faces of that value in which it is recognised.
+
+    No model can be expected to do better than that. Empty where the set is gone.
+    """
+    try:
+        faces = subject.faces
+    except DataError as error:
+        verdict.notes.append(f"how well {judge.name} recognises real faces is not known: {error.message}")
+        return {}
+    split = "test" if len(faces.indices("test")) else "train"
+    labels = torch.from_numpy(faces.labels(faces.indices(split)))
+    found, shares = judge.values(set_features(faces, split, subject.trained.data.size, judge.extractor)), {}
+    for column, (name, values) in enumerate(faces.attributes.items()):
+        if name not in found:
+            continue
+        rights = []
+        for index, value in enumerate(values):
+            of_value = labels[:, column] == index
+            if value in judge.attributes[name] and of_value.any():
+                right = found[name][of_value] == judge.attributes[name].index(value)
+                shares[name, value] = right.double().mean().item()
+                rights.append(right)
+        if rights:
+            right = torch.cat(rights).double()
+            verdict.notes.append(
+                f"{judge.name} recognises {name} in {right.mean():.1%} of {len(right):,} real {split} faces: "
+                "no run can be expected to do better"
+            )
+    return shares
+
+
+# ---- arithmetic -------------------------------------------------------------------------------------------------
+
+
+def _shares(values: Tensor, count: int) -> Tensor:
+    """How often each of `count` values occurs among (n,), as shares, float64."""
+    return values.bincount(minlength=count).double() / len(values)
+
+
+def total_variation(real: Tensor, drawn: Tensor, n: int) -> tuple[float, float]:
+    """Half the summed difference of two rows of shares, in [0, 1], and its standard error from `n` drawn images.
+
+    To first order: an image of value v moves the distance by sign(drawn_v - real_v) / 2, and the spread of that over
+    the drawn images, by sqrt(n), is the error. The bias of few images, always upwards, is not in it.
+    """
+    pull = (drawn - real).sign() / 2
+    spread = (drawn @ pull.square() - (drawn @ pull).square()).clamp(min=0)
+    return ((drawn - real).abs().sum() / 2).item(), math.sqrt(spread.item() / n)
+
+
+def answered(asked_for: Sequence[int], recognised: Sequence[int]) -> tuple[float, float]:
+    """Mean over the values of the share of requests that are recognised, and its standard error."""
+    shares = [right / count for right, count in zip(recognised, asked_for, strict=True)]
+    spread = sum(share * (1 - share) / count for share, count in zip(shares, asked_for, strict=True))
+    return sum(shares) / len(shares), math.sqrt(spread) / len(shares)
+
+
+def _within(value: float, std: float) -> tuple[float, float]:
+    return max(value - 1.96 * std, 0.0), min(value + 1.96 * std, 1.0)
