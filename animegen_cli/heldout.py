@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
 from animegen_cli import console, generate
-from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import UsageError
-from animegen_cli.generate import Trained
+from animegen_cli.judging import Subject, Verdict, entry
 from animegen_cli.method import Likelihood, Reconstructs
 from animegen_cli.metrics import fidelity
 from animegen_cli.metrics.protocol import Protocol
@@ -21,38 +19,39 @@ METRICS = (*fidelity.FUNCTIONS, "bpd")
 """Errors of reconstructions, and bits per dimension."""
 
 
-def metrics_of(trained: Trained) -> list[str]:
-    """What is measured without being asked for; the likelihood of a probability flow takes too long for that."""
-    method = trained.method
-    found = list(fidelity.FUNCTIONS) if isinstance(method, Reconstructs) else []
-    return [*found, "bpd"] if isinstance(method, Likelihood) and method.bound == "elbo" else found
+def asked(subject: Subject, words: Sequence[str] | None) -> list[Protocol]:
+    """How each score is measured; unasked all but the likelihood of a probability flow, which takes too long."""
+    method = subject.trained.method
+    if words is None:
+        words = list(fidelity.FUNCTIONS) if isinstance(method, Reconstructs) else []
+        if isinstance(method, Likelihood) and method.bound == "elbo":
+            words = [*words, "bpd"]
+    return [_protocol(word, subject) for word in words]
 
 
-def protocol(metric: str, trained: Trained, faces: FaceSet, n: int) -> Protocol:
-    """How `metric` is measured on at most `n` held-out images; UsageError for a family that lacks what it takes."""
+def _protocol(metric: str, subject: Subject) -> Protocol:
+    """How `metric` is measured on held-out images; UsageError for a family that lacks what it takes."""
+    trained, faces = subject.trained, subject.faces
     method, split = trained.method, "test" if len(faces.indices("test")) else "train"
     able = isinstance(method, Likelihood) if metric == "bpd" else isinstance(method, Reconstructs)
     if not able:
         what = "likelihood" if metric == "bpd" else "way to reconstruct an image"
         raise UsageError(f"a {trained.config.family} run has no {what}", hint=f"leave `{metric}` out of `--metrics`")
-    count = min(len(faces.indices(split)), n)
+    count = min(len(faces.indices(split)), subject.request.n)
     name = f"bpd-{method.bound}" if isinstance(method, Likelihood) and metric == "bpd" else metric
-    return Protocol(
-        metric=name, extractor="", extractor_sha="", resize="", reference=faces.split_identity(split, trained.data.size),
-        reference_split=split, n_real=count, n_fake=count, size=trained.data.size, precision=trained.precision,
+    return subject.protocol(
+        name, extractor="", extractor_sha="", resize="", reference=faces.split_identity(split, trained.data.size),
+        reference_split=split, n_real=count, n_fake=count, precision=trained.precision, seeds="", sampling="",
     )  # fmt: skip
 
 
-def scores(
-    trained: Trained, faces: FaceSet, wanted: Sequence[Protocol], said: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
     """Means over held-out images with their standard errors."""
-    if not wanted:
-        return []
+    trained, faces = subject.trained, subject.faces
     began, size = time.perf_counter(), trained.data.size
     indices = faces.indices(wanted[0].reference_split)
     indices = indices[:: max(len(indices) // wanted[0].n_real, 1)][: wanted[0].n_real]  # a set's order follows the year
-    batch, values = generate.micro_batch(trained.device, size), {asked.metric: [] for asked in wanted}  # type: ignore[var-annotated]
+    batch, values = generate.micro_batch(trained.device, size), {measured.metric: [] for measured in wanted}  # type: ignore[var-annotated]
     with console.progress("held-out images", len(indices)) as bar, torch.no_grad():
         for start in range(0, len(indices), batch):
             pixels = torch.from_numpy(faces.pixels(indices[start : start + batch], size=size)).permute(0, 3, 1, 2)
@@ -67,15 +66,14 @@ def scores(
                     noise = Noise(range(start, start + len(pixels)), trained.device)
                     values[metric].append(trained.method.bits_per_dim(images, noise).double().cpu())  # type: ignore[operator]
             bar.advance(len(pixels))
-    entries, seconds = [], round(time.perf_counter() - began, 2)
-    for asked in wanted:
-        per_image = torch.cat(values[asked.metric])
+    verdict, seconds = Verdict(), time.perf_counter() - began
+    for measured in wanted:
+        per_image = torch.cat(values[measured.metric])
         mean, error = per_image.mean().item(), (per_image.std() / len(per_image) ** 0.5).item()
-        entries.append(
-            {
-                "name": asked.name, "value": mean, "std": error, "interval": [mean - 1.96 * error, mean + 1.96 * error],
-                "protocol": asked.to_dict() | {"reference_name": faces.name}, "protocol_id": asked.id,
-                "images": said["images"], "seconds": seconds,
-            }
+        verdict.scores.append(
+            entry(
+                measured, mean, images=trained.images, reference_name=faces.name, seconds=seconds,
+                std=error, interval=(mean - 1.96 * error, mean + 1.96 * error),
+            )
         )  # fmt: skip
-    return entries
+    return verdict

@@ -39,6 +39,7 @@ FLOORS = [
     (
         "training",
         "planning",
+        "judging",
         "heldout",
         "variety",
         "recognition",

@@ -11,9 +11,10 @@ import pytest
 from chain import done, log_of, refused, sets, train_words
 from PIL import Image, ImageFilter
 
-from animegen_cli import evaluation, paths
+from animegen_cli import evaluation, generate, paths
 from animegen_cli.data import prepare
 from animegen_cli.data.reading import FaceSet
+from animegen_cli.judging import Verdict
 from animegen_cli.metrics.protocol import Protocol
 
 FACES = ["--extractor", "faces", "--device", "cpu"]
@@ -92,7 +93,7 @@ def test_what_is_scored_is_not_measured_again(run: Path, monkeypatch: pytest.Mon
     assert first["fd-faces"]["value"] != fewer["fd-faces"]["value"]
     assert first["fd-faces"]["protocol_id"] == fewer["fd-faces"]["protocol_id"]  # one column, two rows
     assert len(stored(run)) == 2
-    monkeypatch.setattr(evaluation.generate, "draw", lambda *_, **__: pytest.fail("drawn again"))
+    monkeypatch.setattr(generate, "draw", lambda *_, **__: pytest.fail("drawn again"))
     answer = done("eval", run, "--n", "8", "--metrics", "fd", *FACES, "--json")
     assert "already scored" in answer.err
     assert json.loads(answer.out)["scores"] == [first["fd-faces"]]
@@ -267,6 +268,33 @@ def test_edited_scores_are_measured_again(change: dict[str, object], run: Path) 
     (again,) = stored(run)
     assert again["value"] == first["value"]
     assert again["protocol"] == first["protocol"]
+
+
+# ---- several judges, one file ---------------------------------------------------------------------------------
+
+
+def histogram(drawn: list[float], images: int) -> dict[str, object]:
+    return {"name": "hair colour", "by": "pixels", "values": ["black", "pink"], "real": [0.5, 0.5], "drawn": drawn,
+            "images": images}  # fmt: skip
+
+
+def test_judges_keep_what_others_found(run: Path) -> None:
+    judged = paths.Run(run)
+    asked = {"attribute": "hair", "value": "pink", "asked": 32, "recognised": 30, "by": "net", "images": 64}
+    evaluation.store(judged, 64, Verdict(histograms=[histogram([1, 0], 64)], sheets={"neighbours": "judged/a.png"}))
+    evaluation.store(judged, 64, Verdict(requests=[asked]))
+    score = scores(run, "--n", "8", "--metrics", "fd")["fd-faces"]
+    evaluation.store(judged, 64, Verdict(histograms=[histogram([0, 1], 64)]))
+    found = json.loads((run / "eval.json").read_text())
+    assert found["scores"] == [score]
+    assert found["drawing"]["images"] == 64
+    assert found["requests"] == [asked]
+    assert [entry["drawn"] for entry in found["histograms"]] == [[0, 1]]
+    assert found["sheets"] == {"neighbours": "judged/a.png"}
+    evaluation.store(judged, 72, Verdict(requests=[asked | {"images": 72}]))  # other weights
+    found = json.loads((run / "eval.json").read_text())
+    assert (found["scores"], found["histograms"], found["sheets"]) == ([], [], {})
+    assert [entry["images"] for entry in found["requests"]] == [72]
 
 
 # ---- while training -------------------------------------------------------------------------------------------

@@ -1,0 +1,227 @@
+"""What the judges of a run get and give: the run, what it draws, what it learned from; scores and other findings."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from animegen_cli import console, editing, generate, paths
+from animegen_cli.data.reading import FaceSet
+from animegen_cli.errors import DataError
+from animegen_cli.generate import Trained
+from animegen_cli.method import Edit, Samples
+from animegen_cli.metrics import protocol
+from animegen_cli.metrics.extractors import Extractor
+from animegen_cli.metrics.reference import Reference
+from animegen_cli.paths import Run
+from animegen_cli.train.folder import machine_about, peak_memory
+
+CHUNK = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `animegen eval` was asked for."""
+
+    subject: str | None = None
+    """A run, or a folder, zip or data set of images."""
+    against: str | None = None
+    """The reference: a set, a folder, or an .npz of mu and sigma; by default the run's own data set."""
+    data: Path | None = None
+    split: str = "train"
+    metrics: Sequence[str] = ()
+    extractor: str | None = None
+    weights: Path | None = None
+    n: int = 2048
+    seeds: Sequence[int] | None = None
+    precision: str = "fp32"
+    device: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    force: bool = False
+
+
+class Subject:
+    """A run under judgement. What costs time (drawing, features) is made when a judge first asks for it."""
+
+    def __init__(self, run: Run, request: Request, extractor: Extractor) -> None:
+        self.run, self.request, self.extractor = run, request, extractor
+        source = self.faces if request.against is None else open_reference(request.against)
+        self.trained = generate.open_trained(run, device=extractor.device)
+        self.reference = Reference(source, request.split, self.trained.data.size, name=request.against or "")
+        how = generate.sampling(self.trained, request.overrides)
+        drawn = isinstance(self.trained.method, Samples)
+        self.source = _Drawn(self.trained, how, request) if drawn else _Translated(self.trained, request, self)
+
+    @functools.cached_property
+    def faces(self) -> FaceSet:
+        """The data set that the run was trained on; DataError where it is gone or has changed."""
+        return own_data(self.run, self.request.data)
+
+    @functools.cached_property
+    def images(self) -> Tensor:
+        """What the run draws: uint8 (n, 3, size, size), on the CPU."""
+        with console.progress("drawing", len(self.source)) as bar:
+            return torch.cat(list(self.source.images(bar.advance)))
+
+    @functools.cached_property
+    def features(self) -> Tensor:
+        """The extractor's features (n, D) of the drawn images, on the CPU."""
+        return torch.cat([self.extractor.features(part).cpu() for part in self.images.split(CHUNK)])
+
+    def protocol(self, metric: str, **changes: Any) -> protocol.Protocol:
+        """How `metric` is measured on the extractor's features of the drawn images; `changes` for what is otherwise."""
+        extractor, found = self.extractor, self.reference
+        base = protocol.Protocol(
+            metric=metric, extractor=extractor.name, extractor_sha=extractor.sha, resize=extractor.resize,
+            reference=found.identity, reference_split=found.split, n_real=found.count, n_fake=len(self.source),
+            size=self.trained.data.size, precision=extractor.precision, seeds=self.source.seeds,
+            sampling=self.source.sampling,
+        )  # fmt: skip
+        return replace(base, **changes)
+
+    def drawing(self) -> dict[str, Any] | None:
+        """What drawing cost; None while nothing was drawn."""
+        source = self.source
+        if not source.seconds:
+            return None
+        return {
+            "seconds_per_100": round(100 * source.seconds / source.made, 4),
+            "peak_memory": peak_memory(self.trained.device), "images": self.trained.images,
+            "sampling": source.sampling, "device": str(machine_about(self.trained.device)["device"]),
+        }  # fmt: skip
+
+
+@dataclass
+class Verdict:
+    """What one judge found, in the form of eval.json; `sheets` maps a name to a picture inside the run folder."""
+
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    histograms: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    sheets: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """Warnings for the one who asked; not stored."""
+
+
+class Judge(Protocol):
+    """A module (or object) that looks at a run in one way."""
+
+    @property
+    def METRICS(self) -> Sequence[str]:
+        """The words of `--metrics` that it understands."""
+
+    def asked(self, subject: Subject, words: Sequence[str] | None) -> list[protocol.Protocol]:
+        """How each score would be measured, without measuring: those that `words` (out of METRICS) ask for, or, for
+        None, what is measured unasked. UsageError where the run lacks what a word takes."""
+        ...
+
+    def judge(self, subject: Subject, wanted: Sequence[protocol.Protocol]) -> Verdict:
+        """The scores of `wanted` (never empty), and what else was seen on the way."""
+        ...
+
+
+def entry(
+    measured: protocol.Protocol,
+    value: float,
+    *,
+    images: int | None,
+    reference_name: str,
+    seconds: float,
+    std: float | None = None,
+    interval: tuple[float, float] | None = None,
+) -> dict[str, Any]:
+    """One score as eval.json holds it; `images` is what the run had seen in training."""
+    return {
+        "name": measured.name, "value": value, "std": std, "interval": list(interval) if interval else None,
+        "protocol": measured.to_dict() | {"reference_name": reference_name}, "protocol_id": measured.id,
+        "images": images, "seconds": round(seconds, 2),
+    }  # fmt: skip
+
+
+def open_reference(spec: str) -> FaceSet | Path:
+    """A set, or the path of an .npz of moments."""
+    path = Path(spec)
+    if not path.exists():
+        raise DataError(
+            f"no reference `{spec}`",
+            hint=paths.similar(path) or "name a data set, a folder of images, or an .npz of mu and sigma",
+        )
+    return path if path.suffix == ".npz" else FaceSet.open(path)
+
+
+def own_data(run: Run, path: Path | None = None) -> FaceSet:
+    """The data set that the run was trained on, at `path` or where it was; DataError where it is gone or another."""
+    about = run.about["data"]
+    path = path or Path(about["path"])
+    if not path.exists():
+        raise DataError(
+            f"the run's data set {path} is gone", hint="say where it is with `--data`, or score `--against` another"
+        )
+    faces = FaceSet.open(path)
+    if faces.identity != about["identity"]:
+        raise DataError(
+            f"{path} does not hold the pictures that the run was trained on",
+            hint="name the right file with `--data`, or score `--against` this one",
+        )
+    return faces
+
+
+class _Drawn:
+    """What a run draws from seeds."""
+
+    def __init__(self, trained: Trained, how: Any, request: Request) -> None:
+        self.trained, self.how, self.seconds, self.made = trained, how, 0.0, 0
+        self.numbers = list(request.seeds) if request.seeds is not None else list(range(request.n))
+        self.seeds, self.sampling = _spell(self.numbers), generate.describe_sampling(how)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def images(self, done: Callable[[int], None]) -> Iterator[Tensor]:
+        for start in range(0, len(self.numbers), CHUNK):
+            began = time.perf_counter()
+            drawn = generate.draw(self.trained, self.numbers[start : start + CHUNK], how=self.how, done=done)
+            self.seconds += time.perf_counter() - began
+            self.made += len(drawn)
+            yield drawn
+
+
+class _Translated:
+    """What a translator makes of its data set's held-out photos."""
+
+    def __init__(self, trained: Trained, request: Request, subject: Subject) -> None:
+        self.trained, self.faces, self.seconds, self.made = trained, subject.faces, 0.0, 0
+        held_out = self.faces.indices("test", "photos")
+        self.indices = (held_out if len(held_out) else self.faces.indices("train", "photos"))[: request.n]
+        self.seeds, self.sampling = "", f"{'test' if len(held_out) else 'train'} photos translated"
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def images(self, done: Callable[[int], None]) -> Iterator[Tensor]:
+        for start in range(0, len(self), CHUNK):
+            pixels = self.faces.pixels(self.indices[start : start + CHUNK], size=self.trained.data.size)
+            began = time.perf_counter()
+            translated = editing.translate(self.trained, torch.from_numpy(pixels).permute(0, 3, 1, 2), Edit())
+            self.seconds += time.perf_counter() - began
+            self.made += len(translated)
+            yield translated
+            done(len(pixels))
+
+
+def _spell(seeds: Sequence[int]) -> str:
+    """0, 1, 2, 5 -> "0-2,5"."""
+    parts: list[list[int]] = []
+    for seed in seeds:
+        if parts and seed == parts[-1][1] + 1:
+            parts[-1][1] = seed
+        else:
+            parts.append([seed, seed])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

@@ -1,0 +1,81 @@
+"""What scores are measured against: the real images of a set, or stored moments; their features are kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from animegen_cli import console, paths
+from animegen_cli.data.reading import FaceSet
+from animegen_cli.errors import DataError
+from animegen_cli.metrics.extractors import Extractor
+from animegen_cli.metrics.frechet import Moments, load_moments
+
+_CHUNK = 512
+
+
+class Reference:
+    """One side of a comparison: `identity`, `split`, `count` and `name` as a protocol says them.
+
+    `faces` is the set, None where the reference is a file of moments. Raises DataError for a set of smaller images
+    than `size`.
+    """
+
+    def __init__(self, source: FaceSet | Path, split: str, size: int, *, name: str = "") -> None:
+        self.split, self.size, self.name = split, size, name or str(getattr(source, "name", source))
+        self.faces = source if isinstance(source, FaceSet) else None
+        self.moments: Moments | None = None
+        if isinstance(source, FaceSet):
+            if source.size < size:
+                raise DataError(
+                    f"the reference has {source.size}-pixel images, the others {size}",
+                    hint="score against a set of at least that size",
+                )
+            self.identity, self.count = source.split_identity(split, size), len(source.indices(split))
+        else:
+            self.moments = load_moments(source)
+            self.identity = hashlib.sha256(source.read_bytes()).hexdigest()
+            self.count = self.moments.count or 0
+
+    def features(self, extractor: Extractor) -> Tensor | Moments:
+        """Features (count, D), float32 on the CPU, or the stored moments."""
+        if self.moments is not None:
+            return self.moments
+        assert self.faces is not None
+        return set_features(self.faces, self.split, self.size, extractor)
+
+
+def set_features(faces: FaceSet, split: str, size: int, extractor: Extractor) -> Tensor:
+    """Features (n, D) of one split, cached by content: pixels, network, resize, precision."""
+    identity = faces.split_identity(split, size)
+    key = "\0".join((identity, extractor.sha, extractor.resize, extractor.precision, extractor.device.type))
+    file = paths.cache() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+    try:
+        return load_file(file)["features"]
+    except (OSError, SafetensorError, KeyError):
+        pass  # not there, or not whole: make it again
+    indices = faces.indices(split)
+    if not len(indices):
+        raise DataError(
+            f"{faces.path} has no images in its {split} split", hint="choose another with `--split train|test|all`"
+        )
+    pieces = []
+    with console.progress("reference", len(indices)) as bar:
+        for start in range(0, len(indices), _CHUNK):
+            pixels = torch.from_numpy(faces.pixels(indices[start : start + _CHUNK], size=size)).permute(0, 3, 1, 2)
+            pieces.append(extractor.features(pixels).cpu())
+            bar.advance(len(pixels))
+    features = torch.cat(pieces)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".tmp")
+        save_file({"features": features}, temporary)
+        temporary.replace(file)
+    except (OSError, SafetensorError) as error:
+        console.warn(f"the features of the reference could not be cached: {error}")
+    return features
