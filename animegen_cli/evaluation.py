@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from animegen_cli import console, heldout, paths
+from animegen_cli import console, heldout, paths, recognition
 from animegen_cli.data.reading import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
 from animegen_cli.judging import Judge, Request, Subject, Verdict, entry, open_reference
@@ -46,7 +46,7 @@ class _Likeness:
 
 
 LIKENESS = _Likeness()
-JUDGES: tuple[Judge, ...] = (LIKENESS, heldout)
+JUDGES: tuple[Judge, ...] = (LIKENESS, heldout, recognition)
 """Who looks at a run, in the order of their scores."""
 
 
@@ -72,7 +72,7 @@ def _extractor(request: Request, device: torch.device) -> Extractor:
             console.note("network: faces (Inception's weights are not here; `animegen weights` fetches them)")
     if request.precision not in ("fp32", "tf32", "bf16"):
         raise UsageError(f"no precision `{request.precision}`", hint="use fp32, tf32 or bf16")
-    return open_extractor(spec, device=device, precision=request.precision, weights=request.weights)  # type: ignore[arg-type]
+    return recognition.open_extractor(spec, device=device, precision=request.precision, weights=request.weights)  # type: ignore[arg-type]
 
 
 def _unasked(extractor: Extractor) -> list[str]:
@@ -97,6 +97,12 @@ def _words(request: Request, extractor: Extractor) -> list[str] | None:
     return found or None
 
 
+def _chosen(judge: Judge, words: list[str] | None, request: Request) -> list[str] | None:
+    """The words for one judge; None asks for all that it measures unasked, as naming a classifier does."""
+    own = None if words is None else [word for word in words if word in judge.METRICS]
+    return None if judge is recognition and request.attributes and not own else own
+
+
 # ---- a run ----------------------------------------------------------------------------------------------------
 
 
@@ -108,7 +114,7 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
     asked = [
         (judge, judge.asked(subject, chosen))
         for judge in JUDGES
-        if (chosen := None if words is None else [word for word in words if word in judge.METRICS]) != []
+        if (chosen := _chosen(judge, words, request)) != []
     ]
     stored = read_stored(run)
     known = {_key(score): score for score in stored["scores"]}
@@ -194,6 +200,11 @@ def _is_sound(score: Mapping[str, Any]) -> bool:
 
 
 def _evaluate_images(request: Request, folder: Path, extractor: Extractor, words: list[str] | None) -> dict[str, Any]:
+    if request.attributes:
+        raise UsageError(
+            f"`--attributes` looks at what a run draws, and `{folder}` is a folder of images",
+            hint=f"for the distance of its features type `--extractor attributes:{request.attributes}`",
+        )
     if request.against is None:
         raise UsageError(
             f"`{folder}` is a folder of images: it needs a reference",

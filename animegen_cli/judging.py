@@ -38,6 +38,10 @@ class Request:
     split: str = "train"
     metrics: Sequence[str] = ()
     extractor: str | None = None
+    attributes: str | None = None
+    """A classifier run, whose eye is lent to the judges of attributes."""
+    per_value: int = 32
+    """Images that a run with labels is asked for, per value of each attribute."""
     weights: Path | None = None
     n: int = 2048
     seeds: Sequence[int] | None = None

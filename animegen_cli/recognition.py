@@ -30,7 +30,6 @@ from animegen_cli.paths import Run
 
 METRICS = ("fd-attributes", "attribute", "requests")
 """Distance of the features, distance of each attribute's histograms, and share of requests that are recognised."""
-PER_VALUE = 32
 
 
 class Recogniser:
@@ -117,10 +116,10 @@ def asked(subject: Subject, words: Sequence[str] | None) -> list[Protocol]:
         return []
     judge = _recogniser(subject)
     chosen = METRICS if words is None else words
-    wanted = [_of_features(subject, judge, "fd")] if "fd-attributes" in chosen else []
+    wanted = [_protocol(subject, judge, "fd")] if "fd-attributes" in chosen else []
     if "attribute" in chosen:
         if subject.reference.faces is not None:
-            wanted += [_of_features(subject, judge, f"attribute-{name}") for name in judge.attributes]
+            wanted += [_protocol(subject, judge, f"attribute-{name}") for name in judge.attributes]
         elif words is not None:
             raise UsageError(
                 "a file with mu and sigma shows no attributes", hint="score against images with `--against faces.zip`"
@@ -170,17 +169,17 @@ def _recogniser(subject: Subject) -> Recogniser:
     )
 
 
-def _of_features(subject: Subject, judge: Recogniser, metric: str) -> Protocol:
-    eyes = judge.extractor
-    return subject.protocol(metric, extractor=eyes.name, extractor_sha=eyes.sha, resize=eyes.resize)
+def _protocol(subject: Subject, judge: Recogniser, metric: str, **changes: Any) -> Protocol:
+    eye = judge.extractor
+    return subject.protocol(metric, extractor=eye.name, extractor_sha=eye.sha, resize=eye.resize, **changes)
 
 
 def _of_requests(subject: Subject, judge: Recogniser, order: Order) -> Protocol:
     """Who was asked for other values, or for another number of images, stands in another column."""
     each = subject.request.per_value
-    return _of_features(subject, judge, f"requests-{order.attribute}").replaced(
-        reference=",".join(order.values), reference_split="", n_real=0, n_fake=each * len(order.values),
-        seeds=f"0-{each - 1}",
+    return _protocol(
+        subject, judge, f"requests-{order.attribute}", reference=",".join(order.values), reference_split="", n_real=0,
+        n_fake=each * len(order.values), seeds=f"0-{each - 1}",
     )  # fmt: skip
 
 
@@ -220,8 +219,8 @@ def _look(subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol]
     for name, values in judge.attributes.items():
         if f"attribute-{name}" not in by_metric:
             continue
-        shares = [_shares(found[name], len(values)) for found in (seen, shown)]
-        value, std = total_variation(*shares, len(drawn))
+        known, found = (_shares(of[name], len(values)) for of in (seen, shown))
+        value, std = total_variation(known, found, len(drawn))
         verdict.scores.append(
             entry(
                 by_metric[f"attribute-{name}"], value, std=std, interval=_within(value, std), images=images,
@@ -230,8 +229,8 @@ def _look(subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol]
         )  # fmt: skip
         verdict.histograms.append(
             {
-                "name": name, "by": judge.name, "values": list(values), "real": shares[0].tolist(),
-                "drawn": shares[1].tolist(), "images": images,
+                "name": name, "by": judge.name, "values": list(values), "real": known.tolist(),
+                "drawn": found.tolist(), "images": images,
             }
         )  # fmt: skip
 
