@@ -112,9 +112,7 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
     subject = Subject(run, request, extractor)
     images = subject.trained.images
     asked = [
-        (judge, judge.asked(subject, chosen))
-        for judge in JUDGES
-        if (chosen := _chosen(judge, words, request)) != []
+        (judge, judge.asked(subject, chosen)) for judge in JUDGES if (chosen := _chosen(judge, words, request)) != []
     ]
     stored = read_stored(run)
     known = {_key(score): score for score in stored["scores"]}
