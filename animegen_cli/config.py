@@ -11,13 +11,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from animegen_cli.errors import ConfigError, DataError, nearest
 from animegen_cli.paths import similar
+
+
+T = TypeVar("T")
 
 
 class Section:
@@ -372,27 +375,49 @@ def resolve(layers: Sequence[Layer], *, family: str, model: type, sample: type, 
     """
     merged = merge([Layer({**_DEFAULTS, "family": family}, {}), *layers])
     types = {**_TOP, "model": model, "sample": sample}
-    complaints, parts = [], {}
-    for key in merged.values:
-        if key not in types:
-            complaints.append(_unknown(merged, (key,), list(types)))
-    for key, kind in types.items():
-        try:
-            parts[key] = TypeAdapter(kind).validate_python(merged.values[key])
-        except ConfigError as error:
-            complaints.append((f"{_place(merged, (key,))}{error.message}", error.hint))
-        except ValidationError as error:
-            complaints += [_complaint(merged, key, kind, item) for item in error.errors()]
+    parts, complaints = _validated(merged, types)
     for name in parts.get("optim", {}):
         if name not in optimizers:
             complaints.append(_unknown(merged, ("optim", name), list(optimizers)))
-    if complaints:
-        hint = next(
-            (hint for _, hint in complaints if hint), f"see the keys with `animegen presets show {family}/fast`"
-        )
-        raise ConfigError("\n       ".join(text for text, _ in complaints), hint=hint)
+    _refuse(complaints, f"see the keys with `animegen presets show {family}/fast`")
     parts["optim"] = {name: parts["optim"].get(name, Optim()) for name in optimizers}
     return RunConfig(**parts)
+
+
+def build(layer: Layer, section: type[T], *, hint: str) -> T:
+    """A section from a file of its own, such as a study; ConfigError like `resolve`, with `hint` where nothing is near."""
+    hints, keys = get_type_hints(section, include_extras=True), dataclasses.fields(section)  # type: ignore[arg-type]
+    parts, complaints = _validated(layer, {key.name: hints[key.name] for key in keys})
+    for key in keys:
+        if key.default is key.default_factory is dataclasses.MISSING and key.name not in layer.values:
+            complaints.append((f"`{key.name}` is missing", None))
+    _refuse(complaints, hint)
+    return section(**parts)
+
+
+Complaints = list[tuple[str, str | None]]
+
+
+def _validated(layer: Layer, types: Mapping[str, Any]) -> tuple[dict[str, Any], Complaints]:
+    """Each top-level key of the layer as its type, and what is wrong."""
+    complaints: Complaints = [_unknown(layer, (key,), list(types)) for key in layer.values if key not in types]
+    parts = {}
+    for key, kind in types.items():
+        if key not in layer.values:
+            continue
+        try:
+            parts[key] = TypeAdapter(kind).validate_python(layer.values[key])
+        except ConfigError as error:
+            complaints.append((f"{_place(layer, (key,))}{error.message}", error.hint))
+        except ValidationError as error:
+            complaints += [_complaint(layer, key, kind, item) for item in error.errors()]
+    return parts, complaints
+
+
+def _refuse(complaints: Complaints, hint: str) -> None:
+    if complaints:
+        near = next((near for _, near in complaints if near), hint)
+        raise ConfigError("\n       ".join(text for text, _ in complaints), hint=near)
 
 
 def _place(layer: Layer, path: Path_) -> str:

@@ -16,6 +16,7 @@ from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mea
 PACKAGE = Path(__file__).resolve().parent
 RUNS = Path("runs")
 DATASETS = Path("datasets")
+STUDIES = Path("studies")
 
 
 def families() -> list[str]:
@@ -43,6 +44,20 @@ def preset_file(family: str, preset: str) -> Path:
     if preset not in presets(family):
         raise UsageError(f"`{family}` has no preset `{preset}`", hint=did_you_mean(preset, presets(family)))
     return presets_folder() / family / f"{preset}.yaml"
+
+
+def studies() -> list[str]:
+    """Names of the shipped studies."""
+    return sorted(f.stem for f in (presets_folder() / "studies").glob("*.yaml"))
+
+
+def study_file(spec: str) -> Path:
+    """The YAML file of a shipped study, or the one that `spec` names; UsageError with the nearest name."""
+    if spec in studies():
+        return presets_folder() / "studies" / f"{spec}.yaml"
+    if Path(spec).is_file():
+        return Path(spec)
+    raise UsageError(f"no study `{spec}`", hint=did_you_mean(spec, studies()) + " (or name a YAML file)")
 
 
 def cache() -> Path:

@@ -10,6 +10,7 @@ from animegen_cli.cli.demo import demo
 from animegen_cli.cli.evaluate import evaluate
 from animegen_cli.cli.prepare import prepare
 from animegen_cli.cli.presets import presets
+from animegen_cli.cli.reproduce import reproduce
 from animegen_cli.cli.sample import sample
 from animegen_cli.cli.train import train
 from animegen_cli.cli.translate import translate
@@ -49,6 +50,7 @@ app.command()(sample)
 app.command()(translate)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.command()(reproduce)
 app.add_typer(presets)
 app.command()(weights)
 

@@ -1,4 +1,4 @@
-"""`animegen compare`: runs side by side, in one table, one picture and one page."""
+"""`animegen compare`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, complete_run, parse_seeds
+from animegen_cli.cli.options import Device, Json, Quiet, complete_run, complete_study, parse_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
 
@@ -30,6 +30,10 @@ Examples:
   animegen compare runs/00003-* --seeds 0-7,100    the same seeds from each
 
   animegen compare --no-images --format latex      the table alone, for a paper
+
+  animegen compare --study smoke                   trains what is missing, scores it, compares
+
+  animegen compare --study xmu2023 --data faces.zip --budget "10 min"
 """
 
 
@@ -42,9 +46,13 @@ def compare(
             autocompletion=complete_run,
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder for the page, the tables and the picture.")] = Path(
-        "comparison"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for the page, the tables and the picture. [default: comparison, or studies/STUDY]",
+            show_default=False,
+        ),
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of the same-seeds picture, such as 0-7,100.")] = "0-9",
     sort: Annotated[
         str | None,
@@ -60,18 +68,43 @@ def compare(
         Form | None,
         typer.Option("--format", help="Print markdown, csv or latex instead of the drawn table.", show_default=False),
     ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            "--study",
+            help="Train, score and compare what a study lists: its name or a YAML file. Goes on after a stop.",
+            autocompletion=complete_study,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data set of --study; by default the newest, or its own drawn faces.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget", help='Training time of each run of --study, such as "10 min"; measured once as images.'
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the runs of --study and the command of each; train nothing.")
+    ] = False,
     device: Device = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Lay runs side by side: one table, one picture, one page."""
+    """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
     from animegen_cli import comparison, console, paths
 
     console.configure(quiet=quiet, as_json=as_json)
     numbers = parse_seeds(seeds)
-    found = (
-        [paths.open_run(spec) for spec in runs] if runs else [run for run in paths.runs() if not run.able("classifies")]
-    )
+    _check_words(runs, sort, no_images, study=study, data=data, budget=budget, dry_run=dry_run)
+    if study is not None:
+        words = {"study": study, "data": data, "out": out, "budget": budget, "device": device}
+        _study(words, numbers, form, reals=not no_reals, dry_run=dry_run)
+        return
+    out = out or Path("comparison")
+    # a classifier judges others, and has a column of its own only when it is named
+    found = [paths.open_run(spec) for spec in runs or ()] or [r for r in paths.runs() if not r.able("classifies")]
     if not runs and found:
         console.note(f"comparing all {len(found)} runs under {paths.RUNS}/")
     compared = comparison.compare(found, sort=sort)
@@ -79,6 +112,48 @@ def compare(
         console.warn(warning)
     drawn = None if no_images else _drawn(compared, numbers, device)
     written = comparison.write(compared, out, drawn=drawn, reals=not no_reals)
+    _say(compared, written, form, out)
+
+
+def _check_words(
+    runs: list[str] | None, sort: str | None, no_images: bool, *, study: str | None, **of_study: object
+) -> None:
+    """UsageError for words that do not go together."""
+    from animegen_cli.errors import UsageError
+
+    typed = [f"--{name.replace('_', '-')}" for name, value in of_study.items() if value]
+    if study is None and typed:
+        raise UsageError(f"`{typed[0]}` belongs to a study", hint="name one with `--study`, such as `--study smoke`")
+    if study is not None and (runs or sort or no_images):
+        raise UsageError(
+            "a study names its own runs and pictures",
+            hint="leave out the runs, `--sort` and `--no-images`; compare them afterwards without `--study`",
+        )
+
+
+def _study(words: Mapping[str, Any], numbers: Sequence[int], form: Form | None, *, reals: bool, dry_run: bool) -> None:
+    from animegen_cli import console, study
+    from animegen_cli.report import tables
+
+    request = study.Request(**words, seeds=numbers, reals=reals)
+    if dry_run:
+        plan, commands = study.plan_of(request)
+        if not console.is_json():
+            tables.show(study.table(plan))
+        console.result({"runs": list(plan.runs), "commands": commands}, "\n".join(commands))
+        return
+    done = study.run(request)
+    for warning in done.compared.warnings:
+        console.warn(warning)
+    _say(done.compared, done.files, form, done.folder / "comparison")
+    for name, why in done.open.items():
+        console.warn(f"{name} is not finished: {why}")
+
+
+def _say(compared: Comparison, written: Mapping[str, Path], form: Form | None, out: Path) -> None:
+    """The tables, what is left to score, and where everything lies."""
+    from animegen_cli import comparison, console
+
     _print(compared, form)
     for command in compared.todo.values():
         console.note(f"not scored yet: {command}")

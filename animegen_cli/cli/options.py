@@ -27,6 +27,11 @@ def complete_full_preset(incomplete: str) -> list[str]:
     return _beginning(incomplete, paths.presets())
 
 
+def complete_study(incomplete: str) -> list[str]:
+    """Shipped studies for TAB; files come from the shell."""
+    return _beginning(incomplete, paths.studies())
+
+
 def complete_run(incomplete: str) -> list[str]:
     """Run folders for TAB, newest first; their bare names once one is begun."""
     runs = paths.runs()[::-1]

@@ -1,0 +1,55 @@
+"""`animegen reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from animegen_cli.cli.options import Device, Json, Quiet, complete_run
+
+
+def reproduce(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A finished run; by default the newest.", autocompletion=complete_run),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the repetition; by default the run's with `-again` behind.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Where the run's data set lies now.")] = None,
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a run again from its own config and data, score it alike, and say whether the scores agree.
+
+    Example:
+
+      animegen reproduce runs/00003-ddim-fast-faces-64
+    """
+    from animegen_cli import console, reproduction
+
+    console.configure(quiet=quiet, as_json=as_json)
+    found = reproduction.reproduce(run, data=data, out=out, device=device)
+    rows = [
+        (
+            pair.name, pair.first.text, pair.again.text, f"{pair.again.value - pair.first.value:+.4g}",
+            "–" if pair.allowed is None else f"{pair.allowed:.4g}", "agrees" if pair.agrees else "differs",
+        )
+        for pair in found.pairs
+    ]  # fmt: skip
+    if rows:
+        heads = ["score", "first", "again", "difference", "within", ""]
+        console.table(f"{found.first.name} and {found.again.name}", heads, rows, right=("difference", "within"))
+    if found.same:
+        verdict = "reproduced bit for bit: the weights are equal"
+    elif not found.pairs:
+        verdict = "the weights differ, and the run has no scores to compare: type `animegen eval` on both"
+    elif found.agrees:
+        verdict = "reproduced: every score agrees within the uncertainty of the two"
+    else:
+        differ = [pair.name for pair in found.pairs if not pair.agrees]
+        verdict = f"not reproduced: {', '.join(differ)} differ by more than their uncertainty explains"
+    console.result(reproduction.as_json(found), verdict)

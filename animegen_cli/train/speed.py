@@ -1,0 +1,39 @@
+"""How fast a training goes, measured by training: what turns a budget of time into one of images."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+
+from animegen_cli.train.session import Prepared
+from animegen_cli.train.trainer import Trainer
+
+
+def images_per_second(prepared: Prepared, *, seconds: float = 15.0) -> float:
+    """Images per second of whole steps, with everything that training does but previews, validation and saving.
+
+    Counts whole cycles of lazy phases (StyleGAN2's R1 comes every 16 steps), after a step that may compile. The
+    networks have learned afterwards: build them anew for the training itself.
+    """
+    trainer = Trainer(
+        prepared.method, prepared.loader, prepared.config, prepared.choices,
+        device=prepared.device, count=prepared.data.count,
+    )  # fmt: skip
+    cycle = math.lcm(*(phase.every for phase in trainer.phases))
+    trainer.train_step()
+    while trainer.step % cycle:  # the first steps of a cycle meet every phase once
+        trainer.train_step()
+    _wait(prepared.device)
+    before, began = trainer.images, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        for _ in range(cycle):
+            trainer.train_step()
+        _wait(prepared.device)
+    return (trainer.images - before) / (time.perf_counter() - began)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
