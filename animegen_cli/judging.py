@@ -41,7 +41,7 @@ class Request:
     attributes: str | None = None
     """A classifier run, whose eye is lent to the judges of attributes."""
     per_value: int = 32
-    """Images that a run with labels is asked for, per value of each attribute."""
+    """Images that a run with labels is asked for, per value of each attribute: the first of its seeds."""
     weights: Path | None = None
     n: int = 2048
     seeds: Sequence[int] | None = None

@@ -176,11 +176,16 @@ def _protocol(subject: Subject, judge: Recogniser, metric: str, **changes: Any) 
 
 def _of_requests(subject: Subject, judge: Recogniser, order: Order) -> Protocol:
     """Who was asked for other values, or for another number of images, stands in another column."""
-    each = subject.request.per_value
     return _protocol(
         subject, judge, f"requests-{order.attribute}", reference=",".join(order.values), reference_split="", n_real=0,
-        n_fake=each * len(order.values), seeds=f"0-{each - 1}",
+        n_fake=len(_seeds(subject)) * len(order.values),
     )  # fmt: skip
+
+
+def _seeds(subject: Subject) -> Sequence[int]:
+    """Those of each request: the first of the seeds that the run is judged by, the same for every value."""
+    numbers: Sequence[int] = getattr(subject.source, "numbers", ())
+    return numbers[: subject.request.per_value]
 
 
 # ---- what is found ----------------------------------------------------------------------------------------------
@@ -192,10 +197,11 @@ def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
     by_metric = {measured.metric: measured for measured in wanted}
     if any(not metric.startswith("requests-") for metric in by_metric):
         _look(subject, recogniser, by_metric, verdict)
-    orders = [order for order in _orders(subject.trained, recogniser) if f"requests-{order.attribute}" in by_metric]
+    possible = _orders(subject.trained, recogniser)
+    orders = [order for order in possible if f"requests-{order.attribute}" in by_metric]
     if orders:
         _request(subject, recogniser, by_metric, orders, verdict)
-    elif getattr(subject.trained.method, "conditions", ()):
+    elif not possible and getattr(subject.trained.method, "conditions", ()):
         verdict.notes.append(_no_orders(subject.trained, recogniser))
     return verdict
 
@@ -239,25 +245,25 @@ def _request(
     subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol], orders: Sequence[Order], verdict: Verdict
 ) -> None:
     """Draw what is asked for, value by value, from the same seeds, and count what is recognised."""
-    trained, each = subject.trained, subject.request.per_value
+    trained, seeds = subject.trained, _seeds(subject)
     how = generate.sampling(trained, subject.request.overrides)
     bound = _on_real_images(subject, judge, verdict)
-    with console.progress("requests", each * sum(len(order.values) for order in orders)) as bar:
+    with console.progress("requests", len(seeds) * sum(len(order.values) for order in orders)) as bar:
         for order in orders:
             began, name, recognised = time.perf_counter(), order.attribute, []
             for value in order.values:
                 labels = generate.label_row(trained, {name: value})
-                drawn = generate.draw(trained, range(each), how=how, labels=labels, done=bar.advance)
+                drawn = generate.draw(trained, seeds, how=how, labels=labels, done=bar.advance)
                 found = judge.values(judge.features(drawn))[name]
                 right = int((found == judge.attributes[name].index(value)).sum())
                 recognised.append(right)
                 verdict.requests.append(
                     {
-                        "attribute": name, "value": value, "asked": each, "recognised": right, "by": judge.name,
+                        "attribute": name, "value": value, "asked": len(seeds), "recognised": right, "by": judge.name,
                         "images": trained.images, "real": bound.get((name, value)),
                     }
                 )  # fmt: skip
-            value_, std = answered([each] * len(recognised), recognised)
+            value_, std = answered([len(seeds)] * len(recognised), recognised)
             verdict.scores.append(
                 entry(
                     by_metric[f"requests-{name}"], value_, std=std, interval=_within(value_, std), images=trained.images,

@@ -103,7 +103,7 @@ def compare(
         _study(words, numbers, form, reals=not no_reals, dry_run=dry_run)
         return
     out = out or Path("comparison")
-    # a classifier judges others, and has a column of its own only when it is named
+    # a classifier judges others, and has a row only when it is named
     found = [paths.open_run(spec) for spec in runs or ()] or [r for r in paths.runs() if not r.able("classifies")]
     if not runs and found:
         console.note(f"comparing all {len(found)} runs under {paths.RUNS}/")
