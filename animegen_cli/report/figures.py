@@ -129,7 +129,7 @@ def progress(record: Record, count: Count) -> Markup | None:
         text, what = f"{kind.capitalize()} weights, {_after(images)}.", "generated images"
         if record.judges:
             what = "held-out images with what is recognised in them"
-            text = f"Held-out faces with what is recognised, × where the label says otherwise. {text}"
+            text = f"Held-out faces with what is recognised, “?” where the label says otherwise. {text}"
         shown.append((path, f"A grid of {what} after {images} images of training", text))
     if (record.run.samples / "reals.png").is_file():
         shown.append((record.run.samples / "reals.png", "A grid of real images", "Real images of the data set."))

@@ -258,7 +258,7 @@ class Session:
         return results[0]
 
     def recognise_held_out(self, method: Method, count: int, file: Path) -> None:
-        """A sheet of held-out faces with the values that are recognised; × marks those that the labels deny."""
+        """A sheet of held-out faces with the values that are recognised; `?` marks those that the labels deny."""
         assert isinstance(method, Embeds)
         assert isinstance(method, Classifies)
         faces, device, attributes = self.prepared.faces, self.prepared.device, self.prepared.data.attributes
@@ -271,7 +271,7 @@ class Session:
         known = dict(zip(attributes, labels.T.tolist(), strict=True))
         captions = [
             ", ".join(
-                ("" if known[name][row] in (-1, values[row]) else "×") + attributes[name][values[row]]
+                attributes[name][values[row]] + ("" if known[name][row] in (-1, values[row]) else "?")
                 for name, values in said.items()
             )
             for row in range(len(chosen))
