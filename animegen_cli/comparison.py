@@ -22,6 +22,7 @@ from animegen_cli.report import grids, published, records, seeds, tables
 from animegen_cli.report.figures import Drawn
 from animegen_cli.report.measures import Entry, Measure, entries_of, identity, measures_of
 from animegen_cli.report.page import comparison_page
+from animegen_cli.report.people import Opinion
 from animegen_cli.report.plots import Mark
 from animegen_cli.report.records import Record, Score
 from animegen_cli.report.tables import DASH, Cell, Column, Table
@@ -274,8 +275,16 @@ def same_seeds(comparison: Comparison, numbers: Sequence[int], draw: seeds.Draw)
     return Drawn(tuple(numbers), tuple(rows))
 
 
-def write(comparison: Comparison, out: Path, *, drawn: Drawn | None = None, reals: bool = True) -> dict[str, Path]:
-    """Write the page, the tables and the picture into the folder `out`; name of each -> its path.
+def write(
+    comparison: Comparison,
+    out: Path,
+    *,
+    drawn: Drawn | None = None,
+    reals: bool = True,
+    people: Sequence[Opinion] = (),
+) -> dict[str, Path]:
+    """Write the page, the tables and the picture into the folder `out`; name of each -> its path. `people`: what the
+    votes of a survey say, for the page.
 
     Raises:
         DataError: `out` is a file.
@@ -286,6 +295,7 @@ def write(comparison: Comparison, out: Path, *, drawn: Drawn | None = None, real
     page = comparison_page(
         comparison.records, comparison.names, comparison.quality, comparison.cost,
         drawn=drawn, marks=_marks(comparison), todo=comparison.todo, warnings=comparison.warnings, reals=reals,
+        people=people,
     )  # fmt: skip
     texts = {
         "page": ("index.html", page),

@@ -19,7 +19,6 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from animegen_cli.errors import ConfigError, DataError, nearest
 from animegen_cli.paths import similar
 
-
 T = TypeVar("T")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -159,7 +160,6 @@ def run(request: Request) -> Done:
         data = _data(request, asked, folder)
         plan = _plan(request, asked, FaceSet.open(data), folder)
         still: dict[str, str] = {}
-        done: Done | None = None
         for number, (name, member) in enumerate(plan.runs.items(), 1):
             console.note(
                 f"[{number}/{len(plan.runs)}] {name}: {member.family}/{member.preset}, {_length(plan, member)}"
@@ -173,8 +173,7 @@ def run(request: Request) -> Done:
         started = [run for run in _runs(plan, folder).values() if (run.path / "run.json").is_file()]
         if not started:
             raise DataError("no run of the study has begun", hint="read the warnings above")
-        done = Done(folder, *_page(request, plan, started, folder), open=still)
-    return done
+        return Done(folder, *_page(request, plan, started, folder), open=still)
 
 
 def plan_of(request: Request) -> tuple[Plan, list[str]]:
@@ -189,7 +188,7 @@ def plan_of(request: Request) -> tuple[Plan, list[str]]:
         words += ["--data", str(request.data)] if request.data else []
         words += [word for key, value in _settings(plan, member).items() for word in ("--set", f"{key}={value}")]
         words += ["--duration", member.duration] if member.duration else []
-        commands.append(comparison.shlex.join([*words, "--out", str(folder / "runs" / name)]))
+        commands.append(shlex.join([*words, "--out", str(folder / "runs" / name)]))
     return plan, commands
 
 

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from animegen_cli.cli.options import Device, Json, Quiet, complete_run, complete_study, parse_seeds
+from animegen_cli.cli.surveying import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
 
+    from animegen_cli.cli.surveying import People
     from animegen_cli.comparison import Comparison
     from animegen_cli.paths import Run
     from animegen_cli.report.figures import Drawn
+    from animegen_cli.report.seeds import Draw
 
 Form = Literal["markdown", "csv", "latex"]
 
@@ -30,6 +33,10 @@ Examples:
   animegen compare runs/00003-* --seeds 0-7,100    the same seeds from each
 
   animegen compare --no-images --format latex      the table alone, for a paper
+
+  animegen compare 3 5 --survey survey             a page that asks people which run is better
+
+  animegen compare --survey survey --votes a.csv --votes b.csv    what they answered
 
   animegen compare --study smoke                   trains what is missing, scores it, compares
 
@@ -53,7 +60,13 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of the same-seeds picture, such as 0-7,100.")] = "0-9",
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Seeds of the same-seeds picture, such as 0-7,100, or of the survey. [default: 0-9, survey 0-47]",
+            show_default=False,
+        ),
+    ] = None,
     sort: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +76,26 @@ def compare(
     no_images: Annotated[bool, typer.Option("--no-images", help="Draw nothing from the runs.")] = False,
     no_reals: Annotated[
         bool, typer.Option("--no-reals", help="Leave the real images out of the page, so that it can be published.")
+    ] = False,
+    survey: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a page that asks people into DIR; with --votes: where that survey's key.json is.",
+            show_default=False,
+        ),
+    ] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pairs that each rater sees, checks not counted. [default: 60]", show_default=False),
+    ] = None,
+    ask: Annotated[Ask | None, typer.Option(help="What the survey asks. [default: both]", show_default=False)] = None,
+    votes: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="CSV", help="A rater's answers, or a folder of them; may be given several times."),
+    ] = None,
+    keep_failed: Annotated[
+        bool, typer.Option("--keep-failed", help="Also count the votes of raters who missed the checks.")
     ] = False,
     form: Annotated[
         Form | None,
@@ -94,40 +127,53 @@ def compare(
 ) -> None:
     """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
     from animegen_cli import comparison, console, paths
+    from animegen_cli.cli import surveying
 
     console.configure(quiet=quiet, as_json=as_json)
-    numbers = parse_seeds(seeds)
-    _check_words(runs, sort, no_images, study=study, data=data, budget=budget, dry_run=dry_run)
+    surveying.refuse(survey, votes, asking=pairs is not None or ask is not None, keep_failed=keep_failed)
+    numbers = parse_seeds(seeds or ("0-47" if survey and not votes else "0-9"))
+    runs, votes = surveying.sorted_out(runs or [], votes or [])
+    unfit = bool(runs or sort or no_images or survey or votes)
+    _check_words(unfit, study=study, data=data, budget=budget, dry_run=dry_run)
     if study is not None:
         words = {"study": study, "data": data, "out": out, "budget": budget, "device": device}
         _study(words, numbers, form, reals=not no_reals, dry_run=dry_run)
         return
     out = out or Path("comparison")
+    people = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
     # a classifier judges others, and has a row only when it is named
-    found = [paths.open_run(spec) for spec in runs or ()] or [r for r in paths.runs() if not r.able("classifies")]
+    everyone = [run for run in paths.runs() if not run.able("classifies")]
+    found = [paths.open_run(spec) for spec in runs] if runs else people.runs if people else everyone
+    if people and not found:  # the runs are gone, the votes still speak
+        console.result({"people": people.as_json, "files": people.files})
+        return
     if not runs and found:
-        console.note(f"comparing all {len(found)} runs under {paths.RUNS}/")
+        console.note(f"comparing all {len(found)} runs {'of the survey' if people else f'under {paths.RUNS}/'}")
     compared = comparison.compare(found, sort=sort)
     for warning in compared.warnings:
         console.warn(warning)
-    drawn = None if no_images else _drawn(compared, numbers, device)
-    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals)
-    _say(compared, written, form, out)
+    if survey and not people:
+        surveying.ask(
+            compared, numbers, _draw(device), survey, pairs=pairs or 60, what=ask or "both", reals=not no_reals
+        )
+        return
+    drawn = None if no_images else _drawn(compared, numbers, _draw(device))
+    opinions = people.verdict.opinions if people else ()
+    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, people=opinions)
+    _say(compared, written, form, out, people)
 
 
-def _check_words(
-    runs: list[str] | None, sort: str | None, no_images: bool, *, study: str | None, **of_study: object
-) -> None:
-    """UsageError for words that do not go together."""
+def _check_words(unfit: bool, *, study: str | None, **of_study: object) -> None:
+    """UsageError for words that do not go together; `unfit`: there are some that a study has no use for."""
     from animegen_cli.errors import UsageError
 
     typed = [f"--{name.replace('_', '-')}" for name, value in of_study.items() if value]
     if study is None and typed:
         raise UsageError(f"`{typed[0]}` belongs to a study", hint="name one with `--study`, such as `--study smoke`")
-    if study is not None and (runs or sort or no_images):
+    if study is not None and unfit:
         raise UsageError(
             "a study names its own runs and pictures",
-            hint="leave out the runs, `--sort` and `--no-images`; compare them afterwards without `--study`",
+            hint="leave out the runs, `--sort`, `--no-images` and surveys; compare them afterwards without `--study`",
         )
 
 
@@ -150,15 +196,18 @@ def _study(words: Mapping[str, Any], numbers: Sequence[int], form: Form | None, 
         console.warn(f"{name} is not finished: {why}")
 
 
-def _say(compared: Comparison, written: Mapping[str, Path], form: Form | None, out: Path) -> None:
+def _say(
+    compared: Comparison, written: Mapping[str, Path], form: Form | None, out: Path, people: People | None = None
+) -> None:
     """The tables, what is left to score, and where everything lies."""
     from animegen_cli import comparison, console
 
     _print(compared, form)
     for command in compared.todo.values():
         console.note(f"not scored yet: {command}")
-    files = {name: str(path) for name, path in written.items()}
-    console.result({**comparison.as_json(compared), "files": files})
+    files = {name: str(path) for name, path in written.items()} | (people.files if people else {})
+    said = {"people": people.as_json} if people else {}
+    console.result({**comparison.as_json(compared), **said, "files": files})
     console.note(f"page     {files['page']}")
     console.note(f"tables   {out}/table.md, .csv, .tex, .json")
     if "picture" in files:
@@ -179,9 +228,9 @@ def _print(compared: Comparison, form: Form | None) -> None:
         console.result(None, comparison.as_text(compared, form))
 
 
-def _drawn(compared: Comparison, numbers: Sequence[int], device: str | None) -> Drawn:
-    """The same-seeds picture. The networks (and torch) are loaded only for a run that has not kept its images."""
-    from animegen_cli import comparison, console
+def _draw(device: str | None) -> Draw:
+    """Draws from a run. The networks (and torch) are loaded only for one that has not kept its images."""
+    from animegen_cli import console
 
     def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
         from animegen_cli import generate
@@ -190,6 +239,13 @@ def _drawn(compared: Comparison, numbers: Sequence[int], device: str | None) -> 
         console.note(f"drawing {len(seeds)} images from {run.name}")
         images: Any = generate.images(run, seeds, device=pick_device(device))
         return images.permute(0, 2, 3, 1).cpu().numpy()
+
+    return draw
+
+
+def _drawn(compared: Comparison, numbers: Sequence[int], draw: Draw) -> Drawn:
+    """The same-seeds picture."""
+    from animegen_cli import comparison, console
 
     drawn = comparison.same_seeds(compared, numbers, draw)
     for name, row in zip(compared.names, drawn.rows, strict=True):

@@ -14,6 +14,7 @@ from animegen_cli.paths import Run
 from animegen_cli.report import figures, published, records, tables
 from animegen_cli.report.markup import Markup, el, escape, join
 from animegen_cli.report.measures import eval_options
+from animegen_cli.report.people import Opinion, intervals
 from animegen_cli.report.plots import Mark
 from animegen_cli.report.records import Record
 from animegen_cli.report.tables import Table
@@ -36,6 +37,7 @@ def comparison_page(
     todo: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
     reals: bool = True,
+    people: Sequence[Opinion] = (),
 ) -> str:
     """The page of `animegen compare`.
 
@@ -44,11 +46,13 @@ def comparison_page(
         marks: points of one quality-against-training-time plot per measure (its label with direction -> points).
         todo: run -> command that would score it.
         reals: also show the real images that the runs learned from; leave them out of pages that are published.
+        people: what the votes of a survey say, question by question.
     """
     count = figures.Count()
     title = f"Comparison of {len(found)} runs" if len(found) > 1 else f"One run: {names[0]}"
     parts = [_warnings(warnings)]
     parts.append(_section("Quality", _table(quality, count("Table", _QUALITY)), _todo(todo or {}), _published(count)))
+    parts.append(_section("People as judges", *_people(people, count)))
     parts.append(_section("Cost", _table(cost, count("Table", "Settings and what each run cost to train."))))
     if drawn is not None:
         parts.append(_section("The same seeds", figures.same_seeds(drawn, names, count)))
@@ -154,6 +158,17 @@ def _table(table: Table, caption: Markup, *, wrap: bool = False) -> Markup:
     notes = el("ul", *(el("li", note) for note in table.notes), class_="notes") if table.notes else None
     region = el("div", drawn, class_="scroll", tabindex=0, role="region", aria_label=table.title)
     return join(el("p", caption, class_="caption"), region, notes)
+
+
+def _people(opinions: Sequence[Opinion], count: figures.Count) -> list[Markup]:
+    parts = [
+        _table(one.table, count("Table", f"{one.table.title}, best first. ↑ higher is better.")) for one in opinions
+    ]
+    drawn = [
+        el("figure", intervals(one), el("figcaption", count("Figure", f"{one.table.title}: Elo with 95 % intervals.")))
+        for one in opinions
+    ]
+    return [*parts, el("div", *drawn, class_="pair")] if opinions else []
 
 
 def _todo(todo: Mapping[str, str]) -> Markup | None:
