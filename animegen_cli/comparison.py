@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
+from animegen_cli.metrics import significance
+from animegen_cli.metrics.protocol import ENOUGH
 from animegen_cli.paths import Run
 from animegen_cli.report import grids, published, records, seeds, tables
 from animegen_cli.report.figures import Drawn
@@ -115,29 +117,29 @@ def _quality(
         told.setdefault(measure.told, []).append(measure.label)
     notes = [f"{', '.join(labels)}: {text}." for text, labels in told.items()]
     if any(cell.tied for cells in marked for cell in cells):
-        notes.insert(0, "≈: within the uncertainty of the best value of its column.")
+        notes.insert(0, f"{significance.NOTE}.")
+    if kids := [m.label for m in measures if m.protocol.get("metric") in ("kid", "kid75")]:
+        notes.append(f"{', '.join(kids)}: x1; papers often print the kernel distance x1000.")
     return Table("Quality", columns, tuple(rows), tuple(notes))
 
 
 def _marked(scores: Sequence[Score | None], measure: Measure) -> list[Cell]:
-    """A column of cells: the best value is marked, and those whose interval overlaps its own as tied with it."""
+    """A column of cells: the best value is marked, and those that differ from it no more than by chance."""
     present = [score for score in scores if score is not None]
     best = None
     if measure.better and len(present) > 1:
-        best = (min if measure.better == "lower" else max)(present, key=lambda score: score.value)
+        best = (min if measure.better == "lower" else max)(score.value for score in present)
+    tested = [(score.value, score.std) for score in present]
+    place = next((i for i, (value, _) in enumerate(tested) if value == best), None)
+    alike = iter([False] * len(tested) if place is None else significance.like_best(tested, place))
     cells = []
     for score in scores:
         if score is None:
             cells.append(Cell())
             continue
-        top = best is not None and score.value == best.value
-        tied = best is not None and not top and _overlap(score.range, best.range)
-        cells.append(Cell(score.text, score.value, best=top, tied=tied))
+        top, tied = score.value == best, next(alike)
+        cells.append(Cell(score.text, score.value, best=top, tied=tied and not top))
     return cells
-
-
-def _overlap(a: tuple[float, float] | None, b: tuple[float, float] | None) -> bool:
-    return a is not None and b is not None and a[0] <= b[1] and b[0] <= a[1]
 
 
 def _cost(found: Sequence[Record], names: Sequence[str]) -> Table:
@@ -242,12 +244,27 @@ def _warnings(found: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
     devices = sorted({str(r.about["device"]) for r in found if r.about.get("device")})
     if len(devices) > 1:
         yield f"times and speeds are from different devices ({', '.join(devices)})"
+    few = {
+        name: count
+        for name, record in zip(names, found, strict=True)
+        if (count := min((_fewest(s.protocol) for s in record.scores), default=ENOUGH)) < ENOUGH
+    }
+    if few:
+        told = f"{', '.join(few)}: scored with as few as {min(few.values()):,} images on one side"
+        yield f"{told}, fewer than {ENOUGH:,}: rough numbers"
     for name, record in zip(names, found, strict=True):
         stale = sorted({score.images for score in record.scores if score.images != record.images})
         if stale:
             seen = ", ".join(amount(images) for images in stale)
             now = amount(record.images)
             yield f"{name} was scored at {seen} images and has seen {now} by now: `{_to_score(record)}`"
+
+
+def _fewest(protocol: Mapping[str, Any]) -> int:
+    """Images on the smaller side of a comparison of features; enough for all other scores."""
+    counts = [protocol.get("n_fake"), protocol.get("n_real")]
+    known = [count for count in counts if isinstance(count, int) and count]
+    return min(known, default=ENOUGH) if protocol.get("extractor") else ENOUGH
 
 
 # ---- pictures and files ---------------------------------------------------------------------------------------

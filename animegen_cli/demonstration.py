@@ -41,11 +41,11 @@ def run(out: Path, *, size: int = 32, device: str | None = None) -> dict[str, st
         _sample(trained, device)
         made[trained.name] = str(trained.path / "drawn" / "grid.png")
         console.note(f"scoring {trained.name}")
-        evaluation.evaluate(
-            evaluation.Request(
-                subject=str(trained.path), data=data, extractor="faces", metrics=["fd", "kid"], n=SCORED, device=device
-            )
-        )
+        request = evaluation.Request(
+            subject=str(trained.path), data=data, extractor="faces", metrics=["fd", "kid"], n=SCORED, repeats=1,
+            device=device,
+        )  # fmt: skip
+        evaluation.evaluate(request)
     compared = comparison.compare(runs)
     drawn = comparison.same_seeds(
         compared,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,15 @@ from animegen_cli import console, heldout, paths, recognition
 from animegen_cli.data.reading import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
 from animegen_cli.judging import Judge, Request, Subject, Verdict, entry, open_reference
-from animegen_cli.metrics.extractors import Extractor, open_extractor
-from animegen_cli.metrics.frechet import Moments
-from animegen_cli.metrics.protocol import INCEPTION_NAMES, Protocol
+from animegen_cli.metrics.extractors import Extractor, for_kid75, open_extractor
+from animegen_cli.metrics.protocol import ENOUGH, INCEPTION_NAMES, Protocol
 from animegen_cli.metrics.reference import Reference, set_features
-from animegen_cli.metrics.scores import METRICS, score_features
+from animegen_cli.metrics.scores import METRICS, OF_MOMENTS, Score, check, score_features
 from animegen_cli.metrics.weights import find_inception
 from animegen_cli.paths import Run
 from animegen_cli.train.choices import pick_device
 
-DEFAULT_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage")
+DEFAULT_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "diversity")
 
 
 class _Likeness:
@@ -35,14 +34,18 @@ class _Likeness:
     METRICS = METRICS
 
     def asked(self, subject: Subject, words: Sequence[str] | None) -> list[Protocol]:
-        return [subject.protocol(metric) for metric in (_unasked(subject.extractor) if words is None else words)]
+        if words is None:
+            words = _unasked(subject.extractor, subject.reference, len(subject.source))
+        _check(words, subject.extractor, subject.reference)
+        return [
+            subject.protocol(
+                word, resize=_looked(subject.extractor, word).resize, seeds="; ".join(subject.source.ranges)
+            )
+            for word in words
+        ]
 
     def judge(self, subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
-        began = time.perf_counter()
-        real = subject.reference.features(subject.extractor)
-        return _scores(
-            real, subject.features, subject.extractor, wanted, subject.reference.name, subject.trained.images, began
-        )
+        return _scores(subject.reference, subject.features_of, subject.extractor, wanted, subject.trained.images)
 
 
 LIKENESS = _Likeness()
@@ -75,8 +78,22 @@ def _extractor(request: Request, device: torch.device) -> Extractor:
     return recognition.open_extractor(spec, device=device, precision=request.precision, weights=request.weights)  # type: ignore[arg-type]
 
 
-def _unasked(extractor: Extractor) -> list[str]:
-    return [*DEFAULT_METRICS, *(["is"] if extractor.name == "inception" else [])]
+def _unasked(extractor: Extractor, reference: Reference, n_fake: int) -> list[str]:
+    """What is measured where no metric is named."""
+    found = [*DEFAULT_METRICS, *(["is"] if extractor.name == "inception" else [])]
+    if min(reference.count, n_fake) < ENOUGH:
+        found.insert(1, "fd-infinity")
+    return found if reference.moments is None else [metric for metric in found if metric in OF_MOMENTS]
+
+
+def _check(words: Sequence[str], extractor: Extractor, reference: Reference) -> None:
+    """UsageError for what cannot be measured, before anything is drawn."""
+    check(words, of_moments=reference.moments is not None, logits=extractor.name == "inception")
+
+
+def _looked(extractor: Extractor, metric: str) -> Extractor:
+    """The network as the metric looks through it."""
+    return for_kid75(extractor) if metric == "kid75" else extractor
 
 
 def _words(request: Request, extractor: Extractor) -> list[str] | None:
@@ -86,9 +103,11 @@ def _words(request: Request, extractor: Extractor) -> list[str] | None:
     found = []
     for word in request.metrics:
         metric = word.removesuffix(f"-{extractor.name}")
-        if metric == "fid" and extractor.name != "inception":
+        if metric.split("-")[0] == "fid" and extractor.name != "inception":
+            ours = metric.replace("fid", "fd", 1)
             raise UsageError(
-                f"`fid` exists only on Inception; here it is `fd-{extractor.name}`", hint="type `--metrics fd`"
+                f"`{metric}` exists only on Inception; here it is `{ours}-{extractor.name}`",
+                hint=f"type `--metrics {ours}`",
             )
         metric = bare.get(metric, metric)
         if metric not in known:
@@ -213,18 +232,22 @@ def _evaluate_images(request: Request, folder: Path, extractor: Extractor, words
     images = open_images(folder)
     if not images.square:
         require_size(images, images.size)
-    began = time.perf_counter()
     source = open_reference(request.against)
     split = request.split if isinstance(source, FaceSet) and len(source.indices("test")) else "all"
     reference = Reference(source, split, images.size, name=Path(request.against).name)
-    real, fake = reference.features(extractor), set_features(images, "all", images.size, extractor)
     base = Protocol(
         metric="", extractor=extractor.name, extractor_sha=extractor.sha, resize=extractor.resize,
-        reference=reference.identity, reference_split=split, n_real=reference.count, n_fake=len(fake),
+        reference=reference.identity, reference_split=split, n_real=reference.count, n_fake=len(images.indices()),
         size=images.size, precision=extractor.precision,
     )  # fmt: skip
-    wanted = [replace(base, metric=metric) for metric in words or _unasked(extractor)]
-    found = _scores(real, fake, extractor, wanted, reference.name, None, began)
+    words = words or _unasked(extractor, reference, len(images.indices()))
+    _check(words, extractor, reference)
+    wanted = [replace(base, metric=word, resize=_looked(extractor, word).resize) for word in words]
+
+    def features_of(extractor: Extractor) -> list[Tensor]:
+        return [set_features(images, "all", images.size, extractor)]
+
+    found = _scores(reference, features_of, extractor, wanted, None)
     return {"subject": str(folder), "scores": found.scores, "notes": found.notes}
 
 
@@ -232,23 +255,30 @@ def _evaluate_images(request: Request, folder: Path, extractor: Extractor, words
 
 
 def _scores(
-    real: Tensor | Moments,
-    fake: Tensor,
+    reference: Reference,
+    features_of: Callable[[Extractor], Sequence[Tensor]],
     extractor: Extractor,
     wanted: Sequence[Protocol],
-    reference_name: str,
     images: int | None,
-    began: float,
 ) -> Verdict:
-    metrics = [protocol.metric for protocol in wanted]
-    logits = extractor.logits(fake).cpu() if "is" in metrics else None
-    found = score_features(real, fake, metrics, logits=logits)
-    seconds, verdict = time.perf_counter() - began, Verdict()
-    for protocol, score in zip(wanted, found, strict=True):
+    """Scores of features against the reference's, those seen through one resize together."""
+    verdict = Verdict()
+    found: dict[Protocol, tuple[Score, float]] = {}
+    for resize in dict.fromkeys(protocol.resize for protocol in wanted):
+        together = [protocol for protocol in wanted if protocol.resize == resize]
+        metrics = [protocol.metric for protocol in together]
+        began, looked = time.perf_counter(), _looked(extractor, metrics[0])
+        real, fakes = reference.features(looked), features_of(looked)
+        logits = [looked.logits(fake).cpu() for fake in fakes] if "is" in metrics else None
+        scores = score_features(real, fakes, metrics, logits=logits)
+        seconds = time.perf_counter() - began
+        found |= {protocol: (score, seconds) for protocol, score in zip(together, scores, strict=True)}
+    for protocol in wanted:
+        score, seconds = found[protocol]
         verdict.scores.append(
             entry(
-                protocol, score.value, images=images, reference_name=reference_name, seconds=seconds,
-                std=score.std, interval=score.interval,
+                protocol, score.value, images=images, reference_name=reference.name, seconds=seconds,
+                std=score.std, interval=score.interval, values=score.values, spread=score.spread,
             )
         )  # fmt: skip
         verdict.notes += [note for note in score.notes if note not in verdict.notes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DataError
 from animegen_cli.generate import Trained
 from animegen_cli.method import Edit, Samples
-from animegen_cli.metrics import protocol
+from animegen_cli.metrics import kept, protocol
 from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.metrics.reference import Reference
 from animegen_cli.paths import Run
@@ -44,7 +45,11 @@ class Request:
     """Images that a run with labels is asked for, per value of each attribute: the first of its seeds."""
     weights: Path | None = None
     n: int = 2048
+    """Images of each range of seeds."""
+    repeats: int = 3
+    """Ranges: seeds 0..n-1, n..2n-1, ..."""
     seeds: Sequence[int] | None = None
+    """Exactly these, as the one range, instead."""
     precision: str = "fp32"
     device: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -56,12 +61,15 @@ class Subject:
 
     def __init__(self, run: Run, request: Request, extractor: Extractor) -> None:
         self.run, self.request, self.extractor = run, request, extractor
+        self._known: dict[str, Tensor] = {}
         source = self.faces if request.against is None else open_reference(request.against)
         self.trained = generate.open_trained(run, device=extractor.device)
-        self.reference = Reference(source, request.split, self.trained.data.size, name=request.against or "")
+        if extractor.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(extractor.device)
+        self.reference = Reference(source, request.split, self.trained.data.size)
         how = generate.sampling(self.trained, request.overrides)
         drawn = isinstance(self.trained.method, Samples)
-        self.source = _Drawn(self.trained, how, request) if drawn else _Translated(self.trained, request, self)
+        self.source = _Drawn(self.trained, how, request) if drawn else _Translated(self.trained, request, self.faces)
 
     @functools.cached_property
     def faces(self) -> FaceSet:
@@ -70,22 +78,52 @@ class Subject:
 
     @functools.cached_property
     def images(self) -> Tensor:
-        """What the run draws: uint8 (n, 3, size, size), on the CPU."""
-        with console.progress("drawing", len(self.source)) as bar:
-            return torch.cat(list(self.source.images(bar.advance)))
+        """What the run draws, of the first range of seeds: uint8 (n, 3, size, size), on the CPU."""
+        return torch.cat(list(self._drawn(0)))
+
+    @property
+    def features(self) -> Tensor:
+        """The extractor's features (n, D) of `images`, on the CPU."""
+        return self.features_of(self.extractor)[0]
+
+    def features_of(self, extractor: Extractor) -> list[Tensor]:
+        """Features (n, D) of each range of seeds. Kept in the run folder, so that a further score draws nothing."""
+        return [self._features(number, extractor) for number in range(len(self.source.ranges))]
+
+    def _features(self, number: int, extractor: Extractor) -> Tensor:
+        key = kept.key(extractor, self.trained.precision, self.trained.device.type, *self.source.key(number))
+        if key in self._known:
+            return self._known[key]
+        found = None if self.request.force else kept.load(self._folder, key, extractor.dims)
+        if found is None:
+            parts = self._drawn(number) if number else self.images.split(CHUNK)
+            found = torch.cat([extractor.features(part).cpu() for part in parts])
+            kept.save(self._folder, key, found)
+        self._known[key] = found
+        return found
+
+    def _drawn(self, number: int) -> Iterator[Tensor]:
+        count = len(self.source.ranges)
+        words = "drawing" if count == 1 else f"drawing {number + 1}/{count}"
+        with console.progress(words, len(self.source)) as bar:
+            yield from self.source.images(number, bar.advance)
 
     @functools.cached_property
-    def features(self) -> Tensor:
-        """The extractor's features (n, D) of the drawn images, on the CPU."""
-        return torch.cat([self.extractor.features(part).cpu() for part in self.images.split(CHUNK)])
+    def _folder(self) -> Path:
+        """Where features of these weights are kept; those of others go."""
+        found = self.run.path / "features" / paths.sha256(self.run.weights)[:16]
+        for other in found.parent.glob("*"):
+            if other != found:
+                shutil.rmtree(other, ignore_errors=True)
+        return found
 
     def protocol(self, metric: str, **changes: Any) -> protocol.Protocol:
-        """How `metric` is measured on the extractor's features of the drawn images; `changes` for what is otherwise."""
+        """How `metric` is measured on the extractor's features of `images`; `changes` for what is otherwise."""
         extractor, found = self.extractor, self.reference
         base = protocol.Protocol(
             metric=metric, extractor=extractor.name, extractor_sha=extractor.sha, resize=extractor.resize,
             reference=found.identity, reference_split=found.split, n_real=found.count, n_fake=len(self.source),
-            size=self.trained.data.size, precision=extractor.precision, seeds=self.source.seeds,
+            size=self.trained.data.size, precision=extractor.precision, seeds=self.source.ranges[0],
             sampling=self.source.sampling,
         )  # fmt: skip
         return replace(base, **changes)
@@ -140,13 +178,19 @@ def entry(
     seconds: float,
     std: float | None = None,
     interval: tuple[float, float] | None = None,
+    values: Sequence[float] = (),
+    spread: float | None = None,
 ) -> dict[str, Any]:
-    """One score as eval.json holds it; `images` is what the run had seen in training."""
-    return {
+    """One score as eval.json holds it; `images` is what the run had seen in training, `values` those of the ranges of
+    seeds, `spread` the deviation between subsets where the metric has some."""
+    found = {
         "name": measured.name, "value": value, "std": std, "interval": list(interval) if interval else None,
         "protocol": measured.to_dict() | {"reference_name": reference_name}, "protocol_id": measured.id,
         "images": images, "seconds": round(seconds, 2),
     }  # fmt: skip
+    if len(values) > 1:
+        found["values"] = list(values)
+    return found if spread is None else found | {"spread": spread}
 
 
 def open_reference(spec: str) -> FaceSet | Path:
@@ -182,34 +226,46 @@ class _Drawn:
 
     def __init__(self, trained: Trained, how: Any, request: Request) -> None:
         self.trained, self.how, self.seconds, self.made = trained, how, 0.0, 0
-        self.numbers = list(request.seeds) if request.seeds is not None else list(range(request.n))
-        self.seeds, self.sampling = _spell(self.numbers), generate.describe_sampling(how)
+        if request.seeds is not None:
+            self.numbers: list[Sequence[int]] = [list(request.seeds)]
+        else:
+            self.numbers = [range(i * request.n, (i + 1) * request.n) for i in range(request.repeats)]
+        self.ranges, self.sampling = [_spell(numbers) for numbers in self.numbers], generate.describe_sampling(how)
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.numbers[0])
 
-    def images(self, done: Callable[[int], None]) -> Iterator[Tensor]:
-        for start in range(0, len(self.numbers), CHUNK):
+    def key(self, number: int) -> tuple[str, ...]:
+        return self.sampling, self.ranges[number]
+
+    def images(self, number: int, done: Callable[[int], None]) -> Iterator[Tensor]:
+        numbers = self.numbers[number]
+        for start in range(0, len(numbers), CHUNK):
             began = time.perf_counter()
-            drawn = generate.draw(self.trained, self.numbers[start : start + CHUNK], how=self.how, done=done)
+            drawn = generate.draw(self.trained, numbers[start : start + CHUNK], how=self.how, done=done)
             self.seconds += time.perf_counter() - began
             self.made += len(drawn)
             yield drawn
 
 
 class _Translated:
-    """What a translator makes of its data set's held-out photos."""
+    """What a translator makes of its data set's held-out photos: one range, without seeds."""
 
-    def __init__(self, trained: Trained, request: Request, subject: Subject) -> None:
-        self.trained, self.faces, self.seconds, self.made = trained, subject.faces, 0.0, 0
+    def __init__(self, trained: Trained, request: Request, faces: FaceSet) -> None:
+        self.trained, self.faces, self.seconds, self.made = trained, faces, 0.0, 0
         held_out = self.faces.indices("test", "photos")
-        self.indices = (held_out if len(held_out) else self.faces.indices("train", "photos"))[: request.n]
-        self.seeds, self.sampling = "", f"{'test' if len(held_out) else 'train'} photos translated"
+        self.split = "test" if len(held_out) else "train"
+        self.indices = self.faces.indices(self.split, "photos")[: request.n]
+        self.ranges, self.sampling = [""], f"{self.split} photos translated"
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def images(self, done: Callable[[int], None]) -> Iterator[Tensor]:
+    def key(self, number: int) -> tuple[str, ...]:
+        photos = self.faces.split_identity(self.split, self.trained.data.size, "photos")
+        return self.sampling, photos, str(len(self)), str(number)
+
+    def images(self, number: int, done: Callable[[int], None]) -> Iterator[Tensor]:
         for start in range(0, len(self), CHUNK):
             pixels = self.faces.pixels(self.indices[start : start + CHUNK], size=self.trained.data.size)
             began = time.perf_counter()

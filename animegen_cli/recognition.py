@@ -7,7 +7,6 @@ classifier's features of both. For a run that takes labels: whether what was ask
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from animegen_cli.metrics.extractors import Extractor, Precision
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.metrics.reference import set_features
 from animegen_cli.metrics.scores import score_features
+from animegen_cli.metrics.uncertainty import Estimate, combine
 from animegen_cli.paths import Run
 
 METRICS = ("fd-attributes", "attribute", "requests")
@@ -171,7 +171,10 @@ def _recogniser(subject: Subject) -> Recogniser:
 
 def _protocol(subject: Subject, judge: Recogniser, metric: str, **changes: Any) -> Protocol:
     eye = judge.extractor
-    return subject.protocol(metric, extractor=eye.name, extractor_sha=eye.sha, resize=eye.resize, **changes)
+    return subject.protocol(
+        metric, extractor=eye.name, extractor_sha=eye.sha, resize=eye.resize, seeds="; ".join(subject.source.ranges),
+        **changes,
+    )  # fmt: skip
 
 
 def _of_requests(subject: Subject, judge: Recogniser, order: Order) -> Protocol:
@@ -184,8 +187,8 @@ def _of_requests(subject: Subject, judge: Recogniser, order: Order) -> Protocol:
 
 def _seeds(subject: Subject) -> Sequence[int]:
     """Those of each request: the first of the seeds that the run is judged by, the same for every value."""
-    numbers: Sequence[int] = getattr(subject.source, "numbers", ())
-    return numbers[: subject.request.per_value]
+    ranges: Sequence[Sequence[int]] = getattr(subject.source, "numbers", ((),))
+    return ranges[0][: subject.request.per_value]
 
 
 # ---- what is found ----------------------------------------------------------------------------------------------
@@ -209,34 +212,35 @@ def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
 def _look(subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol], verdict: Verdict) -> None:
     """Features and histograms of drawn against real images."""
     began, reference, images = time.perf_counter(), subject.reference, subject.trained.images
-    drawn, real = judge.features(subject.images), reference.features(judge.extractor)
+    drawn, real = subject.features_of(judge.extractor), reference.features(judge.extractor)
     if "fd" in by_metric:
         (score,) = score_features(real, drawn, ["fd"])
         verdict.notes += score.notes
         verdict.scores.append(
             entry(
-                by_metric["fd"], score.value, std=score.std, interval=score.interval, images=images,
+                by_metric["fd"], score.value, std=score.std, interval=score.interval, values=score.values, images=images,
                 reference_name=reference.name, seconds=time.perf_counter() - began,
             )
         )  # fmt: skip
     if not isinstance(real, Tensor):
         return
-    seen, shown = judge.values(real), judge.values(drawn)
+    seen, shown = judge.values(real), [judge.values(features) for features in drawn]
     for name, values in judge.attributes.items():
         if f"attribute-{name}" not in by_metric:
             continue
-        known, found = (_shares(of[name], len(values)) for of in (seen, shown))
-        value, std = total_variation(known, found, len(drawn))
+        ranges = [total_variation(seen[name], found[name], len(values)) for found in shown]
+        value, std, interval = combine(ranges, low=0.0, high=1.0)
         verdict.scores.append(
             entry(
-                by_metric[f"attribute-{name}"], value, std=std, interval=_within(value, std), images=images,
-                reference_name=reference.name, seconds=time.perf_counter() - began,
+                by_metric[f"attribute-{name}"], value, std=std, interval=interval, values=[one.value for one in ranges],
+                images=images, reference_name=reference.name, seconds=time.perf_counter() - began,
             )
         )  # fmt: skip
+        sides = seen[name], torch.cat([found[name] for found in shown])
+        known, found = (_shares(side, len(values)).tolist() for side in sides)
         verdict.histograms.append(
             {
-                "name": name, "by": judge.name, "values": list(values), "real": known.tolist(),
-                "drawn": found.tolist(), "images": images,
+                "name": name, "by": judge.name, "values": list(values), "real": known, "drawn": found, "images": images,
             }
         )  # fmt: skip
 
@@ -250,23 +254,22 @@ def _request(
     bound = _on_real_images(subject, judge, verdict)
     with console.progress("requests", len(seeds) * sum(len(order.values) for order in orders)) as bar:
         for order in orders:
-            began, name, recognised = time.perf_counter(), order.attribute, []
+            began, name, hits = time.perf_counter(), order.attribute, []
             for value in order.values:
                 labels = generate.label_row(trained, {name: value})
                 drawn = generate.draw(trained, seeds, how=how, labels=labels, done=bar.advance)
                 found = judge.values(judge.features(drawn))[name]
-                right = int((found == judge.attributes[name].index(value)).sum())
-                recognised.append(right)
+                hits.append(found == judge.attributes[name].index(value))
                 verdict.requests.append(
                     {
-                        "attribute": name, "value": value, "asked": len(seeds), "recognised": right, "by": judge.name,
+                        "attribute": name, "value": value, "asked": len(seeds), "recognised": int(hits[-1].sum()), "by": judge.name,
                         "images": trained.images, "real": bound.get((name, value)),
                     }
                 )  # fmt: skip
-            value_, std = answered([len(seeds)] * len(recognised), recognised)
+            share, std, interval = combine([answered(torch.stack(hits))], low=0.0, high=1.0)
             verdict.scores.append(
                 entry(
-                    by_metric[f"requests-{name}"], value_, std=std, interval=_within(value_, std), images=trained.images,
+                    by_metric[f"requests-{name}"], share, std=std, interval=interval, images=trained.images,
                     reference_name=f"{len(order.values)} values of {name}", seconds=time.perf_counter() - began,
                 )
             )  # fmt: skip
@@ -316,23 +319,20 @@ def _shares(values: Tensor, count: int) -> Tensor:
     return values.bincount(minlength=count).double() / len(values)
 
 
-def total_variation(real: Tensor, drawn: Tensor, n: int) -> tuple[float, float]:
-    """Half the summed difference of two rows of shares, in [0, 1], and its standard error from `n` drawn images.
+def total_variation(real: Tensor, drawn: Tensor, count: int) -> Estimate:
+    """Half the summed difference between the shares of `count` values among real (n,) and drawn (m,) images, in [0, 1].
 
-    To first order: an image of value v moves the distance by sign(drawn_v - real_v) / 2, and the spread of that over
-    the drawn images, by sqrt(n), is the error. The bias of few images, always upwards, is not in it.
+    An image of value v moves it by sign(drawn share - real share) / 2, to first order. The bias of few images, always
+    upwards, is not in its error.
     """
-    pull = (drawn - real).sign() / 2
-    spread = (drawn @ pull.square() - (drawn @ pull).square()).clamp(min=0)
-    return ((drawn - real).abs().sum() / 2).item(), math.sqrt(spread.item() / n)
+    apart = _shares(drawn, count) - _shares(real, count)
+    return Estimate((apart.abs().sum() / 2).item(), (apart.sign() / 2)[drawn])
 
 
-def answered(asked_for: Sequence[int], recognised: Sequence[int]) -> tuple[float, float]:
-    """Mean over the values of the share of requests that are recognised, and its standard error."""
-    shares = [right / count for right, count in zip(recognised, asked_for, strict=True)]
-    spread = sum(share * (1 - share) / count for share, count in zip(shares, asked_for, strict=True))
-    return sum(shares) / len(shares), math.sqrt(spread) / len(shares)
+def answered(hits: Tensor) -> Estimate:
+    """Mean over the values of the share of requests that are recognised; `hits` (values, requests of each) bool.
 
-
-def _within(value: float, std: float) -> tuple[float, float]:
-    return max(value - 1.96 * std, 0.0), min(value + 1.96 * std, 1.0)
+    How many are asked for each value is no chance, so only the spread within values counts.
+    """
+    right = hits.double()
+    return Estimate(right.mean().item(), (right - right.mean(1, keepdim=True)).flatten())

@@ -25,6 +25,7 @@ from animegen_cli import comparison
 from animegen_cli.cli.compare import compare
 from animegen_cli.errors import AnimegenError, DataError, MachineError, UsageError
 from animegen_cli.paths import Run
+from animegen_cli.report.measures import eval_options
 from animegen_cli.report.tables import DASH
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +65,8 @@ def test_one_protocol_is_one_column_whatever_the_sampler_and_best_follows_the_me
     assert [cell.best for cell in column(found.quality, "precision-faces")] == [False, True]
     assert [cell.best for cell in column(found.quality, "novel-faces")] == [False, False]  # direction unknown
     assert [c.text for c in column(found.quality, "drawn")] == ["ddim, 50 steps", "ancestral, 1000 steps"]
-    assert found.warnings == ()
+    (rough,) = found.warnings
+    assert "a, b: scored with as few as 1,000 images on one side, fewer than 2,048" in rough
 
 
 def test_best_looks_the_other_way_when_values_do(tmp_path: Path) -> None:
@@ -111,11 +113,30 @@ def test_a_set_under_another_name_is_the_same_set_and_another_set_is_named(tmp_p
     assert len(set(labels)) == 3  # two sets of one name are still told apart
 
 
-def test_values_within_the_uncertainty_of_the_best_are_marked_and_no_others(tmp_path: Path) -> None:
-    values = {"a": 12.0, "b": 12.6, "c": 20.0}
+def test_values_that_chance_explains_are_marked_and_no_others(tmp_path: Path) -> None:
+    values = {"a": 12.0, "b": 12.6, "c": 20.0, "d": 13.8}  # d: its interval overlaps that of a, and yet it differs
     runs = [fake_runs.make(tmp_path, n, scores=[score("fd-faces", v, std=0.5)]) for n, v in values.items()]
-    cells = column(comparison.compare(runs).quality, "fd-faces")
-    assert [(cell.best, cell.tied) for cell in cells] == [(True, False), (False, True), (False, False)]
+    found = comparison.compare(runs)
+    cells = column(found.quality, "fd-faces")
+    assert [(cell.best, cell.tied) for cell in cells] == [(True, False), (False, True), (False, False), (False, False)]
+    assert found.quality.notes[0] == "≈: not significantly different from the best (5 %, Holm)."
+    without = [fake_runs.make(tmp_path, n, scores=[score("fd-faces", v)]) for n, v in {"e": 12.0, "f": 12.1}.items()]
+    assert not any(cell.tied for cell in column(comparison.compare(without).quality, "fd-faces"))
+
+
+def test_several_ranges_of_seeds_stand_in_one_row_with_scores_of_the_first(tmp_path: Path) -> None:
+    several = "0-999; 1000-1999; 2000-2999"
+    scores = [
+        score("fd-faces", 20.0, seeds=several), score("fd-faces", 21.0), score("brightness-faces", 0.1),
+        score("kid-faces", 0.01, seeds=several),
+    ]  # fmt: skip
+    found = comparison.compare([fake_runs.make(tmp_path, "a", scores=scores)])
+    (row,) = found.quality.rows
+    assert [cell.value for cell in row[3:]] == [20.0, 0.1, 0.01]  # three ranges tell more than one
+    assert "kid-faces: x1; papers often print" in found.quality.notes[-1]
+    options = eval_options(found.records[0])
+    assert ["--n", "1000", "--repeats", "3", "--split", "train", "--extractor", "faces"] in options
+    assert ["--seeds", "0-999", "--split", "train", "--extractor", "faces"] in options
 
 
 def test_published_numbers_are_never_ranked_nor_in_a_measured_column(two: list[Run], tmp_path: Path) -> None:

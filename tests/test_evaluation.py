@@ -16,6 +16,7 @@ from animegen_cli.data import prepare
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.judging import Verdict
 from animegen_cli.metrics.protocol import Protocol
+from animegen_cli.nets import trunk
 
 FACES = ["--extractor", "faces", "--device", "cpu"]
 
@@ -63,25 +64,66 @@ def stored(run: Path) -> list[dict[str, object]]:
 
 def test_a_run_is_scored_against_its_own_set(run: Path, faces: Path) -> None:
     found = scores(run, "--n", "24")
-    assert set(found) == {f"{metric}-faces" for metric in ("fd", "kid", "precision", "recall", "density", "coverage")}
+    default = ("fd", "fd-infinity", "kid", "precision", "recall", "density", "coverage", "diversity")  # few images
+    assert list(found) == [f"{metric}-faces" for metric in default]
     assert list(found.values()) == stored(run)
     about = paths.Run(run).about["data"]
     for score in found.values():
         protocol = score["protocol"]
         assert protocol["reference"] == FaceSet.open(faces).split_identity("train", 16)
-        assert (protocol["n_real"], protocol["n_fake"], protocol["seeds"]) == (about["count"], 24, "0-23")
+        assert (protocol["n_real"], protocol["n_fake"], protocol["seeds"]) == (about["count"], 24, "0-23; 24-47; 48-71")
         assert (protocol["extractor"], protocol["precision"], protocol["size"]) == ("faces", "fp32", 16)
         assert protocol["reference_split"] == "train"
         assert "ddim, 4 steps" in protocol["sampling"]
         assert score["images"] == 64
+        assert len(score["values"]) == 3
+        assert score["value"] == pytest.approx(np.mean(score["values"]))
+        assert score["interval"][0] <= score["value"] <= score["interval"][1]
         rebuilt = Protocol.from_dict({key: value for key, value in protocol.items() if key != "reference_name"})
         assert (score["protocol_id"], score["name"]) == (rebuilt.id, rebuilt.name)
     assert found["fd-faces"]["value"] > 0
     assert 0 <= found["precision-faces"]["value"] <= 1
+    assert found["kid-faces"]["spread"] > 0
+    one = scores(run, "--n", "24", "--repeats", "1", "--metrics", "fd")["fd-faces"]
+    assert one["value"] == found["fd-faces"]["values"][0]
+    assert one["protocol_id"] == found["fd-faces"]["protocol_id"]
+    second = scores(run, "--seeds", "24-47", "--metrics", "fd")["fd-faces"]
+    assert second["value"] == found["fd-faces"]["values"][1]
+
+
+def test_a_further_score_draws_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scores(run, "--n", "10", "--repeats", "2", "--metrics", "fd,kid")
+    files = sorted((run / "features").rglob("*.safetensors"))
+    assert len(files) == 2
+    drawing = json.loads((run / "eval.json").read_text())["drawing"]
+    assert drawing["images"] == 64
+
+    def again() -> dict[str, dict[str, object]]:
+        (run / "eval.json").unlink()
+        return scores(run, "--n", "10", "--repeats", "2", "--metrics", "fd,kid,diversity")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generate, "draw", lambda *_, **__: pytest.fail("drawn again"))
+        assert again()["fd-faces"]["values"] == whole["fd-faces"]["values"]
+    for damage in (lambda data: data[:100], lambda data: data[:-1] + bytes([data[-1] ^ 1])):
+        files[0].write_bytes(damage(files[0].read_bytes()))
+        assert again()["fd-faces"]["values"] == whole["fd-faces"]["values"]
+    swapped = files[1].read_bytes()
+    files[1].write_bytes(files[0].read_bytes())  # sound, but of other images
+    assert again()["fd-faces"]["values"] == whole["fd-faces"]["values"]
+    assert files[1].read_bytes() == swapped
+    with monkeypatch.context() as patch:
+        patch.setattr(trunk, "SHA", "of another network")
+        patch.setattr(generate, "draw", lambda *_, **__: pytest.fail("drawn again"))
+        with pytest.raises(pytest.fail.Exception, match="drawn again"):
+            again()
+    done("train", "--resume", run, "--duration", "72 images", "--device", "cpu")
+    scores(run, "--n", "10", "--repeats", "1", "--metrics", "fd")
+    assert not any(file.exists() for file in files)  # those of older weights go
 
 
 def test_small_samples_warn(run: Path) -> None:
-    answer = done("eval", run, "--n", "8", "--metrics", "fd", *FACES)
+    answer = done("eval", run, "--n", "8", "--repeats", "1", "--metrics", "fd", *FACES)
     assert "warning: only 8 images" in answer.err
     assert "biased up" in answer.err
     assert "fd-faces" in answer.out
@@ -214,6 +256,9 @@ def test_a_damaged_cache_is_made_again(
         (2, ["--split", "tset"], "tset", "test"),
         (2, ["--seeds", "7-3"], "no list of seeds", "--seeds 0-63"),
         (2, ["--seeds", "0-3", "--n", "4"], "exclude each other", "--seeds"),
+        (2, ["--seeds", "0-3", "--repeats", "2"], "`--repeats` and `--seeds` exclude each other", "--seeds"),
+        (2, ["--repeats", "0"], "0 is not in the range x>=1", "--repeats"),
+        (2, ["--metrics", "fid-infinity"], "here it is `fd-infinity-faces`", "--metrics fd-infinity"),
         (2, ["--precision", "fp8"], "no precision `fp8`", "bf16"),
     ],
 )  # fmt: skip
@@ -241,8 +286,34 @@ def test_without_inception_the_default_says_which_network_it_took(run: Path) -> 
 
 def test_moments_of_another_network(trained: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "stats.npz", mu=np.zeros(2048), sigma=np.eye(2048))
-    said = refused(3, "eval", trained, "--n", "8", "--metrics", "fd", "--against", tmp_path / "stats.npz", *FACES)
+    said = refused(3, "eval", trained, "--metrics", "fd", "--against", tmp_path / "stats.npz", *FACES)
     assert "2048" in said
+    said = refused(2, "eval", trained, "--metrics", "kid", "--against", tmp_path / "stats.npz", *FACES)
+    assert "`kid` needs the reference images" in said
+
+
+def test_moments_suffice_for_the_distance_alone(run: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    np.savez(tmp_path / "stats.npz", mu=random.normal(size=480), sigma=np.eye(480), n=np.int64(5000))
+    found = scores(run, "--n", "8", "--repeats", "1", "--against", tmp_path / "stats.npz")
+    assert list(found) == ["fd-faces", "fd-infinity-faces"]
+    assert found["fd-faces"]["protocol"]["n_real"] == 5000
+
+
+def test_too_few_images_are_said(run: Path) -> None:
+    assert "at least two images" in refused(3, "eval", run, "--seeds", "5", "--metrics", "fd", *FACES)
+    assert "halves" in refused(3, "eval", run, "--n", "3", "--metrics", "fd-infinity", *FACES)
+    two = scores(run, "--n", "2", "--metrics", "fd,kid")
+    assert all(np.isfinite(score["std"]) for score in two.values())
+
+
+def test_a_run_that_is_not_finished_is_scored_as_it_is(run: Path) -> None:
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(about | {"state": "running"}))
+    answer = done("eval", run, "--n", "8", "--repeats", "1", "--metrics", "fd", *FACES)
+    assert "the run is running: these are scores at 64 images" in answer.err
+    (run / "weights.safetensors").unlink()
+    assert "--resume" in refused(3, "eval", run, "--n", "8", *FACES)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"scores": 3}', '{"scores": [{"name": "fd-faces"}]}'])
@@ -283,7 +354,7 @@ def test_judges_keep_what_others_found(run: Path) -> None:
     asked = {"attribute": "hair", "value": "pink", "asked": 32, "recognised": 30, "by": "net", "images": 64}
     evaluation.store(judged, 64, Verdict(histograms=[histogram([1, 0], 64)], sheets={"neighbours": "judged/a.png"}))
     evaluation.store(judged, 64, Verdict(requests=[asked]))
-    score = scores(run, "--n", "8", "--metrics", "fd")["fd-faces"]
+    score = scores(run, "--n", "9", "--repeats", "1", "--metrics", "fd")["fd-faces"]
     evaluation.store(judged, 64, Verdict(histograms=[histogram([0, 1], 64)]))
     found = json.loads((run / "eval.json").read_text())
     assert found["scores"] == [score]

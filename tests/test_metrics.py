@@ -19,16 +19,19 @@ from animegen_cli.metrics.frechet import (
     Moments,
     MomentSum,
     frechet_distance,
-    frechet_std,
+    frechet_infinity,
+    frechet_influence,
     load_moments,
     moments,
     save_moments,
 )
 from animegen_cli.metrics.inception_score import inception_score
 from animegen_cli.metrics.kernel import kernel_distance, kernel_distance_by_batches, mmd2
-from animegen_cli.metrics.manifold import manifold_scores
+from animegen_cli.metrics.manifold import manifold_scores, neighbours
 from animegen_cli.metrics.protocol import Protocol, metric_name
 from animegen_cli.metrics.scores import METRICS, score_features
+from animegen_cli.metrics.significance import holm, like_best, p_value
+from animegen_cli.metrics.uncertainty import Estimate, combine
 
 clean_fid = pytest.importorskip("cleanfid.fid")
 
@@ -75,10 +78,16 @@ def test_frechet_distance_to_oneself_is_zero_and_order_does_not_matter() -> None
     assert frechet_distance(real, fake) == pytest.approx(frechet_distance(fake, real), rel=1e-9)
 
 
+def test_halves_need_two_images_each() -> None:
+    assert np.isfinite(frechet_infinity(features(4, 8, 1), features(5, 8, 2))).all()
+    with pytest.raises(DataError, match="halves of two and more, and there are 3"):
+        frechet_infinity(features(40, 8, 1), features(3, 8, 2))
+
+
 def test_features_that_never_vary_are_no_trouble() -> None:
     still = torch.ones(100, 8)
     assert frechet_distance(moments(still), moments(still + 2)) == pytest.approx(8 * 4)
-    assert frechet_std(moments(still), moments(still), still) == 0
+    assert frechet_influence(moments(still), moments(still), still)[1].abs().max() == 0
 
 
 def test_moments_of_a_stream_are_those_of_the_whole() -> None:
@@ -102,12 +111,34 @@ def test_widths_must_fit() -> None:
         frechet_distance(moments(torch.rand(9, 4)), moments(torch.rand(9, 5)))
 
 
-def test_standard_error_is_what_repeated_draws_show() -> None:
-    reference = moments(features(20_000, 12, 8))
-    draws = [features(1500, 12, 100 + i, shift=0.3, scale=1.2) for i in range(200)]
-    seen = np.std([frechet_distance(reference, moments(draw)) for draw in draws])
-    told = np.mean([frechet_std(reference, moments(draw), draw) for draw in draws[:20]])
-    assert told == pytest.approx(seen, rel=0.25)
+def test_the_influence_of_an_image_is_what_the_distance_loses_without_it() -> None:
+    real, fake = features(2000, 12, 8), features(300, 12, 9, shift=0.3, scale=1.2)
+    value, influence = frechet_influence(moments(real), moments(fake), fake)
+    assert value == pytest.approx(frechet_distance(moments(real), moments(fake)), rel=1e-9)
+    without = [frechet_distance(moments(real), moments(torch.cat([fake[:i], fake[i + 1 :]]))) for i in range(300)]
+    told = (np.mean(without) - np.array(without)) * 299
+    assert np.corrcoef(told, influence.numpy())[0, 1] > 0.999
+    assert told.std() == pytest.approx(influence.std().item(), rel=0.03)
+
+
+def test_frechet_infinity_is_nearer_the_truth_than_the_distance_of_few() -> None:
+    """Two Gaussians with axes in common, whose distance is known."""
+    scale = torch.logspace(0, -1.5, 96).double()
+    shift = 0.3 * scale
+    truth = (shift.square() + (0.2 * scale).square()).sum().item()
+    errors = []
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        real = torch.randn(250, 96, generator=generator).double() * scale
+        fake = torch.randn(200, 96, generator=generator).double() * scale * 1.2 + shift
+        plain, (far, left) = frechet_distance(moments(real), moments(fake)), frechet_infinity(real, fake)
+        assert left > 0
+        of_moments = frechet_infinity(moments(real), fake)[0]
+        assert of_moments < plain
+        errors.append((plain - truth, far - truth))
+    plain_bias, bias = np.mean(errors, 0)
+    assert plain_bias > 0.5 * truth
+    assert abs(bias) < 0.15 * plain_bias
 
 
 def test_moments_survive_a_file(tmp_path: Path) -> None:
@@ -176,45 +207,48 @@ def test_kid_of_whole_sets_is_clean_fids() -> None:
     theirs = clean_fid.kernel_distance(
         real.double().numpy(), fake.double().numpy(), num_subsets=1, max_subset_size=4096
     )
-    ours, std = kernel_distance(real, fake, subsets=1, subset_size=4096)
-    assert ours == pytest.approx(theirs, rel=1e-6)
-    assert std == 0
+    ours = kernel_distance(real, fake, subsets=1, subset_size=4096)
+    assert ours.value == pytest.approx(theirs, rel=1e-6)
+    assert ours.spread == 0
 
 
 def test_kid_over_subsets_agrees_with_clean_fid_within_its_scatter() -> None:
     real, fake = features(2000, 64, 1), features(1800, 64, 2, shift=0.1)
     np.random.seed(0)
     theirs = clean_fid.kernel_distance(real.numpy(), fake.numpy(), num_subsets=50, max_subset_size=300)
-    ours, std = kernel_distance(real, fake, subsets=50, subset_size=300)
-    assert std > 0
-    assert abs(ours - theirs) < 4 * std * (2 / 50) ** 0.5
+    ours = kernel_distance(real, fake, subsets=50, subset_size=300)
+    assert ours.spread > 0
+    assert abs(ours.value - theirs) < 4 * ours.spread * (2 / 50) ** 0.5
 
 
 def test_both_ways_to_sum_over_subsets_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     real, fake = features(2300, 24, 1), features(2100, 24, 2, shift=0.1)  # more than one block of rows
     of_real = kernel._members(2300, 60, 5, 0, real.device)
     of_fake = kernel._members(2100, 60, 5, 1, fake.device)
-    fast = kernel._by_quadratic_forms(real, fake, of_real, of_fake)
     pairs = zip(of_real, of_fake, strict=True)
     slow = [naive_mmd2(real[i].double().numpy(), fake[j].double().numpy()) for i, j in pairs]
-    np.testing.assert_allclose(fast, slow, rtol=1e-8)
-    few = kernel_distance(real, fake, subsets=5, subset_size=60)
-    assert few[0] == pytest.approx(np.mean(slow), rel=1e-8)
-    assert few[1] == pytest.approx(np.std(slow), rel=1e-6)
+    for whole in (True, False):
+        monkeypatch.setattr(kernel, "_is_small", lambda *_, whole=whole: whole)
+        found = kernel_distance(real, fake, subsets=5, subset_size=60)
+        assert found.value == pytest.approx(np.mean(slow), rel=1e-8)
+        assert found.spread == pytest.approx(np.std(slow), rel=1e-6)
+    known = kernel.real_part(real, len(fake), subsets=5, subset_size=60)
+    again = kernel_distance(real, fake, subsets=5, subset_size=60, within_real=known)
+    assert again.value == found.value
 
 
 def test_kid_is_seeded_unbiased_and_sees_a_shift() -> None:
     real, same, other = features(1500, 32, 1), features(1500, 32, 2), features(1500, 32, 3, shift=0.3)
-    assert kernel_distance(real, same) == kernel_distance(real, same)
-    assert kernel_distance(real, same) != kernel_distance(real, same, seed=1)
-    near, std = kernel_distance(real, same)
-    assert abs(near) < 3 * std
-    assert kernel_distance(real, other)[0] > 20 * abs(near)
+    near = kernel_distance(real, same)
+    assert kernel_distance(real, same).value == near.value
+    assert kernel_distance(real, same, seed=1).value != near.value
+    assert abs(near.value) < 3 * near.spread
+    assert kernel_distance(real, other).value > 20 * abs(near.value)
 
 
 def test_kid_of_fewer_than_a_thousand_images_uses_them_all() -> None:
     real, fake = features(70, 16, 1), features(50, 16, 2)
-    assert np.isfinite(kernel_distance(real, fake)).all()
+    assert np.isfinite(kernel_distance(real, fake).value)
     with pytest.raises(DataError, match="at least two images"):
         kernel_distance(real, fake[:1])
 
@@ -223,9 +257,9 @@ def test_kid_by_batches_is_the_mean_over_whole_batches() -> None:
     real, fake = features(200, 16, 1), features(150, 16, 2, shift=0.2)
     parts = [(real[i : i + 64].double().numpy(), fake[i : i + 64].double().numpy()) for i in (0, 64)]
     expected = [naive_mmd2(x, y) for x, y in parts]
-    found, std = kernel_distance_by_batches(real, fake)
-    assert found == pytest.approx(np.mean(expected), rel=1e-8)
-    assert std == pytest.approx(np.std(expected), rel=1e-6)
+    found = kernel_distance_by_batches(real, fake)
+    assert found.value == pytest.approx(np.mean(expected), rel=1e-8)
+    assert found.spread == pytest.approx(np.std(expected), rel=1e-6)
 
 
 # precision, recall, density, coverage
@@ -265,7 +299,7 @@ def test_manifold_scores_are_the_naive_ones(
     if case == "far":
         fake = fake + 100
     expected = naive_manifold(real.double().numpy(), fake.double().numpy(), 3, 5)
-    found = {name: score.mean().item() for name, score in manifold_scores(real, fake).items()}
+    found = {name: score.mean().item() for name, score in manifold_scores(real, fake).added.items()}
     assert found == pytest.approx(expected, abs=1e-12)
     if case == "far":
         assert set(found.values()) == {0.0}
@@ -284,24 +318,47 @@ def test_manifold_scores_of_large_sets_are_those_of_scipys_distances() -> None:
         "density": (between < real_rim[:, 1:]).sum() / (5 * len(y)),
         "coverage": (between.min(1) < real_rim[:, 1]).mean(),
     }
-    found = {name: score.mean().item() for name, score in manifold_scores(real, fake).items()}
+    found = {name: score.mean().item() for name, score in manifold_scores(real, fake).added.items()}
     assert 0 < expected["recall"] < 1
     assert found == pytest.approx(expected, abs=2 / 4096)  # distances in another precision may move a point over a rim
 
 
 def test_identical_sets_are_precise_and_complete() -> None:
     real = features(200, 16, 1)
-    found = {name: score.mean().item() for name, score in manifold_scores(real, real.clone()).items()}
+    found = {name: score.mean().item() for name, score in manifold_scores(real, real.clone()).added.items()}
     assert found["precision"] == found["recall"] == found["coverage"] == 1
 
 
 def test_a_collapsed_generator_is_precise_but_covers_nothing() -> None:
     real = features(400, 16, 1)
     collapsed = real[:1] + 1e-3 * torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
-    found = {name: score.mean().item() for name, score in manifold_scores(real, collapsed).items()}
+    found = {name: score.mean().item() for name, score in manifold_scores(real, collapsed).added.items()}
     assert found["precision"] == 1
     assert found["recall"] < 0.02
     assert found["coverage"] < 0.1
+
+
+@pytest.mark.parametrize("blocks", [1024, 7])
+def test_neighbours_and_mean_distances_are_those_of_the_whole_matrix(
+    monkeypatch: pytest.MonkeyPatch, blocks: int
+) -> None:
+    monkeypatch.setattr(manifold, "ROWS", blocks)
+    points = features(90, 16, 1).double()
+    apart = (points[:, None] - points[None, :]).norm(dim=2)
+    found = neighbours(points, 9)  # more than a block has rows
+    np.testing.assert_allclose(found.distance, apart.sum(1) / 89, rtol=1e-9)
+    np.testing.assert_allclose(found.nearest2.sqrt(), apart.sort(1).values[:, 1:10], rtol=1e-6)
+
+
+def test_what_a_score_loses_without_one_image() -> None:
+    """Exact for coverage; for recall with the other fakes' balls as they are."""
+    real, fake = features(90, 16, 1), features(40, 16, 2, shift=0.05)
+    found = manifold_scores(real, fake)
+    coverage = found.added["coverage"].mean()
+    for i in range(40):
+        rest = manifold_scores(real, torch.cat([fake[:i], fake[i + 1 :]])).added["coverage"].mean()
+        assert found.lost["coverage"][i].item() == pytest.approx((coverage - rest).item(), abs=1e-12)
+    assert 0 < found.lost["recall"].sum() <= found.added["recall"].mean()
 
 
 def test_too_few_images_for_neighbours() -> None:
@@ -313,7 +370,7 @@ def test_too_few_images_for_neighbours() -> None:
 def test_memory_stays_bounded() -> None:
     """Ten thousand against ten thousand: one whole distance matrix alone would be 800 MB."""
     code = (
-        "import resource, torch; from animegen_cli.metrics.manifold import manifold_scores\n"
+        "import resource, torch; from animegen_cli.metrics.manifold import manifold_scores, neighbours\n"
         "torch.set_num_threads(2); x, y = torch.rand(2, 10_000, 32)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "manifold_scores(x, y)\n"
@@ -331,9 +388,10 @@ def test_inception_score_is_the_definition() -> None:
     p = torch.softmax(logits.double(), 1).numpy()
     marginal = p.mean(0)
     divergence = [sum(q * np.log(q / r) for q, r in zip(row, marginal, strict=True)) for row in p]
-    value, std = inception_score(logits, splits=1)
+    value, spread, influence = inception_score(logits, splits=1)
     assert value == pytest.approx(np.exp(np.mean(divergence)), rel=1e-9)
-    assert std == 0
+    assert spread == 0
+    np.testing.assert_allclose(influence, value * (divergence - np.mean(divergence)), atol=1e-9)
 
 
 def test_inception_score_spans_one_to_the_number_of_classes() -> None:
@@ -409,6 +467,10 @@ def test_a_protocol_that_was_edited_is_refused(change: dict[str, object]) -> Non
         ("fd", "faces", "own", "fd-faces"),
         ("kid", "squeezenet", "clean-224", "kid-squeezenet"),
         ("coverage", "faces", "own", "coverage-faces"),
+        ("fd-infinity", "inception", "clean-299", "fid-infinity"),
+        ("fd-infinity", "faces", "own", "fd-infinity-faces"),
+        ("kid75", "inception", "bilinear-75", "kid75"),
+        ("kid75", "faces", "own", "kid75-faces"),
     ],
 )
 def test_names_say_the_network(metric: str, extractor: str, resize: str, name: str) -> None:
@@ -437,8 +499,13 @@ def test_scores_come_in_order_with_uncertainty_and_warnings() -> None:
         assert score.std is not None
         assert score.std > 0
         assert any("fewer than 2,048" in note for note in score.notes)
-        if score.interval:
-            assert score.interval[0] <= score.value <= score.interval[1]
+        assert score.interval is not None
+        assert score.interval[0] <= score.value <= score.interval[1]
+        assert score.values == (score.value,)
+    assert by_name["kid"].spread == kernel_distance(real, fake).spread
+    apart = (fake.double()[:, None] - fake.double()[None, :]).norm(dim=2).sum() / (280 * 279)
+    of_real = (real.double()[:, None] - real.double()[None, :]).norm(dim=2).sum() / (300 * 299)
+    assert by_name["diversity"].value == pytest.approx((apart / of_real).item(), rel=1e-9)
     assert any("biased up" in note for note in by_name["fd"].notes)
     assert any("ImageNet" in note for note in by_name["is"].notes)
 
@@ -457,10 +524,114 @@ def test_the_interval_of_precision_holds_the_truth() -> None:
     assert score.std == pytest.approx((0.25 / 600) ** 0.5, rel=0.01)
 
 
+def spread_over_draws(metric: str, real: Tensor, draws: list[Tensor]) -> tuple[float, float]:
+    """Deviation of a score between independent sets of fakes, and the standard error that one set tells (its mean)."""
+    found = [score_features(real, draw, [metric])[0] for draw in draws]
+    return float(np.std([score.value for score in found])), float(np.mean([score.std for score in found]))
+
+
+@pytest.mark.parametrize("metric", ["fd", "kid", "precision", "recall", "density", "coverage", "diversity"])
+def test_a_standard_error_is_what_repeated_draws_show(metric: str) -> None:
+    real = features(500, 12, 8)
+    seen, told = spread_over_draws(metric, real, [features(400, 12, 100 + i, scale=1.2) for i in range(40)])
+    assert 0.75 * seen < told < 1.5 * seen
+
+
+@pytest.mark.parametrize("metric", ["fd", "kid"])
+def test_the_interval_is_that_of_a_real_bootstrap(metric: str) -> None:
+    """Whole sets resampled and scored again, set right for what duplicates add: their mean is taken for the value."""
+    real, fake = features(600, 8, 1), features(250, 8, 2, shift=0.3, scale=1.2)
+    (score,) = score_features(real, fake, [metric])
+    assert score.interval is not None
+    of_real, generator, values = moments(real), torch.Generator().manual_seed(0), []
+    for _ in range(200):
+        again = fake[torch.randint(250, (250,), generator=generator)]
+        values.append(frechet_distance(of_real, moments(again)) if metric == "fd" else mmd2(real, again).item())
+    ends = np.quantile(values, [0.025, 0.975]) - np.mean(values)
+    told = np.array(score.interval) - score.value
+    np.testing.assert_allclose(told, ends, rtol=0.2)
+
+
+def test_several_ranges_make_one_number() -> None:
+    real = features(500, 12, 8)
+    ranges = [features(300, 12, 20 + i, shift=0.1) for i in range(3)]
+    alone = [score_features(real, fake, ["fd", "kid"]) for fake in ranges]
+    together = score_features(real, ranges, ["fd", "kid"])
+    for number, score in enumerate(together):
+        assert score.values == tuple(one[number].value for one in alone)
+        assert score.value == pytest.approx(np.mean(score.values))
+        within, between = np.mean([one[number].std ** 2 for one in alone]), np.var(score.values, ddof=1)
+        assert score.std == pytest.approx((max(within, between) / 3) ** 0.5)
+        assert score.interval[0] < score.value < score.interval[1]
+
+
+def test_ranges_that_differ_more_than_their_images_explain_widen_the_interval() -> None:
+    calm = [Estimate(value, torch.linspace(-1, 1, 400)) for value in (5.0, 5.01, 4.99)]
+    wild = [Estimate(value, torch.linspace(-1, 1, 400)) for value in (4.0, 5.0, 6.0)]
+    near, far = combine(calm), combine(wild)
+    assert near.std == pytest.approx((torch.linspace(-1, 1, 400).var().item() / 400 / 3) ** 0.5)
+    assert far.std == pytest.approx(3**-0.5)
+    for found in (near, far):
+        assert found.interval[0] == pytest.approx(found.value - 1.96 * found.std, abs=0.2 * found.std)
+        assert found.interval[1] == pytest.approx(found.value + 1.96 * found.std, abs=0.2 * found.std)
+    assert combine([Estimate(5.0, torch.zeros(1))]) == (5.0, None, None)
+
+
+def test_a_share_of_all_is_not_certain() -> None:
+    real = features(300, 16, 1)
+    (score,) = score_features(real, real[:40].clone(), ["precision"])
+    assert score.value == 1
+    assert score.std == pytest.approx((42 / 44 * 2 / 44 / 44) ** 0.5)
+    assert score.interval[0] < 0.95
+    assert score.interval[1] == 1
+
+
+def test_diversity_knows_a_collapse() -> None:
+    real, same = features(400, 16, 1), features(400, 16, 2)
+    alike, collapsed = (score_features(real, fake, ["diversity"])[0] for fake in (same, same[:1] + 0.05 * same))
+    assert alike.interval[0] < 1 < alike.interval[1]
+    assert collapsed.value < 0.1
+
+
+# significance
+
+
+def test_p_values_are_scipys() -> None:
+    from scipy.special import ndtr
+
+    assert p_value(12.0, 13.0, 0.3, 0.4) == pytest.approx(2 * ndtr(-2), rel=1e-9)
+    assert p_value(13.0, 12.0, 0.4, 0.3) == p_value(12.0, 13.0, 0.3, 0.4)
+    assert p_value(1.0, 1.0, 0.0, 0.0) == 1
+    assert p_value(1.0, 2.0, 0.0, 0.0) == 0
+
+
+def test_holm_steps_down() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]  # 0.03 > 0.05 / 2, and there it stops
+    assert holm([0.02, 0.03]) == [True, True]
+    assert holm([]) == []
+
+
+def test_false_alarms_stay_below_five_percent_however_many_runs() -> None:
+    random = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(400):
+        values = random.normal(0, 1, 6)
+        scores = [(float(value), 1.0) for value in values]
+        alarms += not all(like_best(scores, 0)[1:])
+    assert alarms / 400 < 0.07
+
+
+def test_overlapping_intervals_can_differ_and_a_value_without_error_is_not_tested() -> None:
+    scores = [(10.0, 0.3), (11.1, 0.3), (10.2, None), (10.5, 0.3)]
+    assert 10.0 + 1.96 * 0.3 > 11.1 - 1.96 * 0.3
+    assert like_best(scores, 0) == [False, False, False, True]
+    assert like_best([(10.0, None), (10.1, 0.3)], 0) == [False, False]
+
+
 def test_stored_moments_suffice_for_fd_alone() -> None:
     real, fake = features(300, 16, 1), features(300, 16, 2)
     (score,) = score_features(moments(real), fake, ["fd"])
-    assert score.value == score_features(real, fake, ["fd"])[0].value
+    assert score.value == pytest.approx(score_features(real, fake, ["fd"])[0].value, rel=1e-12)
     with pytest.raises(UsageError, match="needs the reference images"):
         score_features(moments(real), fake, ["kid"])
 

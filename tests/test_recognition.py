@@ -17,10 +17,11 @@ from torch import Tensor
 from animegen_cli import generate, recognition
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.generate import Trained
+from animegen_cli.metrics.uncertainty import combine
 from animegen_cli.paths import Run
 
 CPU = torch.device("cpu")
-EVAL = ["--extractor", "faces", "--device", "cpu", "--n", "24", "--per-value", "2"]
+EVAL = ["--extractor", "faces", "--device", "cpu", "--n", "24", "--repeats", "1", "--per-value", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -50,35 +51,33 @@ def labelled(runs: dict[str, Path], tmp_path: Path) -> Path:
 # ---- arithmetic -------------------------------------------------------------------------------------------------
 
 
-def test_total_variation_of_hand_made_shares() -> None:
-    real, drawn = torch.tensor([0.5, 0.5, 0.0]).double(), torch.tensor([0.25, 0.25, 0.5]).double()
-    value, std = recognition.total_variation(real, drawn, 100)
-    assert value == pytest.approx(0.5)
-    assert std == pytest.approx(0.05)  # of a share of a half among 100
-    assert recognition.total_variation(real, real, 100)[0] == 0
-    apart = torch.tensor([0.0, 0.0, 1.0]).double()
-    assert recognition.total_variation(real, apart, 100) == (1.0, 0.0)
+def test_total_variation_of_hand_made_values() -> None:
+    real, drawn = torch.tensor([0, 1] * 10), torch.tensor([0] * 25 + [1] * 25 + [2] * 50)
+    found = recognition.total_variation(real, drawn, 3)
+    assert found.value == pytest.approx(0.5)
+    assert combine([found]).std == pytest.approx(0.05, rel=0.02)  # of a share of a half among 100
+    assert recognition.total_variation(real, real, 3).value == 0
+    apart = recognition.total_variation(real, torch.full((9,), 2), 3)
+    assert (apart.value, combine([apart]).std) == (1.0, 0.0)
 
 
 def test_its_error_is_the_spread_over_draws() -> None:
-    """Shares of many samples of 400 images, all far from the real ones, against the formula from one of them."""
+    """The distances of many samples of 400 images, all far from the real ones, against what each says of its error."""
     torch.manual_seed(0)
-    real, truth = torch.tensor([0.6, 0.3, 0.1]).double(), torch.tensor([0.2, 0.3, 0.5]).double()
-    values, errors = [], []
-    for _ in range(400):
-        drawn = torch.multinomial(truth, 400, replacement=True).bincount(minlength=3).double() / 400
-        value, std = recognition.total_variation(real, drawn, 400)
-        values.append(value)
-        errors.append(std)
-    spread = torch.tensor(values).std().item()
-    assert sum(errors) / len(errors) == pytest.approx(spread, rel=0.15)
+    real, truth = torch.tensor([0] * 6 + [1] * 3 + [2]), torch.tensor([0.2, 0.3, 0.5])
+    found = [recognition.total_variation(real, torch.multinomial(truth, 400, replacement=True), 3) for _ in range(300)]
+    errors = [one.influence.std().item() / 20 for one in found]
+    assert sum(errors) / len(errors) == pytest.approx(torch.tensor([one.value for one in found]).std().item(), rel=0.15)
 
 
-def test_values_count_alike_however_often_they_were_asked_for() -> None:
-    value, std = recognition.answered([10, 40], [10, 20])
-    assert value == 0.75
-    assert std == pytest.approx(math.sqrt(0.25 / 40) / 2)
-    assert recognition.answered([4, 4], [4, 4]) == (1.0, 0.0)
+def test_errors_of_requests_are_those_within_values() -> None:
+    """One value always recognised and one never: the mean is certain, however wide the two are apart."""
+    hits = torch.tensor([[True] * 10, [False] * 10])
+    found = recognition.answered(hits)
+    assert (found.value, combine([found]).std) == (0.5, 0.0)
+    mixed = recognition.answered(torch.tensor([[True] * 8, [True, False] * 4]))
+    assert mixed.value == 0.75
+    assert combine([mixed]).std == pytest.approx(math.sqrt(0.25 / 8) / 2, rel=0.05)
 
 
 # ---- a run with labels ------------------------------------------------------------------------------------------
@@ -172,7 +171,17 @@ def test_two_classifiers_never_share_a_column(labelled: Path, runs: dict[str, Pa
 
 
 def test_a_classifier_is_an_extractor_for_every_metric(labelled: Path, runs: dict[str, Path]) -> None:
-    words = ["--extractor", f"attributes:{runs['classifier']}", "--metrics", "fd,kid,precision", "--n", "24", "--json"]
+    words = [
+        "--extractor",
+        f"attributes:{runs['classifier']}",
+        "--metrics",
+        "fd,kid,precision",
+        "--n",
+        "24",
+        "--repeats",
+        "1",
+        "--json",
+    ]
     first = json.loads(done("eval", labelled, *words).out)["scores"]
     assert [score["name"] for score in first] == ["fd-attributes", "kid-attributes", "precision-attributes"]
     both = verdict(labelled, "--attributes", runs["classifier"], "--metrics", "fd-attributes")

@@ -216,6 +216,7 @@ def _say(
 
 def _print(compared: Comparison, form: Form | None) -> None:
     from animegen_cli import comparison, console
+    from animegen_cli.metrics import significance
     from animegen_cli.report import published, tables
 
     if console.is_json():
@@ -223,7 +224,7 @@ def _print(compared: Comparison, form: Form | None) -> None:
     if form is None:
         for table in (compared.quality, compared.cost, published.summary()):
             tables.show(table)
-        console.note("* the best of its column, ≈ within the uncertainty of the best; protocols are on the page")
+        console.note(f"* the best of its column, {significance.NOTE}; protocols are on the page")
     else:
         console.result(None, comparison.as_text(compared, form))
 

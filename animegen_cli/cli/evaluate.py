@@ -23,7 +23,8 @@ def evaluate(
     data: Annotated[Path | None, typer.Option("--data", help="Where the run's own data set lies now.")] = None,
     split: Annotated[str, typer.Option("--split", help="Part of the reference: train, test or all.")] = "train",
     metrics: Annotated[
-        str | None, typer.Option("--metrics", help="fd,kid,precision,recall,density,coverage,is")
+        str | None,
+        typer.Option("--metrics", help="fd,fd-infinity,kid,kid75,precision,recall,density,coverage,diversity,is"),
     ] = None,
     extractor: Annotated[
         str | None,
@@ -45,8 +46,15 @@ def evaluate(
         int, typer.Option("--per-value", min=1, help="Images requested per value with --attributes.")
     ] = 32,
     weights: Annotated[Path | None, typer.Option("--weights", help="Inception's file or its folder.")] = None,
-    n: Annotated[int | None, typer.Option("--n", "-n", min=2, help="Images to draw; 2048 by default.")] = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds such as 0-2047; excludes --n.")] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", min=2, help="Images of a range of seeds; 2048 by default.")
+    ] = None,
+    repeats: Annotated[
+        int | None, typer.Option("--repeats", min=1, help="Ranges of seeds, 0 to n-1, n to 2n-1, ...; 3 by default.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Exactly these as the one range, such as 0-2047.")
+    ] = None,
     sampler: Annotated[
         str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")
     ] = None,
@@ -73,14 +81,16 @@ def evaluate(
     from animegen_cli import console, drawing, evaluation
 
     console.configure(quiet=quiet, as_json=as_json)
-    if n is not None and seeds is not None:
+    if seeds is not None and (n is not None or repeats is not None):
         from animegen_cli.errors import UsageError
 
-        raise UsageError("`--n` and `--seeds` exclude each other", hint="`--n 64` is `--seeds 0-63`")
+        other = "--n" if n is not None else "--repeats"
+        raise UsageError(f"`{other}` and `--seeds` exclude each other", hint="`--n 64 --repeats 1` is `--seeds 0-63`")
     overrides: dict[str, Any] = {"sampler": sampler, "steps": steps}
     request = evaluation.Request(
         subject=subject, against=against, data=data, split=split, extractor=extractor, weights=weights, n=n or 2048,
         attributes=attributes, per_value=per_value,
+        repeats=repeats or 3,
         metrics=[word.strip() for word in metrics.split(",")] if metrics else (),
         seeds=parse_seeds(seeds) if seeds is not None else None, precision=precision, device=device, force=force,
         overrides={
@@ -92,10 +102,12 @@ def evaluate(
         console.warn(note)
     rows = []
     for score in found["scores"]:
-        spread = "" if score["std"] is None else f"± {score['std']:.4g}"
+        error = "" if score["std"] is None else f"± {score['std']:.4g}"
         interval = "" if not score["interval"] else f"[{score['interval'][0]:.4g}, {score['interval'][1]:.4g}]"
-        rows.append((score["name"], f"{score['value']:.5g}", spread, interval, score["protocol_id"]))
+        spread = "" if score.get("spread") is None else f"{score['spread']:.4g}"
+        rows.append((score["name"], f"{score['value']:.5g}", error, interval, spread, score["protocol_id"]))
         if score["protocol"]["metric"] == "kid":
-            rows.append((f"{score['name']} x1000", f"{1000 * score['value']:.4g}", "", "", score["protocol_id"]))
-    console.table(found["subject"], ["score", "value", "spread", "95 %", "protocol"], rows, right=("value",))
+            rows.append((f"{score['name']} x1000", f"{1000 * score['value']:.4g}", "", "", "", score["protocol_id"]))
+    heads = ["score", "value", "error", "95 %", "spread", "protocol"]
+    console.table(found["subject"], heads, rows, right=("value",))
     console.result(found)

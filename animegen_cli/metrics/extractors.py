@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from animegen_cli import paths
 from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.metrics import resize as resizing
+from animegen_cli.metrics.protocol import KID75_RESIZE
 from animegen_cli.metrics.weights import open_inception
 from animegen_cli.nets import inception, squeezenet
 
@@ -159,6 +160,21 @@ def classifier_extractor(
         device=device,
         precision=precision,
     )
+
+
+def for_kid75(extractor: Extractor) -> Extractor:
+    """Inception as the Keras DDIM example looks through it: images bilinear to 75 pixels, not antialiased, in [-1, 1].
+
+    Other networks keep their own resize, and are returned as they are.
+    """
+    if extractor.name != "inception":
+        return extractor
+    size = int(KID75_RESIZE.split("-")[1])
+    return Extractor(
+        extractor._net, name=extractor.name, sha=extractor.sha, resize=KID75_RESIZE,
+        prepare=lambda images: resizing.resize(images, size, "legacy_pytorch").div_(127.5).sub_(1),
+        device=extractor.device, precision=extractor.precision, micro_batch=extractor.micro_batch,
+    )  # fmt: skip
 
 
 def _squeezenet_extractor(path: Path, *, device: str | torch.device, precision: Precision) -> Extractor:

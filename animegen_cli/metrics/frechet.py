@@ -9,8 +9,9 @@ C_1 = R R^T, so the result is real whatever the rank of the covariances.
 
 from __future__ import annotations
 
+import functools
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,13 @@ class Moments:
     covariance: Tensor
     count: int | None = None
     protocol: str | None = None
+    factor: Tensor | None = None
+    """R (D, N) with R R^T = covariance, where the features themselves are one: no more images than features."""
+
+    @functools.cached_property
+    def root(self) -> Tensor:
+        """R (D, rank) with R R^T = covariance."""
+        return self.factor if self.factor is not None else _root(self.covariance)
 
 
 class MomentSum:
@@ -77,38 +85,83 @@ def moments(features: Tensor, *, chunk: int = 8192) -> Moments:
     total = MomentSum()
     for part in features.split(chunk):
         total.add(part)
-    return total.moments()
+    found = total.moments()
+    if len(features) > features.shape[1]:
+        return found
+    centred = _double(features).cpu() - found.mean
+    return replace(found, factor=centred.T / (len(features) - 1) ** 0.5)
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
     """The squared 2-Wasserstein distance between the two Gaussians; at least 0, in squared feature units."""
     _same_width(one, other)
-    offset = (one.mean - other.mean).square().sum()
-    root = _root(one.covariance)
-    overlap = torch.linalg.eigvalsh(root.T @ other.covariance @ root).clamp(min=0).sqrt().sum()
-    distance = offset + one.covariance.trace() + other.covariance.trace() - 2 * overlap
-    return max(distance.item(), 0.0)
+    if one.factor is None and other.factor is not None:
+        one, other = other, one  # the side of lower rank has the smaller eigenproblem
+    overlap = torch.linalg.eigvalsh(_product(one, other)).clamp(min=0).sqrt().sum()
+    return _distance(one, other, overlap)
 
 
-def frechet_std(real: Moments, fake: Moments, features: Tensor) -> float:
-    """Standard error of the Fréchet distance that comes from the choice of the fakes (N, D), to first order.
+def frechet_influence(real: Moments, fake: Moments, features: Tensor) -> tuple[float, Tensor]:
+    """The Fréchet distance, and what each of the fakes (N, D) adds to it, to first order: (N,) about 0.
 
     The distance changes by 2 (m_2 - m_1).x + x^T (I - T) x per added fake x (centred), where T is the
     optimal transport map from the fakes' Gaussian to the reals' (the gradient of the Bures metric; Bhatia,
-    Jain & Lim 2019). The standard deviation of that influence over the fakes, by sqrt(N), is the standard
-    error that a bootstrap would find, for the price of one eigendecomposition.
+    Jain & Lim 2019).
     """
     _same_width(real, fake)
-    root = _root(real.covariance)
-    values, vectors = torch.linalg.eigh(root.T @ fake.covariance @ root)
+    values, vectors = torch.linalg.eigh(_product(real, fake))
     kept = values > values.max() * 1e-10 if len(values) else values > 0
-    half = root @ (vectors[:, kept] * values[kept].rsqrt().sqrt())  # T = half half^T
+    half = real.root @ (vectors[:, kept] * values[kept].rsqrt().sqrt())  # T = half half^T
     shift = 2 * (fake.mean - real.mean)
     influence = []
     for part in features.split(8192):
         x = part.cpu().double() - fake.mean
         influence.append(x @ shift + x.square().sum(1) - (x @ half).square().sum(1))
-    return (torch.cat(influence).std() / len(features) ** 0.5).item()
+    found = torch.cat(influence)
+    return _distance(real, fake, values.clamp(min=0).sqrt().sum()), found - found.mean()
+
+
+def frechet_infinity(real: Tensor | Moments, fake: Tensor, *, halvings: int = 3, seed: int = 0) -> tuple[float, float]:
+    """The Fréchet distance of infinitely many images (Chong & Forsyth 2020), and the variance its random halves leave.
+
+    The distance of few images is too large by about a / N. It is measured on all N and on N / 2 images of both sides
+    (of the fakes alone where the reals are moments), and the line through both over 1 / N is followed to 0. Both
+    halves of a set are used, and several ways to halve it, which scatters far less than a regression over subsets
+    of many sizes. May come out slightly below 0.
+    """
+    few = min(len(fake), len(real) if isinstance(real, Tensor) else len(fake))
+    if few < 4:
+        raise DataError(
+            f"the distance of infinitely many images is found from halves of two and more, and there are {few} images",
+            hint="score more images, or leave `fd-infinity` out",
+        )
+    whole = frechet_distance(moments(real) if isinstance(real, Tensor) else real, moments(fake))
+    generator = torch.Generator().manual_seed(seed)
+
+    def halves(features: Tensor) -> list[Moments]:
+        order = torch.randperm(len(features), generator=generator).to(features.device)
+        return [moments(features[order[part::2]]) for part in range(2)]
+
+    found = []
+    for _ in range(halvings):
+        reals = halves(real) if isinstance(real, Tensor) else [real, real]
+        pairs = zip(reals, halves(fake), strict=True)
+        found.append(2 * whole - sum(frechet_distance(one, other) for one, other in pairs) / 2)
+    every = torch.tensor(found, dtype=torch.float64)
+    return every.mean().item(), every.var().item() / halvings
+
+
+def _product(one: Moments, other: Moments) -> Tensor:
+    """R^T C R, whose eigenvalues are those of the product of both covariances."""
+    if other.factor is not None:
+        overlap = one.root.T @ other.factor
+        return overlap @ overlap.T
+    return one.root.T @ other.covariance @ one.root
+
+
+def _distance(one: Moments, other: Moments, overlap: Tensor) -> float:
+    offset = (one.mean - other.mean).square().sum()
+    return max((offset + one.covariance.trace() + other.covariance.trace() - 2 * overlap).item(), 0.0)
 
 
 def save_moments(path: Path, stats: Moments) -> None:

@@ -12,8 +12,9 @@ from torch import Tensor
 from animegen_cli.errors import DataError
 
 
-def inception_score(logits: Tensor, *, splits: int = 10, seed: int = 0) -> tuple[float, float]:
-    """Mean and standard deviation of the score over `splits` parts of the shuffled logits (N, classes).
+def inception_score(logits: Tensor, *, splits: int = 10, seed: int = 0) -> tuple[float, float, Tensor]:
+    """Mean and standard deviation of the score over `splits` parts of the shuffled logits (N, classes); and what each
+    image adds to the score of all (N,), to first order.
 
     Between 1 and the number of classes, higher is better. The logits are taken without the output bias.
     """
@@ -21,11 +22,13 @@ def inception_score(logits: Tensor, *, splits: int = 10, seed: int = 0) -> tuple
         raise DataError(f"the Inception score needs at least two images, there are {len(logits)}")
     order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(seed)).to(logits.device)
     parts = [order[part::splits] for part in range(min(splits, len(logits) // 2))]
-    scores = torch.stack([_score(logits[rows].double().log_softmax(1)) for rows in parts])
-    return scores.mean().item(), scores.std(correction=0).item()
+    scores = torch.stack([_divergence(logits[rows]).mean().exp() for rows in parts])
+    whole = _divergence(logits)
+    return scores.mean().item(), scores.std(correction=0).item(), whole.mean().exp() * (whole - whole.mean())
 
 
-def _score(log_p: Tensor) -> Tensor:
-    """exp of the mean divergence of the rows of log_p (N, classes) from their average distribution."""
+def _divergence(logits: Tensor) -> Tensor:
+    """(N,) divergence of each row's distribution from their average."""
+    log_p = logits.double().log_softmax(1)
     log_marginal = log_p.logsumexp(0) - torch.log(torch.tensor(float(len(log_p)), dtype=torch.float64))
-    return (log_p.exp() * (log_p - log_marginal)).sum(1).mean().exp()
+    return (log_p.exp() * (log_p - log_marginal)).sum(1)

@@ -5,37 +5,63 @@ On Inception's pool features this is the KID (Bińkowski et al. 2018, eq. 4). Ev
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from animegen_cli.errors import DataError
 
-Estimate = tuple[float, float]  # mean and standard deviation
+LANDMARKS = 2048
+"""Images of either side that an image's influence is measured against."""
+
+
+class KernelDistance(NamedTuple):
+    """An estimate of the squared maximum mean discrepancy."""
+
+    value: float
+    spread: float
+    """Standard deviation between subsets or batches, as other tools report it; no error of `value`."""
+    influence: Tensor
+    """(M,) what each fake adds, to first order; of batches: (batches,) what each batch adds."""
+    extra: float = 0.0
+    """Variance of `value` that the random subsets leave."""
 
 
 def kernel_distance(
-    real: Tensor, fake: Tensor, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0
-) -> Estimate:
-    """Mean and standard deviation of the unbiased MMD^2 over random subsets of real (N, D) and fake (M, D).
+    real: Tensor,
+    fake: Tensor,
+    *,
+    subsets: int = 100,
+    subset_size: int = 1000,
+    seed: int = 0,
+    within_real: Tensor | None = None,
+) -> KernelDistance:
+    """Mean of the unbiased MMD^2 over random subsets of real (N, D) and fake (M, D).
 
     Each subset takes min(subset_size, N, M) rows of either set without replacement; `seed` fixes them on
-    every device. The value is x1 (papers often print it x1000) and may be slightly negative. The standard
-    deviation is that between subsets, as other tools report it.
+    every device. The value is x1 (papers often print it x1000) and may be slightly negative. `within_real` is
+    the reals' part, see `real_part`, where it is known already.
     """
     size = min(subset_size, len(real), len(fake))
     _check(real, fake, size)
     of_real = _members(len(real), size, subsets, seed, real.device)
     of_fake = _members(len(fake), size, subsets, seed + 1, real.device)
-    if max(len(real), len(fake)) ** 2 <= subsets * size**2:
-        values = _by_quadratic_forms(real, fake, of_real, of_fake)
-    else:
-        pairs = zip(of_real, of_fake, strict=True)
-        values = torch.stack([mmd2(real[rows], fake[others]) for rows, others in pairs])
-    return values.mean().item(), values.std(correction=0).item()
+    within = _within(real, of_real) if within_real is None else within_real
+    values = within + _within(fake, of_fake) - 2 * _between(real, fake, of_real, of_fake)
+    spread = values.std(correction=0).item()
+    return KernelDistance(values.mean().item(), spread, _influence(real, fake), spread**2 / subsets)
 
 
-def kernel_distance_by_batches(real: Tensor, fake: Tensor, *, batch: int = 64) -> Estimate:
-    """Mean and standard deviation of the unbiased MMD^2 over consecutive batches.
+def real_part(real: Tensor, count: int, *, subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> Tensor:
+    """What the reals alone add to each subset's MMD^2 (subsets,): the same for every set of `count` fakes."""
+    size = min(subset_size, len(real), count)
+    _check(real, real, size)
+    return _within(real, _members(len(real), size, subsets, seed, real.device))
+
+
+def kernel_distance_by_batches(real: Tensor, fake: Tensor, *, batch: int = 64) -> KernelDistance:
+    """Mean of the unbiased MMD^2 over consecutive batches.
 
     A last partial batch is dropped. The estimator of Kumari (2024) and of the Keras example it follows,
     where it runs on 75-pixel images.
@@ -45,7 +71,7 @@ def kernel_distance_by_batches(real: Tensor, fake: Tensor, *, batch: int = 64) -
     _check(real, fake, batch)
     starts = range(0, count - batch + 1, batch)
     values = torch.stack([mmd2(real[at : at + batch], fake[at : at + batch]) for at in starts])
-    return values.mean().item(), values.std(correction=0).item()
+    return KernelDistance(values.mean().item(), values.std(correction=0).item(), values)
 
 
 def mmd2(x: Tensor, y: Tensor) -> Tensor:
@@ -61,32 +87,63 @@ def mmd2(x: Tensor, y: Tensor) -> Tensor:
     return within_x + within_y - 2 * _kernel(x, y).mean()
 
 
-def _by_quadratic_forms(real: Tensor, fake: Tensor, of_real: Tensor, of_fake: Tensor) -> Tensor:
-    """MMD^2 of all subsets (S,) from one pass over the kernel matrices.
+def _within(points: Tensor, members: Tensor) -> Tensor:
+    """Mean kernel value of two different members of each subset (S,)."""
+    size = members.shape[1]
+    inside = _indicator(members, len(points))
+    norms = torch.cat([part.double().square().sum(1) for part in points.split(8192)])
+    diagonal = inside @ (norms / points.shape[1] + 1) ** 3
+    if _is_small(points, points, members):
+        total = _totals(points, points, inside, inside)
+    else:
+        total = torch.stack([_kernel(x, x).sum() for x in (points[rows].double() for rows in members)])
+    return (total - diagonal) / (size * (size - 1))
 
-    With s the 0/1 vector of a subset's members, the sum of a kernel matrix K over the subset is s^T K s:
-    cheaper than 100 kernel matrices of 1,000 x 1,000 as long as the sets have no more than 10,000 rows.
+
+def _between(real: Tensor, fake: Tensor, of_real: Tensor, of_fake: Tensor) -> Tensor:
+    """Mean kernel value of a member of each subset of the reals and one of the fakes' (S,)."""
+    if _is_small(real, fake, of_real):
+        total = _totals(real, fake, _indicator(of_real, len(real)), _indicator(of_fake, len(fake)))
+    else:
+        pairs = zip(of_real, of_fake, strict=True)
+        total = torch.stack([_kernel(real[i].double(), fake[j].double()).sum() for i, j in pairs])
+    return total / of_real.shape[1] ** 2
+
+
+def _is_small(x: Tensor, y: Tensor, members: Tensor) -> bool:
+    """Whether one kernel matrix of all rows is cheaper than one for each subset."""
+    return len(x) * len(y) <= members.shape[0] * members.shape[1] ** 2
+
+
+def _totals(x: Tensor, y: Tensor, in_x: Tensor, in_y: Tensor, block: int = 2048) -> Tensor:
+    """Sums of the kernel over all subsets (S,) from one pass over its matrix.
+
+    With s the 0/1 vector of a subset's members, the sum of a kernel matrix K over the subset is s^T K s.
     """
-    size = of_real.shape[1]
-    in_real = _indicator(of_real, len(real))
-    in_fake = _indicator(of_fake, len(fake))
+    sums = torch.zeros(len(in_x), dtype=torch.float64, device=x.device)
+    for i in range(0, len(x), block):
+        rows = x[i : i + block].double()
+        for j in range(0, len(y), block):
+            kernel = _kernel(rows, y[j : j + block].double())
+            sums += ((in_x[:, i : i + block] @ kernel) * in_y[:, j : j + block]).sum(1)
+    return sums
 
-    def total(x: Tensor, y: Tensor, in_x: Tensor, in_y: Tensor, block: int = 2048) -> Tensor:
-        sums = torch.zeros(len(in_x), dtype=torch.float64, device=x.device)
-        for i in range(0, len(x), block):
-            rows = x[i : i + block].double()
-            for j in range(0, len(y), block):
-                kernel = _kernel(rows, y[j : j + block].double())
-                sums += ((in_x[:, i : i + block] @ kernel) * in_y[:, j : j + block]).sum(1)
-        return sums
 
-    def diagonal(x: Tensor, in_x: Tensor) -> Tensor:
-        norms = torch.cat([part.double().square().sum(1) for part in x.split(8192)])
-        return in_x @ (norms / x.shape[1] + 1) ** 3
+def _influence(real: Tensor, fake: Tensor) -> Tensor:
+    """(M,) twice what each fake's mean kernel value with the other fakes is above that with the reals.
 
-    within = total(real, real, in_real, in_real) - diagonal(real, in_real)
-    within = within + total(fake, fake, in_fake, in_fake) - diagonal(fake, in_fake)
-    return within / (size * (size - 1)) - 2 * total(real, fake, in_real, in_fake) / size**2
+    The projection of a U-statistic on its members (Hoeffding 1948). Where a side has more than LANDMARKS images,
+    against that many of them.
+    """
+    real = real[:: -(-len(real) // LANDMARKS)].double()
+    stride = -(-len(fake) // LANDMARKS)
+    others, own = fake[::stride].double(), []
+    for start in range(0, len(fake), 2048):
+        rows = fake[start : start + 2048].double()
+        itself = (torch.arange(start, start + len(rows), device=fake.device) % stride == 0).double()
+        among = _kernel(rows, others).sum(1) - itself * (rows.square().sum(1) / fake.shape[1] + 1) ** 3
+        own.append(2 * (among / (len(others) - itself) - _kernel(rows, real).mean(1)))
+    return torch.cat(own)
 
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:

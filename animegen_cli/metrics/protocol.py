@@ -10,8 +10,12 @@ from typing import Any, Literal
 
 from animegen_cli.errors import DataError, UsageError
 
-INCEPTION_NAMES = {"fd": "fid", "kid": "kid", "is": "is"}
+ENOUGH = 2048
+"""Below this many images on either side, scores carry a warning."""
+INCEPTION_NAMES = {"fd": "fid", "fd-infinity": "fid-infinity", "kid": "kid", "is": "is"}
 """Bare names, which only Inception's features may bear."""
+KID75_RESIZE = "bilinear-75"
+"""How images reach Inception for the one `kid75` without a second name."""
 LOWER = frozenset({
     "fd", "fid", "kid", "kid75", "mse", "bpd",
     "hair", "eyes", "brightness", "attribute",  # distances between two distributions of what is seen
@@ -99,11 +103,13 @@ def metric_name(metric: str, extractor: str, resize: str = "clean") -> str:
     """The public name of a score.
 
     `fid`, `kid` and `is` exist only on Inception behind the clean resize; behind a legacy one they are
-    `fid-legacy_pytorch`, ...; everything else names its network: `fd-faces`, `precision-inception`, ...; what no
-    network looked at has no second name: `mse`, `bpd-elbo`.
+    `fid-legacy_pytorch`, ...; `kid75` only on Inception at 75 pixels; everything else names its network: `fd-faces`,
+    `precision-inception`, ...; what no network looked at has no second name: `mse`, `bpd-elbo`.
     """
     mode = resize.split("-", 1)[0]
     if not extractor:
+        return metric
+    if metric == "kid75" and (extractor, resize) == ("inception", KID75_RESIZE):
         return metric
     if extractor == "inception":
         bare = INCEPTION_NAMES.get(metric)

@@ -6,13 +6,12 @@ import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from animegen_cli import console, paths
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DataError
+from animegen_cli.metrics import kept
 from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.metrics.frechet import Moments, load_moments
 
@@ -45,6 +44,12 @@ class Reference:
     def features(self, extractor: Extractor) -> Tensor | Moments:
         """Features (count, D), float32 on the CPU, or the stored moments."""
         if self.moments is not None:
+            if len(self.moments.mean) != extractor.dims:
+                raise DataError(
+                    f"{self.name} holds {len(self.moments.mean)} features per image, `{extractor.name}` gives"
+                    f" {extractor.dims}",
+                    hint="compute the statistics with the same network, or choose it with `--extractor`",
+                )
             return self.moments
         assert self.faces is not None
         return set_features(self.faces, self.split, self.size, extractor)
@@ -52,13 +57,9 @@ class Reference:
 
 def set_features(faces: FaceSet, split: str, size: int, extractor: Extractor) -> Tensor:
     """Features (n, D) of one split, cached by content: pixels, network, resize, precision."""
-    identity = faces.split_identity(split, size)
-    key = "\0".join((identity, extractor.sha, extractor.resize, extractor.precision, extractor.device.type))
-    file = paths.cache() / "features" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
-    try:
-        return load_file(file)["features"]
-    except (OSError, SafetensorError, KeyError):
-        pass  # not there, or not whole: make it again
+    folder, key = paths.cache() / "features", kept.key(extractor, faces.split_identity(split, size))
+    if (known := kept.load(folder, key, extractor.dims)) is not None:
+        return known
     indices = faces.indices(split)
     if not len(indices):
         raise DataError(
@@ -71,11 +72,5 @@ def set_features(faces: FaceSet, split: str, size: int, extractor: Extractor) ->
             pieces.append(extractor.features(pixels).cpu())
             bar.advance(len(pixels))
     features = torch.cat(pieces)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_suffix(".tmp")
-        save_file({"features": features}, temporary)
-        temporary.replace(file)
-    except (OSError, SafetensorError) as error:
-        console.warn(f"the features of the reference could not be cached: {error}")
+    kept.save(folder, key, features)
     return features

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from animegen_cli.errors import UsageError, did_you_mean
-from animegen_cli.metrics.frechet import Moments, frechet_distance, frechet_std, moments
+from animegen_cli.metrics.frechet import Moments, frechet_infinity, frechet_influence, moments
 from animegen_cli.metrics.inception_score import inception_score
-from animegen_cli.metrics.kernel import kernel_distance, kernel_distance_by_batches
-from animegen_cli.metrics.manifold import manifold_scores
+from animegen_cli.metrics.kernel import KernelDistance, kernel_distance, kernel_distance_by_batches, real_part
+from animegen_cli.metrics.manifold import Manifold, Neighbours, manifold_scores, neighbours
+from animegen_cli.metrics.protocol import ENOUGH
+from animegen_cli.metrics.uncertainty import Estimate, combine
 
-METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "is", "kid75")
-MANIFOLD = ("precision", "recall", "density", "coverage")
-ENOUGH = 2048
-"""Below this many images on either side, scores carry a warning."""
+_NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
 class Score:
-    """One number.
+    """One number, the mean over ranges of seeds; `name` is the metric without network.
 
-    `std` is the standard error that the finite number of images leaves (fd: of the fakes), except for `kid`
-    and `is`, where it is the standard deviation over subsets and splits that other tools report.
-    `interval` is the 95 % interval where `std` is a standard error. `name` is the metric without network.
+    `std` is its standard error, from the choice of the drawn images, and `interval` the 95 % interval; both None
+    where there is too little to tell. `values` are those of the ranges. `spread` is the standard deviation over
+    subsets or splits, which other tools report beside `kid` and `is`.
     """
 
     name: str
@@ -34,81 +34,179 @@ class Score:
     std: float | None = None
     interval: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    values: tuple[float, ...] = ()
+    spread: float | None = None
 
 
 def score_features(
     real: Tensor | Moments,
-    fake: Tensor,
+    fakes: Tensor | Sequence[Tensor],
     metrics: Sequence[str] = ("fd", "kid", "precision", "recall", "density", "coverage"),
     *,
-    logits: Tensor | None = None,
+    logits: Tensor | Sequence[Tensor] | None = None,
     seed: int = 0,
 ) -> list[Score]:
-    """Scores of the fakes' features (M, D) against the reals' (N, D), in the order of `metrics`.
+    """Scores of the fakes' features (M, D), one tensor per range of seeds, against the reals' (N, D), in the order of
+    `metrics`.
 
-    `real` may be stored moments, which suffice for `fd`; `is` needs the fakes' `logits` (M, classes). `seed`
-    fixes subsets and splits. Raises UsageError for unknown metrics and missing inputs, DataError for too few
-    images.
+    `real` may be stored moments, which suffice for `fd` and `fd-infinity`; `is` needs the fakes' `logits` (M,
+    classes). `seed` fixes subsets, splits and resampling. Raises UsageError for unknown metrics and missing inputs,
+    DataError for too few images.
     """
+    check(metrics, of_moments=isinstance(real, Moments), logits=logits is not None)
+    fakes = [fakes] if isinstance(fakes, Tensor) else list(fakes)
+    fakes = [fake.cpu() if fake.device.type == "mps" else fake for fake in fakes]  # which knows no float64
+    sides = _Sides(
+        real.to(fakes[0].device) if isinstance(real, Tensor) else real, fakes,
+        [logits] if isinstance(logits, Tensor) else list(logits or ()), seed,
+    )  # fmt: skip
+    return [_score(metric, sides) for metric in metrics]
+
+
+def check(metrics: Sequence[str], *, of_moments: bool, logits: bool) -> None:
+    """UsageError unless the metrics exist and can be measured: against moments alone, with or without class logits."""
     for metric in metrics:
         if metric not in METRICS:
             raise UsageError(f"no metric `{metric}`", hint=did_you_mean(metric, METRICS))
-    if fake.device.type == "mps":  # knows no float64
-        fake = fake.cpu()
-    if isinstance(real, Tensor):
-        real = real.to(fake.device)
-    shared: dict[str, Tensor] = {}
-    return [_score(metric, real, fake, logits, seed, shared) for metric in metrics]
+        if metric == "is" and not logits:
+            raise UsageError(
+                "the Inception score `is` needs class logits", hint="score with Inception, or leave `is` out"
+            )
+        if of_moments and metric not in OF_MOMENTS:
+            raise UsageError(
+                f"`{metric}` needs the reference images; a file with mu and sigma holds only what `fd` needs",
+                hint="give the images with `--against`, or score `fd` alone",
+            )
 
 
-def _score(
-    metric: str,
-    real: Tensor | Moments,
-    fake: Tensor,
-    logits: Tensor | None,
-    seed: int,
-    shared: dict[str, Tensor],
-) -> Score:
-    if metric == "fd":
-        return _frechet(real, fake)
-    if metric == "is":
-        if logits is None:
-            raise UsageError("`is` needs class logits", hint="score with Inception, or leave `is` out")
-        value, std = inception_score(logits, seed=seed)
-        note = "its classes are ImageNet's, which know no anime face: it says little about faces"
-        return Score(metric, value, std, notes=(note, *_few(None, len(logits))))
-    if isinstance(real, Moments):
-        raise UsageError(
-            f"`{metric}` needs the reference images; a file with mu and sigma holds only what `fd` needs",
-            hint="give the images with `--against`, or score `fd` alone",
-        )
-    notes = _few(len(real), len(fake))
-    if metric in ("kid", "kid75"):
-        by_batches = metric == "kid75"
-        value, std = kernel_distance_by_batches(real, fake) if by_batches else kernel_distance(real, fake, seed=seed)
-        return Score(metric, value, std, notes=notes)
-    if not shared:
-        shared.update(manifold_scores(real, fake))
-    return _mean(metric, shared[metric], notes)
+class _Sides:
+    """Both sides of a comparison, and what several metrics need of them, computed once."""
+
+    def __init__(self, real: Tensor | Moments, fakes: list[Tensor], logits: list[Tensor], seed: int) -> None:
+        self.real, self.fakes, self.logits, self.seed = real, fakes, logits, seed
+        self.n_real, self.n_fake = real.count if isinstance(real, Moments) else len(real), min(map(len, fakes))
+
+    @property
+    def images(self) -> Tensor:
+        """The reals' features."""
+        assert isinstance(self.real, Tensor)
+        return self.real
+
+    @functools.cached_property
+    def moments(self) -> Moments:
+        return self.real if isinstance(self.real, Moments) else moments(self.real)
+
+    @functools.cached_property
+    def of_real(self) -> Neighbours:
+        return neighbours(self.images, _NEIGHBOURS)
+
+    @functools.cached_property
+    def of_fakes(self) -> list[Neighbours]:
+        return [neighbours(fake, _NEIGHBOURS) for fake in self.fakes]
+
+    @functools.cached_property
+    def manifolds(self) -> list[Manifold]:
+        pairs = zip(self.fakes, self.of_fakes, strict=True)
+        return [manifold_scores(self.images, fake, of_real=self.of_real, of_fake=own) for fake, own in pairs]
 
 
-def _frechet(real: Tensor | Moments, fake: Tensor) -> Score:
-    reference = moments(real) if isinstance(real, Tensor) else real
-    fitted = moments(fake)
-    value = frechet_distance(reference, fitted)
-    std = frechet_std(reference, fitted, fake)
-    notes = _few(reference.count, len(fake))
-    if notes:
-        notes += ("a Fréchet distance from few images is biased up: compare it only at equal counts",)
-    return Score("fd", value, std, (max(value - 1.96 * std, 0.0), value + 1.96 * std), notes)
+def _fd(sides: _Sides) -> list[Estimate]:
+    return [Estimate(*frechet_influence(sides.moments, moments(fake), fake)) for fake in sides.fakes]
 
 
-def _mean(metric: str, per_image: Tensor, notes: tuple[str, ...]) -> Score:
-    """Mean and standard error of what each image adds; shares (all but density) stay within 0..1."""
-    value = per_image.mean().item()
-    std = (per_image.std() / len(per_image) ** 0.5).item()
-    top = torch.inf if metric == "density" else 1.0
-    return Score(metric, value, std, (max(value - 1.96 * std, 0.0), min(value + 1.96 * std, top)), notes)
+def _fd_infinity(sides: _Sides) -> list[Estimate]:
+    """To first order an image moves the distance of infinitely many as it moves that of all."""
+    found = []
+    for number, (fake, of_all) in enumerate(zip(sides.fakes, _fd(sides), strict=True)):
+        value, left = frechet_infinity(sides.real, fake, seed=sides.seed + number)
+        found.append(Estimate(value, of_all.influence, left))
+    return found
+
+
+def _kid(sides: _Sides) -> list[Estimate]:
+    within = real_part(sides.images, sides.n_fake, seed=sides.seed)
+    return [_of_kernel(kernel_distance(sides.images, f, seed=sides.seed, within_real=within)) for f in sides.fakes]
+
+
+def _kid75(sides: _Sides) -> list[Estimate]:
+    return [_of_kernel(kernel_distance_by_batches(sides.images, fake)) for fake in sides.fakes]
+
+
+def _of_kernel(found: KernelDistance) -> Estimate:
+    return Estimate(found.value, found.influence, found.extra, found.spread)
+
+
+def _is(sides: _Sides) -> list[Estimate]:
+    found = [inception_score(logits, seed=sides.seed) for logits in sides.logits]
+    return [Estimate(value, influence, spread=spread) for value, spread, influence in found]
+
+
+def _diversity(sides: _Sides) -> list[Estimate]:
+    """Mean distance of two drawn images by that of two real ones."""
+    real = sides.of_real.distance.mean()
+    means = [own.distance / real for own in sides.of_fakes]
+    return [Estimate(distance.mean().item(), 2 * distance) for distance in means]
+
+
+def _manifold(metric: str, sides: _Sides) -> list[Estimate]:
+    found = []
+    for manifold, fake in zip(sides.manifolds, sides.fakes, strict=True):
+        added = manifold.added[metric]
+        value, lost = added.mean().item(), manifold.lost.get(metric)
+        influence = added if lost is None else _of_lost(lost, value, min(len(fake), sides.n_real or 0))
+        still = metric != "density" and not influence.var()
+        found.append(Estimate(value, influence, _unseen(added) if still else 0.0))
+    return found
+
+
+def _of_lost(lost: Tensor, share: float, count: int) -> Tensor:
+    """What each fake adds to a share of the reals, from how far the share falls without it.
+
+    That is a jackknife, which errs on the safe side (Efron & Stein 1981), and the more so the more fakes meet each
+    real; so it may not exceed the error of a share of as many independent images as the smaller side has.
+    """
+    influence = lost * len(lost)
+    told = influence.var().item() / len(lost)
+    return influence * min(share * (1 - share) / count / told, 1) ** 0.5 if told else influence
+
+
+def _unseen(inside: Tensor) -> float:
+    """Variance of a share that no image moves, as of all or none: two more of either kind are imagined (Agresti &
+    Coull 1998)."""
+    count = len(inside) + 4
+    share = (inside.sum().item() + 2) / count
+    return share * (1 - share) / count
+
+
+_ESTIMATES: dict[str, Callable[[_Sides], list[Estimate]]] = {
+    "fd": _fd, "fd-infinity": _fd_infinity, "kid": _kid,
+    **{metric: functools.partial(_manifold, metric) for metric in ("precision", "recall", "density", "coverage")},
+    "diversity": _diversity, "is": _is, "kid75": _kid75,
+}  # fmt: skip
+METRICS = tuple(_ESTIMATES)
+OF_MOMENTS = ("fd", "fd-infinity", "is")
+"""What needs no more of the reals than their moments."""
+_LIMITS = {
+    "fd": (0.0, torch.inf), "density": (0.0, torch.inf), "diversity": (0.0, torch.inf), "is": (1.0, torch.inf),
+    **dict.fromkeys(("precision", "recall", "coverage"), (0.0, 1.0)),
+}  # fmt: skip
+_NOTES = {
+    "fd": "a Fréchet distance from few images is biased up: compare it only at equal counts",
+    "is": "its classes are ImageNet's, which know no anime face: it says little about faces",
+}
+
+
+def _score(metric: str, sides: _Sides) -> Score:
+    ranges = _ESTIMATES[metric](sides)
+    low, high = _LIMITS.get(metric, (-torch.inf, torch.inf))
+    found = combine(ranges, low=low, high=high, seed=sides.seed)
+    few = _few(None if metric == "is" else sides.n_real, sides.n_fake)
+    caution = (_NOTES[metric],) if metric == "is" or (metric in _NOTES and few) else ()
+    spreads = [one.spread for one in ranges if one.spread is not None]
+    return Score(
+        metric, found.value, found.std, found.interval, (*few, *caution),
+        tuple(one.value for one in ranges), sum(spreads) / len(spreads) if spreads else None,
+    )  # fmt: skip
 
 
 def _few(n_real: int | None, n_fake: int) -> tuple[str, ...]:

@@ -59,10 +59,14 @@ def identity(score: Score) -> str:
 
 
 def entries_of(place: int, record: Record) -> list[Entry]:
-    """The ways in which the run's scored images were drawn; one without scores when there are none."""
+    """The ways in which the run's scored images were drawn; one without scores when there are none.
+
+    Scores of one range of seeds stand beside those of several that begin with it; of two under one protocol, that of
+    more ranges counts.
+    """
     ways: dict[tuple[str, str], dict[str, Score]] = {}
-    for score in record.scores:
-        way = (str(score.protocol.get("sampling") or ""), str(score.protocol.get("seeds") or ""))
+    for score in sorted(record.scores, key=lambda score: len(_ranges(score.protocol))):
+        way = (str(score.protocol.get("sampling") or ""), _ranges(score.protocol)[0])
         ways.setdefault(way, {})[identity(score)] = score
     if ("", "") in ways and len(ways) > 1:  # scores of no drawing stand beside those of the first way
         alone = ways.pop(("", ""))
@@ -73,6 +77,11 @@ def entries_of(place: int, record: Record) -> list[Entry]:
         drawn = f"{sampling}, seeds {seeds_}" if samplings.count(sampling) > 1 else sampling
         entries.append(Entry(place, drawn, scores))
     return entries or [Entry(place, "", {})]
+
+
+def _ranges(protocol: Mapping[str, Any]) -> list[str]:
+    """`0-63; 64-127` in its parts; one empty one for scores of no seeds."""
+    return str(protocol.get("seeds") or "").split("; ")
 
 
 def measures_of(found: Iterable[Record]) -> tuple[Measure, ...]:
@@ -96,10 +105,15 @@ def eval_options(record: Record) -> list[list[str]]:
     """The options of `animegen eval` that made the run's scores, one list per way of measuring."""
     found = []
     for p in (score.protocol for score in record.scores):
+        if not p["extractor"] or not p["seeds"]:
+            continue
         mode = str(p["resize"]).split("-", 1)[0]
-        extractor = str(p["extractor"]) + {"clean": ""}.get(mode, f":{mode}")
-        options = ["--seeds", str(p["seeds"]), "--split", str(p["reference_split"]), "--extractor", extractor]
-        if p["seeds"] and options not in found:
+        extractor = str(p["extractor"]) + (f":{mode}" if mode.startswith("legacy") else "")
+        ranges = _ranges(p)
+        several = ["--n", str(p["n_fake"]), "--repeats", str(len(ranges))]
+        seeds = several if len(ranges) > 1 else ["--seeds", str(p["seeds"])]
+        options = [*seeds, "--split", str(p["reference_split"]), "--extractor", extractor]
+        if options not in found:
             found.append(options)
     return found
 
