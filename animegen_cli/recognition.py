@@ -37,12 +37,14 @@ class Recogniser:
 
     Attributes:
         name: the run's folder.
+        learned_from: identity of its data set.
         attributes: what it recognises, and the values of each.
         extractor: its features, under their protocol.
     """
 
     def __init__(self, run: Run, *, device: torch.device, precision: Precision = "fp32") -> None:
         self.name = run.path.resolve().name
+        self.learned_from = run.about.get("data", {}).get("identity")
         trained = generate.open_trained(run, device=device, precision="fp32")
         self._method: Any = editing.require(trained, "classifies")
         self.extractor = extractors.classifier_extractor(
@@ -143,7 +145,7 @@ class Order(NamedTuple):
 
 def _orders(trained: Trained, judge: Recogniser) -> list[Order]:
     found = []
-    for name in getattr(trained.method, "conditions", ()):
+    for name in _conditions(trained):
         own, known = trained.data.attributes[name], judge.attributes.get(name, ())
         values = tuple(value for value in own if value in known)
         if values:
@@ -151,10 +153,15 @@ def _orders(trained: Trained, judge: Recogniser) -> list[Order]:
     return found
 
 
+def _conditions(trained: Trained) -> tuple[str, ...]:
+    """The attributes that a run can be asked for."""
+    return getattr(trained.method, "conditions", ()) if isinstance(trained.method, Samples) else ()
+
+
 def _no_orders(trained: Trained, judge: Recogniser) -> str:
     """Why nothing can be asked for."""
-    own = getattr(trained.method, "conditions", ())
-    if not own or not isinstance(trained.method, Samples):
+    own = _conditions(trained)
+    if not own:
         return "the run takes no labels, so nothing can be requested of it"
     return f"the run is asked for {', '.join(own)}, and {judge.name} recognises {', '.join(judge.attributes)}"
 
@@ -187,7 +194,7 @@ def _of_requests(subject: Subject, judge: Recogniser, order: Order) -> Protocol:
 
 def _seeds(subject: Subject) -> Sequence[int]:
     """Those of each request: the first of the seeds that the run is judged by, the same for every value."""
-    ranges: Sequence[Sequence[int]] = getattr(subject.source, "numbers", ((),))
+    ranges: list[Sequence[int]] = getattr(subject.source, "numbers", [()])
     return ranges[0][: subject.request.per_value]
 
 
@@ -204,7 +211,7 @@ def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
     orders = [order for order in possible if f"requests-{order.attribute}" in by_metric]
     if orders:
         _request(subject, recogniser, by_metric, orders, verdict)
-    elif not possible and getattr(subject.trained.method, "conditions", ()):
+    elif not possible and _conditions(subject.trained):
         verdict.notes.append(_no_orders(subject.trained, recogniser))
     return verdict
 
@@ -251,7 +258,7 @@ def _request(
     """Draw what is asked for, value by value, from the same seeds, and count what is recognised."""
     trained, seeds = subject.trained, _seeds(subject)
     how = generate.sampling(trained, subject.request.overrides)
-    bound = _on_real_images(subject, judge, verdict)
+    bound = _on_real_images(subject, judge, orders, verdict)
     with console.progress("requests", len(seeds) * sum(len(order.values) for order in orders)) as bar:
         for order in orders:
             began, name, hits = time.perf_counter(), order.attribute, []
@@ -279,7 +286,9 @@ def _request(
                 )
 
 
-def _on_real_images(subject: Subject, judge: Recogniser, verdict: Verdict) -> dict[tuple[str, str], float]:
+def _on_real_images(
+    subject: Subject, judge: Recogniser, orders: Sequence[Order], verdict: Verdict
+) -> dict[tuple[str, str], float]:
     """(attribute, value) -> share of the run's real held-out faces of that value in which it is recognised.
 
     No model can be expected to do better than that. Empty where the set is gone.
@@ -289,24 +298,20 @@ def _on_real_images(subject: Subject, judge: Recogniser, verdict: Verdict) -> di
     except DataError as error:
         verdict.notes.append(f"how well {judge.name} recognises real faces is not known: {error.message}")
         return {}
-    split = "test" if len(faces.indices("test")) else "train"
+    split, own_set = "test" if len(faces.indices("test")) else "train", judge.learned_from == faces.identity
     labels = torch.from_numpy(faces.labels(faces.indices(split)))
-    found, shares = judge.values(set_features(faces, split, subject.trained.data.size, judge.extractor)), {}
-    for column, (name, values) in enumerate(faces.attributes.items()):
-        if name not in found:
-            continue
-        rights = []
-        for index, value in enumerate(values):
-            of_value = labels[:, column] == index
-            if value in judge.attributes[name] and of_value.any():
-                right = found[name][of_value] == judge.attributes[name].index(value)
-                shares[name, value] = right.double().mean().item()
-                rights.append(right)
-        if rights:
-            right = torch.cat(rights).double()
-            verdict.notes.append(
-                f"{judge.name} recognises {name} in {right.mean():.1%} of {len(right):,} real {split} faces: "
-                "no run can be expected to do better"
+    found = judge.values(set_features(faces, split, subject.trained.data.size, judge.extractor))
+    shares: dict[tuple[str, str], float] = {}
+    for name, values, _ in orders:
+        own, known = faces.attributes[name], judge.attributes[name]
+        truth = labels[:, list(faces.attributes).index(name)]
+        hits = {value: found[name][truth == own.index(value)] == known.index(value) for value in values}
+        shares |= {(name, value): hit.double().mean().item() for value, hit in hits.items() if len(hit)}
+        right = torch.cat([*hits.values()]).double()
+        if len(right):
+            console.note(
+                f"{judge.name} recognises {name} in {right.mean():.1%} of {len(right):,} real {split} faces: no run can be "
+                f"expected to do better{'' if own_set else ' (its set is another one, and may hold some of them)'}"
             )
     return shares
 

@@ -146,6 +146,7 @@ def test_a_run_with_labels_from_the_command_line(labelled: Path, runs: dict[str,
     assert {entry["attribute"] for entry in found["requests"]} == {"hair", "eyes"}
     assert all(entry["real"] is None or 0 <= entry["real"] <= 1 for entry in found["requests"])
     assert "classifier recognises hair in " in found["said"]
+    assert "its set is another" not in found["said"]
     again = done("eval", labelled, *EVAL, "--attributes", runs["classifier"], "--json")
     assert "already scored" in again.err
     assert [score["name"] for score in json.loads(again.out)["scores"]] == names
@@ -198,6 +199,7 @@ def test_images_of_another_size_are_resized_and_the_protocol_says_so(
     found = verdict(labelled, "--attributes", tmp_path / "large", "--metrics", "fd-attributes")
     (score,) = found["printed"]["scores"]
     assert (score["protocol"]["resize"], score["protocol"]["size"]) == ("clean-32", 16)
+    assert "its set is another one" in verdict(labelled, "--attributes", tmp_path / "large")["said"]
 
 
 # ---- bad input and odd pairs ------------------------------------------------------------------------------------
