@@ -61,7 +61,9 @@ def train(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     words += [word for setting in args.set for word in ("--set", setting)]
     began, before = time.perf_counter(), _of_children()
     environment = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
-    subprocess.run([sys.executable, "-m", "animegen_cli", *map(str, words)], check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-m", "animegen_cli", *map(str, words)], check=True, env=environment, stdout=sys.stderr
+    )
     return {
         "seconds": time.perf_counter() - began, "cpu_seconds": _of_children() - before, "threads": args.threads,
         "images": json.loads((out / "run.json").read_text())["images"],
