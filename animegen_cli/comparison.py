@@ -10,53 +10,28 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
 from animegen_cli.metrics import significance
 from animegen_cli.metrics.protocol import ENOUGH
-from animegen_cli.paths import Run
-from animegen_cli.report import grids, published, records, seeds, tables
-from animegen_cli.report.figures import Drawn
-from animegen_cli.report.measures import Entry, Measure, entries_of, identity, measures_of
+from animegen_cli.paths import Run, make_folder
+from animegen_cli.report import grids, published, records, seeds, shapes, tables
+from animegen_cli.report.book import Book
+from animegen_cli.report.figures import Pair
+from animegen_cli.report.measures import Comparison, Entry, Measure, entries_of, identity, measures_of, protocol_notes
 from animegen_cli.report.page import comparison_page
 from animegen_cli.report.people import Opinion
-from animegen_cli.report.plots import Mark
+from animegen_cli.report.pictures import Drawn
 from animegen_cli.report.records import Record, Score
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 from animegen_cli.report.units import amount, duration, memory
 
 MOST_SEEDS = 64
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What the tables, the picture and the page are made of. `todo` maps a run to the command that scores it."""
-
-    records: tuple[Record, ...]
-    names: tuple[str, ...]
-    measures: tuple[Measure, ...]
-    entries: tuple[Entry, ...]
-    quality: Table
-    cost: Table
-    todo: Mapping[str, str]
-    warnings: tuple[str, ...]
-
-    @property
-    def joined(self) -> Table:
-        """Quality and cost in one wide table, for spreadsheets."""
-        have = {column.key for column in self.quality.columns}
-        extra = [i for i, column in enumerate(self.cost.columns) if column.key not in have]
-        rows = (
-            row + tuple(self.cost.rows[entry.run][i] for i in extra)
-            for row, entry in zip(self.quality.rows, self.entries, strict=True)
-        )
-        columns = self.quality.columns + tuple(self.cost.columns[i] for i in extra)
-        return Table("Measured", columns, tuple(rows))
 
 
 def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
@@ -112,10 +87,7 @@ def _quality(
         )
         for i, entry in enumerate(entries)
     ]
-    told: dict[str, list[str]] = {}
-    for measure in measures:
-        told.setdefault(measure.told, []).append(measure.label)
-    notes = [f"{', '.join(labels)}: {text}." for text, labels in told.items()]
+    notes = protocol_notes(measures)
     if any(cell.tied for cells in marked for cell in cells):
         notes.insert(0, f"{significance.NOTE}.")
     if kids := [m.label for m in measures if m.protocol.get("metric") in ("kid", "kid75")]:
@@ -297,25 +269,29 @@ def write(
     out: Path,
     *,
     drawn: Drawn | None = None,
-    reals: bool = True,
+    plots: Sequence[Pair] = (),
+    study: Mapping[str, Any] | None = None,
     people: Sequence[Opinion] = (),
+    reals: bool = True,
+    figures: bool = False,
 ) -> dict[str, Path]:
-    """Write the page, the tables and the picture into the folder `out`; name of each -> its path. `people`: what the
-    votes of a survey say, for the page.
+    """Write the page, the tables and the picture into the folder `out`; name of each -> its path.
+
+    `table.*` hold the measured and the published tables at once, `tables/` each table of the page by itself.
+
+    Args:
+        plots, study, people, reals: see `comparison_page`.
+        figures: also write each plot of the page as SVG and PNG and each picture as PNG into `figures/`.
 
     Raises:
         DataError: `out` is a file.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file, not a folder", hint="choose another with `--out`")
-    out.mkdir(parents=True, exist_ok=True)
-    page = comparison_page(
-        comparison.records, comparison.names, comparison.quality, comparison.cost,
-        drawn=drawn, marks=_marks(comparison), todo=comparison.todo, warnings=comparison.warnings, reals=reals,
-        people=people,
-    )  # fmt: skip
+    make_folder(out)
+    made = comparison_page(comparison, drawn=drawn, plots=plots, study=study, people=people, reals=reals)
     texts = {
-        "page": ("index.html", page),
+        "page": ("index.html", made.html),
         "markdown": ("table.md", as_text(comparison, "markdown")),
         "latex": ("table.tex", as_text(comparison, "latex")),
         "csv": ("table.csv", as_text(comparison, "csv")),
@@ -325,12 +301,40 @@ def write(
     for name, (file, text) in texts.items():
         written[name] = out / file
         written[name].write_text(text, encoding="utf-8")
+    written["tables"] = _write_tables(made.book, out / "tables")
     if drawn is not None and any(not isinstance(row, str) for row in drawn.rows):
         pictures = [None if isinstance(row, str) else row for row in drawn.rows]
         captions = [str(number) for number in drawn.seeds]
         image = grids.rows(list(zip(comparison.names, pictures, strict=True)), captions)
         written["picture"] = grids.save(image, out / "same-seeds.png")
+    if figures:
+        written["figures"] = _write_figures(made.book, out / "figures")
     return written
+
+
+def _write_tables(book: Book, folder: Path) -> Path:
+    """Each table of the page in every form, under its own name."""
+    make_folder(folder)
+    for name, table in book.tables.items():
+        texts = {
+            "md": tables.markdown(table), "tex": tables.latex(table), "csv": tables.as_csv(table),
+            "json": json.dumps(tables.as_json(table), indent=1, default=str) + "\n",
+        }  # fmt: skip
+        for form, text in texts.items():
+            (folder / f"{name}.{form}").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _write_figures(book: Book, folder: Path) -> Path:
+    """Each plot of the page as SVG and PNG, each picture as PNG, under its own name."""
+    make_folder(folder)
+    for name, plot in book.plots.items():
+        (folder / f"{name}.svg").write_text(shapes.svg(plot) + "\n", encoding="utf-8")
+        grids.save(shapes.pixels(plot), folder / f"{name}.png")
+    for name, path in book.pictures.items():
+        with Image.open(path) as picture:
+            grids.save(picture.convert("RGB"), folder / f"{name}.png")
+    return folder
 
 
 def as_text(comparison: Comparison, form: Literal["markdown", "latex", "csv"]) -> str:
@@ -351,20 +355,3 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "to_score": dict(comparison.todo),
         "warnings": list(comparison.warnings),
     }
-
-
-def _marks(comparison: Comparison, most: int = 2) -> dict[str, list[Mark]]:
-    """Quality against training time for the first measures that at least two runs have."""
-    plotted: dict[str, list[Mark]] = {}
-    for measure in comparison.measures:
-        marks = []
-        for entry in comparison.entries:
-            score, seconds = entry.scores.get(measure.identity), comparison.records[entry.run].about.get("seconds")
-            if score is not None and isinstance(seconds, (int, float)):
-                several = sum(other.run == entry.run for other in comparison.entries) > 1
-                name = comparison.names[entry.run] + (f", {entry.drawn}" if several else "")
-                low, high = score.range or (None, None)
-                marks.append(Mark(name, float(seconds), score.value, low, high, ink=entry.run))
-        if measure.better and len(marks) > 1 and len(plotted) < most:
-            plotted[f"{measure.label}: {measure.better} is better"] = marks
-    return plotted

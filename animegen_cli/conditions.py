@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from animegen_cli.errors import ConfigError, did_you_mean
-from animegen_cli.method import DataSpec
+from animegen_cli.method import DataSpec, Input
 
 
 def drop_labels(labels: Tensor, probability: float) -> Tensor:
@@ -53,6 +53,22 @@ def pick_labels(labels: Tensor | None, names: tuple[str, ...], data: DataSpec) -
         return None
     columns = list(data.attributes)
     return labels[:, [columns.index(name) for name in names]]
+
+
+def spread_labels(labels: Tensor | None, names: tuple[str, ...], data: DataSpec) -> Tensor | None:
+    """The inverse of `pick_labels`: (B, len(names)) -> (B, A), the other attributes unknown."""
+    if labels is None:
+        return None
+    unknown = torch.full_like(labels[:, 0], -1)
+    return torch.stack([labels[:, names.index(a)] if a in names else unknown for a in data.attributes], dim=1)
+
+
+def label_input(names: tuple[str, ...], data: DataSpec) -> dict[str, Input]:
+    """What an exported network takes besides its noise; nothing where there are no labels."""
+    if not names:
+        return {}
+    about = f"indices of {', '.join(names)} in this order; -1 is unknown"
+    return {"labels": Input("labels", about, (len(names),), tuple(len(data.attributes[name]) for name in names))}
 
 
 class Labels(nn.Module):

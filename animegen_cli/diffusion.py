@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from animegen_cli import likelihoods, samplers
+from animegen_cli import conditions, likelihoods, samplers
 from animegen_cli.errors import UsageError
-from animegen_cli.method import Edit
+from animegen_cli.method import DataSpec, Edit, Exported, Input, Network
 from animegen_cli.noise import Noise
 from animegen_cli.schedules import Schedule
 
@@ -163,6 +163,32 @@ def resampling(steps: int, length: int, times: int) -> list[int]:
                 path.append(first)
             path += range(first + 1, last if last == steps and turn < times - 1 else last + 1)
     return path
+
+
+# ---- other programs ---------------------------------------------------------------------------------------------
+
+
+def exported(process: Process, plan: samplers.Plan, data: DataSpec, labels: tuple[str, ...] = ()) -> Exported:
+    """The denoiser D(x; sigma) as one network, and the levels that the plan walks with it."""
+    schedule, size = process.schedule, data.size
+    sigmas = schedule.sigmas(plan.steps, plan.spacing)
+
+    def denoise(x: Tensor, sigma: Tensor, asked: Tensor | None = None) -> Tensor:
+        return process.denoise(x, sigma, conditions.spread_labels(asked, labels, data))
+
+    inputs = {
+        "x": Input("noise", "x_0 + sigma * noise, x_0 in the network's units", (3, size, size)),
+        "sigma": Input("level", "noise level of each image", (), (schedule.sigma_min, schedule.sigma_max)),
+        **conditions.label_input(labels, data),
+    }
+    zero, one = (process.out(torch.full((1, 3, 1, 1), value)).flatten().tolist() for value in (0.0, 1.0))
+    recipe = {
+        "start": schedule.scale_at(float(sigmas[0])),
+        "sigmas": sigmas.tolist(),
+        "mean": zero,
+        "std": [high - low for low, high in zip(zero, one, strict=True)],
+    }
+    return Exported([Network("denoiser", denoise, inputs, "E[x_0 | x] in the network's units")], recipe, labels)
 
 
 # ---- likelihood -------------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ VERBS = {
     "projects": "find the code of a picture",
     "inpaints": "redraw part of a picture",
     "classifies": "recognise attributes",
+    "exports": "be exported",
+    "converts": "become a diffusers pipeline",
 }
 """Ability -> what a person asks for."""
 
@@ -197,11 +199,18 @@ def inpaint(
 
 @torch.inference_mode()
 def interpolate(
-    trained: Trained, start: int, end: int, frames: int, *, how: Any = None, labels: Sequence[int] | None = None
+    trained: Trained,
+    start: int,
+    end: int,
+    frames: int,
+    *,
+    how: Any = None,
+    labels: Sequence[int] | None = None,
+    batch: int | None = None,
 ) -> Tensor:
     """From seed to seed in `frames` images: in the family's own space of codes where it knows one, else a spherical walk
     in noise; uint8 (frames, 3, H, W), on the CPU."""
-    batch, device = micro_batch(trained.device, trained.data.size), trained.device
+    batch, device = batch or micro_batch(trained.device, trained.data.size), trained.device
     fractions = torch.linspace(0, 1, frames, dtype=torch.float64)
     how, pieces = how if how is not None else trained.config.sample, []
     for rows, count in _batches(frames, batch):

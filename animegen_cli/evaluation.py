@@ -23,6 +23,7 @@ from animegen_cli.metrics.reference import Reference, set_features
 from animegen_cli.metrics.scores import METRICS, OF_MOMENTS, Score, check, score_features
 from animegen_cli.metrics.weights import find_inception
 from animegen_cli.paths import Run
+from animegen_cli.report import page
 from animegen_cli.train.choices import pick_device
 
 DEFAULT_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "diversity")
@@ -147,6 +148,7 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
             store(run, images, verdict, drawing=subject.drawing())
             scores += verdict.scores
             notes += [note for note in verdict.notes if note not in notes]
+    page.write(run)
     if run.about.get("state") != "finished":
         notes.append(f"the run is {run.about.get('state')}: these are scores at {images:,} images")
     return {"subject": str(run.path), "scores": scores, "notes": notes}

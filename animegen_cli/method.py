@@ -121,6 +121,59 @@ class Finding(NamedTuple):
     """What to type to change it, such as `--set model.free_bits=0.25`."""
 
 
+class Input(NamedTuple):
+    """One tensor that an exported network takes; the batch axis comes first and is not in its shape."""
+
+    kind: Literal["noise", "image", "level", "labels", "share"]
+    """Normal numbers, pixels in [-1, 1], noise levels, int64 indices (-1 unknown), or numbers in [0, 1]."""
+    about: str
+    shape: tuple[int | str, ...] = ()
+    """A word instead of a number is a size that may vary, in steps of 8."""
+    values: tuple[float, ...] = ()
+    """Lowest and highest level, or the number of values of each label."""
+    scale: float = 1.0
+    """What noise is multiplied by, or the share, to draw as the run does."""
+
+
+class Network(NamedTuple):
+    """A function of tensors alone, as other programs run it: all that is random comes in from outside."""
+
+    name: str
+    call: Callable[..., Tensor]
+    """Of tensors in the order of `inputs`, on a float32 network."""
+    inputs: Mapping[str, Input]
+    about: str
+    """What comes out."""
+
+
+class Exported(NamedTuple):
+    """A family's networks for other programs, and what else drawing with them needs."""
+
+    networks: Sequence[Network]
+    recipe: Mapping[str, Any]
+    """Plain values, for JSON."""
+    labels: Sequence[str] = ()
+    """The attributes that the columns of an input `labels` stand for, in their order."""
+
+
+class Foreign(NamedTuple):
+    """A U-Net and its sampler in another library's terms: the contents of a diffusers folder."""
+
+    network: Mapping[str, Any]
+    """unet/config.json."""
+    tensors: Mapping[str, Tensor]
+    scheduler: Mapping[str, Any]
+    """scheduler/scheduler_config.json."""
+    pipeline: str
+    """Name of the pipeline's class."""
+    options: Mapping[str, Any] = {}
+    """Arguments of a call of the pipeline that draws as the run does."""
+    labels: Sequence[str] = ()
+    """The attribute whose values are its classes 1, 2, ...; class 0 is "unknown"."""
+    notes: Sequence[str] = ()
+    """What the other library does in another way."""
+
+
 # ---- abilities ------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +305,28 @@ class Classifies(Protocol):
 
 
 @runtime_checkable
+class Exports(Protocol):
+    """Draws or translates by networks that are functions of tensors alone."""
+
+    def exported(self, how: Any) -> Exported:
+        """The networks, and the recipe to draw with them as the section `how` says."""
+        ...
+
+
+@runtime_checkable
+class Converts(Protocol):
+    """Has a network that diffusers has too."""
+
+    def to_diffusers(self, how: Any) -> Foreign:
+        """The network and the sampler as diffusers knows them; ConfigError where it knows none such."""
+        ...
+
+    def from_diffusers(self, found: Foreign) -> tuple[dict[str, Tensor], list[str]]:
+        """Tensors under this method's own names, and warnings; DataError that says what does not fit."""
+        ...
+
+
+@runtime_checkable
 class Diagnoses(Protocol):
     """Recognises how its training fails."""
 
@@ -263,7 +338,8 @@ class Diagnoses(Protocol):
 ABILITIES: dict[str, type] = {
     "samples": Samples, "corrupts": Corrupts, "validates": Validates, "translates": Translates,
     "reconstructs": Reconstructs, "likelihood": Likelihood, "mixes": Mixes, "projects": Projects, "inpaints": Inpaints,
-    "interpolates": Interpolates, "embeds": Embeds, "classifies": Classifies, "diagnoses": Diagnoses,
+    "interpolates": Interpolates, "embeds": Embeds, "classifies": Classifies, "diagnoses": Diagnoses, "exports": Exports,
+    "converts": Converts,
 }  # fmt: skip
 """Name in `run.json` -> protocol."""
 

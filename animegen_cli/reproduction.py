@@ -13,11 +13,13 @@ from animegen_cli.config import Layer
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import Run
-from animegen_cli.report import measures, records
-from animegen_cli.report.records import Score
+from animegen_cli.report import records
+from animegen_cli.report.records import Record, Score
 from animegen_cli.train.choices import pick_device
 from animegen_cli.train.folder import machine_about
 
+KNOWN = ("inception", "faces")
+"""Networks that need no file of the user's."""
 CONFIDENT = 1.96
 """Standard errors that a difference may have by chance, 95 times of 100."""
 
@@ -55,7 +57,8 @@ class Found:
 
     @property
     def agrees(self) -> bool:
-        return self.same or all(pair.agrees for pair in self.pairs)
+        """Whether every score does; the weights have the word where there are no scores."""
+        return all(pair.agrees for pair in self.pairs) if self.pairs else self.same
 
 
 def reproduce(
@@ -86,19 +89,58 @@ def reproduce(
             request = replace(request, configs=[again.config], flags=(), out=None, resume=str(again.path))
         training.train(request, score=evaluation.in_run_scores)
     record = records.read(first)
-    for options in measures.ways(record):
-        evaluation.evaluate(evaluation.Request(subject=str(again.path), data=faces.path, device=device, **options))
-    scored = {measures.identity(score): score for score in records.read(again).scores}
-    pairs = [
-        Pair(score.name, score, scored[measures.identity(score)])
-        for score in record.scores
-        if measures.identity(score) in scored and score.images == record.images
-    ]
-    if not pairs and record.scores:
-        raise DataError(
-            "the scores of the two runs have no protocol in common", hint=f"type `animegen eval {first.path}`"
+    for asked in _ways(record):
+        evaluation.evaluate(replace(asked, subject=str(again.path), data=faces.path, device=device))
+    scored = {_key(score): score for score in records.read(again).scores}
+    pairs = [Pair(score.name, score, scored[_key(score)]) for score in record.scores if _key(score) in scored]
+    left = len(record.scores) - len(pairs)
+    if left:
+        console.note(
+            f"{left} scores were measured in a way that is not repeated here (other samplers, networks from files)"
         )
     return Found(first, again, tuple(pairs), _same_weights(first, again), changed)
+
+
+def _key(score: Score) -> tuple[Any, ...]:
+    """Equal for a score and its repetition: protocol, what drew the images, from which seeds."""
+    return score.name, score.protocol_id, score.images, score.protocol.get("sampling"), score.protocol.get("seeds")
+
+
+def _ways(record: Record) -> list[evaluation.Request]:
+    """What `animegen eval` was asked for when the run was scored: a request per reference split, network and seeds."""
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for score in record.scores:
+        p = score.protocol
+        if p["extractor"] in KNOWN and score.images == record.images:
+            resize = str(p["resize"]).split("-", 1)[0]
+            network = str(p["extractor"]) + (f":{resize}" if resize.startswith("legacy") else "")
+            way = (network, p["reference_split"], p["seeds"], p["n_fake"], p["precision"])
+            found.setdefault(way, []).append(str(p["metric"]))
+    requests = []
+    for (network, split, seeds, n, precision), metrics in found.items():
+        ranges = seeds.split("; ")
+        exact = [int(n) for part in ranges[0].split(",") for n in _range(part)] if len(ranges) == 1 and seeds else None
+        requests.append(
+            evaluation.Request(
+                extractor=network,
+                split=split,
+                n=n,
+                repeats=len(ranges),
+                seeds=exact,
+                precision=precision,
+                metrics=metrics,
+            )
+        )
+    own = [str(score.protocol["metric"]) for score in record.scores if not score.protocol["extractor"]]
+    words = list(dict.fromkeys("bpd" if word.startswith("bpd-") else word for word in own))
+    if requests:
+        requests[0] = replace(requests[0], metrics=[*requests[0].metrics, *words])
+    return requests
+
+
+def _range(part: str) -> range:
+    first, _, last = part.partition("-")
+    return range(int(first), int(last or first) + 1)
 
 
 def _error(score: Score) -> float | None:

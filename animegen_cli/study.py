@@ -133,6 +133,7 @@ class Request:
     device: str | None = None
     seeds: Sequence[int] = range(10)
     reals: bool = True
+    figures: bool = False
 
 
 @dataclass(frozen=True)
@@ -376,7 +377,7 @@ def _page(
     study = {"title": plan.title, "about": plan.about, "rows": table(plan, folder)}
     written = comparison.write(
         compared, folder / "comparison", drawn=drawn, reals=request.reals, study=study,
-        plots=[dataclasses.asdict(plot) for plot in plan.plots],
+        plots=[dataclasses.asdict(plot) for plot in plan.plots], figures=request.figures,
     )  # fmt: skip
     return compared, written
 

@@ -16,6 +16,7 @@ from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet, require_size
 from animegen_cli.data.sources import PHOTOS
 from animegen_cli.errors import DataError, UsageError
+from animegen_cli.export import diffusers
 from animegen_cli.method import DataSpec, Method
 from animegen_cli.noise import seed_for
 from animegen_cli.paths import Run
@@ -228,7 +229,14 @@ def _newest_state(run: Run) -> tuple[Any, Any]:
 
 
 def _initialize(method: Method, source: str) -> None:
-    """Copy every tensor of another run's weights whose name and shape fit."""
+    """Copy every tensor of another run's weights whose name and shape fit, or the network of a diffusers folder."""
+    if diffusers.is_folder(Path(source)):
+        adopted, warnings = diffusers.adopt(method, Path(source))
+        method.load_state_dict(adopted, strict=False)
+        for warning in warnings:
+            console.warn(warning)
+        console.note(f"started from the diffusers network in {source}")
+        return
     file = Path(source) if source.endswith(".safetensors") else paths.open_run(source).weights
     tensors, _ = checkpoint.load_weights(file)
     own = method.state_dict()

@@ -214,7 +214,7 @@ class _Work:
 
     def __init__(self, request: Request, trained: Trained) -> None:
         self.request, self.trained = request, trained
-        self.any_size = bool(getattr(trained.method, "any_size", False))
+        self.any_size = any_size(trained)
         family = trained.config.family
         if self.any_size and request.fit:
             raise UsageError(
@@ -237,10 +237,12 @@ class _Work:
         try:
             if isinstance(data, Unusable):
                 raise data
-            pixels = self.shaped(decode(data))
+            image = decode(data)
+            pixels = shaped(self.trained, image, fit=self.request.fit, size=self.request.size)
         except (Unusable, MemoryError) as error:
             self.skipped.append((name, str(error) or "too many pixels"))
             return
+        self.large += self.any_size and min(pixels.shape[:2]) > 2 * self.trained.data.size
         shape = tuple(-(-side // MULTIPLE) * MULTIPLE for side in pixels.shape[:2]) if self.any_size else pixels.shape
         group = self.waiting.setdefault(shape, [])
         group.append((name, pixels, target))
@@ -254,26 +256,14 @@ class _Work:
         for shape in list(self.waiting):
             self._translate(self.waiting.pop(shape))
 
-    def shaped(self, image: Image.Image) -> np.ndarray:
-        """The picture as it is translated, uint8 (H, W, 3)."""
-        if not self.any_size:
-            return np.asarray(fit_square(image, self.trained.data.size, self.request.fit or "crop"))
-        if self.request.size:
-            scale = self.request.size / min(image.size)
-            width, height = (max(round(side * scale), 1) for side in image.size)
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
-        self.large += min(image.size) > 2 * self.trained.data.size
-        return np.asarray(image)
-
     def _batch(self, shape: Sequence[int]) -> int:
         return self.request.batch or generate.micro_batch(self.trained.device, math.isqrt(shape[0] * shape[1]))
 
     def _translate(self, group: Sequence[tuple[str, np.ndarray, Path]]) -> None:
         whole = np.stack([padded(pixels) if self.any_size else pixels for _, pixels, _ in group])
-        if max(whole.shape[1:3]) > TILE:
-            results = np.stack([tiled(picture, self._network) for picture in whole])
-        else:
-            results = self._network(whole)
+        results = changed(
+            self.trained, whole, self.edit, how=self.how, seed=self.request.seed, batch=self._batch(whole.shape[1:])
+        )
         for (name, before, target), after in zip(group, results, strict=True):
             after = after[: before.shape[0], : before.shape[1]]
             paths.make_folder(target.parent)
@@ -281,13 +271,38 @@ class _Work:
             if self.request.grid and len(self.shown) < ON_SHEET:
                 self.shown[name] = (grids.thumbnail(before), grids.thumbnail(after), PurePosixPath(name).name)
 
-    def _network(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (n, H, W, 3) -> the same."""
+
+# ---- pixels to pixels -----------------------------------------------------------------------------------------
+
+
+def any_size(trained: Trained) -> bool:
+    """Whether the family takes pictures as they are; all others get a square of the run's size."""
+    return bool(getattr(trained.method, "any_size", False))
+
+
+def shaped(trained: Trained, image: Image.Image, *, fit: str | None = None, size: int | None = None) -> np.ndarray:
+    """An RGB picture as it is translated, uint8 (H, W, 3): a square by `fit` (crop when None), or, where any size will
+    do, with its shorter side scaled to `size`."""
+    if not any_size(trained):
+        return np.array(fit_square(image, trained.data.size, fit or "crop"))
+    if size:
+        scale = size / min(image.size)
+        width, height = (max(round(side * scale), 1) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return np.array(image)
+
+
+def changed(trained: Trained, pictures: np.ndarray, edit: Edit, *, how: Any, seed: int, batch: int) -> np.ndarray:
+    """Pictures of one shape, uint8 (n, H, W, 3), through the networks, large ones in tiles; any size: `padded` before."""
+
+    def network(pixels: np.ndarray) -> np.ndarray:
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        done = editing.translate(
-            self.trained, images, self.edit, how=self.how, seed=self.request.seed, batch=self._batch(pixels.shape[1:])
-        )
+        done = editing.translate(trained, images, edit, how=how, seed=seed, batch=batch)
         return done.permute(0, 2, 3, 1).numpy()
+
+    if max(pictures.shape[1:3]) > TILE:
+        return np.stack([tiled(picture, network) for picture in pictures])
+    return network(pictures)
 
 
 def padded(pixels: np.ndarray) -> np.ndarray:

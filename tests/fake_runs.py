@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,13 @@ def make(
     log: bool = True,
     loss: str = "mse",
     lr: float = 2e-4,
+    about: Mapping[str, Any] | None = None,
+    seen: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A run folder; `scores` None leaves eval.json out."""
+    """A run folder; `scores` None leaves eval.json out. `about` goes over run.json, `seen` beside the scores."""
     run = Run(root / name)
     run.samples.mkdir(parents=True)
-    about = {
+    known = {
         "animegen": "0.1.0", "family": family, "preset": "fast", "abilities": ["samples", "corrupts"], "state": state,
         "images": images, "target_images": 500_000, "steps": images // 64, "seconds": seconds,
         "images_per_second": 148.0, "peak_memory": 3_200_000_000, "parameters": {"unet": 35_746_307},
@@ -92,20 +95,42 @@ def make(
         "optim": {"model": {"lr": lr, "betas": [0.9, 0.999]}}, "train": {"batch": 64, "duration": "500k images"},
         "augment": {"flip": True},
     }  # fmt: skip
-    (run.path / "run.json").write_text(json.dumps(about))
+    (run.path / "run.json").write_text(json.dumps(known | dict(about or {})))
     run.config.write_text(yaml.safe_dump(config, sort_keys=False))
     if weights:
         run.weights.write_bytes(b"weights of " + name.encode())
     if log:
         _write_log(run, images, loss)
     if scores is not None:
-        run.scores.write_text(json.dumps({"scores": scores}))
+        run.scores.write_text(json.dumps({"scores": scores, **(seen or {})}))
     start = sum(name.encode())
     for seen in sorted({images // 20, images}):
         _write_grid(run.samples / f"ema-{seen:09d}.png", start, size)
         _write_grid(run.samples / f"raw-{seen:09d}.png", start + 50, size)
     _write_grid(run.samples / "reals.png", 900, size)
     return run
+
+
+HAIR = ("black", "blonde", "blue", "pink")
+
+
+def everything_seen(run_number: int = 0) -> dict[str, Any]:
+    """What `eval` leaves beside the scores: the cost of drawing, histograms, requests, a sheet of neighbours."""
+    drawn = [0.4 - 0.05 * run_number, 0.3, 0.2, 0.1 + 0.05 * run_number]
+    common = {"by": "pixels", "images": 500_000}
+    asked = {"attribute": "hair", "asked": 32, "by": "faces-net", "images": 500_000}
+    return {
+        "drawing": {"seconds_per_100": 12.0 + run_number, "peak_memory": 900_000_000},
+        "histograms": [{"name": "hair colour", "values": HAIR, "real": [0.4, 0.3, 0.2, 0.1], "drawn": drawn, **common}],
+        "requests": [{**asked, "value": value, "recognised": 30 - i - run_number} for i, value in enumerate(HAIR)],
+        "sheets": {"neighbours": "judged/neighbours.png"},
+    }
+
+
+def write_neighbours(run: Run, size: int = 64) -> None:
+    """The sheet that `everything_seen` names."""
+    (run.path / "judged").mkdir()
+    _write_grid(run.path / "judged/neighbours.png", 300, size)
 
 
 def _write_grid(path: Path, start: int, size: int) -> None:

@@ -314,7 +314,7 @@ def test_page_holds_everything_and_asks_the_network_for_nothing(two: list[Run], 
         assert any(section.get("id") == "-".join(title.lower().split()) for section in made.all("section"))
     assert made.all("script") == made.all("link") == made.all("iframe") == []
     sources = [str(image["src"]) for image in made.all("img")]
-    assert len(sources) == 2 + 2 + 1  # strips, grids, real images
+    assert len(sources) == 2 + 2 * 2 + 1  # strips, grids of raw and of averaged weights, real images
     assert all(source.startswith("data:image/") for source in sources)
     assert all(image["alt"] for image in made.all("img"))
     assert all(str(link["href"]).startswith("#") for link in made.all("a"))
@@ -396,7 +396,7 @@ def test_command_compares_all_runs_and_prints_plain_tables(two: list[Run], tmp_p
     assert re.search(r"StyleGAN2 \[1\]\s+FID 4.17", out)
     assert "\x1b[" not in out
     assert {f.name for f in Path("comparison").iterdir()} == {
-        "index.html", "table.md", "table.csv", "table.tex", "table.json",
+        "index.html", "table.md", "table.csv", "table.tex", "table.json", "tables",
     }  # fmt: skip
     code, out, _ = command("b", "--json", "--no-images", "--out", "elsewhere")
     value = json.loads(out)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from chain import done, log_of, refused, sets, train_words
 from PIL import Image, ImageFilter
 
@@ -15,8 +16,10 @@ from animegen_cli import evaluation, generate, paths
 from animegen_cli.data import prepare
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.judging import Verdict
+from animegen_cli.metrics.extractors import inception_extractor
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.nets import trunk
+from animegen_cli.nets.inception import Inception
 
 FACES = ["--extractor", "faces", "--device", "cpu"]
 
@@ -242,6 +245,23 @@ def test_a_damaged_cache_is_made_again(
     for file in (tmp_path / "cache" / "animegen" / "features").iterdir():
         file.write_bytes(file.read_bytes()[:100])
     assert scores(*words)["fd-faces"]["value"] == first["fd-faces"]["value"]
+
+
+def test_kid_at_75_pixels_bears_a_name_of_its_own(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    net = Inception().eval()
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    monkeypatch.setattr(evaluation, "open_extractor", lambda *_, **__: inception_extractor(net, "ab" * 32))
+    words = ["--seeds", "0-7", "--split", "test", "--extractor", "inception", "--device", "cpu"]
+    answer = done("eval", run, *words, "--metrics", "kid,kid75,is", "--json")
+    found = {score["name"]: score["protocol"] for score in json.loads(answer.out)["scores"]}
+    assert {name: protocol["resize"] for name, protocol in found.items()} == {
+        "kid": "clean-299", "kid75": "bilinear-75", "is": "clean-299",
+    }  # fmt: skip
+    assert found["kid"]["n_real"] == found["kid75"]["n_real"] < 96
+    assert "kid x1000" in done("eval", run, *words, "--metrics", "kid").out
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------

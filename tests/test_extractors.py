@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from animegen_cli import paths
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.metrics import weights
-from animegen_cli.metrics.extractors import Extractor, inception_extractor, open_extractor
+from animegen_cli.metrics.extractors import Extractor, for_kid75, inception_extractor, open_extractor
+from animegen_cli.metrics.protocol import metric_name
 from animegen_cli.metrics.resize import resize
 from animegen_cli.metrics.weights import download_weights, find_inception, open_inception
 from animegen_cli.nets.inception import Inception
@@ -421,6 +422,21 @@ def test_only_uint8_pictures_are_taken(squeezenet_file: Path) -> None:
         extractor.features(torch.rand(2, 3, 64, 64))
     with pytest.raises(UsageError, match="Inception score needs Inception"):
         extractor.logits(torch.rand(2, 512))
+
+
+def test_kid75_looks_at_75_pixels(opened: tuple[Inception, str]) -> None:
+    """As `tf.image.resize` does: bilinear between pixel centres, not antialiased; then [-1, 1]."""
+    net, sha = opened
+    images = as_batch(pictures(3, 64, 64))
+    found = for_kid75(inception_extractor(net, sha, micro_batch=4))
+    scaled = F.interpolate(images.float(), (75, 75), mode="bilinear", align_corners=False)
+    with torch.inference_mode():
+        expected = net(scaled / 127.5 - 1)
+    assert (found.features(images) - expected).abs().max() < 1e-3 * expected.abs().max()
+    assert (found.dims, found.resize, found.sha) == (2048, "bilinear-75", sha)
+    assert metric_name("kid75", found.name, found.resize) == "kid75"
+    faces = open_extractor("faces")
+    assert for_kid75(faces) is faces
 
 
 def test_mistyped_networks_get_a_suggestion(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import Run
-from animegen_cli.report import figures, grids, page, plots, records, tables
+from animegen_cli.report import grids, page, pictures, plots, records, shapes, tables
 from animegen_cli.report.markup import el, escape
 from animegen_cli.report.tables import Cell, Column, Table
 
@@ -61,8 +61,10 @@ class Page(HTMLParser):
 
 
 def test_bars_by_hand() -> None:
-    svg = plots.bars([(NASTY, 3.0), ("1", 0.0), ("2", 1.5), ("bad", float("nan"))], title=NASTY, x="level", y="nats")
-    root = ElementTree.fromstring(svg)
+    drawing = plots.bars(
+        [(NASTY, 3.0), ("1", 0.0), ("2", 1.5), ("bad", float("nan"))], title=NASTY, x="level", y="nats"
+    )
+    root = ElementTree.fromstring(shapes.svg(drawing))
     drawn = [node for node in root.iter() if node.tag.endswith("rect")]
     heights = [float(node.attrib["height"]) for node in drawn]
     assert heights[0] == pytest.approx(2 * heights[2], rel=1e-3)
@@ -70,7 +72,7 @@ def test_bars_by_hand() -> None:
     assert len(heights) == 3
     first, last = (float(node.attrib["y"]) + float(node.attrib["height"]) for node in drawn[::2])
     assert first == pytest.approx(last, abs=0.2)
-    assert "no values yet" in plots.bars([], title="t", x="x", y="y")
+    assert "no values yet" in shapes.svg(plots.bars([], title="t", x="x", y="y"))
 
 
 def test_grid_of_100_is_ten_by_ten_and_keeps_every_pixel() -> None:
@@ -133,14 +135,14 @@ def test_grids_refuse_what_is_no_picture() -> None:
 # ---- plots ------------------------------------------------------------------------------------------------------
 
 
-def polylines(svg: str) -> list[list[tuple[float, float]]]:
-    found = ElementTree.fromstring(svg).iter(f"{SVG}polyline")
+def polylines(drawing: shapes.Drawing) -> list[list[tuple[float, float]]]:
+    found = ElementTree.fromstring(shapes.svg(drawing)).iter(f"{SVG}polyline")
     return [[tuple(map(float, p.split(","))) for p in line.get("points", "").split()] for line in found]  # type: ignore[misc]
 
 
 def test_lines_are_well_formed_named_and_described() -> None:
-    svg = plots.lines([plots.Series(NASTY, [(0, 3.0), (10, 1.0)])], title=NASTY, y="loss")
-    root = ElementTree.fromstring(svg)
+    drawing = plots.lines([plots.Series(NASTY, [(0, 3.0), (10, 1.0)])], title=NASTY, y="loss")
+    root = ElementTree.fromstring(shapes.svg(drawing))
     assert root.find(f"{SVG}title").text == NASTY  # type: ignore[union-attr]
     assert "3 at 0, 1 at 10" in root.find(f"{SVG}desc").text  # type: ignore[union-attr,operator]
     assert root.get("role") == "img"
@@ -160,8 +162,8 @@ def test_values_that_cannot_be_drawn_are_left_out_and_nothing_is_said_plainly() 
     bad = [(0.0, float("nan")), (1.0, float("inf")), (2.0, -1.0), (3.0, 2.0), (4.0, 1.0)]
     (line,) = polylines(plots.lines([plots.Series("a", bad)], title="t", log=True))
     assert len(line) == 2
-    assert "no values yet" in plots.lines([plots.Series("a", bad[:2])], title="t")
-    assert "no values yet" in plots.scatter([], title="t", x="x", y="y")
+    assert "no values yet" in shapes.svg(plots.lines([plots.Series("a", bad[:2])], title="t"))
+    assert "no values yet" in shapes.svg(plots.scatter([], title="t", x="x", y="y"))
     constant = plots.lines([plots.Series("a", [(5.0, 0.0)])], title="t")
     assert len(polylines(constant)[0]) == 1
 
@@ -201,10 +203,11 @@ def test_ticks_are_few_round_and_on_the_axis(low: float, high: float, log: bool)
 
 def test_scatter_draws_intervals_and_names_every_point() -> None:
     marks = [plots.Mark("<a>", 10, 5, 4, 6), plots.Mark("b", 1000, 3)]
-    root = ElementTree.fromstring(plots.scatter(marks, title="t", x="time", y="fd", log_x=True))
+    drawing = plots.scatter(marks, title="t", x="time", y="fd", log_x=True)
+    root = ElementTree.fromstring(shapes.svg(drawing))
     named = [title.text for circle in root.iter(f"{SVG}circle") for title in circle.iter(f"{SVG}title")]
     assert named == ["<a>", "b"]
-    (bar,) = polylines(plots.scatter(marks, title="t", x="time", y="fd", log_x=True))
+    (bar,) = polylines(drawing)
     assert bar[0][0] == bar[1][0]
     assert bar[0][1] > bar[1][1]
 
@@ -350,7 +353,7 @@ def test_pictures_are_embedded_losslessly_while_they_fit_the_budget() -> None:
     picture = grids.grid(fake_runs.faces(range(9)))
 
     def decoded(budget: float) -> tuple[int, np.ndarray]:
-        source = Page(figures.embed(picture, "alt", budget)).all("img")[0]["src"]
+        source = Page(pictures.embed(picture, "alt", budget)).all("img")[0]["src"]
         data = base64.b64decode(str(source).partition(",")[2])
         return len(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 

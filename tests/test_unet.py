@@ -14,7 +14,8 @@ from animegen_cli.errors import ConfigError
 from animegen_cli.method import DataSpec
 from animegen_cli.methods.ddim import DDIM, NormalizedBlock, ResidualUNet
 from animegen_cli.methods.ddpm import DDPM
-from animegen_cli.nets.unet import Downsample, UNet, Upsample
+from animegen_cli.nets import unet_diffusers
+from animegen_cli.nets.unet import UNet
 
 
 def shaken(net: Any, scale: float = 0.2) -> Any:
@@ -45,50 +46,6 @@ def diffusers_twin(channels: tuple[int, ...], size: int, attention: tuple[int, .
         up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
         **options,
     )  # fmt: skip
-
-
-def translated(theirs: Any, ours: UNet) -> dict[str, Tensor]:
-    """Our parameter names with their tensors, one by one."""
-    source, state = dict(theirs.named_parameters()), dict[str, Tensor]()
-
-    def take(name: str, *their_names: str) -> None:
-        for kind in ("weight", "bias"):
-            parts = [source.pop(f"{their}.{kind}") for their in their_names]
-            state[f"{name}.{kind}"] = torch.cat([part.detach() for part in parts])
-
-    def block(name: str, layer: Any, their_res: str, their_attention: str) -> None:
-        for part in ("norm1", "conv1", "norm2", "conv2"):
-            take(f"{name}.res.{part}", f"{their_res}.{part}")
-        take(f"{name}.res.time", f"{their_res}.time_emb_proj")
-        if not isinstance(layer.res.skip, nn.Identity):
-            take(f"{name}.res.skip", f"{their_res}.conv_shortcut")
-        if layer.attention is not None:
-            take(f"{name}.attention.norm", f"{their_attention}.group_norm")
-            take(f"{name}.attention.qkv", *(f"{their_attention}.to_{part}" for part in "qkv"))
-            take(f"{name}.attention.out", f"{their_attention}.to_out.0")
-
-    take("stem", "conv_in")
-    take("time.0", "time_embedding.linear_1")
-    take("time.2", "time_embedding.linear_2")
-    take("norm", "conv_norm_out")
-    take("head", "conv_out")
-    for side, layers, change, their_change in (
-        ("down", ours.down, Downsample, "downsamplers"),
-        ("up", ours.up, Upsample, "upsamplers"),
-    ):
-        level = number = 0
-        for index, layer in enumerate(layers):
-            if isinstance(layer, change):
-                take(f"{side}.{index}.conv", f"{side}_blocks.{level}.{their_change}.0.conv")
-                level, number = level + 1, 0
-            else:
-                stem = f"{side}_blocks.{level}"
-                block(f"{side}.{index}", layer, f"{stem}.resnets.{number}", f"{stem}.attentions.{number}")
-                number += 1
-    for index, layer in enumerate(ours.middle):
-        block(f"middle.{index}", layer, f"mid_block.resnets.{index}", f"mid_block.attentions.{index}")
-    assert not source, f"of theirs, unused: {sorted(source)}"
-    return state
 
 
 HO_IN_DIFFUSERS = {
@@ -122,7 +79,7 @@ def test_equals_diffusers(
         groups=8,
         diffusers=layout == "diffusers",
     ).eval()
-    ours.load_state_dict(translated(theirs, ours))
+    ours.load_state_dict(unet_diffusers.from_tensors(ours, theirs.state_dict(), classes=False))
     x, time = images(3, size), torch.tensor([0, 17, 999])
     with torch.no_grad():
         expected = theirs(x, time).sample

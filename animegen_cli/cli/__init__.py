@@ -8,12 +8,14 @@ from animegen_cli.cli import manners
 from animegen_cli.cli.compare import compare
 from animegen_cli.cli.demo import demo
 from animegen_cli.cli.evaluate import evaluate
+from animegen_cli.cli.export import export
 from animegen_cli.cli.prepare import prepare
 from animegen_cli.cli.presets import presets
 from animegen_cli.cli.reproduce import reproduce
 from animegen_cli.cli.sample import sample
 from animegen_cli.cli.train import train
 from animegen_cli.cli.translate import translate
+from animegen_cli.cli.ui import ui
 from animegen_cli.cli.weights import weights
 
 app = typer.Typer(
@@ -50,7 +52,9 @@ app.command()(sample)
 app.command()(translate)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.command()(export)
 app.command()(reproduce)
+app.command()(ui)
 app.add_typer(presets)
 app.command()(weights)
 

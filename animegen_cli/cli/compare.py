@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from animegen_cli.cli.surveying import People
     from animegen_cli.comparison import Comparison
     from animegen_cli.paths import Run
-    from animegen_cli.report.figures import Drawn
+    from animegen_cli.report.pictures import Drawn
     from animegen_cli.report.seeds import Draw
 
 Form = Literal["markdown", "csv", "latex"]
@@ -33,6 +33,8 @@ Examples:
   animegen compare runs/00003-* --seeds 0-7,100    the same seeds from each
 
   animegen compare --no-images --format latex      the table alone, for a paper
+
+  animegen compare --figures                       every figure as SVG and PNG too
 
   animegen compare 3 5 --survey survey             a page that asks people which run is better
 
@@ -76,6 +78,9 @@ def compare(
     no_images: Annotated[bool, typer.Option("--no-images", help="Draw nothing from the runs.")] = False,
     no_reals: Annotated[
         bool, typer.Option("--no-reals", help="Leave the real images out of the page, so that it can be published.")
+    ] = False,
+    figures: Annotated[
+        bool, typer.Option("--figures", help="Write each figure of the page as SVG and PNG too.")
     ] = False,
     survey: Annotated[
         Path | None,
@@ -137,7 +142,7 @@ def compare(
     _check_words(unfit, study=study, data=data, budget=budget, dry_run=dry_run)
     if study is not None:
         words = {"study": study, "data": data, "out": out, "budget": budget, "device": device}
-        _study(words, numbers, form, reals=not no_reals, dry_run=dry_run)
+        _study(words, numbers, form, reals=not no_reals, figures=figures, dry_run=dry_run)
         return
     out = out or Path("comparison")
     people = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
@@ -159,7 +164,7 @@ def compare(
         return
     drawn = None if no_images else _drawn(compared, numbers, _draw(device))
     opinions = people.verdict.opinions if people else ()
-    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, people=opinions)
+    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, people=opinions, figures=figures)
     _say(compared, written, form, out, people)
 
 
@@ -177,11 +182,13 @@ def _check_words(unfit: bool, *, study: str | None, **of_study: object) -> None:
         )
 
 
-def _study(words: Mapping[str, Any], numbers: Sequence[int], form: Form | None, *, reals: bool, dry_run: bool) -> None:
+def _study(
+    words: Mapping[str, Any], numbers: Sequence[int], form: Form | None, *, reals: bool, figures: bool, dry_run: bool
+) -> None:
     from animegen_cli import console, study
     from animegen_cli.report import tables
 
-    request = study.Request(**words, seeds=numbers, reals=reals)
+    request = study.Request(**words, seeds=numbers, reals=reals, figures=figures)
     if dry_run:
         plan, commands = study.plan_of(request)
         if not console.is_json():
@@ -209,9 +216,11 @@ def _say(
     said = {"people": people.as_json} if people else {}
     console.result({**comparison.as_json(compared), **said, "files": files})
     console.note(f"page     {files['page']}")
-    console.note(f"tables   {out}/table.md, .csv, .tex, .json")
+    console.note(f"tables   {out}/table.md, .csv, .tex, .json; each by itself in {files['tables']}/")
     if "picture" in files:
         console.note(f"picture  {files['picture']}")
+    if "figures" in files:
+        console.note(f"figures  {files['figures']}/")
 
 
 def _print(compared: Comparison, form: Form | None) -> None:

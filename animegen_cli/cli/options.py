@@ -63,21 +63,8 @@ def given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-MOST_SEEDS = 10_000_000
-
-
 def parse_seeds(text: str, example: str = "--seeds 0-63,100") -> list[int]:
     """`0-63,100` -> [0, ..., 63, 100]; UsageError when it is no such list."""
-    from animegen_cli.errors import UsageError
+    from animegen_cli.report.seeds import parse
 
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise UsageError(f"`{text}` is no list of seeds", hint=f"write `{example}`")
-        if int(last or first) - int(first) >= MOST_SEEDS:
-            raise UsageError(
-                f"`{part.strip()}` is more than {MOST_SEEDS:,} seeds", hint="draw them in several commands"
-            )
-        seeds += range(int(first), int(last or first) + 1)
-    return seeds
+    return parse(text, example)

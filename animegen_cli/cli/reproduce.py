@@ -43,13 +43,13 @@ def reproduce(
     if rows:
         heads = ["score", "first", "again", "difference", "within", ""]
         console.table(f"{found.first.name} and {found.again.name}", heads, rows, right=("difference", "within"))
-    if found.same:
+    differ = [pair.name for pair in found.pairs if not pair.agrees]
+    if differ:
+        verdict = f"not reproduced: {', '.join(differ)} differ by more than their uncertainty explains"
+    elif found.same:
         verdict = "reproduced bit for bit: the weights are equal"
-    elif not found.pairs:
-        verdict = "the weights differ, and the run has no scores to compare: type `animegen eval` on both"
-    elif found.agrees:
+    elif found.pairs:
         verdict = "reproduced: every score agrees within the uncertainty of the two"
     else:
-        differ = [pair.name for pair in found.pairs if not pair.agrees]
-        verdict = f"not reproduced: {', '.join(differ)} differ by more than their uncertainty explains"
+        verdict = f"the weights differ, and there are no scores to compare: type `animegen eval {found.first.path}`"
     console.result(reproduction.as_json(found), verdict)

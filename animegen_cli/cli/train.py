@@ -41,7 +41,9 @@ def train(
     save_every: Annotated[str | None, typer.Option("--save-every", help='"10 min" or "50k images".')] = None,
     keep: Annotated[int | None, typer.Option("--keep", min=1, help="Saved states to keep, besides the best.")] = None,
     resume: Annotated[str, typer.Option("--resume", help="auto, none, or the run folder to go on with.")] = "auto",
-    init_from: Annotated[str | None, typer.Option("--init-from", help="Start from another run's weights.")] = None,
+    init_from: Annotated[
+        str | None, typer.Option("--init-from", help="Start from another run's weights, or a diffusers folder's.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any config key: --set train.ema.decay=0.999")
     ] = None,

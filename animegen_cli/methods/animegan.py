@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from animegen_cli.adversarial import Handover, generator_loss
 from animegen_cli.config import Amount, Drawing, Section, Span
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
 from animegen_cli.nets.perceptual import Perceptual, open_features
 from animegen_cli.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
 from animegen_cli.noise import Noise
@@ -359,6 +359,15 @@ class AnimeGAN(Method):
     def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Translation) -> Tensor:
         """Photographs (B, 3, H, W) in [-1, 1] to anime, the same shape; any multiple of 8 pixels."""
         return self.generator(images).float().clamp(-1, 1)
+
+    def exported(self, how: Translation) -> Exported:
+        """The generator."""
+        photo = Input("image", "a photograph", (3, "height", "width"))
+
+        def translate(photo: Tensor) -> Tensor:
+            return self.generator(photo).clamp(-1, 1)
+
+        return Exported([Network("to_anime", translate, {"image": photo}, "the photograph as anime")], {})
 
     def validate(self, batch: Batch) -> Losses:
         """The losses that need no critic, weighted, on held-out photographs; on anime where there are none."""

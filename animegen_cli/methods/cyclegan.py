@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from animegen_cli.adversarial import Handover, critic_loss, generator_loss
 from animegen_cli.config import Drawing, Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
 from animegen_cli.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
 from animegen_cli.noise import Noise
 
@@ -283,6 +283,15 @@ class CycleGAN(Method):
         """Photographs (B, 3, H, W) in [-1, 1] to anime, or back with `edit.reverse`; any multiple of 8 pixels."""
         net = self.to_photo if edit.reverse else self.to_anime
         return net(images).float().clamp(-1, 1)
+
+    def exported(self, how: Translation) -> Exported:
+        """Both generators."""
+        photo, anime = (Input("image", what, (3, "height", "width")) for what in ("a photograph", "an anime face"))
+        networks = [
+            Network("to_anime", lambda x: self.to_anime(x).clamp(-1, 1), {"image": photo}, "the photograph as anime"),
+            Network("to_photo", lambda y: self.to_photo(y).clamp(-1, 1), {"image": anime}, "the face as a photograph"),
+        ]
+        return Exported(networks, {})
 
     def validate(self, batch: Batch) -> Losses:
         """Cycle errors on held-out images; without photographs that of anime alone."""

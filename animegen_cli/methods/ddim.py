@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from animegen_cli import diffusion
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
 from animegen_cli.nets.unet import Attention, sinusoidal_of
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Plan, Watch
@@ -216,6 +216,10 @@ class DDIM(Method):
     def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Plan) -> Tensor:
         """New content where mask (B, 1, H, W) is 1; labels are not read."""
         return diffusion.inpaint(self._process(), images, mask, noise, None, how)
+
+    def exported(self, how: Plan) -> Exported:
+        """The denoiser."""
+        return diffusion.exported(self._process(), how, self.data)
 
     def _process(self) -> diffusion.Process:
         return diffusion.Process(self.schedule, self.denoise, self.normalize, self.pixels)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, final
 
 import torch
 from pydantic import Field
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from animegen_cli import conditions, diffusion
 from animegen_cli.config import Section
-from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Losses, Method, Phase
+from animegen_cli.errors import ConfigError, DataError
+from animegen_cli.method import Batch, DataSpec, Edit, Exported, Foreign, Losses, Method, Phase
+from animegen_cli.nets import unet_diffusers
 from animegen_cli.nets.unet import UNet
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Plan, Watch
@@ -133,6 +135,124 @@ class DDPM(Method):
     def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Plan) -> Tensor:
         """New content where mask (B, 1, H, W) is 1."""
         return diffusion.inpaint(diffusion.Process(self.schedule, self.denoise), images, mask, noise, labels, how)
+
+    def exported(self, how: Plan) -> Exported:
+        """The denoiser."""
+        return diffusion.exported(diffusion.Process(self.schedule, self.denoise), how, self.data, self.conditions)
+
+    # ---- diffusers ------------------------------------------------------------------------------------------
+
+    def to_diffusers(self, how: Plan) -> Foreign:
+        """The U-Net, and the scheduler whose steps are those of `how` wherever diffusers has them."""
+        if len(self.conditions) > 1:
+            raise ConfigError(
+                f"this network is conditioned on {len(self.conditions)} attributes, and diffusers' knows one class",
+                hint="use `--to onnx`, or train with one label such as `--set model.labels=[hair]`",
+            )
+        scheduler, options, notes = _scheduler(self.config, how)
+        if self.conditions:
+            notes.append(
+                "The pipeline's own call passes no classes: use network and scheduler as shown. It knows no guidance."
+            )
+        return Foreign(
+            network=unet_diffusers.to_config(self._shape(), size=self.data.size, dropout=self.config.dropout),
+            tensors=unet_diffusers.to_tensors(self.unet, classes=bool(self.conditions)),
+            scheduler=scheduler,
+            pipeline=scheduler["_class_name"].replace("Scheduler", "Pipeline"),
+            options=options,
+            labels=self.conditions,
+            notes=notes,
+        )
+
+    def from_diffusers(self, found: Foreign) -> tuple[dict[str, Tensor], list[str]]:
+        """A network of the same shape; one without classes leaves the labels without effect, as they begin."""
+        theirs, ours = unet_diffusers.from_config(found.network), self._shape()
+        if theirs.classes is None:
+            ours = replace(ours, classes=None)
+        if theirs != ours or (theirs.classes and len(self.conditions) > 1):
+            raise _another(theirs, ours, self.data.size)
+        state = unet_diffusers.from_tensors(self.unet, found.tensors, classes=theirs.classes is not None)
+        for name, tensor in self.unet.labels.state_dict().items():
+            state.setdefault(f"labels.{name}", torch.zeros_like(tensor))
+        return {f"unet.{name}": tensor for name, tensor in state.items()}, _differences(self.config, found.scheduler)
+
+    def _shape(self) -> unet_diffusers.Shape:
+        config, classes = self.config, [len(self.data.attributes[name]) + 1 for name in self.conditions]
+        return unet_diffusers.Shape(
+            widths=tuple(config.channels * m for m in config.multipliers),
+            attends=tuple(self.data.size >> level in config.attention for level in range(len(config.multipliers))),
+            blocks=config.blocks, head_width=config.head_width, groups=config.groups, layout=config.layout,
+            classes=classes[0] if classes else None,
+        )  # fmt: skip
+
+
+_PREDICTS = {"noise": "epsilon", "image": "sample", "velocity": "v_prediction"}
+_BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+
+
+def _process(config: Model) -> dict[str, Any]:
+    """The forward process and what is predicted, in diffusers' words."""
+    betas = linear_betas(config.timesteps)
+    return {
+        "num_train_timesteps": config.timesteps, "beta_schedule": _BETAS[config.schedule],
+        "beta_start": float(betas[0]), "beta_end": float(betas[-1]), "prediction_type": _PREDICTS[config.predicts],
+    }  # fmt: skip
+
+
+def _scheduler(config: Model, how: Plan) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """diffusers' scheduler_config.json, the arguments of a call that draws like `how`, and in what it differs."""
+    ancestral, notes = how.sampler == "ancestral", []
+    if how.sampler not in ("ancestral", "ddim"):
+        notes.append(f"The run draws by `{how.sampler}`; the pipeline by DDIM, whose scheduler can be exchanged.")
+    if how.spacing not in ("leading", "trailing"):
+        notes.append(f"The run's levels are spaced by `{how.spacing}`, the pipeline's evenly (`trailing`).")
+    steps = min(how.steps, config.timesteps)
+    if config.timesteps % steps:
+        notes.append(f"{config.timesteps} levels do not divide into {steps} steps, which diffusers rounds otherwise.")
+    spacing = how.spacing if how.spacing in ("leading", "trailing") else "trailing"
+    if ancestral and how.variance == "large" and spacing == "trailing" and steps < config.timesteps:
+        notes.append("The pipeline adds noise after its last step, which the run does not (`variance: large`).")
+    scheduler = {
+        "_class_name": "DDPMScheduler" if ancestral else "DDIMScheduler",
+        "_diffusers_version": "0.30.0",
+        **_process(config),
+        "clip_sample": config.clip,
+        "clip_sample_range": 1.0,
+        "timestep_spacing": spacing,
+        "steps_offset": 0,
+        **({"variance_type": f"fixed_{how.variance}"} if ancestral else {"set_alpha_to_one": True}),
+    }
+    # Our DDIM takes the direction from the clipped image; diffusers' does only when told.
+    own = {} if ancestral else {"eta": how.eta, "use_clipped_model_output": True}
+    return scheduler, {"num_inference_steps": steps, **own}, notes
+
+
+def _another(theirs: unet_diffusers.Shape, ours: unet_diffusers.Shape, size: int) -> DataError:
+    """What does not fit, and the settings that would."""
+    if theirs.classes and replace(theirs, classes=ours.classes) == ours:
+        return DataError(
+            f"its network has {theirs.classes} classes, and this config's needs {ours.classes or 'none'}",
+            hint="choose one label with `--set model.labels=[hair]`: with as many values as it has classes but the first",
+        )
+    wanted, have = unet_diffusers.settings(theirs, size), unet_diffusers.settings(ours, size)
+    words = [
+        f"--set model.{key}={str(value).replace(' ', '').replace('None', 'null')}"
+        for key, value in wanted.items()
+        if value != have[key]
+    ]
+    return DataError("its network has another shape than this config's", hint=f"add {' '.join(words)}")
+
+
+def _differences(config: Model, scheduler: Mapping[str, Any]) -> list[str]:
+    """In what the network's training differed from what this config is about to do."""
+    ours = _process(config)
+    if ours["beta_schedule"] != "linear":
+        ours = {key: value for key, value in ours.items() if key not in ("beta_start", "beta_end")}
+    return [
+        f"its network was trained with {key} {scheduler[key]}, and this config has {value}"
+        for key, value in ours.items()
+        if key in scheduler and scheduler[key] != value
+    ]
 
 
 def _check(config: Model, size: int) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from animegen_cli import conditions, diffusion
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
 from animegen_cli.nets.scorenet import ScoreNet, fits
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Plan, Watch
@@ -154,6 +154,10 @@ class EDM(Method):
     def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Plan) -> Tensor:
         """New content where mask (B, 1, H, W) is 1."""
         return diffusion.inpaint(diffusion.Process(self.schedule, self.denoise), images, mask, noise, labels, how)
+
+    def exported(self, how: Plan) -> Exported:
+        """The denoiser."""
+        return diffusion.exported(diffusion.Process(self.schedule, self.denoise), how, self.data, self.conditions)
 
 
 def augment(images: Tensor, probability: float) -> tuple[Tensor, Tensor]:

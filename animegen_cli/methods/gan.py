@@ -27,7 +27,7 @@ from animegen_cli.augment import Kind as Augmentation
 from animegen_cli.augment import augment as augmented
 from animegen_cli.config import Drawing, Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Finding, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Exported, Finding, Input, Losses, Method, Network, Phase
 from animegen_cli.nets.style import levels_of, minibatch_std
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Watch
@@ -402,6 +402,17 @@ class GAN(Method):
         """One pass of the generator."""
         z = noise(self.config.latent) * how.temperature
         return self.generator(z, conditions.pick_labels(labels, self.conditions, self.data)).clamp(-1, 1)
+
+    def exported(self, how: Draw) -> Exported:
+        """The generator."""
+        z = Input("noise", "normal", (self.config.latent,), scale=how.temperature)
+        inputs = {"z": z, **conditions.label_input(self.conditions, self.data)}
+
+        def generate(z: Tensor, labels: Tensor | None = None) -> Tensor:
+            return self.generator(z, labels).clamp(-1, 1)
+
+        network = Network("generator", generate, inputs, "the image")
+        return Exported([network], {}, self.conditions)
 
     def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
         """Mode collapse and a critic that has won."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from animegen_cli import likelihoods
 from animegen_cli.config import Amount, Drawing, Section, Span
 from animegen_cli.errors import ConfigError, UsageError
-from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
 from animegen_cli.nets.hierarchy import Hierarchy, MLPEncoder, MLPHierarchy, Moments
 from animegen_cli.nets.hierarchy_cnn import CNNEncoder, CNNHierarchy, parse_layout
 from animegen_cli.nets.hierarchy_vit import ViTEncoder, ViTHierarchy
@@ -236,9 +236,27 @@ class MHVAE(Method):
         nats = bound.nats + torch.cat(bound.divergences, dim=1).sum(1)
         return likelihoods.bits_per_dim(nats, self.dims).float()
 
+    def exported(self, how: Draw) -> Exported:
+        """The hierarchy with a noise tensor per group, top first, and the way through encoder and hierarchy."""
+        drawn = len(self.decoder.shapes) if how.levels is None else how.levels
+        noises = {
+            f"noise_{group:02d}": Input("noise", "normal", shape, scale=how.temperature if group < drawn else 0.0)
+            for group, shape in enumerate(self.decoder.shapes)
+        }
+        image = Input("image", "what is encoded", (3, self.data.size, self.data.size))
+
+        def decode(*noises: Tensor) -> Tensor:
+            return self._decode(list(noises))
+
+        networks = [
+            Network("decoder", decode, noises, "the image"),
+            Network("autoencoder", self.reconstruct, {"image": image}, "the image by way of its posteriors' means"),
+        ]
+        return Exported(networks, {})
+
     def _through(self, images: Tensor, levels: int | None) -> Tensor:
         self._check_levels(levels)
-        zeros = [images.new_zeros(len(images), *shape) for shape in self.decoder.shapes]
+        zeros = [images.new_zeros(images.shape[0], *shape) for shape in self.decoder.shapes]
         return self._decode(zeros, self.encoder(self._normalized(images)), levels)
 
     def _decode(self, noises: list[Tensor], features: list[Tensor] | None = None, levels: int | None = None) -> Tensor:

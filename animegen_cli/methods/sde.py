@@ -14,7 +14,7 @@ from torch import Tensor
 from animegen_cli import conditions, diffusion, samplers
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
 from animegen_cli.nets.scorenet import ScoreNet, Waves, fits
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Plan, Watch
@@ -195,6 +195,11 @@ class ScoreSDE(Method):
         """New content where mask (B, 1, H, W) is 1."""
         known = diffusion.Process(self.schedule, self.denoiser(how))
         return diffusion.inpaint(known, images, mask, noise, labels, how)
+
+    def exported(self, how: Draw) -> Exported:
+        """The denoiser; its levels are those that `pc` visits."""
+        known = diffusion.Process(self.schedule, self.denoiser(how))
+        return diffusion.exported(known, how.levels(), self.data, self.conditions)
 
     def bits_per_dim(self, images: Tensor, noise: Noise) -> Tensor:
         """Eq. 39: the likelihood by the probability flow, (B, 3, H, W) in [-1, 1] -> (B,)."""

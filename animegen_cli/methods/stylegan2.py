@@ -17,7 +17,7 @@ from animegen_cli import adversarial, conditions
 from animegen_cli.ada import Adaptive
 from animegen_cli.config import Drawing, Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Finding, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Exported, Finding, Input, Losses, Method, Network, Phase
 from animegen_cli.nets import style
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Watch
@@ -252,12 +252,33 @@ class StyleGAN2(Method):
         source = Noise([0] * len(noise), noise.device) if how.noise == "const" else noise
         return tuple(source(1, side, side) for side in self.synthesis.sides)
 
-    def _truncated(self, w: Tensor, how: Truncation) -> Tensor:
-        """w (B, width) -> ws (B, codes, width), drawn towards the mean of w by psi."""
+    def _truncated(self, w: Tensor, how: Truncation, psi: Tensor | None = None) -> Tensor:
+        """w (B, width) -> ws (B, codes, width), drawn towards the mean of w by psi, that of `how` or (B, 1, 1)."""
         ws = w[:, None].expand(-1, self.synthesis.codes, -1)
         mean, levels = self.mapping.w_avg.to(w.dtype), torch.arange(self.synthesis.codes, device=w.device)[:, None]
         near = self.synthesis.codes if how.truncation_cutoff is None else how.truncation_cutoff
-        return ws if how.truncation == 1 else torch.where(levels < near, torch.lerp(mean, ws, how.truncation), ws)
+        if psi is None and how.truncation == 1:
+            return ws
+        return torch.where(levels < near, torch.lerp(mean, ws, how.truncation if psi is None else psi), ws)
+
+    def exported(self, how: Truncation) -> Exported:
+        """Mapping, truncation and synthesis in one; the noise maps come in too."""
+        psi = Input("share", "truncation psi: 1 draws as trained, 0 is the mean face", scale=how.truncation)
+        strength = 0.0 if how.noise == "none" else 1.0
+        maps = {
+            f"noise_{i:02d}": Input("noise", "noise input; zeros for none", (1, side, side), scale=strength)
+            for i, side in enumerate(self.synthesis.sides)
+        }
+        z = Input("noise", "normal", (self.config.width,))
+        asked = conditions.label_input(self.conditions, self.data)
+
+        def generate(z: Tensor, psi: Tensor, *rest: Tensor) -> Tensor:
+            labels, maps = (rest[0], rest[1:]) if asked else (None, rest)
+            ws = self._truncated(self.mapping(z, labels), how, psi.view(-1, 1, 1))
+            return self.synthesis(ws, maps).clamp(-1, 1)
+
+        network = Network("generator", generate, {"z": z, "truncation": psi, **asked, **maps}, "the image")
+        return Exported([network], {}, self.conditions)
 
     def sample(self, noise: Noise, labels: Tensor | None, how: Truncation, watch: Watch | None = None) -> Tensor:
         """One pass: z -> w, truncated -> image."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from animegen_cli import likelihoods
 from animegen_cli.config import Amount, Drawing, Section, Span
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Finding, Losses, Method, Phase
+from animegen_cli.method import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
 from animegen_cli.nets import vae as nets
 from animegen_cli.noise import Noise
 from animegen_cli.samplers import Watch
@@ -206,6 +206,20 @@ class VAE(Method):
         spread = likelihoods.dequantized(images, torch.special.ndtr(noise(*images.shape[1:])))
         found = self.measure(spread, eps)
         return self._bits(found.distortion + found.rate.sum(1)).float()
+
+    def exported(self, how: Pass) -> Exported:
+        """The decoder with its prior, and the way through encoder and decoder."""
+        z = Input("noise", "normal", (self.config.latent,), scale=how.temperature)
+        image = Input("image", "what is encoded", (3, self.data.size, self.data.size))
+
+        def decode(z: Tensor) -> Tensor:
+            return self._picture(self.decoder(z, from_noise=True)[0])
+
+        networks = [
+            Network("decoder", decode, {"z": z}, "the image"),
+            Network("autoencoder", self.reconstruct, {"image": image}, "the image by way of the mean of its code"),
+        ]
+        return Exported(networks, {})
 
     def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
         """Posterior collapse and its opposite."""

@@ -58,7 +58,7 @@ class MomentSum:
         batch = _double(features)
         mean = batch.mean(0)
         centred = batch - mean
-        scatter = (centred.T @ centred).cpu()
+        scatter = _symmetric(centred, centred).cpu()
         mean = mean.cpu()
         if self._mean is None or self._scatter is None:
             self.count, self._mean, self._scatter = len(batch), mean, scatter
@@ -154,9 +154,20 @@ def frechet_infinity(real: Tensor | Moments, fake: Tensor, *, halvings: int = 3,
 def _product(one: Moments, other: Moments) -> Tensor:
     """R^T C R, whose eigenvalues are those of the product of both covariances."""
     if other.factor is not None:
-        overlap = one.root.T @ other.factor
-        return overlap @ overlap.T
-    return one.root.T @ other.covariance @ one.root
+        overlap = other.factor.T @ one.root
+        return _symmetric(overlap, overlap)
+    return _symmetric(one.root, other.covariance @ one.root)
+
+
+def _symmetric(left: Tensor, right: Tensor, block: int = 512) -> Tensor:
+    """left^T right (D, D) where that is known to be symmetric: only the blocks below the diagonal are computed."""
+    found = left.new_empty(left.shape[1], right.shape[1])
+    for start in range(0, len(found), block):
+        part = slice(start, start + block)
+        below = left[:, start:].T @ right[:, part]
+        found[start:, part] = below
+        found[part, start:] = below.T
+    return found
 
 
 def _distance(one: Moments, other: Moments, overlap: Tensor) -> float:

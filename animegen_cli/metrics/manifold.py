@@ -19,7 +19,7 @@ from torch import Tensor
 
 from animegen_cli.errors import DataError
 
-ROWS, COLUMNS = 1024, 4096
+ROWS, COLUMNS = 1024, 2048
 RIM = 1e-11
 """Squared distances that differ by less than this share of the squared norms are ties: far above float64's
 rounding, far below any difference between two pictures."""

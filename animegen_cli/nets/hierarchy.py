@@ -192,7 +192,7 @@ class MLPHierarchy(Hierarchy):
 
     def begin(self, noise: Tensor) -> Tensor:
         """(B, width)."""
-        return self.start.expand(len(noise), -1)
+        return self.start.expand(noise.shape[0], -1)
 
     def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
         """A linear head."""
@@ -211,4 +211,4 @@ class MLPHierarchy(Hierarchy):
 
     def end(self, state: Tensor) -> Tensor:
         """All pixels at once."""
-        return self.head(state).view(len(state), -1, self.size, self.size)
+        return self.head(state).view(state.shape[0], -1, self.size, self.size)

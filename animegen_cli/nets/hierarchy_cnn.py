@@ -201,7 +201,7 @@ class CNNHierarchy(Hierarchy):
 
     def begin(self, noise: Tensor) -> Tensor:
         """(B, width, R, R) of the coarsest resolution."""
-        return self.biases[str(self.steps[0].resolution)].expand(len(noise), -1, -1, -1)
+        return self.biases[str(self.steps[0].resolution)].expand(noise.shape[0], -1, -1, -1)
 
     def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
         """A block without skip; what it finds besides the moments is added to the state."""

@@ -56,7 +56,7 @@ class ViTEncoder(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one feature, the tokens of all groups (B, groups * tokens, width)."""
         patches = self.patches(images).flatten(2).transpose(1, 2)
-        queries = self.queries.to(patches.dtype).expand(len(images), -1, -1)
+        queries = self.queries.to(patches.dtype).expand(images.shape[0], -1, -1)
         x = torch.cat([patches + self.places.to(patches.dtype), queries], dim=1)
         for block in self.blocks:
             x = block(x)
@@ -105,7 +105,7 @@ class ViTHierarchy(Hierarchy):
 
     def begin(self, noise: Tensor) -> Tensor:
         """(B, patches + groups * tokens, width)."""
-        return self.start.expand(len(noise), -1, -1)
+        return self.start.expand(noise.shape[0], -1, -1)
 
     def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
         """A linear head on the group's tokens."""

@@ -221,7 +221,7 @@ class Synthesis(nn.Module):
         """ws (B, codes, width), noise maps (B, 1, side, side) of `sides` or None -> (B, 3, size, size), unclamped."""
         maps: Sequence[Tensor | None] = [None] * len(self.sides) if noise is None else noise
         w = ws.unbind(1)
-        x = self.constant.expand(len(ws), -1, -1, -1)
+        x = self.constant.expand(ws.shape[0], -1, -1, -1)
         x = self.second[0](x, w[0], maps[0])
         image = self.colours[0](x, w[1])
         for level in range(1, len(self.second)):

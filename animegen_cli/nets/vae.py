@@ -81,7 +81,7 @@ class PlainDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents (B, L) -> images (B, 3, H, W) in (-1, 1)."""
-        x = self.open(z).view(len(z), self.width, self.coarsest, self.coarsest)
+        x = self.open(z).view(z.shape[0], self.width, self.coarsest, self.coarsest)
         for stage in self.stages:
             x = stage(x)
         return torch.tanh(self.close(x))
@@ -141,7 +141,7 @@ class ResidualDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents (B, L) -> images (B, 3, H, W), unbounded."""
-        x = self.open(z).view(len(z), self.width, self.sizes[0], self.sizes[0])
+        x = self.open(z).view(z.shape[0], self.width, self.sizes[0], self.sizes[0])
         for level, block in enumerate(self.blocks):
             x = block(F.interpolate(x, size=(self.sizes[level],) * 2, mode="nearest") if level else x)
         return F.pixel_shuffle(self.close(F.silu(self.norm(x))), 2)
@@ -216,7 +216,7 @@ class Flow(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """ln p(z), (B, L) -> (B,)."""
-        total = torch.zeros(len(z), device=z.device, dtype=z.dtype)
+        total = torch.zeros(z.shape[0], device=z.device, dtype=z.dtype)
         for number, coupling in enumerate(self.couplings):
             z = z if number % 2 else z[:, self.orders[number // 2]]
             z, log_det = coupling(z)

@@ -1,183 +1,149 @@
-"""The pictures and plots of a page, numbered and captioned."""
+"""The plots of a page: curves of training, levels of hierarchies, quality against cost, scores against scores, shares."""
 
 from __future__ import annotations
 
-import base64
+import itertools
 import re
-from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-from PIL import Image, features
-
-from animegen_cli.report import plots, seeds
-from animegen_cli.report.markup import Markup, el, join
+from animegen_cli.report import plots
+from animegen_cli.report.book import Book
+from animegen_cli.report.markup import Markup, el
+from animegen_cli.report.measures import Comparison, Measure
 from animegen_cli.report.plots import Mark, Series
 from animegen_cli.report.records import Record
-from animegen_cli.report.units import amount
+from animegen_cli.report.shapes import Drawing
 
-BUDGET = 3_900_000
-"""Bytes that all pictures of a page may take before base64 makes them a third larger."""
-WIDEST = 1056
 _ASIDE = ("grad_norm", "ema/", "lr/", "loader/", "images_per_second")
 _NO_CURVE = {"step", "seconds"}
+_NARROW = (372, 300)
+"""Of plots that stand three in a row."""
+
+Pair = Mapping[str, Any]
+"""Two scores to plot against each other: `x` and `y`, their names or first words, and `runs`, those that a line joins,
+in its order."""
 
 
-class Drawn(NamedTuple):
-    """The same-seeds picture: images uint8 (n, H, W, 3) of each run, or why there are none."""
-
-    seeds: Sequence[int]
-    rows: Sequence[np.ndarray | str]
+# ---- quality against cost, score against score ------------------------------------------------------------------
 
 
-class Count:
-    """Numbers tables and figures in the order in which they appear."""
-
-    def __init__(self) -> None:
-        self.counts = {"Table": 0, "Figure": 0}
-
-    def __call__(self, kind: str, *text: object) -> Markup:
-        self.counts[kind] += 1
-        return join(el("b", f"{kind} {self.counts[kind]}."), " ", *text)
-
-
-# ---- pictures ---------------------------------------------------------------------------------------------------
-
-
-def embed(image: Image.Image, alt: str, budget: float) -> Markup:
-    """An `<img>` with its bytes inside: lossless WebP (PNG without WebP), lossy where it would pass the budget."""
-    width, height = image.size
-    if width > WIDEST:
-        image = image.resize((WIDEST, max(round(height * WIDEST / width), 1)), Image.Resampling.LANCZOS)
-    kind, coded = "png", b""
-    ways: list[dict[str, Any]] = [{"lossless": True, "quality": 90, "method": 4}]
-    ways += [{"quality": quality, "method": 4} for quality in (92, 80, 60)]
-    for way in ways if features.check("webp") else []:
-        buffer = BytesIO()
-        image.save(buffer, "WEBP", **way)
-        kind, coded = "webp", buffer.getvalue()
-        if len(coded) <= budget:
-            break
-    if not coded:
-        buffer = BytesIO()
-        image.save(buffer, "PNG", optimize=True)
-        coded = buffer.getvalue()
-    data = base64.b64encode(coded).decode("ascii")
-    source = Markup(f"data:image/{kind};base64,{data}")
-    return el("img", src=source, alt=alt, width=image.width, height=image.height)
+def trade_offs(compared: Comparison, book: Book, most: int = 2) -> Iterator[Markup]:
+    """The first main scores against hours of training, seconds of sampling and parameters, a figure per score."""
+    devices = {str(r.about["device"]) for r in compared.records if r.about.get("device")}
+    on = f" on {devices.pop()}" if len(devices) == 1 else " of the device that it ran on"
+    costs: list[tuple[str, str, Callable[[Record], Any]]] = [
+        ("hours", f"training time (hours{on})", lambda r: _hours(r.about.get("seconds"))),
+        ("sampling", "time to draw 100 faces (s)", lambda r: r.drawing.get("seconds_per_100")),
+        ("parameters", "parameters", lambda r: r.parameters),
+    ]
+    for measure in compared.main()[:most]:
+        drawn = []
+        for name, label, cost in costs:
+            marks = list(_against(compared, measure, cost))
+            if len(marks) > 1:
+                title = f"{measure.name} against {label.partition(' (')[0]}"
+                drawn.append(
+                    book.plot(f"{measure.key}-{name}", _scatter(marks, title, label, measure.name, size=_NARROW))
+                )
+        if drawn:
+            text = (
+                f"{measure.label} ({measure.better} is better) against what it costs; bars are the score’s uncertainty."
+            )
+            yield book.figure(drawn, text, class_="trio")
 
 
-def _opened(path: Path) -> Image.Image | None:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+def pairs(compared: Comparison, wanted: Sequence[Pair], book: Book) -> Iterator[Markup]:
+    """Two scores against each other, a point per run, the named runs joined by a line in their order."""
+    for pair in wanted:
+        drawn = []
+        for x, y in itertools.product(_named(compared, pair["x"]), _named(compared, pair["y"])):
+            marks = list(_crossed(compared, x, y))
+            line = [i for run in pair["runs"] for i, mark in enumerate(marks) if compared.names[mark.ink or 0] == run]
+            if len(marks) > 1:
+                label_x, label_y = (f"{m.name}, {m.better} is better" if m.better else m.name for m in (x, y))
+                plot = _scatter(marks, f"{y.name} against {x.name}", label_x, label_y, joined=line)
+                drawn.append(book.plot(f"{y.key}-against-{x.key}", plot))
+        if drawn:
+            joined = f", joined in the order {', '.join(pair['runs'])}" if pair["runs"] else ""
+            text = f"{pair['y']} against {pair['x']}, a point per run{joined}; bars are their uncertainty."
+            yield book.figure(drawn, text)
+
+
+def _against(compared: Comparison, measure: Measure, cost: Callable[[Record], Any]) -> Iterator[Mark]:
+    for entry, label in zip(compared.entries, compared.labels, strict=True):
+        score, x = entry.scores.get(measure.identity), cost(compared.records[entry.run])
+        if score is not None and isinstance(x, (int, float)) and x > 0:
+            low, high = score.range or (None, None)
+            yield Mark(label, float(x), score.value, low, high, ink=entry.run)
+
+
+def _crossed(compared: Comparison, x: Measure, y: Measure) -> Iterator[Mark]:
+    for entry, label in zip(compared.entries, compared.labels, strict=True):
+        one, other = entry.scores.get(x.identity), entry.scores.get(y.identity)
+        if one is not None and other is not None:
+            low, high = other.range or (None, None)
+            yield Mark(label, one.value, other.value, low, high, ink=entry.run, across=one.range)
+
+
+def _named(compared: Comparison, name: str) -> list[Measure]:
+    """Measures of this name, of which all words or the first ones are given."""
+    return [measure for measure in compared.measures if f"{measure.name}-".startswith(f"{name}-")]
+
+
+def _scatter(
+    marks: Sequence[Mark], title: str, x: str, y: str, *, joined: Sequence[int] = (), size: tuple[int, int] = plots.SIZE
+) -> Drawing:
+    log_x, log_y = _spread([mark.x for mark in marks]), _spread([mark.y for mark in marks])
+    return plots.scatter(marks, title=title, x=x, y=y, log_x=log_x, log_y=log_y, joined=joined, size=size)
+
+
+def _hours(seconds: Any) -> float | None:
+    return seconds / 3600 if isinstance(seconds, (int, float)) else None
+
+
+# ---- what eval saw ----------------------------------------------------------------------------------------------
+
+
+def histograms(found: Sequence[Record], names: Sequence[str], book: Book) -> Markup | None:
+    """How often each value of each attribute occurs, real against drawn, all runs of an attribute in one plot."""
+    together: dict[tuple[Any, ...], list[tuple[str, Sequence[float], int]]] = {}
+    for ink, (name, record) in enumerate(zip(names, found, strict=True)):
+        for h in record.judged.histograms:
+            together.setdefault((h.name, h.by, h.values, h.real), []).append((name, h.drawn, ink))
+    drawn = [
+        book.plot(f"shares-{name}", plots.shares(values, real, runs, title=f"{name}, seen by {by}"))
+        for (name, by, values, real), runs in together.items()
+    ]
+    if not drawn:
         return None
+    text = "How often each value occurs: grey bars among the real images, dots among what each run draws."
+    return book.figure(drawn, text)
 
 
-def same_seeds(drawn: Drawn, names: Sequence[str], count: Count) -> Markup:
-    """One strip of images per run under each other."""
-    numbers = seeds.spell(drawn.seeds)
-    budget = 0.3 * BUDGET / max(len(names), 1)
-    cells: list[Markup] = []
-    for name, row in zip(names, drawn.rows, strict=True):
-        if isinstance(row, str):
-            shown = el("div", row, class_="none")
+# ---- training ---------------------------------------------------------------------------------------------------
+
+
+def levels(found: Sequence[Record], names: Sequence[str], book: Book) -> Markup | None:
+    """What each level of a hierarchy carries, from values that are logged as `name_00`, `name_01`, ...: bars of one
+    run, lines of several."""
+    kinds: dict[str, list[tuple[int, str, list[tuple[str, float]]]]] = {}
+    for ink, (run, record) in enumerate(zip(names, found, strict=True)):
+        for name, keys in _levels([*record.curves]).items():
+            latest = [(str(int(key[-2:])), record.curves[key][-1][1]) for key in keys]
+            kinds.setdefault(name, []).append((ink, run, latest))
+    shown = []
+    for name, of_runs in kinds.items():
+        what, x = name.split("/")[-1], "level, coarsest first"
+        if len(found) == 1:
+            plot = plots.bars(of_runs[0][2], title=f"{name} per level", x=x, y=f"{what} (nats)")
         else:
-            strip = Image.fromarray(np.concatenate(list(row), axis=1))
-            shown = embed(strip, f"{len(row)} images drawn by {name} from seeds {numbers}", budget)
-        cells += [el("span", name), shown]
-    text = f"What each run draws from the same starting noise: seeds {numbers}, from left to right."
-    return el("figure", el("div", *cells, class_="seeds"), el("figcaption", count("Figure", text)))
-
-
-def samples(found: Sequence[Record], names: Sequence[str], count: Count, reals: bool) -> Markup | None:
-    """The newest preview grid of each run, and each data set's real images where they may be shown.
-
-    Translators' previews show their inputs, which are real.
-    """
-    shown: list[tuple[Path, str, str]] = []
-    for name, record in zip(names, found, strict=True):
-        if not reals and "samples" not in (record.about.get("abilities") or ()):
-            continue
-        grids = record.grids("ema") or record.grids("raw")
-        if grids:
-            images, kind = _grid_name(grids[-1])
-            text = f"{name}: {kind} weights, {_after(images)}."
-            how = "recognised" if record.judges else "generated"
-            shown.append((grids[-1], f"A grid of images {how} by {name}", text))
-    sets: dict[object, Record] = {}
-    for record in found:
-        if reals and (record.run.samples / "reals.png").is_file():
-            sets.setdefault(record.data.get("identity") or record.run.path, record)
-    for record in sets.values():
-        name = record.data.get("name", "the data set")
-        shown.append((record.run.samples / "reals.png", f"A grid of real images of {name}", f"Real images of {name}."))
-    return _figures(shown, count)
-
-
-def progress(record: Record, count: Count) -> Markup | None:
-    """A run's preview grids from the start, the middle and the end of its training."""
-    grids = record.grids("ema") or record.grids("raw")
-    picked = sorted({0, len(grids) // 2, len(grids) - 1}) if grids else []
-    paths = [grids[i] for i in picked] + record.grids("raw")[-1:]
-    shown = []
-    for path in dict.fromkeys(paths):
-        images, kind = _grid_name(path)
-        text, what = f"{kind.capitalize()} weights, {_after(images)}.", "generated images"
-        if record.judges:
-            what = "held-out images with what is recognised in them"
-            text = f"Held-out faces with what is recognised, “?” where the label says otherwise. {text}"
-        shown.append((path, f"A grid of {what} after {images} images of training", text))
-    if (record.run.samples / "reals.png").is_file():
-        shown.append((record.run.samples / "reals.png", "A grid of real images", "Real images of the data set."))
-    return _figures(shown, count)
-
-
-def _figures(shown: Sequence[tuple[Path, str, str]], count: Count) -> Markup | None:
-    figures = []
-    for path, alt, text in shown:
-        image = _opened(path)
-        if image is not None:
-            picture = embed(image, alt, 0.7 * BUDGET / len(shown))
-            figures.append(el("figure", picture, el("figcaption", count("Figure", text))))
-    return el("div", *figures, class_="pair") if figures else None
-
-
-def _after(images: int) -> str:
-    return f"after {amount(images)} images" if images else "before training"
-
-
-def _grid_name(path: Path) -> tuple[int, str]:
-    kind, _, images = path.stem.partition("-")
-    return int(images) if images.isdigit() else 0, {"ema": "averaged", "raw": "raw"}.get(kind, kind)
-
-
-# ---- plots ------------------------------------------------------------------------------------------------------
-
-
-def trade_off(label: str, marks: Sequence[Mark], count: Count) -> Markup:
-    """A score against training time, with logarithmic axes where the values are far apart."""
-    wide_x, wide_y = _spread([mark.x for mark in marks]), _spread([mark.y for mark in marks])
-    measure = label.partition(":")[0]
-    drawn = plots.scatter(marks, title=label, x="training time (s)", y=measure, log_x=wide_x, log_y=wide_y)
-    text = f"{measure} against training time; bars are the scores’ uncertainty."
-    return el("figure", drawn, el("figcaption", count("Figure", text)))
-
-
-def levels(record: Record, count: Count) -> Markup | None:
-    """What each level of a hierarchy carries: the latest of values that are logged as `name_00`, `name_01`, ..."""
-    shown = []
-    for name, keys in _levels([*record.curves]).items():
-        latest = [(str(int(key[-2:])), record.curves[key][-1][1]) for key in keys]
-        what = name.split("/")[-1]
-        shown.append(plots.bars(latest, title=f"{name} per level", x="level, coarsest first", y=f"{what} (nats)"))
+            series = [Series(run, [(float(n), v) for n, v in latest], ink) for ink, run, latest in of_runs]
+            plot = plots.lines(series, title=f"{name} per level", x=x, y=f"{what} (nats)")
+        shown.append(book.plot(f"levels-{name}", plot))
     if not shown:
         return None
-    text = "What each latent level carries at the end: levels near zero have collapsed."
-    return el("figure", el("div", *shown, class_="pair"), el("figcaption", count("Figure", text)))
+    return book.figure(shown, "What each latent level carries at the end: levels near zero have collapsed.")
 
 
 def _levels(keys: Sequence[str]) -> dict[str, list[str]]:
@@ -189,24 +155,27 @@ def _levels(keys: Sequence[str]) -> dict[str, list[str]]:
     return {name: sorted(of_levels) for name, of_levels in found.items()}
 
 
-def curves(found: Sequence[Record], names: Sequence[str], count: Count) -> list[Markup]:
-    """A plot per logged value, with a line per run: losses and validation first, the rest folded away."""
+def curves(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Markup]:
+    """A plot per logged value, with a line per run: losses and validation first; the rest folded away, and of several
+    runs what one alone has logged."""
     keys = [key for key in dict.fromkeys(k for record in found for k in record.curves) if key not in _NO_CURVE]
     keys = [key for key in keys if not re.fullmatch(r".+_\d\d", key)]  # `levels` shows these
     aside = [key for key in keys if any(part in key for part in _ASIDE) or "/" not in key]
-    main = sorted((key for key in keys if key not in aside), key=lambda key: key.startswith("validation/"))
+    single = [key for key in keys if key not in aside and len(found) > 1 == sum(key in r.curves for r in found)]
+    main = [key for key in keys if key not in aside and key not in single]
     parts = []
     if main:
-        text = "Losses and validation scores over images seen; faint lines are single values, strong ones their mean."
-        drawn = el("div", *(_curve(key, found, names) for key in main), class_="pair")
-        parts.append(el("figure", drawn, el("figcaption", count("Figure", text))))
-    if aside:
-        drawn = el("div", *(_curve(key, found, names) for key in aside), class_="pair")
-        parts.append(el("details", el("summary", "Speed, learning rates and gradients"), drawn))
+        text = "Losses and validation scores over images seen, smoothed; of few runs the single values too, faint."
+        main.sort(key=lambda key: key.startswith("validation/"))
+        parts.append(book.figure([_curve(key, found, names, book) for key in main], text))
+    for title, folded in (("What single runs logged", single), ("Speed, learning rates and gradients", aside)):
+        if folded:
+            drawn = el("div", *(_curve(key, found, names, book) for key in folded), class_="pair")
+            parts.append(el("details", el("summary", title), drawn))
     return parts
 
 
-def _curve(key: str, found: Sequence[Record], names: Sequence[str]) -> Markup:
+def _curve(key: str, found: Sequence[Record], names: Sequence[str], book: Book) -> Markup:
     series = [
         Series(name, record.curves[key], ink=i)
         for i, (name, record) in enumerate(zip(names, found, strict=True))
@@ -215,7 +184,7 @@ def _curve(key: str, found: Sequence[Record], names: Sequence[str]) -> Markup:
     log = _spread([value for line in series for _, value in line.points])
     longest = max(len(line.points) for line in series)
     smooth = 0.0 if longest < 60 else min(0.98, 1 - 40 / longest)
-    return plots.lines(series, title=key, y=key.split("/", 1)[-1], log=log, smooth=smooth)
+    return book.plot(f"curve-{key}", plots.lines(series, title=key, y=key.split("/", 1)[-1], log=log, smooth=smooth))
 
 
 def _spread(values: Sequence[float]) -> bool:

@@ -6,7 +6,7 @@ import html
 import re
 from typing import Any
 
-_VOID = {"br", "col", "hr", "img", "link", "meta"}
+_VOID = {"br", "col", "hr", "img", "input", "link", "meta"}
 _LEAVES = {"circle", "line", "path", "polyline", "rect"}
 # XML knows no way to write these characters, not even escaped.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")

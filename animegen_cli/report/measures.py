@@ -1,4 +1,4 @@
-"""Which scores may share a column, and which images they judge: measures and entries of a comparison."""
+"""A comparison as the page sees it: which scores may share a column, and which images they judge."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ from typing import Any, Literal, NamedTuple
 
 from animegen_cli.metrics.protocol import NOT_COMPARED
 from animegen_cli.report.records import Record, Score
+from animegen_cli.report.tables import Cell, Table
 
 # A field that says nothing more where the other one differs already.
 _IMPLIED_BY = {"reference": "reference_name", "extractor_sha": "extractor"}
+
+# The scores that a reader decides by, the first ones first.
+_MAIN = (
+    "fid", "fd", "kid", "precision", "recall", "density", "coverage", "diversity", "copies", "requests", "mse", "bpd", "is",
+)  # fmt: skip
+_GROUPS = {
+    "Fidelity": ("fid", "fd", "kid", "kid75", "is", "precision", "recall", "density", "coverage"),
+    "Variety": ("diversity", "hair", "eyes", "brightness", "duplicates", "copies"),
+    "Attributes": ("attribute", "requests"),
+    "Held-out images": ("mse", "psnr", "ssim", "bpd"),
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,18 @@ class Measure:
         return f"{self.name} ({self.detail})" if self.detail else self.name
 
     @property
+    def metric(self) -> str:
+        """The first word of the name, which says what kind of score it is."""
+        return self.name.split("-")[0]
+
+    @property
+    def group(self) -> str:
+        """What the score is about: the table of the page that it stands in."""
+        if self.name.startswith("fd-attributes"):
+            return "Attributes"
+        return next((group for group, metrics in _GROUPS.items() if self.metric in metrics), "Further scores")
+
+    @property
     def told(self) -> str:
         """The protocol in words, without the metric."""
         get, said = self.protocol.get, {"metric", "n_fake", "n_real", "reference", "reference_name", "reference_split"}
@@ -38,6 +62,8 @@ class Measure:
         )
         rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
         counts = f"{get('n_fake', '?')} generated against {get('n_real', '?')} real images"
+        if self.group == "Held-out images":
+            counts = f"{get('n_real', '?')} held-out images"
         return f"{counts} ({named}); {', '.join(rest)}"
 
 
@@ -49,8 +75,65 @@ class Entry(NamedTuple):
     scores: Mapping[str, Score]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What the tables, the picture and the page are made of. `todo` maps a run to the command that scores it."""
+
+    records: tuple[Record, ...]
+    names: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    entries: tuple[Entry, ...]
+    quality: Table
+    cost: Table
+    todo: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+    @property
+    def joined(self) -> Table:
+        """Quality and cost in one wide table, for spreadsheets."""
+        have = {column.key for column in self.quality.columns}
+        extra = [i for i, column in enumerate(self.cost.columns) if column.key not in have]
+        rows = (
+            row + tuple(self.cost.rows[entry.run][i] for i in extra)
+            for row, entry in zip(self.quality.rows, self.entries, strict=True)
+        )
+        columns = self.quality.columns + tuple(self.cost.columns[i] for i in extra)
+        return Table("Measured", columns, tuple(rows))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What each row of the quality table is called: its run, and how it drew where that run has several rows."""
+        runs = [entry.run for entry in self.entries]
+        return tuple(
+            self.names[e.run] + (f", {e.drawn}" if runs.count(e.run) > 1 and e.drawn else "") for e in self.entries
+        )
+
+    def cells(self, measure: Measure) -> list[Cell]:
+        """A measure's column of the quality table."""
+        place = next(i for i, column in enumerate(self.quality.columns) if column.key == measure.key)
+        return [row[place] for row in self.quality.rows]
+
+    def main(self) -> list[Measure]:
+        """The ranked measures that a reader decides by: those that most runs share first, then as a paper has them."""
+        shared = [(sum(cell.value is not None for cell in self.cells(m)), m) for m in self.measures if m.better]
+        known = [(count, m) for count, m in shared if count > 1 and m.metric in _MAIN and m.group != "Attributes"]
+        known += [(count, m) for count, m in shared if count > 1 and m.metric == "requests"]
+        found = known or [(count, m) for count, m in shared if count > 1]
+        rank = {metric: place for place, metric in enumerate(_MAIN)}
+        found.sort(key=lambda pair: (-pair[0], rank.get(pair[1].metric, len(rank)), "infinity" not in pair[1].name))
+        return [measure for _, measure in found]
+
+
 def _of_the_measure(protocol: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in protocol.items() if key not in NOT_COMPARED and value not in (None, "")}
+
+
+def protocol_notes(measures: Iterable[Measure]) -> list[str]:
+    """Which measures were made how: a note per protocol."""
+    told: dict[str, list[str]] = {}
+    for measure in measures:
+        told.setdefault(measure.told, []).append(measure.label)
+    return [f"{', '.join(labels)}: {text}." for text, labels in told.items()]
 
 
 def identity(score: Score) -> str:

@@ -1,187 +1,200 @@
-"""One HTML file that holds everything: tables, pictures, curves, settings, commands. No network, no scripts."""
+"""One HTML file that holds everything: verdict, tables, pictures, curves, settings, commands. No network, no scripts."""
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import animegen_cli
 from animegen_cli.paths import Run
-from animegen_cli.report import figures, published, records, tables
-from animegen_cli.report.markup import Markup, el, escape, join
-from animegen_cli.report.measures import eval_options
+from animegen_cli.report import figures, pictures, published, records, tables, verdict
+from animegen_cli.report.book import Book, table_html
+from animegen_cli.report.document import document, section, todo, warnings
+from animegen_cli.report.figures import Pair
+from animegen_cli.report.markup import Markup, el, join
+from animegen_cli.report.measures import Comparison, Measure, identity, measures_of, protocol_notes
 from animegen_cli.report.people import Opinion, intervals
-from animegen_cli.report.plots import Mark
 from animegen_cli.report.records import Record
-from animegen_cli.report.tables import Table
+from animegen_cli.report.settings import commands, settings
+from animegen_cli.report.tables import Cell, Column, Table
 from animegen_cli.report.units import amount, duration, memory
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+_QUALITY = "↓ lower is better, ↑ higher is better; the best of each column is bold. A column holds one protocol."
 
 
-# ---- the two pages ----------------------------------------------------------------------------------------------
+class Made(NamedTuple):
+    """A page, and the tables, plots and pictures on it."""
+
+    html: str
+    book: Book
+
+
+# ---- several runs -----------------------------------------------------------------------------------------------
 
 
 def comparison_page(
-    found: Sequence[Record],
-    names: Sequence[str],
-    quality: Table,
-    cost: Table,
+    compared: Comparison,
     *,
-    drawn: figures.Drawn | None = None,
-    marks: Mapping[str, Sequence[Mark]] | None = None,
-    todo: Mapping[str, str] | None = None,
-    warnings: Sequence[str] = (),
-    reals: bool = True,
+    drawn: pictures.Drawn | None = None,
+    plots: Sequence[Pair] = (),
+    study: Mapping[str, Any] | None = None,
     people: Sequence[Opinion] = (),
-) -> str:
+    reals: bool = True,
+) -> Made:
     """The page of `animegen compare`.
 
     Args:
-        found, names: the runs and what the page calls them, in the order of the tables.
-        marks: points of one quality-against-training-time plot per measure (its label with direction -> points).
-        todo: run -> command that would score it.
-        reals: also show the real images that the runs learned from; leave them out of pages that are published.
+        plots: pairs of scores to plot against each other.
+        study: what the runs were made for: `title`, `about` and the Table of the plan, `rows`.
         people: what the votes of a survey say, question by question.
+        reals: also show the real images that the runs learned from; leave them out of pages that are published.
     """
-    count = figures.Count()
+    book, study = Book(), study or {}
+    found, names = compared.records, compared.names
     title = f"Comparison of {len(found)} runs" if len(found) > 1 else f"One run: {names[0]}"
-    parts = [_warnings(warnings)]
-    parts.append(_section("Quality", _table(quality, count("Table", _QUALITY)), _todo(todo or {}), _published(count)))
-    parts.append(_section("People as judges", *_people(people, count)))
-    parts.append(_section("Cost", _table(cost, count("Table", "Settings and what each run cost to train."))))
-    if drawn is not None:
-        parts.append(_section("The same seeds", figures.same_seeds(drawn, names, count)))
-    if marks:
-        plotted = [figures.trade_off(label, points, count) for label, points in marks.items()]
-        parts.append(_section("Quality and cost", el("div", *plotted, class_="pair")))
-    parts.append(_section("Training", *figures.curves(found, names, count)))
-    parts.append(_section("Samples", figures.samples(found, names, count, reals)))
-    parts.append(_section("Settings", *_settings(found, names, count)))
-    parts.append(_section("How to reproduce", *_commands(found, names)))
-    return _document(title, _lead(found, quality), parts)
+    parts = [
+        section("Verdict", *_verdict(compared, book)),
+        section("Plan", _plan(study, book)),
+        section("Quality", *_quality(compared, book), todo(compared.todo.values()), _published(book)),
+        section("People as judges", *(_opinion(opinion, book) for opinion in people)),
+        section("The same seeds", pictures.same_seeds(drawn, names, book) if drawn is not None else None),
+        section("Cost", book.table("cost", tables.slim(compared.cost), "Settings and what each run cost.")),
+        section("Quality and cost", *figures.trade_offs(compared, book)),
+        section("Scores against each other", *figures.pairs(compared, plots, book)),
+        section("Attributes", figures.histograms(found, names, book), *_requests(found, names, book)),
+        section("Training", *figures.curves(found, names, book)),
+        section("Levels", figures.levels(found, names, book)),
+        section("Samples", *pictures.samples(found, names, book, reals)),
+        section("Nearest neighbours", *pictures.sheets(found, names, book)) if reals else None,
+        section("Settings", *settings(found, names, book)),
+        section("How to reproduce", *commands(found, names)),
+    ]
+    return Made(document(str(study.get("title") or title), _lead(found, study), parts), book)
 
 
-def run_page(run: Run) -> str:
+def _lead(found: Sequence[Record], study: Mapping[str, Any]) -> str:
+    data = sorted({f"{r.data.get('name')} at {r.data.get('size')} px" for r in found if r.data})
+    said = [str(study["about"])] if study.get("about") else []
+    said += [f"{len(found)} run{'s' * (len(found) > 1)}, trained on {'; '.join(data)}."] if data else []
+    return " ".join(said) or f"{len(found)} runs."
+
+
+def _verdict(compared: Comparison, book: Book) -> Iterator[Markup | None]:
+    yield from verdict.words(compared)
+    best = verdict.table(compared)
+    if best is not None:
+        yield book.table("verdict", best, "The best run by each main score, its uncertainty, its rivals and its cost.")
+    yield warnings(verdict.doubts(compared), "What speaks against trusting this:")
+
+
+def _plan(study: Mapping[str, Any], book: Book) -> Markup | None:
+    plan = study.get("rows")
+    return book.table("plan", plan, "What the study set out to train.", wrap=True) if isinstance(plan, Table) else None
+
+
+def _quality(compared: Comparison, book: Book) -> Iterator[Markup]:
+    """The scores in a table per subject, so that each fits a page; rows without any of its scores are in none but the
+    first."""
+    table = compared.quality
+    subjects = list(dict.fromkeys(measure.group for measure in compared.measures)) or ["Quality"]
+    for subject in subjects:
+        measures = [measure for measure in compared.measures if measure.group == subject]
+        keys, first = {measure.key for measure in measures}, subject == subjects[0]
+        own = [i for i, column in enumerate(table.columns) if column.key in keys or (first and column.key == "drawn")]
+        rows = [
+            (replace(row[0], text=label), *(row[i] for i in own))
+            for row, label in zip(table.rows, compared.labels, strict=True)
+            if first or any(row[i].value is not None for i in own)
+        ]
+        notes = [*_own_notes(compared, measures, any(c.tied for row in rows for c in row)), *protocol_notes(measures)]
+        part = Table(subject, tuple(table.columns[i] for i in (0, *own)), tuple(rows), tuple(notes))
+        name, text = ("quality", "Quality") if len(subjects) == 1 else (f"quality-{subject}", subject)
+        yield book.table(name, tables.slim(part), f"{text}. {_QUALITY}")
+
+
+def _own_notes(compared: Comparison, measures: Sequence[Measure], tied: bool) -> Iterator[str]:
+    """The notes of the quality table, beside those on protocols, that are about these columns."""
+    of_protocols = protocol_notes(compared.measures)
+    for note in compared.quality.notes:
+        named = note.partition(": ")[0]
+        about = tied if note.startswith("≈") else any(measure.label in named for measure in measures)
+        if about and note not in of_protocols:
+            yield note
+
+
+def _opinion(opinion: Opinion, book: Book) -> Markup:
+    title = opinion.table.title
+    told = book.table(f"people-{opinion.question}", opinion.table, f"{title}, best first. ↑ higher is better.")
+    plot = book.plot(f"people-{opinion.question}", intervals(opinion))
+    return join(told, book.figure([plot], f"{title}: Elo with 95 % intervals."))
+
+
+def _requests(found: Sequence[Record], names: Sequence[str], book: Book) -> Iterator[Markup]:
+    """What conditional models were asked for against what a network recognised, a column per run."""
+    answers: dict[str, dict[tuple[str, str], dict[int, Cell]]] = {}
+    for place, record in enumerate(found):
+        for r in record.judged.requests:
+            cell = Cell(f"{r.recognised} of {r.asked} ({r.recognised / r.asked:.0%})", r.recognised / r.asked)
+            answers.setdefault(r.by, {}).setdefault((r.attribute, r.value), {})[place] = cell
+    for by, rows in answers.items():
+        places = sorted({place for cells in rows.values() for place in cells})
+        columns = (
+            Column("attribute", "attribute", right=False),
+            Column("value", "asked for", right=False),
+            *(Column(names[place], names[place]) for place in places),
+        )
+        cells = [
+            (Cell(attribute, attribute), Cell(value, value), *(of_runs.get(place, Cell()) for place in places))
+            for (attribute, value), of_runs in rows.items()
+        ]
+        table = Table(f"Requests recognised by {by}", columns, tuple(cells))
+        yield book.table(f"requests-{by}", table, f"How often what was asked for is what {by} recognises.")
+
+
+def _published(book: Book) -> Markup:
+    results, validation = published.results(), published.validation()
+    text = f"{published.TITLE}. For orientation only: none of these numbers may be read against the tables above."
+    curve = table_html(validation, "Validation as training went.")
+    folded = el("details", el("summary", validation.title), curve)
+    return el("div", book.table("published", results, text), folded, class_="aside")
+
+
+# ---- one run ----------------------------------------------------------------------------------------------------
+
+
+def run_page(run: Run, *, reals: bool = True) -> str:
     """The page of one run, `report.html`.
 
     Raises:
         DataError: the folder holds no readable run.json.
     """
-    record = records.read(run)
-    count = figures.Count()
+    record, book = records.read(run), Book()
+    found, names = [record], [record.name]
+    odd = [*record.problems, *record.findings, *filter(None, [record.config.get("warning")])]
     parts = [
-        _warnings([*record.problems, *record.findings]),
-        _section("Summary", _table(_facts(record), count("Table", "The run."))),
+        section(
+            "Summary", book.table("run", _facts(record), "The run."), warnings(map(str, odd), "Before you trust it:")
+        ),
+        section("Scores", _scores(record, book)),
+        section("Training", *figures.curves(found, names, book), figures.levels(found, names, book)),
+        section("Validation", _validation(record, book)),
+        section("Samples", *pictures.progress(record, book)),
+        section("Attributes", figures.histograms(found, names, book), *_requests(found, names, book)),
+        section("Nearest neighbours", *pictures.sheets(found, names, book)) if reals else None,
+        section("Settings", *settings(found, names, book)),
+        section("How to reproduce", *commands(found, names)),
     ]
-    if record.scores:
-        parts.append(
-            _section("Scores", _table(_score_table(record), count("Table", "Scores, each with its protocol.")))
-        )
-    elif not record.judges:
-        parts.append(_section("Scores", _todo({record.name: f"animegen eval {run.path}"})))
-    parts.append(_section("Training", *figures.curves([record], [record.name], count), figures.levels(record, count)))
-    validation = _validation_table(record)
-    if validation is not None:
-        parts.append(_section("Validation", _table(validation, count("Table", "Held-out images as training went."))))
-    parts.append(_section("Samples", figures.progress(record, count)))
-    parts.append(_section("Settings", *_settings([record], [record.name], count)))
-    parts.append(_section("How to reproduce", *_commands([record], [record.name])))
     lead = f"{record.about.get('family', 'A run')}, {record.state}, {amount(record.images)} images seen."
-    return _document(record.name, lead, parts)
+    return document(record.name, lead, parts)
 
 
-_QUALITY = (
-    "Quality of the generated images. ↓ lower is better, ↑ higher is better; the best of each column is bold. A column "
-    "holds one protocol."
-)
-
-
-def _document(title: str, lead: str, parts: Iterable[Markup | None]) -> str:
-    sections = [part for part in parts if part]
-    heads = [part.split("<h2>", 1)[1].split("</h2>", 1)[0] for part in sections if "<h2>" in part]
-    links = [el("li", el("a", Markup(head), href="#" + _anchor(head))) for head in heads]
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        el("meta", name="generator", content=f"animegen {animegen_cli.__version__}"),
-        el("title", title),
-        el("style", Markup(Path(__file__).with_name("page.css").read_text(encoding="utf-8"))),
-    )
-    body = el(
-        "body",
-        el("a", "Skip to the results", href="#results", class_="skip"),
-        el("header", el("h1", title), el("p", lead, class_="lead"), el("nav", el("ul", *links), aria_label="Contents")),
-        el("main", *sections, id="results"),
-        el("footer", f"Made by animegen {animegen_cli.__version__}. This file needs nothing else to be read."),
-    )
-    return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
-
-
-def _section(title: str, *parts: Markup | None) -> Markup | None:
-    inside = [part for part in parts if part]
-    return el("section", el("h2", title), *inside, id=_anchor(title)) if inside else None
-
-
-def _anchor(title: str) -> str:
-    return "-".join(title.lower().split())
-
-
-# ---- text and tables --------------------------------------------------------------------------------------------
-
-
-def _lead(found: Sequence[Record], quality: Table) -> str:
-    data = sorted({f"{r.data.get('name')} at {r.data.get('size')} px" for r in found if r.data})
-    said = [f"Trained on {'; '.join(data)}."] if data else []
-    for i, column in enumerate(quality.columns):
-        best = next((row for row in quality.rows if row[i].best), None)
-        if best is not None and column.better is not None:
-            said.append(f"Best {column.title}: {best[0].text} with {best[i].text}.")
-            break
-    return " ".join(said) or "Nothing has been measured yet."
-
-
-def _warnings(found: Sequence[str]) -> Markup | None:
-    if not found:
-        return None
-    return el("div", *(el("p", text) for text in found), class_="warning", role="note")
-
-
-def _table(table: Table, caption: Markup, *, wrap: bool = False) -> Markup:
-    drawn = tables.as_html(table, class_="wrap" if wrap else None)
-    notes = el("ul", *(el("li", note) for note in table.notes), class_="notes") if table.notes else None
-    region = el("div", drawn, class_="scroll", tabindex=0, role="region", aria_label=table.title)
-    return join(el("p", caption, class_="caption"), region, notes)
-
-
-def _people(opinions: Sequence[Opinion], count: figures.Count) -> list[Markup]:
-    parts = [
-        _table(one.table, count("Table", f"{one.table.title}, best first. ↑ higher is better.")) for one in opinions
-    ]
-    drawn = [
-        el("figure", intervals(one), el("figcaption", count("Figure", f"{one.table.title}: Elo with 95 % intervals.")))
-        for one in opinions
-    ]
-    return [*parts, el("div", *drawn, class_="pair")] if opinions else []
-
-
-def _todo(todo: Mapping[str, str]) -> Markup | None:
-    if not todo:
-        return None
-    return join(el("p", "Not scored yet. Type:"), el("pre", "\n".join(todo.values()), tabindex=0))
-
-
-def _published(count: figures.Count) -> Markup:
-    results, validation = published.results(), published.validation()
-    text = f"{published.TITLE}. For orientation only: none of these numbers may be read against the table above."
-    curve = el("details", el("summary", validation.title), _table(validation, Markup("Validation as training went.")))
-    return el("div", _table(results, count("Table", text)), curve, class_="aside")
+def write(run: Run) -> Path:
+    """Write the run's page into its folder: after training, and again after scoring."""
+    path = run.path / "report.html"
+    path.write_text(run_page(run), encoding="utf-8")
+    return path
 
 
 def _facts(record: Record) -> Table:
@@ -191,7 +204,6 @@ def _facts(record: Record) -> Table:
         "family": about("family"),
         "preset": about("preset"),
         "about": record.config.get("about"),
-        "warning": record.config.get("warning"),
         "data": data if record.data else None,
         "state": record.state,
         "images seen": amount(record.images),
@@ -199,6 +211,7 @@ def _facts(record: Record) -> Table:
         "training time": _said(about("seconds"), duration),
         "images/s": _said(about("images_per_second"), amount),
         "peak memory": _said(about("peak_memory"), memory),
+        "100 faces": _said(record.drawing.get("seconds_per_100"), duration),
         "device": about("device"),
         **record.notes,
     }
@@ -209,19 +222,39 @@ def _said(value: Any, written: Any) -> str | None:
     return written(value) if isinstance(value, (int, float)) and value > 0 else None
 
 
-def _score_table(record: Record) -> Table:
+def _scores(record: Record, book: Book) -> Markup | None:
+    """Every score with its protocol, or the command that makes some."""
+    if not record.scores:
+        return None if record.judges else todo([shlex.join(["animegen", "eval", str(record.run.path)])])
     arrow = {"lower": " ↓", "higher": " ↑", None: ""}
-    rows = [(score.name + arrow[score.better], score.text, amount(score.images)) for score in record.scores]
-    told: dict[str, list[str]] = {}
+    columns = [
+        Column("score", "score", right=False), Column("value", "value"), Column("images", "images seen"),
+        Column("values", "each range of seeds", right=False),
+    ]  # fmt: skip
+    rows = [
+        (
+            Cell(score.name + arrow[score.better], score.name),
+            Cell(score.text, score.value),
+            Cell(amount(score.images), score.images),
+            Cell(", ".join(f"{value:.4g}" for value in score.values) or tables.DASH, list(score.values)),
+        )
+        for score in record.scores
+    ]
+    told = {measure.identity: measure.told for measure in measures_of([record])}
+    notes: dict[str, list[str]] = {}
     for score in record.scores:
-        said = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in score.protocol.items() if v and k != "metric")
-        told.setdefault(said, []).append(score.name)
-    notes = tuple(f"{', '.join(names)}: {said}." for said, names in told.items())
-    table = tables.text_table("Scores", ("score", "value", "images seen"), rows)
-    return replace(table, notes=notes)
+        drawn = [score.protocol.get("sampling"), score.protocol.get("seeds") and f"seeds {score.protocol['seeds']}"]
+        said = "; ".join(
+            [told[identity(score)], *([f"drawn with {', '.join(filter(None, drawn))}"] if any(drawn) else [])]
+        )
+        notes.setdefault(said, []).append(score.name)
+    table = Table(
+        "Scores", tuple(columns), tuple(rows), tuple(f"{', '.join(names)}: {said}." for said, names in notes.items())
+    )
+    return book.table("scores", tables.slim(table), "Scores, each with its protocol.")
 
 
-def _validation_table(record: Record) -> Table | None:
+def _validation(record: Record, book: Book) -> Markup | None:
     """Held-out figures as training went, a row per validation (document 001, table II); None without any."""
     curves = {
         key.removeprefix("validation/"): dict(p) for key, p in record.curves.items() if key.startswith("validation/")
@@ -237,65 +270,5 @@ def _validation_table(record: Record) -> Table | None:
         )
         for images in sorted({images for points in curves.values() for images in points})
     ]
-    return tables.text_table("Validation", ("epoch", "images seen", *curves), rows)
-
-
-# ---- settings and commands --------------------------------------------------------------------------------------
-
-
-def _settings(found: Sequence[Record], names: Sequence[str], count: figures.Count) -> list[Markup]:
-    flat = [dict(_flat({**record.config, **_chosen(record)})) for record in found]
-    keys = [key for key in dict.fromkeys(k for one in flat for k in one) if key not in {"about", "warning"}]
-    if not keys:
-        return []
-    differ = [key for key in keys if len({one.get(key) for one in flat}) > 1]
-    same = [key for key in keys if key not in differ]
-    parts = []
-    if differ:
-        rows = [[key, *(one.get(key, tables.DASH) for one in flat)] for key in differ]
-        text = count("Table", f"The {len(differ)} settings in which the runs differ.")
-        table = tables.text_table("Settings that differ", ("setting", *names), rows)
-        parts.append(el("div", _table(table, text, wrap=True), class_="differs"))
-    if same:
-        rows = [[key, flat[0][key]] for key in same]
-        title = f"The {len(same)} settings that all runs share" if len(found) > 1 else f"All {len(same)} settings"
-        table = tables.text_table(title, ("setting", "value"), rows)
-        parts.append(el("details", el("summary", title), _table(table, escape(title + "."), wrap=True)))
-    return parts
-
-
-def _chosen(record: Record) -> dict[str, Any]:
-    """What the run settled at its start, which belongs to its settings."""
-    return {key: record.about[key] for key in ("resolved", "versions", "animegen") if record.about.get(key)}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _commands(found: Sequence[Record], names: Sequence[str]) -> list[Markup]:
-    parts = []
-    for name, record in zip(names, found, strict=True):
-        data, where = record.data.get("path"), record.run.path
-        train = ["animegen", "train", str(record.about.get("family", "FAMILY")), "--config", str(record.run.config)]
-        train += [*(["--data", str(data)] if data else []), "--resume", "none"]
-        ways = eval_options(record) or ([] if record.judges else [[]])
-        scored = [["animegen", "eval", str(where), *options] for options in ways]
-        lines = [shlex.join(words) for words in (train, *scored)]
-        told = [
-            f"data {record.data.get('name')}, identity {record.data.get('identity')}" if record.data else None,
-            f"code {record.about['git']}" if record.about.get("git") else None,
-            f"on {record.about['device']}" if record.about.get("device") else None,
-        ]
-        said = "; ".join(filter(None, told))
-        parts.append(
-            join(el("h3", name), el("pre", "\n".join(lines), tabindex=0), el("p", said, class_="by") if said else None)
-        )
-    if len(found) > 1:
-        line = shlex.join(["animegen", "compare", *(str(record.run.path) for record in found)])
-        parts.append(join(el("h3", "This page"), el("pre", line, tabindex=0)))
-    return parts
+    table = tables.text_table("Validation", ("epoch", "images seen", *curves), rows)
+    return book.table("validation", table, "Held-out images as training went.")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from animegen_cli.metrics.bradley_terry import elo
-from animegen_cli.report.markup import Markup, el
 from animegen_cli.report.plots import INKS, Axis
+from animegen_cli.report.shapes import Dot, Drawing, Rule, Shape, Text
 from animegen_cli.report.tables import Table
 
 _WIDTH, _NAMES, _LINE = 480, 170, 26
@@ -36,33 +36,26 @@ class Opinion(NamedTuple):
     table: Table
 
 
-def intervals(opinion: Opinion) -> Markup:
-    """Elo scores as dots with their intervals as bars, a line per contestant (SVG, within a page)."""
+def intervals(opinion: Opinion) -> Drawing:
+    """Elo scores as dots with their intervals as bars, a line per contestant."""
     values: list[list[float]] = elo(np.array([(one.low, one.theta, one.high) for one in opinion.standings])).tolist()
     names = [one.name for one in opinion.standings]
-    bottom = 12 + _LINE * len(values)
+    bottom = 32 + _LINE * len(values)
     x = Axis.over([value for row in values for value in row], _NAMES, _WIDTH - 16, log=False)
-    parts = []
+    title = f"Elo of {opinion.question}"
+    drawn: list[Shape] = [Text(title, (12, 17), size=14, bold=True)]
     for value in x.ticks():
-        parts += [
-            el("line", x1=x(value), x2=x(value), y1=6, y2=bottom, stroke="currentColor", stroke_opacity=0.12),
-            el("text", f"{value:.0f}", x=x(value), y=bottom + 16, text_anchor="middle", fill="currentColor"),
-        ]
+        drawn.append(Rule((x(value), 26), (x(value), bottom), 0.12))
+        drawn.append(Text(f"{value:.0f}", (x(value), bottom + 16), "middle"))
     for line, (name, (low, middle, high)) in enumerate(zip(names, values, strict=True)):
-        y, ink = 12 + _LINE * (line + 0.5), INKS[0]
-        parts += [
-            el("text", _cut(name), x=_NAMES - 10, y=y + 4, text_anchor="end", fill="currentColor"),
-            el("line", x1=x(low), x2=x(high), y1=y, y2=y, stroke=ink, stroke_width=2),
-            el("circle", el("title", name), cx=x(middle), cy=y, r=4.5, fill=ink),
-        ]
+        y, ink = 32 + _LINE * (line + 0.5), INKS[0]
+        drawn.append(Text(_cut(name), (_NAMES - 10, y + 4), "end"))
+        drawn.append(Rule((x(low), y), (x(high), y), width=2, ink=ink))
+        drawn.append(Dot((x(middle), y), 4.5, ink, name))
     told = " ".join(
         f"{n}: {m:.0f}, from {low:.0f} to {high:.0f}." for n, (low, m, high) in zip(names, values, strict=True)
     )
-    return el(
-        "svg", el("title", f"Elo of {opinion.question}"), el("desc", told), *parts, xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {_WIDTH} {bottom + 24}", width=_WIDTH, height=bottom + 24, class_="plot", role="img",
-        font_family="system-ui, sans-serif", font_size=12,
-    )  # fmt: skip
+    return Drawing(title, told, (_WIDTH, bottom + 24), tuple(drawn))
 
 
 def _cut(name: str) -> str:

@@ -14,6 +14,9 @@ import yaml
 from animegen_cli.errors import DataError
 from animegen_cli.metrics.protocol import Protocol, better
 from animegen_cli.paths import Run
+from animegen_cli.report.judged import Judged
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Score:
     protocol: Mapping[str, Any]
     protocol_id: str
     images: int
+    values: tuple[float, ...] = ()
+    """The value of each range of seeds, where there are several."""
 
     @property
     def better(self) -> Literal["lower", "higher"] | None:
@@ -63,6 +68,8 @@ class Record:
     problems: tuple[str, ...] = ()
     drawing: Mapping[str, Any] = field(default_factory=dict)
     """What drawing cost when the run was scored: `seconds_per_100`, `peak_memory`."""
+    judged: Judged = field(default_factory=Judged)
+    """What else `eval` saw: histograms, requests, sheets of pictures."""
 
     @property
     def name(self) -> str:
@@ -135,14 +142,17 @@ def read(run: Run) -> Record:
         DataError: the folder has no `run.json`, or a damaged one.
     """
     about, problems = run.about, _Problems()
-    config = _config(run, problems)
-    curves, scores = _curves(run, problems), _scores(run, problems)
-    return Record(run, about, config, curves, scores, tuple(problems.found), _drawing(run))
+    config, curves = _config(run, problems), _curves(run, problems)
+    stored = _eval(run, problems)
+    scores, drawing = _scores(run, stored, problems), stored.get("drawing")
+    judged = Judged.read(run.path, stored, lambda what: problems.add(run.scores, what))
+    drawing = drawing if isinstance(drawing, dict) else {}
+    return Record(run, about, config, curves, scores, tuple(problems.found), drawing, judged)
 
 
 def _config(run: Run, problems: _Problems) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        found = yaml.load(run.config.read_text(encoding="utf-8"), _LOADER)
         if not isinstance(found, dict):
             raise ValueError("it holds no settings")
         return found
@@ -183,18 +193,24 @@ def _numbers(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + key, float(value)
 
 
-def _scores(run: Run, problems: _Problems) -> tuple[Score, ...]:
+def _eval(run: Run, problems: _Problems) -> dict[str, Any]:
+    """What eval.json holds; empty where there is none, or none that can be read."""
     try:
-        entries = json.loads(run.scores.read_text(encoding="utf-8"))["scores"]
-        if not isinstance(entries, list):
+        stored = json.loads(run.scores.read_text(encoding="utf-8"))
+        if not isinstance(stored, dict) or not isinstance(stored["scores"], list):
             raise TypeError("`scores` is no list")
+        return stored
     except FileNotFoundError:
-        return ()
+        return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         problems.add(
             run.scores, f"damaged and left out ({_first_line(error)}); score again with `animegen eval {run.path}`"
         )
-        return ()
+        return {}
+
+
+def _scores(run: Run, stored: Mapping[str, Any], problems: _Problems) -> tuple[Score, ...]:
+    entries = stored.get("scores", [])
     found = []
     for number, entry in enumerate(entries, 1):
         try:
@@ -202,14 +218,6 @@ def _scores(run: Run, problems: _Problems) -> tuple[Score, ...]:
         except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
             problems.add(run.scores, f"score {number} is left out ({_first_line(error)})")
     return tuple(found)
-
-
-def _drawing(run: Run) -> dict[str, Any]:
-    try:
-        found = json.loads(run.scores.read_text(encoding="utf-8"))["drawing"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _score(entry: Mapping[str, Any]) -> Score:
@@ -226,8 +234,13 @@ def _score(entry: Mapping[str, Any]) -> Score:
     return Score(
         name=str(entry["name"]), value=float(value), std=None if std is None else abs(float(std)),
         interval=low_high, protocol=asdict(checked) | named, protocol_id=checked.id,
-        images=_whole(entry.get("images")),
+        images=_whole(entry.get("images")), values=_values(entry.get("values")),
     )  # fmt: skip
+
+
+def _values(found: object) -> tuple[float, ...]:
+    numbers = found if isinstance(found, list) else []
+    return tuple(float(value) for value in numbers if isinstance(value, (int, float)) and math.isfinite(value))
 
 
 def _whole(value: object) -> int:

@@ -1,4 +1,5 @@
-"""The same seeds from several runs: drawn once, kept in each run folder, read back without the networks."""
+"""Lists of seeds as they are typed, and the same seeds from several runs: drawn once, kept in each run folder, read
+back without the networks."""
 
 from __future__ import annotations
 
@@ -13,13 +14,30 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 import animegen_cli
+from animegen_cli.errors import UsageError
 from animegen_cli.paths import Run
 from animegen_cli.report.records import Record
 
 Draw = Callable[[Run, Sequence[int]], np.ndarray]
 """A run and seeds -> uint8 (n, H, W, 3), image i from seed i."""
 
+MOST_SEEDS = 10_000_000
 _KEY = "animegen:drawn"
+
+
+def parse(text: str, example: str = "0-63,100") -> list[int]:
+    """`0-63,100` -> [0, ..., 63, 100]; UsageError when it is no such list, with `example` as what to write."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise UsageError(f"`{text}` is no list of seeds", hint=f"write `{example}`")
+        if int(last or first) - int(first) >= MOST_SEEDS:
+            raise UsageError(
+                f"`{part.strip()}` is more than {MOST_SEEDS:,} seeds", hint="draw them in several commands"
+            )
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
 
 
 def spell(seeds: Sequence[int]) -> str:

@@ -14,6 +14,8 @@ from animegen_cli import console
 from animegen_cli.report.markup import Markup, el, escape
 
 DASH = "–"
+_LONG = 28
+"""Letters from which a cell may be folded on a page."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +39,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a reader sees, and the value behind it for CSV and JSON (None: not known)."""
+    """What a reader sees, and the value behind it for CSV and JSON (None: not known); `odd` cells are tinted on pages."""
 
     text: str = DASH
     value: Any = None
     best: bool = False
     tied: bool = False
+    odd: bool = False
 
     @property
     def shown(self) -> str:
@@ -157,8 +160,9 @@ def _html_row(table: Table, row: tuple[Cell, ...]) -> Markup:
     cells = []
     for i, (column, cell) in enumerate(zip(table.columns, row, strict=True)):
         inside = el("strong", cell.shown) if cell.best else escape(cell.shown)
-        align = "n" if column.right else None
-        cells.append(el("td" if i else "th", inside, scope=None if i else "row", class_=align))
+        kinds = {"n": column.right, "odd": cell.odd, "long": len(cell.shown) > _LONG}
+        classes = " ".join(kind for kind, true in kinds.items() if true) or None
+        cells.append(el("td" if i else "th", inside, scope=None if i else "row", class_=classes))
     return el("tr", *cells)
 
 
@@ -186,6 +190,22 @@ _LATEX = {
 
 def _latex(text: str) -> str:
     return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def slim(table: Table) -> Table:
+    """The table without the columns of words that say the same in all rows; a note says it instead."""
+    if len(table.rows) < 2:
+        return table
+    words = [i for i, column in enumerate(table.columns) if i and not column.right]
+    told = {i: {row[i].text for row in table.rows} - {DASH} for i in words}
+    equal = {i: "".join(texts) for i, texts in told.items() if len(texts) < 2}
+    if not equal:
+        return table
+    kept = [i for i in range(len(table.columns)) if i not in equal]
+    said = "; ".join(f"{table.columns[i].title} {text}" for i, text in equal.items() if text)
+    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+    notes = (*([f"All rows: {said}."] if said else []), *table.notes)
+    return Table(table.title, tuple(table.columns[i] for i in kept), rows, notes)
 
 
 def text_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:

@@ -387,7 +387,7 @@ class Session:
         finally:
             self.log.close()
             self.write_about(state)
-        (self.run.path / "report.html").write_text(page.run_page(self.run), encoding="utf-8")
+        page.write(self.run)
 
     def _write_reals(self) -> None:
         self.run.samples.mkdir(exist_ok=True)

@@ -1,0 +1,105 @@
+"""The Python that a model card shows: it draws with the files of the folder it lies in, without animegen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from animegen_cli.method import Exported, Foreign
+
+_HEAD = """
+import json
+
+import numpy as np
+import onnxruntime
+
+about = json.load(open("pipeline.json"))
+"""
+
+_TAIL = """
+pixels = ((images.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(0, 2, 3, 1)
+"""
+
+_DENOISE = """
+denoiser, recipe, count = onnxruntime.InferenceSession("denoiser.onnx"), about["recipe"], 4
+x = np.random.default_rng(0).standard_normal((count, 3, SIZE, SIZE), np.float32) * recipe["start"]
+LABELS
+for now, then in zip(recipe["sigmas"], recipe["sigmas"][1:]):
+    (clean,) = denoiser.run(None, {"x": x, "sigma": np.full(count, now, np.float32)GIVEN})
+    x = clean + (x - clean) * (then / now)  # DDIM; other samplers use the same denoiser
+images = x * np.reshape(recipe["std"], (3, 1, 1)) + np.reshape(recipe["mean"], (3, 1, 1))
+"""
+
+_GENERATE = """
+network, count, random, given = about["networks"][0], 4, np.random.default_rng(0), {}
+for entry in network["inputs"]:
+    shape = [count, *entry["shape"][1:]]
+    if entry["kind"] == "labels":
+        given[entry["name"]] = np.full(shape, -1)  # unknown; else places in the lists of about["labels"]
+    elif entry["kind"] == "noise":
+        given[entry["name"]] = random.standard_normal(shape, np.float32) * np.float32(entry["scale"])
+    else:
+        given[entry["name"]] = np.full(shape, entry["scale"], np.float32)
+(images,) = onnxruntime.InferenceSession(network["file"]).run(None, given)
+"""
+
+_TRANSLATE = """
+network = about["networks"][0]  # every translation has a file of its own
+picture = np.zeros((1, 64, 96, 3), np.uint8)  # yours; height and width multiples of 8
+given = picture.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
+(images,) = onnxruntime.InferenceSession(network["file"]).run(None, {"image": given})
+"""
+
+
+def onnx(exported: Exported, *, size: int) -> str:
+    """For onnxruntime and numpy alone; leaves `pixels`, uint8 (n, H, W, 3)."""
+    first = exported.networks[0]
+    kinds = {given.kind for given in first.inputs.values()}
+    if "level" in kinds:
+        width = len(exported.labels)
+        labels = (
+            f'labels = np.full((count, {width}), -1)  # unknown; else places in the lists of about["labels"]\n'
+            if width
+            else ""
+        )
+        body = _DENOISE.replace("SIZE", str(size)).replace("LABELS\n", labels)
+        body = body.replace("GIVEN", ', "labels": labels' if width else "")
+    else:
+        body = _TRANSLATE if "image" in kinds else _GENERATE
+    return (_HEAD + body + _TAIL).strip().replace("\n\n\n", "\n\n")
+
+
+def diffusers(found: Foreign, *, size: int, values: Sequence[str]) -> str:
+    """For diffusers; leaves `images`, PIL pictures or, with classes, a tensor (n, 3, H, W) in [-1, 1]."""
+    words = ", ".join(f"{key}={value!r}" for key, value in found.options.items())
+    if not found.labels:
+        return f"""
+from diffusers import {found.pipeline}
+
+pipeline = {found.pipeline}.from_pretrained(".")
+images = pipeline(batch_size=4, {words}).images
+"""
+    scheduler = found.scheduler["_class_name"]
+    options = {key: value for key, value in found.options.items() if key != "num_inference_steps"}
+    return f"""
+import torch
+from diffusers import {scheduler}, UNet2DModel
+
+unet = UNet2DModel.from_pretrained("unet")
+scheduler = {scheduler}.from_pretrained("scheduler")
+classes = torch.tensor([0, 1, 1, 1])  # 0 unknown{_numbered(values)}
+images = torch.randn(4, 3, {size}, {size}, generator=torch.manual_seed(0))
+scheduler.set_timesteps({found.options["num_inference_steps"]})
+with torch.no_grad():
+    for time in scheduler.timesteps:
+        noise = unet(images, time, class_labels=classes).sample
+        images = scheduler.step(noise, time, images{_given(options)}).prev_sample
+"""
+
+
+def _numbered(values: Sequence[str]) -> str:
+    return "".join(f", {number} {value}" for number, value in enumerate(values, 1))
+
+
+def _given(options: Mapping[str, Any]) -> str:
+    return "".join(f", {key}={value!r}" for key, value in options.items())

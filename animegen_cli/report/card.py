@@ -1,0 +1,219 @@
+"""The model card: a README.md for people and for model hubs, without a path of the machine that made it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+import yaml
+
+import animegen_cli
+from animegen_cli.report import tables
+from animegen_cli.report.measures import eval_options, identity, measures_of
+from animegen_cli.report.records import Record
+from animegen_cli.report.tables import Table
+from animegen_cli.report.units import amount, duration
+
+LICENSE = "unknown"
+"""What the card says where nobody named one; hubs know this word."""
+_MATTER = re.compile(r"(model|sample|augment)\.|optim\.\w+\.(name|lr)$|train\.(batch|duration|seed|ema\.decay)$")
+_OFF = {"null", "0", "0.0", "[]", "0 images"}
+
+
+class Facts(NamedTuple):
+    """What the card says besides what the run's folder does."""
+
+    library: str
+    """Which program reads the files: diffusers or onnx."""
+    use: str
+    """Python that draws with them from inside the folder."""
+    license: str
+    classes: str = ""
+    """Name of the pipeline's class, a tag of its own."""
+    draws: bool = True
+    """From noise; else it translates pictures."""
+    picture: str | None = None
+    """The file name of a sheet of results, and below what it shows."""
+    caption: str = ""
+    notes: Sequence[str] = ()
+    """In what the files differ from the run."""
+
+
+def card(record: Record, facts: Facts) -> str:
+    """The whole README.md."""
+    picture = f"![{facts.caption}]({facts.picture})\n\n{facts.caption}." if facts.picture else None
+    sections = {
+        "How to use": _use(facts),
+        "Samples": picture,
+        "Training data": _data(record),
+        "Settings that matter": tables.markdown(_settings(record)),
+        "Scores": _scores(record),
+        "Limits": _list(_limits(record, facts)),
+        "How to reproduce": _reproduce(record),
+    }
+    parts = [f"---\n{yaml.safe_dump(_head(record, facts), sort_keys=False, allow_unicode=True)}---"]
+    parts += [f"# {_plain(record.name)}", _lead(record, facts)]
+    parts += [f"## {title}\n\n{text.strip()}" for title, text in sections.items() if text]
+    parts.append(f"Written by animegen {animegen_cli.__version__}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def without_paths(values: Any) -> Any:
+    """The same settings with every path cut to its last name."""
+    if isinstance(values, Mapping):
+        return {key: without_paths(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [without_paths(value) for value in values]
+    if isinstance(values, str) and " " not in values and ("/" in values or "\\" in values):
+        return PurePath(values.replace("\\", "/")).name
+    return values
+
+
+def _head(record: Record, facts: Facts) -> dict[str, Any]:
+    family, data = str(record.about.get("family")), record.data.get("name")
+    return {
+        "license": facts.license,
+        "library_name": facts.library,
+        "pipeline_tag": "unconditional-image-generation" if facts.draws else "image-to-image",
+        "tags": [
+            "anime",
+            "faces",
+            "animegen",
+            family,
+            *([f"{facts.library}:{facts.classes}"] if facts.classes else []),
+        ],
+        **({"datasets": [str(data)]} if data else {}),
+    }
+
+
+def _lead(record: Record, facts: Facts) -> str:
+    size, count = record.data.get("size", "?"), record.parameters
+    what = "draws anime faces from noise" if facts.draws else "translates pictures of faces"
+    weights = f" with {amount(count)} parameters" if count else ""
+    about = _plain(record.config.get("about") or "").rstrip(".")
+    text = f"A `{record.about.get('family')}` network{weights} that {what} at {size} x {size} pixels, averaged over its training"
+    return f"{text} ({record.state}, {amount(record.images)} images seen).{f' Preset: {about}.' if about else ''}"
+
+
+def _use(facts: Facts) -> str:
+    needs = {"onnx": "onnxruntime numpy"}.get(facts.library, f"{facts.library} torch")
+    return f"```bash\npip install {needs}\n```\n\nInside this folder:\n\n```python\n{facts.use.strip()}\n```"
+
+
+def _data(record: Record) -> str:
+    data = record.data
+    if not data:
+        return "Not recorded."
+    found = [
+        f"name: {_plain(data.get('name'))}",
+        f"images: {data.get('count', '?')} of the split `{data.get('split', 'train')}`",
+        f"size: {data.get('size')} x {data.get('size')} pixels"
+        + (
+            f", scaled down from {data['scaled_from']}"
+            if data.get("scaled_from") not in (None, data.get("size"))
+            else ""
+        ),
+        f"identity (hash of all pixels): `{data.get('identity')}`",
+    ]
+    attributes = data.get("attributes")
+    if isinstance(attributes, Mapping) and attributes:
+        said = "; ".join(f"{name}: {', '.join(map(str, values))}" for name, values in attributes.items())
+        found.append(f"labels: {_plain(said)}")
+    return _list(found)
+
+
+def _settings(record: Record) -> Table:
+    config = without_paths(dict(record.config))
+    rows = [("preset", f"{config.get('family')}/{config.get('preset') or 'custom'}")]
+    rows += [(key, value) for key, value in _flat(config) if _MATTER.match(key) and value not in _OFF]
+    rows += [(f"{name} (note)", value) for name, value in record.notes.items()]
+    return tables.text_table("All settings, also those that are off, are in config.yaml", ("setting", "value"), rows)
+
+
+def _scores(record: Record) -> str:
+    if not record.scores:
+        return "Not scored. `animegen eval` scores a run against its data set."
+    told = {measure.identity: measure.told for measure in measures_of([record])}
+    arrow = {"lower": " ↓", "higher": " ↑", None: ""}
+    rows = [
+        (
+            score.name + arrow[score.better],
+            score.text,
+            str(score.protocol.get("sampling") or tables.DASH),
+            told[identity(score)],
+        )
+        for score in record.scores
+    ]
+    table = tables.text_table("Each score with its protocol", ("score", "value", "drawn by", "protocol"), rows)
+    return (
+        tables.markdown(table)
+        + "\nOnly scores of one protocol may be compared; those not on Inception with none that is published."
+    )
+
+
+def _limits(record: Record, facts: Facts) -> Iterator[str]:
+    if record.config.get("warning"):
+        yield f"The preset's own warning: {_plain(record.config['warning'])}"
+    for finding in record.findings:
+        yield f"Found by the doctor at the end of training: {_plain(finding)}"
+    if record.about.get("findings") == []:
+        yield "The doctor found no failure at the end of training (blank pictures, collapse, a critic that wins)."
+    yield from (_plain(note) for note in facts.notes)
+    count = record.data.get("count")
+    yield (
+        f"It has seen {count or 'few'} pictures of one kind: it knows no other subject, repeats the set's habits "
+        "(styles, poses, hair, the share of each gender), and may come close to single pictures of it."
+    )
+    if record.state not in ("finished",):
+        yield f"Training did not come to its end: {record.state}."
+    yield "Whether the pictures it learned from allow a use is for the user to check; the card's licence is that of the weights."
+
+
+def _reproduce(record: Record) -> str:
+    about, name = record.about, str(record.data.get("name") or "faces")
+    size = record.data.get("scaled_from") or record.data.get("size")
+    lines = [["animegen", "prepare", "SOURCE", "--resolution", str(size), "--out", f"{name}.zip"]]
+    lines.append(
+        [
+            "animegen",
+            "train",
+            str(about.get("family")),
+            "--config",
+            "config.yaml",
+            "--data",
+            f"{name}.zip",
+            "--out",
+            record.name,
+        ]
+    )
+    lines += [["animegen", "eval", record.name, *options] for options in eval_options(record)]
+    said = [
+        f"animegen {about.get('animegen', animegen_cli.__version__)}"
+        + (f", commit `{about['git']}`" if about.get("git") else ""),
+        *(f"{key} {value}" for key, value in (about.get("versions") or {}).items() if key != "animegen"),
+        f"on {about.get('device')}" if about.get("device") else "",
+        duration(about["seconds"]) if isinstance(about.get("seconds"), int | float) else "",
+    ]
+    text = "```bash\n" + "\n".join(shlex.join(line) for line in lines) + "\n```"
+    return f"{text}\n\nMade with {', '.join(filter(None, said))}. The set is the same when its identity is."
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _list(lines: Sequence[str] | Iterator[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _plain(text: object) -> str:
+    """One line in which nothing opens a tag."""
+    return " ".join(str(text).split()).replace("<", "&lt;")

@@ -1,0 +1,172 @@
+"""The pictures of a page: the same seeds, raw against averaged weights, the course of training, nearest neighbours."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from animegen_cli.report import seeds
+from animegen_cli.report.book import Book
+from animegen_cli.report.markup import Markup, el
+from animegen_cli.report.records import Record
+from animegen_cli.report.units import amount
+
+BUDGET = 3_900_000
+"""Bytes that all pictures of a page may take before base64 makes them a third larger."""
+WIDEST = 1056
+
+
+class Drawn(NamedTuple):
+    """The same-seeds picture: images uint8 (n, H, W, 3) of each run, or why there are none."""
+
+    seeds: Sequence[int]
+    rows: Sequence[np.ndarray | str]
+
+
+class _Picture(NamedTuple):
+    """A picture file, what it shows in words, and the line below it."""
+
+    path: Path
+    alt: str
+    below: str
+
+
+# ---- embedding --------------------------------------------------------------------------------------------------
+
+
+def embed(image: Image.Image, alt: str, budget: float, source: bytes | None = None) -> Markup:
+    """An `<img>` with its bytes inside: as they are (`source`, a PNG of the image) or as PNG where they fit the budget,
+    else as JPEG of full colour resolution, the coarser the smaller the budget. (WebP is smaller and six times slower.)
+    """
+    width, height = image.size
+    if width > WIDEST:
+        image = image.resize((WIDEST, max(round(height * WIDEST / width), 1)), Image.Resampling.LANCZOS, reducing_gap=2)
+        source = None
+    kind, coded = "png", source or (_coded(image, "PNG", compress_level=6) if width * height < 2 * budget else b"")
+    for quality in (90, 80, 65, 45):
+        if 0 < len(coded) <= budget:
+            break
+        kind, coded = "jpeg", _coded(image, "JPEG", quality=quality, subsampling=0)
+    data = base64.b64encode(coded).decode("ascii")
+    return el("img", src=Markup(f"data:image/{kind};base64,{data}"), alt=alt, width=image.width, height=image.height)
+
+
+def _coded(image: Image.Image, kind: str, **how: Any) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, kind, **how)
+    return buffer.getvalue()
+
+
+def _embedded(picture: _Picture, budget: float) -> Markup | None:
+    """The file as an `<img>`; None where it is no picture."""
+    try:
+        source = picture.path.read_bytes()
+        with Image.open(BytesIO(source)) as image:
+            as_it_is = source if image.format == "PNG" else None
+            return embed(image.convert("RGB"), picture.alt, budget, as_it_is)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+# ---- figures ----------------------------------------------------------------------------------------------------
+
+
+def same_seeds(drawn: Drawn, names: Sequence[str], book: Book) -> Markup:
+    """One strip of images per run under each other."""
+    numbers = seeds.spell(drawn.seeds)
+    budget = 0.2 * BUDGET / max(len(names), 1)
+    cells: list[Markup] = []
+    for name, row in zip(names, drawn.rows, strict=True):
+        if isinstance(row, str):
+            shown = el("div", row, class_="none")
+        else:
+            strip = Image.fromarray(np.concatenate(list(row), axis=1))
+            shown = embed(strip, f"{len(row)} images drawn by {name} from seeds {numbers}", budget)
+        cells += [el("span", name), shown]
+    text = f"What each run draws from the same starting noise: seeds {numbers}, from left to right."
+    return book.figure(cells, text, class_="seeds")
+
+
+def samples(found: Sequence[Record], names: Sequence[str], book: Book, reals: bool) -> list[Markup]:
+    """The newest preview grids of each run, raw beside averaged weights, and each data set's real images where they
+    may be shown. Translators' previews show their inputs, which are real."""
+    figures: list[tuple[list[_Picture], str, str]] = []
+    for name, record in zip(names, found, strict=True):
+        if reals or "samples" in (record.about.get("abilities") or ()):
+            figures.append((_newest(record, name), f"What {name} {_does(record)} at the end.", f"samples-{name}"))
+    sets: dict[object, Record] = {}
+    for record in found if reals else ():
+        if (record.run.samples / "reals.png").is_file():
+            sets.setdefault(record.data.get("identity") or record.run.path, record)
+    for record in sets.values():
+        name = str(record.data.get("name", "the data set"))
+        figures.append(([_reals(record, name)], f"Real images of {name}.", f"reals-{name}"))
+    return _figures(figures, book, 0.55 * BUDGET)
+
+
+def progress(record: Record, book: Book) -> list[Markup]:
+    """A run's preview grids: raw beside averaged weights at the end, its start and middle, and the real images."""
+    grids = record.grids("ema") or record.grids("raw")
+    early = sorted({0, len(grids) // 2} - {len(grids) - 1}) if grids else []
+    course = [_grid(grids[i], record.name) for i in early]
+    figures = [(_newest(record, record.name), f"What the run {_does(record)} at the end.", "samples")]
+    figures.append((course, f"What it {_does(record)} on the way.", "course"))
+    if (record.run.samples / "reals.png").is_file():
+        figures.append(([_reals(record, "the data set")], "Real images of the data set.", "reals"))
+    return _figures(figures, book, 0.55 * BUDGET)
+
+
+def sheets(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Markup]:
+    """Sheets that `eval` left: drawn images beside their nearest neighbours in the training set. They show real images."""
+    said = {"neighbours": "drawn images and, beside each, the real images that it is most like"}
+    figures = []
+    for name, record in zip(names, found, strict=True):
+        for kind, path in record.judged.sheets:
+            text = f"{name}: {said.get(kind, kind)}."
+            figures.append(([_Picture(path, f"{kind} of {name}: {said.get(kind, kind)}", "")], text, f"{kind}-{name}"))
+    return _figures(figures, book, 0.25 * BUDGET)
+
+
+def _does(record: Record) -> str:
+    """What a run's grids show it doing."""
+    return "recognises in held-out faces (“?”: the label says otherwise)" if record.judges else "draws"
+
+
+def _newest(record: Record, name: str) -> list[_Picture]:
+    """The last grid of raw and the last of averaged weights, as many as there are."""
+    return [_grid(grids[-1], name) for grids in (record.grids("raw"), record.grids("ema")) if grids]
+
+
+def _grid(path: Path, name: str) -> _Picture:
+    kind, _, count = path.stem.partition("-")
+    images = int(count) if count.isdigit() else 0
+    said = {"ema": "averaged weights", "raw": "raw weights"}.get(kind, kind)
+    after = f"after {amount(images)} images" if images else "before training"
+    return _Picture(path, f"A grid of images generated by {name}, {said}, {after} of training", f"{said} {after}")
+
+
+def _reals(record: Record, name: str) -> _Picture:
+    return _Picture(record.run.samples / "reals.png", f"A grid of real images of {name}", "")
+
+
+def _figures(figures: Sequence[tuple[list[_Picture], str, str]], book: Book, budget: float) -> list[Markup]:
+    """A figure per row of pictures, with its caption and its name for files; what cannot be read is left out."""
+    share = budget / max(sum(len(pictures) for pictures, _, _ in figures), 1)
+    made = []
+    for pictures, text, name in figures:
+        shown = [(picture, image) for picture in pictures if (image := _embedded(picture, share)) is not None]
+        for picture, _ in shown:
+            book.keep(f"{name}-{picture.path.stem.partition('-')[0]}" if len(pictures) > 1 else name, picture.path)
+        panels = [
+            el("div", image, el("p", picture.below, class_="below") if picture.below else None)
+            for picture, image in shown
+        ]
+        if panels:
+            made.append(book.figure(panels, text))
+    return made

@@ -1,0 +1,99 @@
+"""How runs were made: their settings, the differences marked, and the commands that make them again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from animegen_cli.report import tables
+from animegen_cli.report.book import Book, table_html
+from animegen_cli.report.markup import Markup, el, escape, join
+from animegen_cli.report.measures import eval_options
+from animegen_cli.report.records import Record
+from animegen_cli.report.tables import Cell, Column, Table
+
+_LONG = 24
+"""Rows from which a table of differences is folded away."""
+
+
+def settings(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Markup]:
+    """The settings in which the runs differ, and folded away those that they share."""
+    flat = [dict(_flat({**record.config, **_chosen(record)})) for record in found]
+    keys = [key for key in dict.fromkeys(k for one in flat for k in one) if key not in {"about", "warning"}]
+    if not keys:
+        return []
+    differ = [key for key in keys if len({one.get(key) for one in flat}) > 1]
+    same = [key for key in keys if key not in differ]
+    parts = []
+    if differ:
+        table = _differences(flat, differ, names)
+        text = f"The {len(differ)} settings in which the runs differ; tinted where a run is unlike the first one."
+        shown = book.table("settings", table, text, wrap=True)
+        parts.append(_folded(f"All {len(differ)} differences", shown) if len(differ) > _LONG else shown)
+    if same:
+        rows = [[key, flat[0][key]] for key in same]
+        title = f"The {len(same)} settings that all runs share" if len(found) > 1 else f"All {len(same)} settings"
+        table = tables.text_table(title, ("setting", "value"), rows)
+        parts.append(_folded(title, table_html(table, escape(title + "."), wrap=True)))
+    return parts
+
+
+def _differences(flat: Sequence[Mapping[str, str]], keys: Sequence[str], names: Sequence[str]) -> Table:
+    columns = (Column("setting", "setting", right=False), *(Column(name, name, right=False) for name in names))
+    rows = [
+        (
+            Cell(key, key),
+            *(Cell(one.get(key, tables.DASH), one.get(key), odd=one.get(key) != flat[0].get(key)) for one in flat),
+        )
+        for key in keys
+    ]
+    return Table("Settings that differ", columns, tuple(rows))
+
+
+def _folded(title: str, inside: Markup) -> Markup:
+    return el("details", el("summary", title), inside)
+
+
+def _chosen(record: Record) -> dict[str, Any]:
+    """What the run settled at its start, which belongs to its settings."""
+    return {key: record.about[key] for key in ("resolved", "versions", "animegen") if record.about.get(key)}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def commands(found: Sequence[Record], names: Sequence[str]) -> list[Markup]:
+    """What to type to get each run and its scores again, with the data, the code and the machine it was made with."""
+    parts = []
+    for name, record in zip(names, found, strict=True):
+        data, where = record.data.get("path"), record.run.path
+        train = ["animegen", "train", str(record.about.get("family", "FAMILY")), "--config", str(record.run.config)]
+        train += [*(["--data", str(data)] if data else []), "--resume", "none"]
+        ways = eval_options(record) or ([] if record.judges else [[]])
+        scored = [["animegen", "eval", str(where), *options] for options in ways]
+        lines = [shlex.join(words) for words in (["animegen", "reproduce", str(where)], train, *scored)]
+        told = [
+            f"data {record.data.get('name')}, identity {record.data.get('identity')}" if record.data else None,
+            f"code {record.about['git']}" if record.about.get("git") else None,
+            f"on {record.about['device']}" if record.about.get("device") else None,
+        ]
+        said = "; ".join(filter(None, told))
+        parts.append(
+            join(el("h3", name), el("pre", "\n".join(lines), tabindex=0), el("p", said, class_="by") if said else None)
+        )
+    if parts:
+        text = (
+            "The first line trains and scores again and says what differs; the others are its two steps by themselves."
+        )
+        parts.insert(0, el("p", text))
+    if len(found) > 1:
+        line = shlex.join(["animegen", "compare", *(str(record.run.path) for record in found)])
+        parts.append(join(el("h3", "This page"), el("pre", line, tabindex=0)))
+    return parts

@@ -1,0 +1,132 @@
+"""From the command to a page in the browser and back: one port, one temporary folder, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import warnings
+import webbrowser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from animegen_cli import console
+from animegen_cli.errors import DataError, MachineError
+
+HOST = "127.0.0.1"
+_STYLE = Path(__file__).with_name("page.css")
+_ICON = Path(__file__).with_name("icon.svg")
+
+
+def serve(root: Path, *, port: int, device: str | None, open_browser: bool) -> None:
+    """Show the runs under `root` at `port` of this machine (0: any free one) until Ctrl-C, which ends the process.
+
+    Raises:
+        MachineError: without the extra, or with a port that is taken or not allowed.
+        DataError: no such folder.
+    """
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}", hint="train a run first, or name its folder with `--runs`")
+    try:
+        with _bound(port) as listening, _own_folder() as folder:
+            page = _page(root, device, folder, listening.getsockname()[1])
+            _until_told(page, listening, open_browser)
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        # A thread that is inside torch cannot be ended; an ordinary exit would abort over it. Nothing is left to do.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130 if isinstance(leaving, KeyboardInterrupt) else 128 + signal.SIGTERM)
+
+
+def _page(root: Path, device: str | None, folder: Path, port: int) -> Any:
+    """The guarded ASGI application. Gradio reads its settings from the environment when it is imported."""
+    os.environ |= {
+        "GRADIO_TEMP_DIR": str(folder), "GRADIO_EXAMPLES_CACHE": str(folder), "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    try:
+        import fastapi
+        import gradio
+    except ImportError:
+        raise MachineError("the page needs an extra", hint="type `pip install 'animegen[ui]'`") from None
+    from animegen_cli.ui import app, guard, parts
+    from animegen_cli.ui.actions import Models
+
+    blocks = app.Page(root, Models(device), folder).blocks
+    closed: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
+    outer = fastapi.FastAPI(**closed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gradio.mount_gradio_app(
+            outer, blocks, path="/", server_name=HOST, server_port=port, app_kwargs=dict(closed), root_path="",
+            footer_links=[], run_history=False, show_error=False, max_file_size=guard.MOST_BYTES, ssr_mode=False,
+            mcp_server=False, pwa=False, enable_monitoring=False, allowed_paths=[], blocked_paths=[str(root.resolve())],
+            favicon_path=str(_ICON), theme=parts.theme(), css_paths=_STYLE,
+        )  # fmt: skip
+    return guard.Guard(outer, port=port, files=folder)
+
+
+def _until_told(page: Any, listening: socket.socket, open_browser: bool) -> None:
+    """Serve in a thread, so that Ctrl-C need not wait for a face that is being drawn."""
+    import uvicorn
+
+    config = uvicorn.Config(page, log_level="error", access_log=False, server_header=False, ws="none",
+                            timeout_graceful_shutdown=1, proxy_headers=False)  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    address = f"http://{HOST}:{listening.getsockname()[1]}"
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        thread.start()
+        while not server.started:
+            thread.join(0.05)
+            if not thread.is_alive():
+                raise MachineError("the page could not be served", hint="name another port with `--port`")
+        console.result({"address": address}, address)
+        console.note("stop with Ctrl-C")
+        if open_browser and not (_has_screen() and webbrowser.open(address)):
+            console.note(f"no browser was found: open {address} in one")
+        while thread.is_alive():
+            thread.join(1)
+    finally:
+        server.should_exit = True
+        thread.join(1.5)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would be a window: one that fills this terminal is not wanted."""
+    return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+
+
+@contextlib.contextmanager
+def _bound(port: int) -> Iterator[socket.socket]:
+    """A socket that listens on this machine alone; MachineError when somebody else has the port."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, port))
+            listening.listen()
+        except (OSError, OverflowError) as error:
+            taken = getattr(error, "errno", None) == errno.EADDRINUSE
+            why = "is taken" if taken else f"cannot be used: {getattr(error, 'strerror', None) or error}"
+            raise MachineError(f"port {port} {why}", hint="name another, such as `--port 7861`") from None
+        yield listening
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[Path]:
+    """A temporary folder for uploads, in which libraries put theirs too; removed at the end."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="animegen-ui-", ignore_cleanup_errors=True) as name:
+        tempfile.tempdir = name
+        try:
+            yield Path(name)
+        finally:
+            tempfile.tempdir = before

@@ -1,0 +1,713 @@
+"""`animegen ui`: the actions as functions, the guard by plain requests, the page in a real browser with trained runs."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import http.client
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fake_runs
+import numpy as np
+import pytest
+import torch
+from browsing import opened
+from chain import ROOT, done, here, refused, sets, start, train_words
+from pictures import encoded, huge_png, picture
+from PIL import Image
+from torch import Tensor
+
+from animegen_cli import generate
+from animegen_cli.errors import AnimegenError, DataError, UsageError
+from animegen_cli.method import DataSpec
+from animegen_cli.noise import Noise
+from animegen_cli.paths import Run
+from animegen_cli.ui import actions, directions, live
+from animegen_cli.ui.actions import Models
+
+gradio = pytest.importorskip("gradio")
+pytestmark = pytest.mark.xdist_group("ui")  # one server and one set of runs for all
+
+from animegen_cli.ui import guard  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, faces: Path, two_domains: Path) -> Path:
+    """A folder with a trained hierarchy-free VAE, a conditional diffusion model and a translator, oldest first."""
+    root = tmp_path_factory.mktemp("ui") / "runs"
+    done(*train_words("cyclegan", two_domains, root / "translator", duration="64 images"))
+    done(*train_words("ddpm", faces, root / "diffusion", duration="64 images"))
+    done(*train_words("vae", faces, root / "vae", duration="64 images"))
+    return root
+
+
+@pytest.fixture
+def models() -> Models:
+    return Models("cpu")
+
+
+def trained(models: Models, runs: Path, name: str) -> generate.Trained:
+    return models.open(actions.find(runs, name))
+
+
+# ---- runs and what they offer ---------------------------------------------------------------------------------
+
+
+def test_runs_are_listed_newest_first_and_found_by_name_alone(runs: Path) -> None:
+    assert [run.name for run in actions.listed(runs)] == ["vae", "diffusion", "translator"]
+    assert actions.find(runs, "vae").path == runs / "vae"
+    for name in ("../runs/vae", str(runs / "vae"), "", None):
+        with pytest.raises(DataError):
+            actions.find(runs, name)
+
+
+def test_a_run_offers_what_its_family_can(models: Models, runs: Path) -> None:
+    vae, diffusion, translator = (
+        actions.offer(trained(models, runs, name)) for name in ("vae", "diffusion", "translator")
+    )
+    assert (vae.draws, diffusion.draws, translator.draws) == (True, True, False)
+    assert vae.settings == {"temperature": 1.0}
+    assert diffusion.settings.keys() == {"sampler", "steps", "guidance"}
+    assert "dpmpp" in diffusion.samplers
+    assert ("hair", "pink") in diffusion.labels
+    assert (vae.edits, translator.edits) == ({"noise"}, {"reverse"})
+    assert (vae.any_size, translator.any_size) == (False, True)
+    assert "cyclegan" not in actions.cannot("cyclegan", "samples").partition(";")[2]
+    assert "vae" in actions.cannot("cyclegan", "samples").partition(";")[2]
+
+
+def test_models_stay_in_memory_until_their_weights_change_or_others_came(runs: Path, tmp_path: Path) -> None:
+    for name in ("vae", "diffusion"):
+        shutil.copytree(runs / name, tmp_path / name)
+    models, run = Models("cpu", most=1), actions.find(tmp_path, "vae")
+    first = models.open(run)
+    assert models.open(run) is first
+    os.utime(run.weights, ns=(1, 1))
+    second = models.open(run)
+    assert second is not first
+    models.open(actions.find(tmp_path, "diffusion"))
+    assert models.open(run) is not second
+    run.weights.unlink()
+    with pytest.raises(DataError, match="no weights yet"):
+        models.open(run)
+
+
+@pytest.mark.parametrize("text", ["", "x", "3-1", "-1", "0-100", "1e3", "0-99999999999"])
+def test_seeds_that_the_page_refuses(text: str) -> None:
+    with pytest.raises(UsageError) as told:
+        actions.numbers(text)
+    assert told.value.hint
+    assert actions.numbers("0-2, 7") == [0, 1, 2, 7]
+
+
+@pytest.mark.parametrize("value", [None, -1, 1.5, 1e300, float("inf"), float("nan")])
+def test_numbers_that_are_no_seed(value: float | None) -> None:
+    with pytest.raises(UsageError):
+        actions.seed_of(value)
+
+
+def test_settings_reach_the_networks(models: Models, runs: Path) -> None:
+    diffusion = trained(models, runs, "diffusion")
+    way = actions.way(diffusion, {"steps": 2, "sampler": "euler", "temperature": 0.5, "guidance": None})
+    assert (way.how.steps, way.how.sampler, way.labels) == (2, "euler", None)
+    plain = actions.draw(diffusion, [5], way)
+    pink = actions.way(diffusion, {"steps": 2, "sampler": "euler", "guidance": 4.0}, ["hair=pink"])
+    assert not np.array_equal(plain, actions.draw(diffusion, [5], pink))
+    with pytest.raises(UsageError, match="pink and aqua"):
+        actions.way(diffusion, {}, ["hair=pink", "hair=aqua"])
+    with pytest.raises(UsageError):
+        actions.way(diffusion, {"sampler": "magic"})
+
+
+def test_faces_are_those_of_the_command_line(models: Models, runs: Path, tmp_path: Path) -> None:
+    """But for roundings: the page runs networks on as many images as there are, the command on a fixed number."""
+    done("sample", runs / "vae", "--seeds", "4,9", "--out", tmp_path, "--device", "cpu", "--precision", "fp32")
+    vae = generate.open_trained(Run(runs / "vae"), device=torch.device("cpu"), precision="fp32")
+    drawn = actions.draw(vae, [4, 9], actions.way(vae, {}))
+    for seed, image in zip((4, 9), drawn, strict=True):
+        with Image.open(tmp_path / "seeds" / f"{seed:06d}.png") as file:
+            assert np.abs(np.asarray(file).astype(int) - image).max() <= 2
+
+
+def test_a_walk_begins_and_ends_with_its_seeds(models: Models, runs: Path) -> None:
+    vae = trained(models, runs, "vae")
+    way = actions.way(vae, {})
+    walk, ends = actions.walk(vae, 3, 14, 5, way), actions.draw(vae, [3, 14], way)
+    assert walk.shape == (5, 16, 16, 3)
+    assert np.abs(walk[[0, -1]].astype(int) - ends).max() <= 2
+    with pytest.raises(UsageError, match="1 pictures"):
+        actions.walk(vae, 3, 14, 1, way)
+
+
+def test_pictures_are_redrawn_and_translated_both_ways(models: Models, runs: Path) -> None:
+    photo, edits = (
+        picture(1, (40, 24)),
+        {"reverse": False, "noise": 0.3, "levels": None, "strength": 0.5, "exact": False},
+    )
+
+    def changed(name: str, **more: Any) -> list[tuple[str, np.ndarray]]:
+        run = trained(models, runs, name)
+        return actions.change(run, photo, edits | more, actions.way(run, {}), fit="crop", size=None, seed=1)
+
+    vae, diffusion, there = changed("vae"), changed("diffusion"), changed("translator")
+    assert [title for title, _ in vae] == [title for title, _ in diffusion] == ["before", "with noise", "after"]
+    assert all(image.shape == (16, 16, 3) for _, image in vae + diffusion)
+    noise = vae[1][1].astype(float) - vae[0][1]
+    assert 20 < noise.std() < 45  # 0.3 of 127.5, less what was cut at black and white
+    assert [title for title, _ in changed("vae", noise=0.0)] == ["before", "after"]
+    assert [title for title, _ in changed("diffusion", exact=True)] == ["before", "after"]
+    assert [image.shape for _, image in there] == [(24, 40, 3)] * 2
+    assert not np.array_equal(there[-1][1], changed("translator", reverse=True)[-1][1])
+    with pytest.raises(UsageError):
+        changed("diffusion", strength=0.0)
+
+
+def test_a_translator_cannot_draw_and_says_who_can(models: Models, runs: Path) -> None:
+    translator = trained(models, runs, "translator")
+    with pytest.raises(UsageError) as told:
+        actions.draw(translator, [1], actions.way(translator, {}))
+    assert "vae" in str(told.value.hint)
+
+
+# ---- directions -----------------------------------------------------------------------------------------------
+
+
+class Painter(torch.nn.Module):
+    """Draws grey pictures whose brightness follows one number of its noise, and whose slope follows another, less."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def sample(self, noise: Noise, labels: Tensor | None, how: Any, watch: Any = None) -> Tensor:
+        code = noise(*self.shape)
+        if len(self.shape) == 3:  # brightness of the upper and the lower half
+            halves = [half.mean((1, 2, 3)) * half[0].numel() ** 0.5 for half in code.chunk(2, dim=2)]
+            code = torch.stack([(halves[0] + halves[1]) / 2**0.5, (halves[0] - halves[1]) / 2**0.5], 1)
+        slope = torch.linspace(-1, 1, 16)[:, None].expand(16, 16)
+        return (0.2 * code[:, 0, None, None] + 0.1 * code[:, 1, None, None] * slope)[:, None].expand(-1, 3, -1, -1)
+
+
+@pytest.mark.parametrize("shape", [(24,), (3, 16, 16)])
+def test_directions_are_those_that_the_pictures_follow(shape: tuple[int, ...]) -> None:
+    painter = generate.Trained(
+        Painter(shape),
+        None,
+        DataSpec(16, 1),
+        0,
+        torch.device("cpu"),
+        "fp32",  # type: ignore[arg-type]
+    )
+    found = directions.find(painter, how=(), pictures=512)
+    assert found.vectors.shape == (directions.FOUND, *shape)
+    assert torch.allclose(found.vectors.flatten(1) @ found.vectors.flatten(1).T, torch.eye(directions.FOUND), atol=1e-4)
+    assert found.shares[0] > 0.7
+    assert sum(found.shares) <= 1.01
+    amounts = torch.zeros(3, directions.FOUND)
+    amounts[:, 0] = torch.tensor([-2.0, 0.0, 2.0])
+    drawn = directions.steered(painter, 3, amounts, found, how=())
+    means = drawn.float().mean((1, 2, 3))
+    assert torch.equal(drawn[1], generate.draw_noise(painter, Noise([3]), how=())[0])
+    assert abs(means[2] - means[0]) == pytest.approx(4 * 0.2 * 127.5, rel=0.1)
+
+
+def test_directions_of_a_run_are_looked_for_once(models: Models, runs: Path) -> None:
+    run = actions.find(runs, "vae")
+    vae = models.open(run)
+    way, seen = actions.way(vae, {}), []
+    found = models.directions(run, way, seen.append)
+    assert sum(seen) == found.pictures == directions.PICTURES
+    assert models.directions(run, way, seen.append) is found
+    assert models.directions(run, actions.way(vae, {"temperature": 0.5})) is not found
+    rows = actions.steer(vae, 3, directions.amount_rows(), found, way)
+    assert len(rows) == 7 * directions.FOUND
+    assert np.array_equal(rows[3], rows[10])  # the middle of each row is the seed itself
+    with pytest.raises(UsageError):
+        models.directions(actions.find(runs, "translator"), way)
+
+
+# ---- what comes in --------------------------------------------------------------------------------------------
+
+
+def test_uploads_are_decoded_whatever_they_call_themselves(tmp_path: Path) -> None:
+    def put(name: str, data: bytes) -> str:
+        (tmp_path / name).write_bytes(data)
+        return str(tmp_path / name)
+
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    assert guard.uploaded(put("turned.jpg", encoded(picture(1, (40, 24)), "jpeg", exif=turned)), tmp_path).size == (
+        24,
+        40,
+    )
+    assert guard.uploaded(put("really-a-jpeg.png", encoded(picture(1), "jpeg")), tmp_path).mode == "RGB"
+    bad = {
+        "text.png": b"hello", "empty.png": b"", "bomb.png": huge_png(60_000, 60_000),
+        "cut.png": encoded(picture(1))[:200], "page.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "large.png": b"\0" * (guard.MOST_BYTES + 1),
+    }  # fmt: skip
+    for name, data in bad.items():
+        with pytest.raises(DataError) as told:
+            guard.uploaded(put(name, data), tmp_path)
+        assert told.value.hint, name
+    (tmp_path / "inside").mkdir()
+    for name in (str(tmp_path / "turned.jpg"), "/etc/passwd", str(tmp_path / "inside" / ".." / "turned.jpg"), None):
+        with pytest.raises(DataError):
+            guard.uploaded(name, tmp_path / "inside")
+
+
+def asked(path: str = "/", method: str = "GET", **headers: str) -> dict[str, Any]:
+    names = {"host": "127.0.0.1:7860"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    return {
+        "type": "http", "path": path, "method": method,
+        "headers": [(name.encode(), value.encode()) for name, value in names.items()],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scope", "status"),
+    [
+        (asked(), 0),
+        (asked(host="localhost:7860", origin="http://localhost:7860"), 0),
+        (asked(sec_fetch_site="cross-site", sec_fetch_mode="navigate"), 0),  # a link on another page
+        (asked("/gradio_api/queue/join", "POST", origin="http://127.0.0.1:7860", sec_fetch_site="same-origin"), 0),
+        (asked(host="evil.example:7860"), 403),
+        (asked(host="127.0.0.1"), 403),
+        (asked(host="127.0.0.1:80"), 403),
+        (asked(host="127.0.0.1.evil.example:7860"), 403),
+        (asked("/gradio_api/queue/join", "POST", origin="http://evil.example"), 403),
+        (asked("/gradio_api/queue/join", "POST", origin="null"), 403),
+        (asked("/gradio_api/queue/join", "POST", origin="http://127.0.0.1:8000"), 403),
+        (asked("/gradio_api/queue/join", "POST", origin="https://127.0.0.1:7860"), 403),
+        (asked("/config", sec_fetch_site="cross-site", sec_fetch_mode="navigate"), 403),
+        (asked("/", sec_fetch_site="cross-site", sec_fetch_mode="no-cors"), 403),
+        (asked("/gradio_api/queue/data", sec_fetch_site="same-site"), 403),
+        (asked("/gradio_api/upload", "POST", content_length=str(guard.MOST_BYTES + 1)), 413),
+        (asked("/gradio_api/info"), 403),
+        (asked("/gradio_api/proxy=https://a.hf.space/"), 403),
+        (asked("/gradio_api/vibe-edit", "POST"), 403),
+        (asked("/gradio_api/run/predict", "POST"), 403),
+        (asked("/docs"), 403),
+        (asked("/monitoring"), 403),
+        (asked("/gradio_api/file=/etc/passwd"), 403),
+        (asked("/gradio_api/file=http://169.254.169.254/"), 403),
+        (asked("/gradio_api/file=/tmp/ours/../secret"), 403),
+        (asked("/gradio_api/file=/tmp/ours/picture.png"), 0),
+        (asked("/gradio_api/file=/tmp/ours"), 403),
+        (asked("/", "DELETE"), 403),
+    ],
+    ids=lambda value: value["method"] + value["path"] if isinstance(value, dict) else str(value),
+)
+def test_who_may_ask_for_what(scope: dict[str, Any], status: int) -> None:
+    found = guard.Guard(None, port=7860, files=Path("/tmp/ours")).refused(scope)  # type: ignore[arg-type]
+    assert found[1] == status
+    assert bool(found[0]) == bool(status)
+
+
+# ---- a training as it goes ------------------------------------------------------------------------------------
+
+
+def test_a_training_tells_how_far_it_is(tmp_path: Path) -> None:
+    run = fake_runs.make(tmp_path, "going", images=250_000, state="running")
+    about = json.loads((run.path / "run.json").read_text())
+    finding = {"name": "mode collapse", "says": "drawn images differ <little>", "flag": "--set model.r1=10"}
+    about["findings"] = [finding | {"by": "figures", "since": 120_000}]
+    (run.path / "run.json").write_text(json.dumps(about))
+    now = time.time()
+    going = live.shown(run, now=now)
+    assert "training now: 249.6k of 500k images" in going or "training now: 250k of 500k images" in going
+    assert "left" in going
+    assert "mode collapse since 120,000 images: drawn images differ &lt;little&gt;" in going
+    assert 'aria-valuenow="50"' in going
+    assert going.count("<svg") >= 2
+    assert len(re.findall("<img[^>]*data:image", going)) == 2  # the newest preview and the reals
+    killed = live.shown(run, now=now + 3600)
+    assert "nothing heard for 60 min" in killed
+    assert f"animegen train --resume {run.path}" in killed
+    assert "--resume" not in live.shown(fake_runs.make(tmp_path, "done"))
+
+
+def test_the_mark_of_a_training_changes_when_it_writes(tmp_path: Path) -> None:
+    run = fake_runs.make(tmp_path, "going", images=64_000, state="running")
+    before = live.mark(run)
+    assert live.mark(run) == before
+    with run.log.open("a") as file:
+        file.write("{}\n")
+    assert live.mark(run) != before
+    before = live.mark(run)
+    (run.samples / "ema-000099000.png").write_bytes(b"")
+    assert live.mark(run) != before
+    assert {file.name for file in run.path.iterdir()} == {
+        "run.json", "config.yaml", "weights.safetensors", "log.jsonl", "samples",
+    }  # fmt: skip  # nothing was left there, no lock above all
+
+
+# ---- the command ----------------------------------------------------------------------------------------------
+
+
+def test_a_port_that_is_taken(runs: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert "--port" in refused(5, "ui", "--runs", runs, "--port", port, "--no-open")
+
+
+def test_without_the_extra_and_without_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "--runs" in refused(3, "ui", "--runs", tmp_path / "none", "--port", "0", "--no-open")
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert "pip install 'animegen[ui]'" in refused(5, "ui", "--runs", runs, "--port", "0", "--no-open")
+
+
+class Served(NamedTuple):
+    """A running `animegen ui`."""
+
+    address: str
+    port: int
+    folder: Path
+    """Where temporary files go."""
+    process: subprocess.Popen[str]
+
+
+@contextlib.contextmanager
+def serving(runs: Path, folder: Path) -> Iterator[Served]:
+    """The command in a process of its own; the browser that it opens writes down the address."""
+    folder.mkdir()
+    opener = folder / "browser"
+    opener.write_text(f'#!/bin/sh\necho "$1" > {folder}/opened\n')
+    opener.chmod(0o755)
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(folder), "BROWSER": f"{opener} %s",
+    }  # fmt: skip
+    line = [sys.executable, "-m", "animegen_cli", "ui", "--runs", str(runs), "--port", "0", "--device", "cpu"]
+    process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:"), process.communicate()[1]
+        yield Served(address, int(address.rpartition(":")[2]), folder, process)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def served(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page of all runs; the last test ends it."""
+    with serving(runs, tmp_path_factory.mktemp("served") / "tmp") as running:
+        yield running
+
+
+def answer(
+    served: Served, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+) -> tuple[int, bytes]:
+    """A plain request; `Host` is the page's own unless given."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+    connection.putrequest(method, path, skip_host=True)
+    names = {"Host": f"127.0.0.1:{served.port}"} | {key.replace("_", "-"): value for key, value in headers.items()}
+    for name, value in names.items():
+        connection.putheader(name, value)
+    if body is not None and "Content-Length" not in names:
+        connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body)
+    found = connection.getresponse()
+    text = found.read()
+    connection.close()
+    return found.status, text
+
+
+def test_attacks_by_plain_requests_are_refused(served: Served, runs: Path) -> None:
+    assert answer(served, "/")[0] == 200
+    assert answer(served, "/", Host=f"evil.example:{served.port}")[0] == 403
+    assert answer(served, "/config", Host="evil.example")[0] == 403
+    join = json.dumps({"fn_index": 0, "data": [None, None], "session_hash": "x"}).encode()
+    headers = {"Content_Type": "application/json"}
+    assert answer(served, "/gradio_api/queue/join", "POST", join, Origin="http://evil.example", **headers)[0] == 403
+    weights = runs / "vae" / "weights.safetensors"
+    for path in ("/etc/passwd", str(weights), str(runs / "vae" / "run.json"), str(served.folder)):
+        for form in (f"file={path}", f"file=%2F{path[1:]}", f"file/{path}", f"file={served.folder}/x/..{path}"):
+            status, body = answer(served, f"/gradio_api/{form}")
+            assert status in (403, 404), form
+            assert len(body) < 200
+    for path in ("/gradio_api/info", "/docs", "/openapi.json", "/monitoring/summary", "/gradio_api/openapi.json"):
+        assert answer(served, path)[0] == 403, path
+    boundary = "----x"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'.encode()
+    form = {"Content_Type": f"multipart/form-data; boundary={boundary}"}
+    large = head + b"\0" * (guard.MOST_BYTES + 1)
+    with contextlib.suppress(ConnectionError):  # the answer may come before everything was sent
+        assert answer(served, "/gradio_api/upload", "POST", large, **form)[0] == 413
+    status, body = answer(
+        served, "/gradio_api/upload", "POST", head + b"hello\r\n--" + boundary.encode() + b"--\r\n", **form
+    )
+    assert status == 200
+    (kept,) = json.loads(body)
+    assert served.folder in Path(kept).parents
+    assert answer(served, f"/gradio_api/file={kept}") == (200, b"hello")
+
+
+def test_the_browser_is_opened_at_the_address(served: Served) -> None:
+    for _ in range(100):
+        if (served.folder / "opened").is_file() and (served.folder / "opened").read_text():
+            break
+        time.sleep(0.05)
+    assert (served.folder / "opened").read_text().strip() == served.address
+
+
+def test_only_this_machine_is_served(served: Served) -> None:
+    """Every address of 127/8 is this machine; the page listens on one of them."""
+    with socket.socket() as other:
+        assert other.connect_ex(("127.0.0.2", served.port)) != 0
+
+
+# ---- the page -------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def page_of(browser: Any, served: Served, **options: Any) -> Iterator[Any]:
+    """The page, ready, that fails on console errors and on any request that leaves it."""
+    elsewhere: list[str] = []
+    with opened(browser, served.address, viewport={"width": 1280, "height": 900}, **options) as page:
+        page.on("request", lambda request: elsewhere.append(request.url))
+        page.reload()
+        page.wait_for_selector("dl.facts")
+        page.get_by_role("button", name="Draw", exact=True).wait_for()
+        yield page
+        own = (served.address + "/", "data:", "blob:")
+        assert len(elsewhere) > 10
+        assert [url for url in elsewhere if not url.startswith(own)] == []
+
+
+def pick(page: Any, name: str) -> None:
+    page.get_by_label("Run", exact=True).click()
+    page.get_by_role("option", name=name, exact=True).click()
+    family = {"vae": "vae", "diffusion": "ddpm", "translator": "cyclegan", "going": "vae"}[name]
+    page.locator("dl.facts", has_text=f"{family} ·").wait_for()
+
+
+def to(page: Any, tab: str) -> None:
+    page.get_by_role("tab", name=tab, exact=True).click()
+
+
+def press(page: Any, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def message(page: Any) -> str:
+    """The error that is shown, then closed."""
+    toast = page.get_by_test_id("toast-body").first
+    toast.wait_for()
+    text = toast.inner_text()
+    page.get_by_test_id("toast-close").first.click()
+    toast.wait_for(state="detached")
+    return str(text)
+
+
+def pixels(page: Any, selector: str) -> list[np.ndarray]:
+    """The images that the page shows there."""
+    sources = page.eval_on_selector_all(selector, "all => all.map(one => one.src)")
+    found = []
+    for source in sources:
+        data = page.evaluate("async s => [...new Uint8Array(await (await fetch(s)).arrayBuffer())]", source)
+        found.append(np.asarray(Image.open(io.BytesIO(bytes(data))).convert("RGB")))
+    return found
+
+
+def test_drawing_walking_and_steering(browser: Any, served: Served, models: Models, runs: Path, tmp_path: Path) -> None:
+    with page_of(browser, served) as page:
+        vae = trained(models, runs, "vae")
+        assert page.get_by_role("heading", name="animegen").is_visible()
+        assert page.get_by_label("Run", exact=True).input_value() == "vae"  # the newest
+        page.get_by_label("Seeds, such as 0-15,100").fill("2,5-6")
+        press(page, "Draw")
+        page.wait_for_selector(".faces img")
+        shown = pixels(page, ".faces img")
+        assert page.locator(".faces figcaption").all_inner_texts() == ["seed 2", "seed 5", "seed 6"]
+        expected = actions.draw(vae, [2, 5, 6], actions.way(vae, {}))
+        assert np.abs(np.stack(shown).astype(int) - expected).max() <= 2
+        with page.expect_download() as saved:
+            page.get_by_text("Download PNG").click()
+        assert saved.value.suggested_filename == "vae-2_5-6.png"
+        saved.value.save_as(tmp_path / "sheet.png")
+        assert Image.open(tmp_path / "sheet.png").width == 2 * 96 + 2
+        press(page, "New faces")
+        page.locator("figcaption", has_text="seed 9").wait_for()
+        page.get_by_label("Seeds, such as 0-15,100").fill("9-x")
+        press(page, "Draw")
+        assert "no list of seeds" in message(page)
+
+        to(page, "Walk")
+        press(page, "Walk")
+        page.wait_for_selector(".walk")
+        slider = page.get_by_label("position between seed 3 and seed 14")
+        visible = ".stage img:not([hidden])"
+        assert page.get_attribute(visible, "alt") == "6 of 12 steps from seed 3 to 14"
+        slider.fill("12")
+        assert page.get_attribute(visible, "alt") == "12 of 12 steps from seed 3 to 14"
+        end = actions.draw(vae, [14], actions.way(vae, {}))
+        assert np.abs(pixels(page, visible)[0].astype(int) - end[0]).max() <= 2
+        assert page.locator(".strip img").count() == 13
+        with page.expect_download() as saved:
+            page.get_by_text("Download animation").click()
+        saved.value.save_as(tmp_path / "film.png")
+        assert getattr(Image.open(tmp_path / "film.png"), "n_frames", 1) == 24
+
+        to(page, "Steer")
+        press(page, "Find directions")
+        page.wait_for_selector("table.strips")
+        assert page.locator("table.strips img").count() == 35
+        before = pixels(page, ".faces figure:only-child img")[0]
+        page.get_by_label(re.compile("number input for Direction 1")).fill("3")
+        page.get_by_text("seed 3, moved").wait_for()
+        assert not np.array_equal(before, pixels(page, ".faces figure:only-child img")[0])
+
+
+def test_pictures_are_uploaded_redrawn_and_translated(browser: Any, served: Served, tmp_path: Path) -> None:
+    picture(3, (48, 40)).save(tmp_path / "face.png")
+    (tmp_path / "lie.png").write_bytes(b"<script>alert(1)</script>")
+    with page_of(browser, served) as page:
+        to(page, "Picture")
+        press(page, "Redraw")
+        assert "no picture yet" in message(page)
+        page.set_input_files("input[type=file]", tmp_path / "lie.png")
+        page.get_by_label("Remove Image").wait_for()
+        press(page, "Redraw")
+        assert "cannot be used: not a picture" in message(page)
+        page.get_by_label("Remove Image").click()
+        page.set_input_files("input[type=file]", tmp_path / "face.png")
+        page.get_by_label("Remove Image").wait_for()
+        press(page, "Redraw")
+        page.locator("figcaption", has_text="after").wait_for()
+        assert page.locator(".pair-of figcaption").all_inner_texts() == ["before", "with noise", "after"]
+        before, _, after = pixels(page, ".pair-of img")
+        assert before.shape == after.shape == (16, 16, 3)
+
+        pick(page, "translator")
+        page.get_by_role("button", name="Translate").wait_for()
+        press(page, "Translate")
+        page.locator("figcaption", has_text="after").wait_for()
+        there = pixels(page, ".pair-of img")
+        assert there[0].shape == there[1].shape
+        page.get_by_label("anime → photo").click()
+        press(page, "Translate")
+        for _ in range(100):
+            page.wait_for_timeout(50)
+            back = pixels(page, ".pair-of img")
+            if len(back) == 2 and not np.array_equal(there[1], back[1]):
+                break
+        assert not np.array_equal(there[1], back[1])
+        to(page, "Draw")
+        notice = page.get_by_text("cannot draw from noise")
+        assert "families that can: " in notice.inner_text()
+        assert not page.get_by_role("button", name="Draw", exact=True).is_visible()
+
+
+def test_two_runs_are_compared_and_labels_asked_for(browser: Any, served: Served) -> None:
+    with page_of(browser, served) as page:
+        pick(page, "diffusion")
+        assert page.get_by_label("Sampler").is_visible()
+        page.get_by_label("Labels").click()
+        page.get_by_role("option", name="hair: pink").click()
+        page.get_by_role("option", name="hair: aqua").click()
+        page.keyboard.press("Escape")
+        press(page, "Draw")
+        assert "asked to be" in message(page)
+        page.get_by_label("Labels").click()
+        page.get_by_role("option", name="hair: aqua").click()
+        page.keyboard.press("Escape")
+        to(page, "Compare")
+        page.locator(
+            "input[aria-label=Seeds]:visible, label:has-text('Seeds') input:visible, textarea:visible"
+        ).last.fill("0-3")
+        press(page, "Draw both")
+        page.wait_for_selector(".sides img")
+        assert page.locator(".sides h3").all_inner_texts() == ["diffusion", "vae"]
+        assert page.locator(".sides figcaption").all_inner_texts() == [f"seed {i}" for i in range(4)] * 2
+
+
+def test_a_running_training_is_watched_and_unfinished_runs_say_so(
+    browser: Any, served: Served, runs: Path, faces: Path
+) -> None:
+    words = train_words("vae", faces, runs / "going", *sets("train.preview_every=400 images"), duration="2M images")
+    training = start(*words)
+    try:
+        while not (runs / "going" / "log.jsonl").is_file():
+            assert training.poll() is None, training.communicate()[1]
+            time.sleep(0.1)
+        with page_of(browser, served) as page:
+            press(page, "↻")
+            pick(page, "going")
+            to(page, "Training")
+            state = page.locator(".live .state", has_text="training now")
+            state.wait_for()
+            first = state.inner_text()
+            page.wait_for_function("t => document.querySelector('.live .state').innerText != t", arg=first)
+            page.wait_for_selector(".live svg")
+            page.wait_for_selector(".live img")
+            assert training.poll() is None
+            for name, says in (("young", "has no weights yet"), ("broken", "is damaged")):
+                shutil.copytree(runs / "vae", runs / name)
+                (runs / "young" / "weights.safetensors").unlink(missing_ok=True)
+                (runs / name / "run.json").write_text("{" if name == "broken" else json.dumps({"family": "vae"}))
+                press(page, "↻")
+                page.get_by_label("Run", exact=True).click()
+                page.get_by_role("option", name=name, exact=True).click()
+                to(page, "Draw")
+                page.locator(".notice:visible", has_text=says).first.wait_for()
+    finally:
+        training.send_signal(signal.SIGTERM)
+        _, err = training.communicate(timeout=60)
+        for name in ("going", "young", "broken"):
+            shutil.rmtree(runs / name, ignore_errors=True)
+    assert training.returncode == 85, err  # undisturbed to its own end
+
+
+def test_the_page_suits_a_phone(browser: Any, served: Served) -> None:
+    options = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
+    with opened(browser, served.address, **options) as page:
+        page.wait_for_selector("dl.facts")
+        press(page, "Draw")
+        page.wait_for_selector(".faces img")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        light = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)")
+        assert max(light) < 60
+
+
+def test_errors_are_text_not_markup() -> None:
+    from animegen_cli.ui import shown
+
+    said = shown.problem(AnimegenError("no `<img src=x>` & co", hint="write `a`"))
+    assert "<img" not in said
+    assert f"<code>{html.escape('<img src=x>')}</code>" in said
+    assert here("ui", "--help").code == 0
+
+
+def test_ctrl_c_ends_it_at_once_and_leaves_nothing(browser: Any, served: Served) -> None:
+    """While faces are being drawn: threads inside torch cannot be ended, and used to abort the process."""
+    page = browser.new_page()  # its connection breaks, which the console may say
+    page.goto(served.address)
+    page.wait_for_selector("dl.facts")
+    pick(page, "diffusion")
+    page.get_by_label(re.compile("number input for Steps")).fill("250")
+    page.get_by_label("Seeds, such as 0-15,100").fill("0-99")
+    page.get_by_label("Seeds, such as 0-15,100").press("Enter")
+    page.get_by_text(re.compile(r"processing|drawing")).first.wait_for()
+    assert [file.name for file in served.folder.iterdir() if file.name.startswith("animegen-ui-")]
+    served.process.send_signal(signal.SIGINT)
+    _, err = served.process.communicate(timeout=20)
+    page.close()
+    assert served.process.returncode == 130, err
+    assert "Traceback" not in err
+    assert not [file for file in served.folder.iterdir() if file.name.startswith("animegen-ui-")]

@@ -1,0 +1,81 @@
+"""Run folders of tiny networks with shaken weights, made without training: untrained ones answer zero and hide mistakes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from chain import TINY
+
+from animegen_cli import checkpoint, config, generate, methods, paths
+from animegen_cli.config import Layer, RunConfig
+from animegen_cli.method import DataSpec, Method, abilities
+from animegen_cli.noise import Noise
+from animegen_cli.paths import Run
+
+ATTRIBUTES = {"hair": ("pink", "black"), "eyes": ("blue", "red", "green")}
+
+
+def shake(method: Method, scale: float = 0.3) -> None:
+    """Move every weight a little, and every statistic up, always in the same way."""
+    chance = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in method.parameters():
+            width = math.sqrt(max(tensor[0].numel() if tensor.dim() else 1, 4))
+            tensor.add_(torch.randn(tensor.shape, generator=chance) * scale / width)
+        for buffer in method.buffers():
+            if buffer.is_floating_point():
+                buffer.add_(torch.rand(buffer.shape, generator=chance) * scale)
+
+
+def resolved(family: str, *settings: str) -> RunConfig:
+    """The smoke preset, made tiny."""
+    kind = methods.load(family)
+    layers = [Layer.from_yaml(paths.preset_file(family, "smoke")), Layer.from_settings([*TINY[family], *settings])]
+    return config.resolve(
+        [*layers, Layer({"family": family, "preset": "smoke"}, {})],
+        family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
+    )  # fmt: skip
+
+
+def make(family: str, folder: Path, *settings: str, size: int = 16, **about: Any) -> Run:
+    """A finished run as training leaves it, as far as drawing and cards read it."""
+    settled, kind = resolved(family, *settings), methods.load(family)
+    data = DataSpec(size, 78, (0.1, 0.0, -0.2), (0.5, 0.6, 0.7), ATTRIBUTES, kind.domains)
+    torch.manual_seed(0)
+    method = kind(settled.model, data)
+    shake(method)
+    folder.mkdir(parents=True)
+    run = Run(folder)
+    said = {"config": settled.to_dict(), "data": generate.spec_to_dict(data), "images": 640}
+    checkpoint.save_weights(run.weights, generate.inference_state(method), said)
+    run.config.write_text(yaml.safe_dump(settled.to_dict() | {"data": str(folder / "faces.zip")}))
+    facts = {
+        "family": family, "preset": "smoke", "abilities": abilities(method), "state": "finished", "images": 640,
+        "parameters": {"all": 1000}, "device": "cpu", "seconds": 12.0,
+        "data": {"path": str(folder / "faces.zip"), "name": "faces", "identity": "ab" * 32, "count": 78, "size": size,
+                 "attributes": {name: list(values) for name, values in ATTRIBUTES.items()}},
+    }  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(facts | about))
+    return run
+
+
+class Drawn(Noise):
+    """Noise from torch's generator, in the order of its calls, as other libraries draw it."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        super().__init__(range(count))
+        self.chance = torch.Generator().manual_seed(seed)
+
+    def __call__(self, *shape: int) -> torch.Tensor:
+        return torch.randn(len(self), *shape, generator=self.chance)
+
+
+def python_of(text: str) -> str:
+    """The Python blocks of a Markdown page."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.S))
