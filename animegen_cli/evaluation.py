@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from animegen_cli import console, heldout, paths, variety
+from animegen_cli import console, heldout, paths, recognition, variety
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
 from animegen_cli.judging import Folder, Judge, Pictures, Request, Subject, Verdict, entry
 from animegen_cli.metrics.extractors import Extractor, for_kid75, open_extractor
@@ -47,7 +47,7 @@ class _Likeness:
 LIKENESS = _Likeness()
 OF_PICTURES: tuple[Judge[Pictures], ...] = (LIKENESS, variety)
 """Who looks at images wherever they come from, in the order of their scores."""
-JUDGES: tuple[Judge[Subject], ...] = (*OF_PICTURES, heldout)
+JUDGES: tuple[Judge[Subject], ...] = (*OF_PICTURES, heldout, recognition)
 """Who looks at a run."""
 
 
@@ -73,7 +73,7 @@ def _extractor(request: Request, device: torch.device) -> Extractor:
             console.note("network: faces (Inception's weights are not here; `animegen weights` fetches them)")
     if request.precision not in ("fp32", "tf32", "bf16"):
         raise UsageError(f"no precision `{request.precision}`", hint="use fp32, tf32 or bf16")
-    return open_extractor(spec, device=device, precision=request.precision, weights=request.weights)  # type: ignore[arg-type]
+    return recognition.open_extractor(spec, device=device, precision=request.precision, weights=request.weights)  # type: ignore[arg-type]
 
 
 def _unasked(extractor: Extractor, reference: Reference, n_fake: int) -> list[str]:
@@ -114,12 +114,28 @@ def _words(request: Request, extractor: Extractor) -> list[str] | None:
     return found or None
 
 
-def _shared(judges: Sequence[Judge[P]], words: list[str] | None) -> list[tuple[Judge[P], list[str] | None]]:
-    """The judges who have something to do, each with its words; all of them, with None, where nothing was named."""
+def _shared(
+    judges: Sequence[Judge[P]], words: list[str] | None, request: Request
+) -> list[tuple[Judge[P], list[str] | None]]:
+    """The judges who have something to do, each with its words; None asks for all that it measures unasked."""
     if words is None:
         return [(judge, None) for judge in judges]
     found = [(judge, [word for word in words if word in judge.METRICS]) for judge in judges]
-    return [(judge, chosen) for judge, chosen in found if chosen]
+    named = recognition if request.attributes else None  # whoever names a classifier wants to hear it
+    return [(judge, chosen or None) for judge, chosen in found if chosen or judge is named]
+
+
+def _asked(judge: Judge[P], subject: P, words: list[str] | None, request: Request) -> list[Protocol]:
+    """What the judge will measure; with `where_possible` without what this family cannot have."""
+    if words is None or not request.where_possible:
+        return judge.asked(subject, words)
+    found: list[Protocol] = []
+    for word in words:
+        try:
+            found += judge.asked(subject, [word])
+        except UsageError as error:
+            console.note(f"{word} is left out: {error.message}")
+    return found
 
 
 # ---- a run ----------------------------------------------------------------------------------------------------
@@ -130,7 +146,7 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
     console.note(f"run: {run.path}")
     subject = Subject(run, request, extractor)
     images = subject.trained.images
-    asked = [(judge, judge.asked(subject, chosen)) for judge, chosen in _shared(JUDGES, words)]
+    asked = [(judge, _asked(judge, subject, chosen, request)) for judge, chosen in _shared(JUDGES, words, request)]
     stored = read_stored(run)
     known = {_key(score): score for score in stored["scores"]}
     keys = [(p.id, images, p.sampling, p.seeds) for _, wanted in asked for p in wanted]
@@ -216,11 +232,16 @@ def _is_sound(score: Mapping[str, Any]) -> bool:
 
 
 def _evaluate_images(request: Request, path: Path, extractor: Extractor, words: list[str] | None) -> dict[str, Any]:
+    if request.attributes:
+        raise UsageError(
+            f"`--attributes` looks at what a run draws, and `{path}` is a folder of images",
+            hint=f"for the distance of its features type `--extractor attributes:{request.attributes}`",
+        )
     folder = Folder(path, request, extractor)
     known = [word for judge in OF_PICTURES for word in judge.METRICS]
     if words and (others := [word for word in words if word not in known]):
         raise UsageError(f"`{others[0]}` is measured of runs, not of folders", hint="leave it out of `--metrics`")
-    asked = [(judge, judge.asked(folder, chosen)) for judge, chosen in _shared(OF_PICTURES, words)]
+    asked = [(judge, judge.asked(folder, chosen)) for judge, chosen in _shared(OF_PICTURES, words, request)]
     verdicts = [judge.judge(folder, wanted) for judge, wanted in asked if wanted]
     notes = [note for verdict in verdicts for note in verdict.notes]
     scores = [score for verdict in verdicts for score in verdict.scores]

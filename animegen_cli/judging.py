@@ -40,6 +40,10 @@ class Request:
     split: str = "train"
     metrics: Sequence[str] = ()
     extractor: str | None = None
+    attributes: str | None = None
+    """A classifier run, whose eye is lent to the judges of attributes."""
+    per_value: int = 32
+    """Images that a run with labels is asked for, per value of each attribute: the first of its seeds."""
     weights: Path | None = None
     n: int = 2048
     """Images of each range of seeds."""
@@ -50,6 +54,8 @@ class Request:
     precision: str = "fp32"
     device: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    where_possible: bool = False
+    """Leave out metrics that the run's family cannot have, instead of refusing them."""
     force: bool = False
 
 
