@@ -19,6 +19,8 @@ from animegen_cli.data.reading import FaceSet
 from animegen_cli.generate import Trained
 from animegen_cli.metrics.uncertainty import combine
 from animegen_cli.paths import Run
+from animegen_cli.report import records
+from animegen_cli.report.measures import eval_options
 
 CPU = torch.device("cpu")
 EVAL = ["--extractor", "faces", "--device", "cpu", "--n", "24", "--repeats", "1", "--per-value", "2"]
@@ -147,6 +149,10 @@ def test_a_run_with_labels_from_the_command_line(labelled: Path, runs: dict[str,
     assert all(entry["real"] is None or 0 <= entry["real"] <= 1 for entry in found["requests"])
     assert "classifier recognises hair in " in found["said"]
     assert "its set is another" not in found["said"]
+    commands = [" ".join(options) for options in eval_options(records.read(Run(labelled)))]
+    assert commands == [
+        f"--seeds 0-23 --split train {network}" for network in ("--extractor faces", "--attributes CLASSIFIER")
+    ]
     again = done("eval", labelled, *EVAL, "--attributes", runs["classifier"], "--json")
     assert "already scored" in again.err
     assert [score["name"] for score in json.loads(again.out)["scores"]] == names
