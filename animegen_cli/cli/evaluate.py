@@ -24,7 +24,11 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="Part of the reference: train, test or all.")] = "train",
     metrics: Annotated[
         str | None,
-        typer.Option("--metrics", help="fd,fd-infinity,kid,kid75,precision,recall,density,coverage,diversity,is"),
+        typer.Option(
+            "--metrics",
+            help="fd,fd-infinity,kid,kid75,precision,recall,density,coverage,diversity,is,"
+            "hair-colour,eyes-colour,brightness,duplicates,copies",
+        ),
     ] = None,
     extractor: Annotated[
         str | None,

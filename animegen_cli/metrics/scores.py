@@ -152,10 +152,10 @@ def _manifold(metric: str, sides: _Sides) -> list[Estimate]:
     found = []
     for manifold, fake in zip(sides.manifolds, sides.fakes, strict=True):
         added = manifold.added[metric]
-        value, lost = added.mean().item(), manifold.lost.get(metric)
-        influence = added if lost is None else _of_lost(lost, value, min(len(fake), sides.n_real or 0))
+        value, lost, fewer = added.mean().item(), manifold.lost.get(metric), min(len(fake), len(added))
+        influence = added if lost is None else _of_lost(lost, value, fewer)
         still = metric != "density" and not influence.var()
-        found.append(Estimate(value, influence, _unseen(added) if still else 0.0))
+        found.append(Estimate(value, influence, _unseen(value, fewer) if still else 0.0))
     return found
 
 
@@ -170,12 +170,11 @@ def _of_lost(lost: Tensor, share: float, count: int) -> Tensor:
     return influence * min(share * (1 - share) / count / told, 1) ** 0.5 if told else influence
 
 
-def _unseen(inside: Tensor) -> float:
-    """Variance of a share that no image moves, as of all or none: two more of either kind are imagined (Agresti &
-    Coull 1998)."""
-    count = len(inside) + 4
-    share = (inside.sum().item() + 2) / count
-    return share * (1 - share) / count
+def _unseen(share: float, count: int) -> float:
+    """Variance of a share of `count` images that no image moves, as of all or none: two more of either kind are imagined
+    (Agresti & Coull 1998)."""
+    share = (share * count + 2) / (count + 4)
+    return share * (1 - share) / (count + 4)
 
 
 _ESTIMATES: dict[str, Callable[[_Sides], list[Estimate]]] = {

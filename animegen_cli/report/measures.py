@@ -61,10 +61,12 @@ class Measure:
             str(v) for v in (get("reference_name") or _brief(get("reference")), get("reference_split")) if v
         )
         rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
-        counts = f"{get('n_fake', '?')} generated against {get('n_real', '?')} real images"
+        counts, against = f"{get('n_fake', '?')} generated", f" against {get('n_real', '?')} real images ({named})"
         if self.group == "Held-out images":
-            counts = f"{get('n_real', '?')} held-out images"
-        return f"{counts} ({named}); {', '.join(rest)}"
+            counts, against = f"{get('n_real', '?')} held-out images ({named})", ""
+        elif get("n_real") == 0:  # repeats are counted among drawn images alone
+            against = ""
+        return f"{counts}{against}; {', '.join(rest)}"
 
 
 class Entry(NamedTuple):
