@@ -93,7 +93,7 @@ def _opened(path: str, sha: str, device: str, precision: Precision) -> Recognise
 
 
 def open_extractor(
-    spec: str, *, device: torch.device, precision: Precision = "fp32", weights: str | Path | None = None
+    spec: str, *, device: str | torch.device = "cpu", precision: Precision = "fp32", weights: str | Path | None = None
 ) -> Extractor:
     """`metrics.extractors.open_extractor`, and `attributes:RUN`: what a classifier run sees."""
     kind, _, rest = spec.partition(":")
@@ -101,7 +101,7 @@ def open_extractor(
         return extractors.open_extractor(spec, device=device, precision=precision, weights=weights)
     if not rest:
         raise UsageError(f"`{kind}` needs a classifier run", hint=f"type `{kind}:RUN`, with RUN its folder")
-    return open_recogniser(rest, device=device, precision=precision).extractor
+    return open_recogniser(rest, device=torch.device(device), precision=precision).extractor
 
 
 # ---- what is asked of a run -------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def _look(subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol]
             )
         )  # fmt: skip
         sides = seen[name], torch.cat([found[name] for found in shown])
-        known, found = ((side.bincount(minlength=len(values)) / len(side)).tolist() for side in sides)
+        known, found = ((side.bincount(minlength=len(values)).double() / len(side)).tolist() for side in sides)
         verdict.histograms.append(
             {
                 "name": name, "by": judge.name, "values": list(values), "real": known, "drawn": found, "images": images,
