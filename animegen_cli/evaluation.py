@@ -115,12 +115,28 @@ def _words(request: Request, extractor: Extractor) -> list[str] | None:
     return found or None
 
 
-def _shared(judges: Sequence[Judge[P]], words: list[str] | None) -> list[tuple[Judge[P], list[str] | None]]:
-    """The judges who have something to do, each with its words; all of them, with None, where nothing was named."""
+def _shared(
+    judges: Sequence[Judge[P]], words: list[str] | None, request: Request
+) -> list[tuple[Judge[P], list[str] | None]]:
+    """The judges who have something to do, each with its words; None asks for all that it measures unasked."""
     if words is None:
         return [(judge, None) for judge in judges]
     found = [(judge, [word for word in words if word in judge.METRICS]) for judge in judges]
-    return [(judge, chosen) for judge, chosen in found if chosen]
+    named = recognition if request.attributes else None  # whoever names a classifier wants to hear it
+    return [(judge, chosen or None) for judge, chosen in found if chosen or judge is named]
+
+
+def _asked(judge: Judge[P], subject: P, words: list[str] | None, request: Request) -> list[Protocol]:
+    """What the judge will measure; with `where_possible` without what this family cannot have."""
+    if words is None or not request.where_possible:
+        return judge.asked(subject, words)
+    found: list[Protocol] = []
+    for word in words:
+        try:
+            found += judge.asked(subject, [word])
+        except UsageError as error:
+            console.note(f"{word} is left out: {error.message}")
+    return found
 
 
 # ---- a run ----------------------------------------------------------------------------------------------------
@@ -131,10 +147,7 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
     console.note(f"run: {run.path}")
     subject = Subject(run, request, extractor)
     images = subject.trained.images
-    sharing = _shared(JUDGES, words)
-    if request.attributes and recognition not in [judge for judge, _ in sharing]:
-        sharing.append((recognition, None))  # naming a classifier asks for what it sees
-    asked = [(judge, judge.asked(subject, chosen)) for judge, chosen in sharing]
+    asked = [(judge, _asked(judge, subject, chosen, request)) for judge, chosen in _shared(JUDGES, words, request)]
     stored = read_stored(run)
     known = {_key(score): score for score in stored["scores"]}
     keys = [(p.id, images, p.sampling, p.seeds) for _, wanted in asked for p in wanted]
@@ -229,7 +242,7 @@ def _evaluate_images(request: Request, path: Path, extractor: Extractor, words: 
     known = [word for judge in OF_PICTURES for word in judge.METRICS]
     if words and (others := [word for word in words if word not in known]):
         raise UsageError(f"`{others[0]}` is measured of runs, not of folders", hint="leave it out of `--metrics`")
-    asked = [(judge, judge.asked(folder, chosen)) for judge, chosen in _shared(OF_PICTURES, words)]
+    asked = [(judge, judge.asked(folder, chosen)) for judge, chosen in _shared(OF_PICTURES, words, request)]
     verdicts = [judge.judge(folder, wanted) for judge, wanted in asked if wanted]
     notes = [note for verdict in verdicts for note in verdict.notes]
     scores = [score for verdict in verdicts for score in verdict.scores]

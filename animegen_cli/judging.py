@@ -54,6 +54,8 @@ class Request:
     precision: str = "fp32"
     device: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    where_possible: bool = False
+    """Leave out metrics that the run's family cannot have, instead of refusing them."""
     force: bool = False
 
 
