@@ -362,6 +362,21 @@ def test_edited_scores_are_measured_again(change: dict[str, object], run: Path) 
     assert again["protocol"] == first["protocol"]
 
 
+@pytest.mark.parametrize(
+    ("change", "sound"),
+    [({"sampling": []}, False), ({"seeds": 7}, False), ({"seeds": None}, False), ({"sampling": "another way"}, True)],
+)
+def test_what_is_not_in_the_id_may_be_edited_but_not_into_nonsense(
+    change: dict[str, object], sound: bool, run: Path
+) -> None:
+    first = scores(run, "--n", "8", "--repeats", "1", "--metrics", "fd")["fd-faces"]
+    edited = first | {"protocol": first["protocol"] | change}
+    (run / "eval.json").write_text(json.dumps({"scores": [edited]}))
+    again = scores(run, "--n", "8", "--repeats", "1", "--metrics", "fd")["fd-faces"]
+    assert again["value"] == first["value"]
+    assert len(stored(run)) == 1 + sound
+
+
 # ---- several judges, one file ---------------------------------------------------------------------------------
 
 
