@@ -28,8 +28,9 @@ class Section:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
 
+@dataclass(frozen=True, kw_only=True)
 class Drawing(Section):
-    """Base of the sections that say how a family draws (`sample:`)."""
+    """Base of the sections that say how a family draws (`sample:`), and all of it for a family that draws nothing."""
 
     def preview(self) -> Drawing:
         """The cheaper way to draw that previews during training use; itself unless a section knows one."""

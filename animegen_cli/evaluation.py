@@ -5,27 +5,26 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from animegen_cli import console, heldout, paths
-from animegen_cli.data.reading import FaceSet, open_images, require_size
+from animegen_cli import console, heldout, paths, recognition, variety
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
-from animegen_cli.judging import Judge, Request, Subject, Verdict, entry, open_reference
+from animegen_cli.judging import Folder, Judge, Pictures, Request, Subject, Verdict, entry
 from animegen_cli.metrics.extractors import Extractor, for_kid75, open_extractor
 from animegen_cli.metrics.protocol import ENOUGH, INCEPTION_NAMES, Protocol
-from animegen_cli.metrics.reference import Reference, set_features
+from animegen_cli.metrics.reference import Reference
 from animegen_cli.metrics.scores import METRICS, OF_MOMENTS, Score, check, score_features
 from animegen_cli.metrics.weights import find_inception
 from animegen_cli.paths import Run
 from animegen_cli.report import page
 from animegen_cli.train.choices import pick_device
 
+P = TypeVar("P")
 DEFAULT_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "diversity")
 
 
@@ -34,24 +33,22 @@ class _Likeness:
 
     METRICS = METRICS
 
-    def asked(self, subject: Subject, words: Sequence[str] | None) -> list[Protocol]:
+    def asked(self, subject: Pictures, words: Sequence[str] | None) -> list[Protocol]:
         if words is None:
-            words = _unasked(subject.extractor, subject.reference, len(subject.source))
+            words = _unasked(subject.extractor, subject.reference, subject.count)
         _check(words, subject.extractor, subject.reference)
-        return [
-            subject.protocol(
-                word, resize=_looked(subject.extractor, word).resize, seeds="; ".join(subject.source.ranges)
-            )
-            for word in words
-        ]
+        seeds = "; ".join(subject.ranges)
+        return [subject.protocol(word, resize=_looked(subject.extractor, word).resize, seeds=seeds) for word in words]
 
-    def judge(self, subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
-        return _scores(subject.reference, subject.features_of, subject.extractor, wanted, subject.trained.images)
+    def judge(self, subject: Pictures, wanted: Sequence[Protocol]) -> Verdict:
+        return _scores(subject.reference, subject.features_of, subject.extractor, wanted, subject.seen)
 
 
 LIKENESS = _Likeness()
-JUDGES: tuple[Judge, ...] = (LIKENESS, heldout)
-"""Who looks at a run, in the order of their scores."""
+OF_PICTURES: tuple[Judge[Pictures], ...] = (LIKENESS, variety)
+"""Who looks at images wherever they come from, in the order of their scores."""
+JUDGES: tuple[Judge[Subject], ...] = (*OF_PICTURES, heldout, recognition)
+"""Who looks at a run."""
 
 
 def evaluate(request: Request) -> dict[str, Any]:
@@ -76,7 +73,7 @@ def _extractor(request: Request, device: torch.device) -> Extractor:
             console.note("network: faces (Inception's weights are not here; `animegen weights` fetches them)")
     if request.precision not in ("fp32", "tf32", "bf16"):
         raise UsageError(f"no precision `{request.precision}`", hint="use fp32, tf32 or bf16")
-    return open_extractor(spec, device=device, precision=request.precision, weights=request.weights)  # type: ignore[arg-type]
+    return recognition.open_extractor(spec, device=device, precision=request.precision, weights=request.weights)  # type: ignore[arg-type]
 
 
 def _unasked(extractor: Extractor, reference: Reference, n_fake: int) -> list[str]:
@@ -117,6 +114,30 @@ def _words(request: Request, extractor: Extractor) -> list[str] | None:
     return found or None
 
 
+def _shared(
+    judges: Sequence[Judge[P]], words: list[str] | None, request: Request
+) -> list[tuple[Judge[P], list[str] | None]]:
+    """The judges who have something to do, each with its words; None asks for all that it measures unasked."""
+    if words is None:
+        return [(judge, None) for judge in judges]
+    found = [(judge, [word for word in words if word in judge.METRICS]) for judge in judges]
+    named = recognition if request.attributes else None  # whoever names a classifier wants to hear it
+    return [(judge, chosen or None) for judge, chosen in found if chosen or judge is named]
+
+
+def _asked(judge: Judge[P], subject: P, words: list[str] | None, request: Request) -> list[Protocol]:
+    """What the judge will measure; with `where_possible` without what this family cannot have."""
+    if words is None or not request.where_possible:
+        return judge.asked(subject, words)
+    found: list[Protocol] = []
+    for word in words:
+        try:
+            found += judge.asked(subject, [word])
+        except UsageError as error:
+            console.note(f"{word} is left out: {error.message}")
+    return found
+
+
 # ---- a run ----------------------------------------------------------------------------------------------------
 
 
@@ -125,11 +146,7 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
     console.note(f"run: {run.path}")
     subject = Subject(run, request, extractor)
     images = subject.trained.images
-    asked = [
-        (judge, judge.asked(subject, chosen))
-        for judge in JUDGES
-        if (chosen := None if words is None else [word for word in words if word in judge.METRICS]) != []
-    ]
+    asked = [(judge, _asked(judge, subject, chosen, request)) for judge, chosen in _shared(JUDGES, words, request)]
     stored = read_stored(run)
     known = {_key(score): score for score in stored["scores"]}
     keys = [(p.id, images, p.sampling, p.seeds) for _, wanted in asked for p in wanted]
@@ -216,34 +233,21 @@ def _is_sound(score: Mapping[str, Any]) -> bool:
 # ---- a folder -------------------------------------------------------------------------------------------------
 
 
-def _evaluate_images(request: Request, folder: Path, extractor: Extractor, words: list[str] | None) -> dict[str, Any]:
-    if request.against is None:
+def _evaluate_images(request: Request, path: Path, extractor: Extractor, words: list[str] | None) -> dict[str, Any]:
+    if request.attributes:
         raise UsageError(
-            f"`{folder}` is a folder of images: it needs a reference",
-            hint=f"type `animegen eval {folder} --against faces.zip`",
+            f"`--attributes` looks at what a run draws, and `{path}` is a folder of images",
+            hint=f"for the distance of its features type `--extractor attributes:{request.attributes}`",
         )
-    if words and (others := [word for word in words if word not in LIKENESS.METRICS]):
+    folder = Folder(path, request, extractor)
+    known = [word for judge in OF_PICTURES for word in judge.METRICS]
+    if words and (others := [word for word in words if word not in known]):
         raise UsageError(f"`{others[0]}` is measured of runs, not of folders", hint="leave it out of `--metrics`")
-    images = open_images(folder)
-    if not images.square:
-        require_size(images, images.size)
-    source = open_reference(request.against)
-    split = request.split if isinstance(source, FaceSet) and len(source.indices("test")) else "all"
-    reference = Reference(source, split, images.size, name=Path(request.against).name)
-    base = Protocol(
-        metric="", extractor=extractor.name, extractor_sha=extractor.sha, resize=extractor.resize,
-        reference=reference.identity, reference_split=split, n_real=reference.count, n_fake=len(images.indices()),
-        size=images.size, precision=extractor.precision,
-    )  # fmt: skip
-    words = words or _unasked(extractor, reference, len(images.indices()))
-    _check(words, extractor, reference)
-    wanted = [replace(base, metric=word, resize=_looked(extractor, word).resize) for word in words]
-
-    def features_of(extractor: Extractor) -> list[Tensor]:
-        return [set_features(images, "all", images.size, extractor)]
-
-    found = _scores(reference, features_of, extractor, wanted, None)
-    return {"subject": str(folder), "scores": found.scores, "notes": found.notes}
+    asked = [(judge, judge.asked(folder, chosen)) for judge, chosen in _shared(OF_PICTURES, words, request)]
+    verdicts = [judge.judge(folder, wanted) for judge, wanted in asked if wanted]
+    notes = [note for verdict in verdicts for note in verdict.notes]
+    scores = [score for verdict in verdicts for score in verdict.scores]
+    return {"subject": str(path), "scores": scores, "notes": list(dict.fromkeys(notes))}
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------

@@ -8,23 +8,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from animegen_cli import console, editing, generate, paths
-from animegen_cli.data.reading import FaceSet
-from animegen_cli.errors import DataError
+from animegen_cli.data.reading import FaceSet, open_images, require_size
+from animegen_cli.errors import DataError, UsageError
 from animegen_cli.generate import Trained
 from animegen_cli.method import Edit, Samples
 from animegen_cli.metrics import kept, protocol
 from animegen_cli.metrics.extractors import Extractor
-from animegen_cli.metrics.reference import Reference
+from animegen_cli.metrics.reference import Reference, read, set_features
 from animegen_cli.paths import Run
 from animegen_cli.train.folder import machine_about, peak_memory
 
 CHUNK = 512
+P = TypeVar("P", contravariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,10 @@ class Request:
     split: str = "train"
     metrics: Sequence[str] = ()
     extractor: str | None = None
+    attributes: str | None = None
+    """A classifier run, whose eye is lent to the judges of attributes."""
+    per_value: int = 32
+    """Images that a run with labels is asked for, per value of each attribute: the first of its seeds."""
     weights: Path | None = None
     n: int = 2048
     """Images of each range of seeds."""
@@ -49,23 +54,104 @@ class Request:
     precision: str = "fp32"
     device: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    where_possible: bool = False
+    """Leave out metrics that the run's family cannot have, instead of refusing them."""
     force: bool = False
 
 
-class Subject:
+class Pictures:
+    """Images under judgement, and what they are held against: a run's (`Subject`), or those of a folder."""
+
+    extractor: Extractor
+    reference: Reference
+    size: int
+    """Side in pixels."""
+    count: int
+    """How many `images` are."""
+    ranges: Sequence[str] = ("",)
+    """Seeds, range by range; `images` are those of the first."""
+    sampling = ""
+    seen: int | None = None
+    """Images that the run had seen in training."""
+    folder: Path | None = None
+    """Where sheets go; None where there is no run to keep them."""
+
+    @functools.cached_property
+    def images(self) -> Tensor:
+        """The images, of the first range of seeds: uint8 (n, 3, size, size), on the CPU."""
+        raise NotImplementedError
+
+    @property
+    def features(self) -> Tensor:
+        """The extractor's features (n, D) of `images`, on the CPU."""
+        return self.features_of(self.extractor)[0]
+
+    def features_of(self, extractor: Extractor) -> list[Tensor]:
+        """Features (n, D) of each range of seeds, on the CPU."""
+        raise NotImplementedError
+
+    def called(self, index: int) -> str:
+        """What image `index` is called on a sheet."""
+        return f"image {index}"
+
+    def protocol(self, metric: str, **changes: Any) -> protocol.Protocol:
+        """How `metric` is measured on the extractor's features of `images`; `changes` for what is otherwise."""
+        extractor, found = self.extractor, self.reference
+        base = protocol.Protocol(
+            metric=metric, extractor=extractor.name, extractor_sha=extractor.sha, resize=extractor.resize,
+            reference=found.identity, reference_split=found.split, n_real=found.count, n_fake=self.count,
+            size=self.size, precision=extractor.precision, seeds=self.ranges[0], sampling=self.sampling,
+        )  # fmt: skip
+        return replace(base, **changes)
+
+
+class Folder(Pictures):
+    """A folder (or zip, or data set) of images under judgement."""
+
+    def __init__(self, path: Path, request: Request, extractor: Extractor) -> None:
+        if request.against is None:
+            raise UsageError(
+                f"`{path}` is a folder of images: it needs a reference",
+                hint=f"type `animegen eval {path} --against faces.zip`",
+            )
+        self.faces, self.extractor = open_images(path), extractor
+        if not self.faces.square:
+            require_size(self.faces, self.faces.size)
+        self.size, self.count = self.faces.size, len(self.faces.indices())
+        source = open_reference(request.against)
+        split = request.split if isinstance(source, FaceSet) and len(source.indices("test")) else "all"
+        self.reference = Reference(source, split, self.size, name=Path(request.against).name)
+
+    @functools.cached_property
+    def images(self) -> Tensor:
+        """The images: uint8 (n, 3, size, size), on the CPU."""
+        return torch.cat(list(read(self.faces, "all", self.size)))
+
+    def features_of(self, extractor: Extractor) -> list[Tensor]:
+        """Their features (n, D), on the CPU; kept in the cache."""
+        return [set_features(self.faces, "all", self.size, extractor)]
+
+
+class Subject(Pictures):
     """A run under judgement. What costs time (drawing, features) is made when a judge first asks for it."""
 
     def __init__(self, run: Run, request: Request, extractor: Extractor) -> None:
-        self.run, self.request, self.extractor = run, request, extractor
+        self.run, self.request, self.extractor, self.folder = run, request, extractor, run.path
         self._known: dict[str, Tensor] = {}
         source = self.faces if request.against is None else open_reference(request.against)
         self.trained = generate.open_trained(run, device=extractor.device)
+        self.size, self.seen = self.trained.data.size, self.trained.images
         if extractor.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(extractor.device)
-        self.reference = Reference(source, request.split, self.trained.data.size)
+        self.reference = Reference(source, request.split, self.size)
         how = generate.sampling(self.trained, request.overrides)
         drawn = isinstance(self.trained.method, Samples)
         self.source = _Drawn(self.trained, how, request) if drawn else _Translated(self.trained, request, self.faces)
+        self.ranges, self.sampling, self.count = self.source.ranges, self.source.sampling, len(self.source)
+
+    def called(self, index: int) -> str:
+        """Its seed, or the photo that it was translated from."""
+        return self.source.called(index)
 
     @functools.cached_property
     def faces(self) -> FaceSet:
@@ -76,11 +162,6 @@ class Subject:
     def images(self) -> Tensor:
         """What the run draws, of the first range of seeds: uint8 (n, 3, size, size), on the CPU."""
         return torch.cat(list(self._drawn(0)))
-
-    @property
-    def features(self) -> Tensor:
-        """The extractor's features (n, D) of `images`, on the CPU."""
-        return self.features_of(self.extractor)[0]
 
     def features_of(self, extractor: Extractor) -> list[Tensor]:
         """Features (n, D) of each range of seeds. Kept in the run folder, so that a further score draws nothing."""
@@ -113,17 +194,6 @@ class Subject:
                 shutil.rmtree(other, ignore_errors=True)
         return found
 
-    def protocol(self, metric: str, **changes: Any) -> protocol.Protocol:
-        """How `metric` is measured on the extractor's features of `images`; `changes` for what is otherwise."""
-        extractor, found = self.extractor, self.reference
-        base = protocol.Protocol(
-            metric=metric, extractor=extractor.name, extractor_sha=extractor.sha, resize=extractor.resize,
-            reference=found.identity, reference_split=found.split, n_real=found.count, n_fake=len(self.source),
-            size=self.trained.data.size, precision=extractor.precision, seeds=self.source.ranges[0],
-            sampling=self.source.sampling,
-        )  # fmt: skip
-        return replace(base, **changes)
-
     def drawing(self) -> dict[str, Any] | None:
         """What drawing cost; None while nothing was drawn."""
         source = self.source
@@ -148,19 +218,19 @@ class Verdict:
     """Warnings for the one who asked; not stored."""
 
 
-class Judge(Protocol):
-    """A module (or object) that looks at a run in one way."""
+class Judge(Protocol[P]):
+    """A module (or object) that looks at a run in one way; one that looks at `Pictures` looks at folders too."""
 
     @property
     def METRICS(self) -> Sequence[str]:
         """The words of `--metrics` that it understands."""
 
-    def asked(self, subject: Subject, words: Sequence[str] | None) -> list[protocol.Protocol]:
+    def asked(self, subject: P, words: Sequence[str] | None) -> list[protocol.Protocol]:
         """How each score would be measured, without measuring: those that `words` (out of METRICS) ask for, or, for
         None, what is measured unasked. UsageError where the run lacks what a word takes."""
         ...
 
-    def judge(self, subject: Subject, wanted: Sequence[protocol.Protocol]) -> Verdict:
+    def judge(self, subject: P, wanted: Sequence[protocol.Protocol]) -> Verdict:
         """The scores of `wanted` (never empty), and what else was seen on the way."""
         ...
 
@@ -231,6 +301,9 @@ class _Drawn:
     def __len__(self) -> int:
         return len(self.numbers[0])
 
+    def called(self, index: int) -> str:
+        return f"seed {self.numbers[0][index]}"
+
     def key(self, number: int) -> tuple[str, ...]:
         return self.sampling, self.ranges[number]
 
@@ -256,6 +329,9 @@ class _Translated:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def called(self, index: int) -> str:
+        return Path(self.faces.origin(self.indices[index])).name
 
     def key(self, number: int) -> tuple[str, ...]:
         photos = self.faces.split_identity(self.split, self.trained.data.size, "photos")

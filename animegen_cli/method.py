@@ -203,7 +203,7 @@ class Validates(Protocol):
     """Has losses worth measuring on held-out images, besides its training losses."""
 
     def validate(self, batch: Batch) -> Losses:
-        """Named means over the batch."""
+        """Named means over the batch; or values per image (B,), NaN where an image has none, whose mean is taken later."""
         ...
 
 
@@ -287,6 +287,24 @@ class Inpaints(Protocol):
 
 
 @runtime_checkable
+class Embeds(Protocol):
+    """Turns a picture into features in which distances mean something."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (B, D), float32, of images (B, 3, H, W) in [-1, 1] of the run's size."""
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """Names what a picture shows, from the features of `embed`."""
+
+    def classify(self, features: Tensor) -> dict[str, Tensor]:
+        """Attribute -> logits (B, V) of its values, from features (B, D)."""
+        ...
+
+
+@runtime_checkable
 class Exports(Protocol):
     """Draws or translates by networks that are functions of tensors alone."""
 
@@ -320,7 +338,8 @@ class Diagnoses(Protocol):
 ABILITIES: dict[str, type] = {
     "samples": Samples, "corrupts": Corrupts, "validates": Validates, "translates": Translates,
     "reconstructs": Reconstructs, "likelihood": Likelihood, "mixes": Mixes, "projects": Projects, "inpaints": Inpaints,
-    "interpolates": Interpolates, "diagnoses": Diagnoses, "exports": Exports, "converts": Converts,
+    "interpolates": Interpolates, "embeds": Embeds, "classifies": Classifies, "diagnoses": Diagnoses, "exports": Exports,
+    "converts": Converts,
 }  # fmt: skip
 """Name in `run.json` -> protocol."""
 

@@ -337,7 +337,7 @@ def _score(request: Request, plan: Plan, name: str, data: Path, folder: Path) ->
     evaluation.evaluate(
         evaluation.Request(
             subject=str(_runs(plan, folder)[name].path), data=data, split=scoring.split, metrics=scoring.metrics,
-            n=scoring.n, repeats=scoring.repeats, device=request.device,
+            n=scoring.n, repeats=scoring.repeats, device=request.device, where_possible=True,
         )
     )  # fmt: skip
 

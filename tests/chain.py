@@ -23,6 +23,7 @@ TIMES = {"seconds", "images_per_second", "loader/waited"}
 
 TINY = {
     "animegan": ["model.channels=4", "model.blocks=1", "model.critic_channels=4"],
+    "attributes": ["model.widths=[8,16]"],
     "cyclegan": ["model.channels=4", "model.blocks=1", "model.critic_channels=4"],
     "ddim": ["model.widths=[8,16]", "sample.steps=4"],
     "ddpm": ["model.channels=8", "model.groups=4", "model.attention=[8]", "sample.steps=4"],

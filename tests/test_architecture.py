@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from animegen_cli import paths
+from animegen_cli.method import DataSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "animegen_cli"
@@ -174,8 +175,11 @@ def test_the_light_modules_import_without_torch() -> None:
 
 @pytest.mark.parametrize("name", [n for n in modules() if n.split(".")[0] != "methods"])
 def test_no_family_is_named(name: str) -> None:
-    """A string that names a function of its own module (the sampler `ddim`) names that, not a family."""
-    own = {node.name for node in tree(name).body if isinstance(node, ast.FunctionDef)}
+    """A string that names a function of its own module (the sampler `ddim`) names that, not a family.
+
+    Nor does one that names what a data set says of itself (its `attributes`).
+    """
+    own = {node.name for node in tree(name).body if isinstance(node, ast.FunctionDef)} | set(DataSpec._fields)
     families = set(paths.families())
     assert not ours(name) & {f"methods.{family}" for family in families}
     spoken = [

@@ -232,6 +232,7 @@ def test_a_run_drawn_in_two_ways_has_two_rows_that_compete(tmp_path: Path) -> No
         ("b", "ddim, 50 steps, seeds 0-999", 15.0, False),
         ("b", "ddim, 50 steps, seeds 1000-1999", 16.0, False),
     ]
+    assert found.labels == ("a, 10 steps", "a, 50 steps", "b, seeds 0-999", "b, seeds 1000-1999")
     assert len(found.cost.rows) == 2
     assert [row[0].text for row in found.joined.rows] == ["a", "a", "b", "b"]
 

@@ -21,9 +21,11 @@ from animegen_cli.data.reading import FaceSet
 from animegen_cli.method import (
     ABILITIES,
     Batch,
+    Classifies,
     DataSpec,
     Diagnoses,
     Edit,
+    Embeds,
     Inpaints,
     Likelihood,
     Method,
@@ -207,7 +209,18 @@ def test_its_abilities_do_what_they_say(family: str, faces: Path) -> None:
                            phase.loss(batch).items()}  # fmt: skip
             assert all(finding.name and finding.says and finding.flag for finding in method.diagnose(figures))
         if isinstance(method, Validates):
-            assert all(torch.isfinite(value) for value in method.validate(batch).values())
+            for value in method.validate(batch).values():
+                assert value.shape in ((), (len(batch.images),))
+                assert torch.isfinite(value).all()
+        if isinstance(method, Embeds):
+            features = method.embed(batch.images)
+            assert (features.dtype, len(features)) == (torch.float32, len(batch.images))
+            torch.testing.assert_close(method.embed(batch.images[1:2])[0], features[1], rtol=1e-3, atol=1e-3)
+        if isinstance(method, Classifies):
+            assert isinstance(method, Embeds)
+            logits = method.classify(method.embed(batch.images))
+            wanted = {name: (len(batch.images), len(values)) for name, values in method.data.attributes.items()}
+            assert {name: tuple(value.shape) for name, value in logits.items()} == wanted
         if isinstance(method, ABILITIES["corrupts"]):
             noise = torch.randn_like(batch.images)
             torch.testing.assert_close(method.corrupt(batch.images, noise, 0.0), batch.images)  # type: ignore[attr-defined]

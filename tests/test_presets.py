@@ -13,7 +13,7 @@ import yaml
 
 from animegen_cli import config, methods, paths
 from animegen_cli.config import Amount, Layer, RunConfig
-from animegen_cli.method import Batch, DataSpec, Edit, Method, Samples
+from animegen_cli.method import Batch, Classifies, DataSpec, Edit, Method, Samples
 from animegen_cli.noise import Noise
 
 ALL = paths.presets()
@@ -312,13 +312,18 @@ def test_smoke_presets_train_and_draw(name: str) -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
     with torch.no_grad():
         method.eval()
-        if isinstance(method, Samples):
-            drawn = method.sample(Noise([1, 2]), torch.tensor([[0], [1]]), settings.sample)
+        if isinstance(method, Classifies):
+            (logits,) = method.classify(method.embed(images[:2])).values()  # type: ignore[operator]
+            assert logits.shape == (2, 2)
+            assert not torch.equal(logits[0], logits[1])
         else:
-            drawn = method.translate(images[:2], Noise([1, 2]), Edit(), settings.sample)  # type: ignore[operator]
-    assert drawn.shape == (2, 3, 16, 16)
-    assert drawn.abs().max() <= 1
-    assert drawn.std() > 0.01
+            if isinstance(method, Samples):
+                drawn = method.sample(Noise([1, 2]), torch.tensor([[0], [1]]), settings.sample)
+            else:
+                drawn = method.translate(images[:2], Noise([1, 2]), Edit(), settings.sample)  # type: ignore[operator]
+            assert drawn.shape == (2, 3, 16, 16)
+            assert drawn.abs().max() <= 1
+            assert drawn.std() > 0.01
     assert sum(p.numel() for p in method.parameters()) < 1_000_000
     assert Amount.parse(settings.train.duration).images(batch=settings.train.batch, count=100) <= 4000
 

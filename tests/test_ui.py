@@ -332,7 +332,7 @@ def test_a_training_tells_how_far_it_is(tmp_path: Path) -> None:
     assert "mode collapse since 120,000 images: drawn images differ &lt;little&gt;" in going
     assert 'aria-valuenow="50"' in going
     assert going.count("<svg") >= 2
-    assert len(re.findall("<img[^>]*data:image", going)) == 2  # the newest preview and the reals
+    assert len(re.findall("<img[^>]*data:image", going)) == 3  # the newest preview, raw and averaged, and the reals
     killed = live.shown(run, now=now + 3600)
     assert "nothing heard for 60 min" in killed
     assert f"animegen train --resume {run.path}" in killed

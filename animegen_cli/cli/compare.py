@@ -146,7 +146,9 @@ def compare(
         return
     out = out or Path("comparison")
     people = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
-    found = [paths.open_run(spec) for spec in runs] if runs else people.runs if people else paths.runs()
+    # a classifier judges others, and has a row only when it is named
+    everyone = [run for run in paths.runs() if not run.able("classifies")]
+    found = [paths.open_run(spec) for spec in runs] if runs else people.runs if people else everyone
     if people and not found:  # the runs are gone, the votes still speak
         console.result({"people": people.as_json, "files": people.files})
         return

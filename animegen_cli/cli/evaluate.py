@@ -24,12 +24,31 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="Part of the reference: train, test or all.")] = "train",
     metrics: Annotated[
         str | None,
-        typer.Option("--metrics", help="fd,fd-infinity,kid,kid75,precision,recall,density,coverage,diversity,is"),
+        typer.Option(
+            "--metrics",
+            help="fd,fd-infinity,kid,kid75,precision,recall,density,coverage,diversity,is,"
+            "hair-colour,eyes-colour,brightness,duplicates,copies",
+        ),
     ] = None,
     extractor: Annotated[
         str | None,
-        typer.Option("--extractor", help="inception[:legacy_pytorch|:legacy_tensorflow], faces, or squeezenet:PATH."),
+        typer.Option(
+            "--extractor",
+            help="inception[:legacy_pytorch|:legacy_tensorflow], faces, squeezenet:PATH or attributes:RUN.",
+        ),
     ] = None,
+    attributes: Annotated[
+        str | None,
+        typer.Option(
+            "--attributes",
+            metavar="RUN",
+            help="A classifier run: what it recognises in drawn and in requested images.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    per_value: Annotated[
+        int, typer.Option("--per-value", min=1, help="Images requested per value with --attributes.")
+    ] = 32,
     weights: Annotated[Path | None, typer.Option("--weights", help="Inception's file or its folder.")] = None,
     n: Annotated[
         int | None, typer.Option("--n", "-n", min=2, help="Images of a range of seeds; 2048 by default.")
@@ -60,6 +79,8 @@ def evaluate(
       animegen eval runs/00003-ddim-fast-faces-64 --n 10000 --split test
 
       animegen eval drawn/seeds --against faces.zip --extractor faces
+
+      animegen eval runs/00003-ddim-fast-faces-64 --attributes runs/00007-attributes-fast-tagged-64
     """
     from animegen_cli import console, drawing, evaluation
 
@@ -72,6 +93,7 @@ def evaluate(
     overrides: dict[str, Any] = {"sampler": sampler, "steps": steps}
     request = evaluation.Request(
         subject=subject, against=against, data=data, split=split, extractor=extractor, weights=weights, n=n or 2048,
+        attributes=attributes, per_value=per_value,
         repeats=repeats or 3,
         metrics=[word.strip() for word in metrics.split(",")] if metrics else (),
         seeds=parse_seeds(seeds) if seeds is not None else None, precision=precision, device=device, force=force,

@@ -93,6 +93,11 @@ def train(
 
     run = training.train(request, score=in_run_scores)
     about = run.about
-    then = f"sample {run.path} --grid" if "samples" in about["abilities"] else f"translate {run.path} PICTURE"
+    nexts = {
+        "samples": f"sample {run.path} --grid",
+        "translates": f"translate {run.path} PICTURE",
+        "classifies": f"eval --attributes {run.path}",
+    }
+    then = next(text for ability, text in nexts.items() if ability in about["abilities"])
     console.note(f"finished: {about['images']:,} images in {about['seconds']:.0f} s; next: `animegen {then}`")
     console.result({"run": str(run.path), **about}, str(run.path))

@@ -53,7 +53,7 @@ class Ledger:
         """Why `image` repeats one that is kept, or None."""
         if dedupe != "off" and image.digest in self._seen:
             return "exact duplicate"
-        if dedupe == "near" and self._twins.has_twin(image.look):
+        if dedupe == "near" and self._twins.twin(image.look) is not None:
             return "near duplicate"
         return None
 

@@ -57,8 +57,9 @@ class Finder:
     A projection of the thumbnails to 23 numbers finds candidates by matrix products; the rule judges these.
     """
 
-    def __init__(self, most: int) -> None:
-        """`most` looks can be collected; memory is touched, and so taken, only as they come."""
+    def __init__(self, most: int, limits: Limits = CLUSTER) -> None:
+        """`most` looks can be collected; memory is touched, and so taken, only as they come. Clusters take `limits`."""
+        self._limits = limits
         self._looks = np.empty((most, LOOK_BYTES), np.uint8)
         self._points = np.empty((most, _BASIS.shape[1] + 2), np.float32)
         self._count = self._projected = self._compared = 0
@@ -72,11 +73,12 @@ class Finder:
         if self._count - self._compared == _BLOCK:
             self._compare()
 
-    def has_twin(self, look: bytes) -> bool:
-        """Whether some collected image is so near that this one may be dropped."""
+    def twin(self, look: bytes) -> int | None:
+        """The first collected image that is so near that this one may be dropped."""
         one = np.frombuffer(look, np.uint8)[None]
         near = self._candidates(_project(one))[1]
-        return bool(_twins(np.broadcast_to(one, (len(near), LOOK_BYTES)), self._looks[near], DROP).any())
+        found = near[_twins(np.broadcast_to(one, (len(near), LOOK_BYTES)), self._looks[near], DROP)]
+        return int(found[0]) if len(found) else None
 
     def clusters(self) -> np.ndarray:
         """(n,) the smallest index of the images that each one is connected to, directly or through others."""
@@ -89,7 +91,7 @@ class Finder:
         new, old = self._candidates(self._project_new()[start:])
         new += start
         new, old = new[old < new], old[old < new]
-        real = _twins(self._looks[new], self._looks[old], CLUSTER)
+        real = _twins(self._looks[new], self._looks[old], self._limits)
         for pair in zip(new[real].tolist(), old[real].tolist(), strict=True):
             a, b = map(self._root, pair)
             if a != b:

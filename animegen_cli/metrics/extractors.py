@@ -20,7 +20,9 @@ from animegen_cli.nets import inception, squeezenet
 
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS = ("fp32", "tf32", "bf16")
-NAMES = ("faces", "inception", "squeezenet")
+NAMES = ("faces", "inception", "squeezenet", "attributes:RUN")
+CLASSIFIER = "attributes"
+"""The network that a user trained on labels of a set; opened by `recognition`, which can read runs."""
 
 
 class Extractor:
@@ -142,6 +144,21 @@ def inception_extractor(
         device=device,
         precision=precision,
         micro_batch=micro_batch,
+    )
+
+
+def classifier_extractor(
+    net: nn.Module, sha: str, size: int, *, device: str | torch.device = "cpu", precision: Precision = "fp32"
+) -> Extractor:
+    """A classifier's last features; `net` takes images (B, 3, size, size) in [-1, 1]."""
+    return Extractor(
+        net,
+        name=CLASSIFIER,
+        sha=sha,
+        resize=f"clean-{size}",
+        prepare=lambda images: resizing.resize(images, size).div_(127.5).sub_(1),
+        device=device,
+        precision=precision,
     )
 
 

@@ -22,7 +22,9 @@ LOWER = frozenset({
     "duplicates", "copies",
 })  # fmt: skip
 """Metrics, by the first word of a score's name, of which a lower value is better."""
-HIGHER = frozenset({"is", "precision", "recall", "density", "coverage", "psnr", "ssim", "diversity", "requests"})
+HIGHER = frozenset({
+    "is", "precision", "recall", "density", "coverage", "psnr", "ssim", "diversity", "requests", "accuracy",
+})  # fmt: skip
 """Metrics of which a higher value is better."""
 NOT_COMPARED = ("seeds", "sampling")
 """What was measured rather than how: a table may put two samplers or two sets of seeds side by side."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -60,17 +61,20 @@ def set_features(faces: FaceSet, split: str, size: int, extractor: Extractor) ->
     folder, key = paths.cache() / "features", kept.key(extractor, faces.split_identity(split, size))
     if (known := kept.load(folder, key, extractor.dims)) is not None:
         return known
+    features = torch.cat([extractor.features(part).cpu() for part in read(faces, split, size)])
+    kept.save(folder, key, features)
+    return features
+
+
+def read(faces: FaceSet, split: str, size: int) -> Iterator[Tensor]:
+    """The images of one split, piece by piece: uint8 (n, 3, size, size). DataError where it has none."""
     indices = faces.indices(split)
     if not len(indices):
         raise DataError(
             f"{faces.path} has no images in its {split} split", hint="choose another with `--split train|test|all`"
         )
-    pieces = []
     with console.progress("reference", len(indices)) as bar:
         for start in range(0, len(indices), _CHUNK):
-            pixels = torch.from_numpy(faces.pixels(indices[start : start + _CHUNK], size=size)).permute(0, 3, 1, 2)
-            pieces.append(extractor.features(pixels).cpu())
+            pixels = faces.pixels(indices[start : start + _CHUNK], size=size)
+            yield torch.from_numpy(pixels).permute(0, 3, 1, 2)
             bar.advance(len(pixels))
-    features = torch.cat(pieces)
-    kept.save(folder, key, features)
-    return features

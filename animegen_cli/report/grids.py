@@ -106,8 +106,13 @@ def thumbnail(image: np.ndarray, side: int = 256) -> np.ndarray:
     return np.asarray(picture)
 
 
-def pairs(found: Sequence[tuple[np.ndarray, np.ndarray, str]], *, gap: int = 2) -> Image.Image:
-    """Pictures before and after, side by side with their name below: uint8 (H, W, 3) of any sizes, and the name.
+def pairs(
+    found: Sequence[tuple[np.ndarray, np.ndarray, str]],
+    *,
+    gap: int = 2,
+    titles: tuple[str, str] = ("before", "after"),
+) -> Image.Image:
+    """Two pictures side by side under their titles, with a name below: uint8 (H, W, 3) of any sizes, and the name.
 
     Small ones are enlarged by a whole factor, so that all cells are about as large; about as wide as tall.
     """
@@ -124,8 +129,8 @@ def pairs(found: Sequence[tuple[np.ndarray, np.ndarray, str]], *, gap: int = 2) 
     for i, (before, after, name) in enumerate(found):
         x, y = i % columns * (width + apart), line + i // columns * (height + gap)
         if i < columns:
-            pen.text((x + side / 2, 1), "before", fill=INK, font=font, anchor="ma")
-            pen.text((x + side * 1.5 + gap, 1), "after", fill=INK, font=font, anchor="ma")
+            pen.text((x + side / 2, 1), titles[0], fill=INK, font=font, anchor="ma")
+            pen.text((x + side * 1.5 + gap, 1), titles[1], fill=INK, font=font, anchor="ma")
         drawn.paste(*_centred(before, side, x, y))
         drawn.paste(*_centred(after, side, x + side + gap, y))
         pen.text((x + width / 2, y + side + 1), fit(name, width, font), fill=INK, font=font, anchor="ma")

@@ -61,10 +61,12 @@ class Measure:
             str(v) for v in (get("reference_name") or _brief(get("reference")), get("reference_split")) if v
         )
         rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
-        counts = f"{get('n_fake', '?')} generated against {get('n_real', '?')} real images"
+        counts, against = f"{get('n_fake', '?')} generated", f" against {get('n_real', '?')} real images ({named})"
         if self.group == "Held-out images":
-            counts = f"{get('n_real', '?')} held-out images"
-        return f"{counts} ({named}); {', '.join(rest)}"
+            counts, against = f"{get('n_real', '?')} held-out images ({named})", ""
+        elif get("n_real") == 0:  # repeats are counted among drawn images alone
+            against = ""
+        return f"{counts}{against}; {', '.join(rest)}"
 
 
 class Entry(NamedTuple):
@@ -102,11 +104,14 @@ class Comparison:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What each row of the quality table is called: its run, and how it drew where that run has several rows."""
-        runs = [entry.run for entry in self.entries]
-        return tuple(
-            self.names[e.run] + (f", {e.drawn}" if runs.count(e.run) > 1 and e.drawn else "") for e in self.entries
-        )
+        """What each row of the quality table is called: its run and, where that has several rows, what in its way of
+        drawing sets it apart."""
+        labels = []
+        for entry in self.entries:
+            ways = [other.drawn.split(", ") for other in self.entries if other.run == entry.run]
+            apart = [part for part in entry.drawn.split(", ") if not all(part in way for way in ways)]
+            labels.append(", ".join([self.names[entry.run], *apart]))
+        return tuple(labels)
 
     def cells(self, measure: Measure) -> list[Cell]:
         """A measure's column of the quality table."""

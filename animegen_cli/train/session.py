@@ -21,7 +21,20 @@ from animegen_cli.config import Amount, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DivergedError, MachineError
-from animegen_cli.method import Batch, DataSpec, Edit, Finding, Method, Samples, Translates, Validates, abilities
+from animegen_cli.method import (
+    Batch,
+    Classifies,
+    DataSpec,
+    Edit,
+    Embeds,
+    Finding,
+    Method,
+    Samples,
+    Translates,
+    Validates,
+    abilities,
+)
+from animegen_cli.metrics.protocol import better
 from animegen_cli.noise import Noise, seed_for
 from animegen_cli.paths import Run
 from animegen_cli.report import grids, page
@@ -104,6 +117,7 @@ class Session:
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
                 "data": folder.data_about(prepared.faces, prepared.data), **folder.machine_about(prepared.device),
                 "resolved": trainer.choices.to_dict(), "notes": prepared.method.notes, "findings": self.doctor.to_list(),
+                "validation": self.figures,
             },
         )  # fmt: skip
 
@@ -141,7 +155,7 @@ class Session:
         self.write_about("running")
 
     def _prune(self) -> None:
-        """Keep the newest states, the newest healthy one and the one with the lowest validation figure.
+        """Keep the newest states, the newest healthy one and the one with the best first figure of its validation.
 
         What a kill left half-written goes.
         """
@@ -150,7 +164,7 @@ class Session:
         states = self.run.states()
         kept = set(states[-self.config.train.keep :])
         said = {state: _said(state) for state in states}
-        scored = [(next(iter(figures.values())), state) for state in states if (figures := said[state].get("figures"))]
+        scored = [(_rank(figures), state) for state in states if (figures := said[state].get("figures"))]
         if scored:
             kept.add(min(scored)[1])
         kept |= set([state for state in states if said[state] and not said[state].get("findings")][-1:])
@@ -192,8 +206,13 @@ class Session:
             {"images": trainer.images, "step": trainer.step, "findings": [finding.name for finding in fresh]}
         )
 
+    @property
+    def low(self) -> bool:
+        """Whether networks compute in bf16."""
+        return self.prepared.choices.precision == "bf16"
+
     def preview(self, trainer: Trainer) -> None:
-        """The same seeds, or the same held-out photos, from the raw and the averaged networks."""
+        """The same seeds, or the same held-out pictures, from the raw and the averaged networks."""
         self.run.samples.mkdir(exist_ok=True)
         trainer.method.eval()
         count = self.config.train.preview
@@ -202,9 +221,13 @@ class Session:
             if isinstance(method, Samples):
                 drawn = self.draw(method, range(count))
                 grids.grid(drawn).save(file)
-            else:
+            elif isinstance(method, Translates):
                 drawn = self.translate_held_out(method, count, file)
+            else:
+                self.recognise_held_out(method, count, file)
         trainer.method.train()
+        if not isinstance(trainer.method, Samples | Translates):
+            return  # the doctor looks at what is drawn
         fresh = self.doctor.look(
             drawn, self.reals, progress=trainer.images / max(trainer.total, 1), images=trainer.images,
             flag=trainer.gentler(),
@@ -213,9 +236,9 @@ class Session:
 
     @functools.cached_property
     def reals(self) -> np.ndarray:
-        """As many training faces as a preview shows, evenly spread: a set's order often follows the year."""
+        """As many training faces as a preview shows."""
         faces, data, count = self.prepared.faces, self.prepared.data, self.config.train.preview
-        return faces.pixels(faces.indices("train")[:: max(data.count // count, 1)][:count], size=data.size)
+        return faces.pixels(_spread(faces.indices("train"), count), size=data.size)
 
     def translate_held_out(self, method: Method, count: int, file: Path) -> np.ndarray:
         """A sheet of held-out photos above what becomes of them, and of faces above their way back where there is one."""
@@ -234,11 +257,31 @@ class Session:
         grids.grid(np.concatenate([pixels[:columns] for pixels in pairs]), columns).save(file)
         return results[0]
 
+    def recognise_held_out(self, method: Method, count: int, file: Path) -> None:
+        """A sheet of held-out faces with the values that are recognised; `?` marks those that the labels deny."""
+        assert isinstance(method, Embeds)
+        assert isinstance(method, Classifies)
+        faces, device, attributes = self.prepared.faces, self.prepared.device, self.prepared.data.attributes
+        held_out = faces.indices("test")
+        chosen = _spread(held_out if len(held_out) else faces.indices("train"), count)
+        pixels, labels = faces.pixels(chosen, size=self.prepared.data.size), faces.labels(chosen)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.low):
+            logits = method.classify(method.embed(_float(pixels, device)))
+        said = {name: guess.argmax(1).tolist() for name, guess in logits.items()}
+        known = dict(zip(attributes, labels.T.tolist(), strict=True))
+        captions = [
+            ", ".join(
+                attributes[name][values[row]] + ("" if known[name][row] in (-1, values[row]) else "?")
+                for name, values in said.items()
+            )
+            for row in range(len(chosen))
+        ]
+        grids.grid(pixels, labels=captions, zoom=max(128 // self.prepared.data.size, 1)).save(file)
+
     def _translate(self, method: Method, pixels: np.ndarray, edit: Edit) -> np.ndarray:
         assert isinstance(method, Translates)
         device, pieces = self.prepared.device, []
-        low = self.prepared.choices.precision == "bf16"
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.low):
             for image in _float(pixels, device).split(1):
                 images = method.translate(image, Noise([0], device), edit, self.config.sample.preview())
                 pieces.append(generate.to_uint8(images).permute(0, 2, 3, 1).cpu().numpy())
@@ -255,8 +298,7 @@ class Session:
             [],
             generate.micro_batch(self.prepared.device, self.prepared.data.size),
         )
-        low = self.prepared.choices.precision == "bf16"
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.low):
             for start in range(0, len(seeds), batch):
                 images = method.sample(Noise(list(seeds[start : start + batch]), device), None, how)
                 pieces.append(generate.to_uint8(images).permute(0, 2, 3, 1).cpu().numpy())
@@ -268,8 +310,7 @@ class Session:
         held_out = self.prepared.faces.indices("test")
         if not len(held_out):
             return
-        # Evenly spread: a set's order often follows the year.
-        held_out = held_out[:: max(len(held_out) // settings.images, 1)][: settings.images]
+        held_out = _spread(held_out, settings.images)
         real = self.prepared.faces.pixels(held_out, size=self.prepared.data.size)
         figures = _mean_losses(twin, real, held_out, self.prepared) if isinstance(twin, Validates) else {}
         if settings.kid_images and self.score is not None and isinstance(twin, Samples):
@@ -322,7 +363,7 @@ class Session:
         self.logged = (trainer.seconds, trainer.images)
         self._write_reals()
         hooks = [Hook(Amount.parse(settings.log_every), self.write_log)]
-        if isinstance(trainer.method, Samples | Translates):
+        if isinstance(trainer.method, Samples | Translates | Classifies):
             hooks.append(Hook(Amount.parse(settings.preview_every), self.preview))
         if settings.validate.images and len(self.prepared.faces.indices("test")):
             hooks.append(Hook(Amount.parse(settings.validate.every), self.validate))
@@ -363,6 +404,17 @@ def _brief(losses: Mapping[str, float]) -> Iterator[str]:
             yield f"{name.split('/')[-1]} {value:.4g}"
 
 
+def _spread(indices: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of them, evenly spread: a set's order often follows the year."""
+    return indices[:: max(len(indices) // count, 1)][:count]
+
+
+def _rank(figures: Mapping[str, float]) -> float:
+    """The first figure of a validation, turned so that lower is better; a loss, where its name says nothing, is."""
+    name, value = next(iter(figures.items()))
+    return -value if better(name) == "higher" else value
+
+
 def _said(state: Path) -> dict[str, Any]:
     """What a state was saved with: the figures of its validation and what the doctor found."""
     try:
@@ -376,6 +428,7 @@ def _mean_losses(twin: Method, real: np.ndarray, indices: np.ndarray, prepared: 
     """Means over held-out images; the noise is the same at every validation, so that curves compare."""
     assert isinstance(twin, Validates)
     sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
     low = prepared.choices.precision == "bf16"
     labels = torch.from_numpy(prepared.faces.labels(indices)).to(prepared.device)
     photos = _photos(twin, prepared, len(real))
@@ -391,8 +444,10 @@ def _mean_losses(twin: Method, real: np.ndarray, indices: np.ndarray, prepared: 
         with torch.autocast(prepared.device.type, torch.bfloat16, enabled=low):
             losses = twin.validate(batch)
         for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + float(value) * len(pixels)
-    return {name: total / len(real) for name, total in sums.items()}
+            each = value[~value.isnan()] if value.ndim else value.expand(len(pixels))
+            sums[name] = sums.get(name, 0.0) + float(each.double().sum())
+            counts[name] = counts.get(name, 0) + len(each)
+    return {name: total / counts[name] for name, total in sums.items() if counts[name]}
 
 
 def _photos(method: Method, prepared: Prepared, count: int) -> np.ndarray | None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from animegen_cli.paths import Run
-from animegen_cli.report import figures, records
+from animegen_cli.report import figures, pictures, records
+from animegen_cli.report.book import Book
 from animegen_cli.report.markup import Markup, el, join
 from animegen_cli.report.records import Record
 from animegen_cli.report.units import amount, duration
@@ -38,13 +39,14 @@ def shown(run: Run, *, now: float | None = None) -> Markup:
         DataError: the folder is no run any more.
     """
     record = records.read(run)
-    count = figures.Count()
+    book = Book()
     last = max((_stamp(file)[0] for file in (run.path / "run.json", run.log)), default=0) / 1e9
     parts: list[Markup | None] = [_state(record, (now or time.time()) - last)]
     parts += [el("p", el("b", "Doctor: "), finding, class_="finding") for finding in record.findings]
     parts += [el("p", problem, class_="finding") for problem in record.problems]
-    parts += [_previews(record, count)]
-    drawn = figures.curves([record], [record.name], count)
+    previews = pictures.samples([record], [record.name], book, True)
+    parts += previews or [el("p", "No previews yet.", class_="notice")]
+    drawn = figures.curves([record], [record.name], book)
     parts += drawn or [el("p", "No curves yet: they begin with the first line of the log.", class_="notice")]
     return el("div", join(*parts), class_="live")
 
@@ -78,8 +80,3 @@ def _images(record: Record) -> float:
 def _last(record: Record, key: str) -> float | None:
     points: Mapping[str, list[tuple[float, float]]] = record.curves
     return points[key][-1][1] if points.get(key) else None
-
-
-def _previews(record: Record, count: figures.Count) -> Markup | None:
-    found = figures.samples([record], [record.name], count, True)
-    return found if found is not None else el("p", "No previews yet.", class_="notice")

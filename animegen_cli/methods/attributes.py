@@ -1,0 +1,163 @@
+"""A classifier of a face's attributes: it draws nothing, and says what others have drawn.
+
+Residual blocks (He et al. 2016) over all attributes at once, each with a linear head of its own. Colour is the signal, so
+no augmentation touches it. Legend: B batch, D features, V values of an attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, final
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from animegen_cli.conditions import chosen_labels, pick_labels
+from animegen_cli.config import Drawing, Section
+from animegen_cli.errors import ConfigError, DataError
+from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
+
+FOLD = 2
+"""Pixels of a side that become channels before the first convolution: no layer works at full size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Section):
+    """The network and its objective."""
+
+    labels: tuple[str, ...] | Literal["all"] = "all"
+    """Attributes to recognise."""
+    widths: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1)] = (32, 64, 128)
+    """Feature maps of each stage, finest first; the first works at half the image's size, each further one halves it."""
+    blocks: Annotated[int, Field(ge=1)] = 1
+    """Residual blocks per stage."""
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the target that is spread over all values (Szegedy et al. 2016, section 7): some labels are wrong."""
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions beside a way around them (He et al. 2016, fig. 2), which starts as that way alone."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(2))
+        self.around = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else None
+        self.stride = stride
+        nn.init.zeros_(self.norms[1].weight)  # type: ignore[arg-type]  # Goyal et al. 2017, section 5.1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norms[1](self.second(F.relu(self.norms[0](self.first(x)))))
+        if self.stride > 1:
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True)
+        return F.relu((x if self.around is None else self.around(x)) + y)
+
+
+class Trunk(nn.Module):
+    """Images (B, 3, H, W) in [-1, 1], H and W even -> features (B, D), the means of the last maps, float32."""
+
+    def __init__(self, widths: Sequence[int], blocks: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3 * FOLD**2, widths[0], 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
+        stages = []
+        for stage, width in enumerate(widths):
+            before = widths[max(stage - 1, 0)]
+            stages += [Block(before, width, 2 if stage else 1), *(Block(width, width, 1) for _ in range(blocks - 1))]
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(F.pixel_unshuffle(images, FOLD))))
+        for block in self.stages:
+            x = block(x)
+        return x.float().mean((2, 3))
+
+
+class Heads(nn.Module):
+    """Features (B, D) -> logits of all attributes side by side (B, sum of V)."""
+
+    def __init__(self, features: int, values: Sequence[int]) -> None:
+        super().__init__()
+        self.linears = nn.ModuleList(nn.Linear(features, count) for count in values)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.cat([linear(features) for linear in self.linears], 1)
+
+
+@final
+class Attributes(Method):
+    """Trunk and heads, trained by cross-entropy."""
+
+    Config = Model
+    Sampling = Drawing
+    inference = ("trunk", "heads")
+    ema_buffers = "average"
+
+    def __init__(self, config: Model, data: DataSpec) -> None:
+        super().__init__(config, data)
+        if not data.attributes:
+            raise DataError(
+                "this data set has no labels to learn",
+                hint="prepare it with some, such as `animegen prepare ./faces --labels tags.csv`",
+            )
+        if data.size % FOLD:
+            raise ConfigError(
+                f"an odd size of {data.size} pixels cannot be folded", hint=f"prepare it with {data.size - 1} pixels"
+            )
+        self.recognises = chosen_labels(config.labels, data)
+        self.counts = [len(data.attributes[name]) for name in self.recognises]
+        self.trunk = Trunk(config.widths, config.blocks)
+        self.heads = Heads(config.widths[-1], self.counts)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What it tells apart."""
+        named = zip(self.recognises, self.counts, strict=True)
+        return {"recognises": ", ".join(f"{name} ({count} values)" for name, count in named)}
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("model", (self.trunk, self.heads), self.loss),)
+
+    def loss(self, batch: Batch) -> Losses:
+        """Sum over the attributes of the cross-entropy; an unknown label costs nothing.
+
+        Each is divided by B, not by the number of known labels, so that micro-batches average to the whole.
+        """
+        logits, labels = self.classify(self.embed(batch.images)), self._labels(batch)
+        named = {}
+        for column, (name, guess) in enumerate(logits.items()):
+            costs = F.cross_entropy(
+                guess, labels[:, column], ignore_index=-1, label_smoothing=self.config.smoothing, reduction="sum"
+            )
+            named[name] = costs / len(guess)
+        loss = torch.stack([*named.values()]).sum()
+        return {"loss": loss, **{name: value.detach() for name, value in named.items()}}
+
+    def _labels(self, batch: Batch) -> Tensor:
+        found = pick_labels(batch.labels, self.recognises, self.data)
+        assert found is not None, "a set with attributes gives labels"
+        return found
+
+    # ---- abilities ----------------------------------------------------------------------------------------------
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (B, D) of images (B, 3, H, W) in [-1, 1] of its size."""
+        return self.trunk(images)
+
+    def classify(self, features: Tensor) -> dict[str, Tensor]:
+        """Name -> logits (B, V), from the features of `embed`."""
+        parts = self.heads(features).float().split(self.counts, 1)
+        return dict(zip(self.recognises, parts, strict=True))
+
+    def validate(self, batch: Batch) -> Losses:
+        """Which labels it names right, per attribute (B,), NaN where a label is unknown; and the loss."""
+        logits, labels = self.classify(self.embed(batch.images)), self._labels(batch)
+        figures = {}
+        for column, (name, guess) in enumerate(logits.items()):
+            right = (guess.argmax(1) == labels[:, column]).float()
+            figures[f"accuracy-{name}"] = right.masked_fill(labels[:, column] < 0, torch.nan)
+        return {**figures, "loss": self.loss(batch)["loss"]}

@@ -1,0 +1,268 @@
+"""`animegen eval --attributes`: what a classifier recognises in drawn and in requested images."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from chain import done, refused, sets, train_words
+from torch import Tensor
+
+from animegen_cli import generate, recognition
+from animegen_cli.data.reading import FaceSet
+from animegen_cli.generate import Trained
+from animegen_cli.metrics.uncertainty import combine
+from animegen_cli.paths import Run
+
+CPU = torch.device("cpu")
+EVAL = ["--extractor", "faces", "--device", "cpu", "--n", "24", "--repeats", "1", "--per-value", "2"]
+
+
+@pytest.fixture(scope="module")
+def runs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A classifier, one of skin alone, one that never saw these labels, a run with labels, and one without."""
+    root = tmp_path_factory.mktemp("runs")
+    wanted = {
+        "classifier": ("attributes", ()), "skins": ("attributes", ["model.labels=[skin]"]),
+        "labelled": ("gan", ["model.labels=[hair,eyes]"]), "plain": ("vae", ()),
+    }  # fmt: skip
+    for name, (family, settings) in wanted.items():
+        done(*train_words(family, faces, root / name, *sets(*settings), duration="64 images"))
+    return {name: root / name for name in wanted}
+
+
+def verdict(run: Path, *words: object) -> dict[str, Any]:
+    """Evaluates a copy of the run and reads its eval.json."""
+    answer = done("eval", run, *EVAL, *words, "--json")
+    return {**json.loads((run / "eval.json").read_text()), "said": answer.err, "printed": json.loads(answer.out)}
+
+
+@pytest.fixture
+def labelled(runs: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(runs["labelled"], tmp_path / "labelled"))
+
+
+# ---- arithmetic -------------------------------------------------------------------------------------------------
+
+
+def test_total_variation_of_hand_made_values() -> None:
+    real, drawn = torch.tensor([0, 1] * 10), torch.tensor([0] * 25 + [1] * 25 + [2] * 50)
+    found = recognition.total_variation(real, drawn, 3)
+    assert found.value == pytest.approx(0.5)
+    assert combine([found]).std == pytest.approx(0.05, rel=0.02)  # of a share of a half among 100
+    assert recognition.total_variation(real, real, 3).value == 0
+    apart = recognition.total_variation(real, torch.full((9,), 2), 3)
+    assert (apart.value, combine([apart]).std) == (1.0, 0.0)
+
+
+def test_its_error_is_the_spread_over_draws() -> None:
+    """The distances of many samples of 400 images, all far from the real ones, against what each says of its error."""
+    torch.manual_seed(0)
+    real, truth = torch.tensor([0] * 6 + [1] * 3 + [2]), torch.tensor([0.2, 0.3, 0.5])
+    found = [recognition.total_variation(real, torch.multinomial(truth, 400, replacement=True), 3) for _ in range(300)]
+    errors = [one.influence.std().item() / 20 for one in found]
+    assert sum(errors) / len(errors) == pytest.approx(torch.tensor([one.value for one in found]).std().item(), rel=0.15)
+
+
+def test_errors_of_requests_are_those_within_values() -> None:
+    """One value always recognised and one never: the mean is certain, however wide the two are apart."""
+    hits = torch.tensor([[True] * 10, [False] * 10])
+    found = recognition.answered(hits)
+    assert (found.value, combine([found]).std) == (0.5, 0.0)
+    mixed = recognition.answered(torch.tensor([[True] * 8, [True, False] * 4]))
+    assert mixed.value == 0.75
+    assert combine([mixed]).std == pytest.approx(math.sqrt(0.25 / 8) / 2, rel=0.05)
+
+
+# ---- a run with labels ------------------------------------------------------------------------------------------
+
+
+def test_requests_are_drawn_as_labels_and_counted_as_recognised(
+    labelled: Path, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images that carry their hair label as a grey level; the classifier reads it, but takes pink for red."""
+    hairs = generate.spec_from_dict(json_metadata(labelled)["data"]).attributes["hair"]
+
+    def draw(trained: Trained, seeds: Sequence[int], *, labels: Any = None, done: Any = None, **_: Any) -> Tensor:
+        column = list(trained.data.attributes).index("hair")
+        assert labels is None or sum(label >= 0 for label in labels) == 1  # one attribute at a time
+        level = 0 if labels is None or labels[column] < 0 else 1 + labels[column]
+        return torch.full((len(seeds), 3, 16, 16), level, dtype=torch.uint8)
+
+    def values(self: recognition.Recogniser, features: Tensor) -> dict[str, Tensor]:
+        read = (features[:, 0] - 1).long().clamp(min=0)
+        read[read == hairs.index("pink")] = hairs.index("red")
+        return {name: read.clamp(max=len(known) - 1) for name, known in self.attributes.items()}
+
+    monkeypatch.setattr(recognition.generate, "draw", draw)
+    monkeypatch.setattr(recognition.Recogniser, "features", lambda self, images: images[:, 0, :1, 0].float())
+    monkeypatch.setattr(recognition.Recogniser, "values", values)
+    found = verdict(labelled, "--attributes", runs["classifier"], "--metrics", "requests")
+    hair = {entry["value"]: entry for entry in found["requests"] if entry["attribute"] == "hair"}
+    assert list(hair) == list(hairs)
+    assert {value: entry["recognised"] for value, entry in hair.items()} == {
+        value: 0 if value == "pink" else 2 for value in hairs
+    }
+    assert all((entry["asked"], entry["by"], entry["images"]) == (2, "classifier", 64) for entry in hair.values())
+    (score,) = (score for score in found["scores"] if score["name"] == "requests-hair-attributes")
+    assert score["value"] == pytest.approx((len(hairs) - 1) / len(hairs))
+    assert score["protocol"]["n_fake"] == 2 * len(hairs)
+    assert score["protocol"]["seeds"] == "0-23"  # of them the first two
+
+
+def json_metadata(run: Path) -> dict[str, Any]:
+    from animegen_cli import checkpoint
+
+    return checkpoint.load_weights(run / "weights.safetensors")[1]
+
+
+def test_a_run_with_labels_from_the_command_line(labelled: Path, runs: dict[str, Path], faces: Path) -> None:
+    found = verdict(labelled, "--attributes", runs["classifier"])
+    attributes = FaceSet.open(faces).attributes
+    names = [score["name"] for score in found["scores"]]
+    ours = ["fd-attributes", *(f"attribute-{name}-attributes" for name in attributes)]
+    ours += ["requests-hair-attributes", "requests-eyes-attributes"]
+    assert names[-len(ours) :] == ours
+    assert "fd-faces" in names
+    scores = {score["name"]: score for score in found["scores"]}
+    sha = scores["fd-attributes"]["protocol"]["extractor_sha"]
+    assert sha == recognition.paths.sha256(Run(runs["classifier"]).weights)
+    assert all(scores[name]["protocol"]["extractor_sha"] == sha for name in ours)
+    assert all(scores[name]["protocol"]["resize"] == "clean-16" for name in ours)
+    assert all(0 <= scores[name]["value"] <= 1 for name in ours[1:])
+    assert len(found["histograms"]) == len(attributes)
+    for shown in found["histograms"]:
+        assert tuple(shown["values"]) == attributes[shown["name"]]
+        assert sum(shown["real"]) == pytest.approx(1)
+        assert sum(shown["drawn"]) == pytest.approx(1)
+        distance = sum(abs(a - b) for a, b in zip(shown["real"], shown["drawn"], strict=True)) / 2
+        assert scores[f"attribute-{shown['name']}-attributes"]["value"] == pytest.approx(distance)
+    assert {entry["attribute"] for entry in found["requests"]} == {"hair", "eyes"}
+    assert all(entry["real"] is None or 0 <= entry["real"] <= 1 for entry in found["requests"])
+    assert "classifier recognises hair in " in found["said"]
+    assert "its set is another" not in found["said"]
+    again = done("eval", labelled, *EVAL, "--attributes", runs["classifier"], "--json")
+    assert "already scored" in again.err
+    assert [score["name"] for score in json.loads(again.out)["scores"]] == names
+
+
+def test_what_it_recognises_is_what_the_network_says(labelled: Path, runs: dict[str, Path]) -> None:
+    found = verdict(labelled, "--attributes", runs["classifier"], "--metrics", "attribute")
+    opened = generate.open_trained(Run(runs["classifier"]), device=CPU, precision="fp32")
+    drawn = generate.images(Run(labelled), range(24), device=CPU)
+    with torch.no_grad():
+        logits = opened.method.classify(opened.method.embed(drawn.float() / 127.5 - 1))  # type: ignore[operator]
+    for shown in found["histograms"]:
+        counts = logits[shown["name"]].argmax(1).bincount(minlength=len(shown["values"]))
+        assert shown["drawn"] == pytest.approx((counts / 24).tolist())
+
+
+def test_two_classifiers_never_share_a_column(labelled: Path, runs: dict[str, Path]) -> None:
+    verdict(labelled, "--attributes", runs["classifier"], "--metrics", "attribute")
+    found = verdict(labelled, "--attributes", runs["skins"], "--metrics", "attribute")
+    skin = [score for score in found["scores"] if score["name"] == "attribute-skin-attributes"]
+    assert len({score["protocol_id"] for score in skin}) == 2
+    assert [entry["by"] for entry in found["histograms"] if entry["name"] == "skin"] == ["classifier", "skins"]
+
+
+def test_a_classifier_is_an_extractor_for_every_metric(labelled: Path, runs: dict[str, Path]) -> None:
+    words = [
+        "--extractor",
+        f"attributes:{runs['classifier']}",
+        "--metrics",
+        "fd,kid,precision",
+        "--n",
+        "24",
+        "--repeats",
+        "1",
+        "--json",
+    ]
+    first = json.loads(done("eval", labelled, *words).out)["scores"]
+    assert [score["name"] for score in first] == ["fd-attributes", "kid-attributes", "precision-attributes"]
+    both = verdict(labelled, "--attributes", runs["classifier"], "--metrics", "fd-attributes")
+    (distance,) = (score for score in both["printed"]["scores"] if score["name"] == "fd-attributes")
+    assert distance["value"] == pytest.approx(first[0]["value"])
+    assert distance["protocol_id"] == first[0]["protocol_id"]  # one measurement, one column
+
+
+def test_images_of_another_size_are_resized_and_the_protocol_says_so(
+    labelled: Path, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    done("prepare", "demo", "--limit", "60", "--resolution", "32", "--out", tmp_path / "large.zip")
+    done(*train_words("attributes", tmp_path / "large.zip", tmp_path / "large", duration="64 images"))
+    found = verdict(labelled, "--attributes", tmp_path / "large", "--metrics", "fd-attributes")
+    (score,) = found["printed"]["scores"]
+    assert (score["protocol"]["resize"], score["protocol"]["size"]) == ("clean-32", 16)
+    assert "its set is another one" in verdict(labelled, "--attributes", tmp_path / "large")["said"]
+
+
+# ---- bad input and odd pairs ------------------------------------------------------------------------------------
+
+
+def test_a_run_that_takes_no_labels(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs["plain"], tmp_path / "plain"))
+    found = verdict(run, "--attributes", runs["skins"])
+    names = [score["name"] for score in found["scores"]]
+    assert {"fd-attributes", "attribute-skin-attributes", "mse"} <= set(names)
+    assert found["requests"] == []
+    assert not any(name.startswith("requests") for name in names)
+    said = refused(2, "eval", run, *EVAL, "--attributes", runs["skins"], "--metrics", "requests")
+    assert "takes no labels" in said
+
+
+def test_a_run_and_a_classifier_with_nothing_in_common(labelled: Path, runs: dict[str, Path]) -> None:
+    found = verdict(labelled, "--attributes", runs["skins"])
+    assert "the run is asked for hair, eyes, and skins recognises skin" in found["said"]
+    assert found["requests"] == []
+    assert [entry["name"] for entry in found["histograms"]] == ["skin"]
+
+
+def test_only_values_that_both_know_are_asked_for(labelled: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    """A classifier that calls pink `rose`."""
+    from animegen_cli import checkpoint
+
+    other = Path(shutil.copytree(runs["classifier"], tmp_path / "other"))
+    tensors, about = checkpoint.load_weights(other / "weights.safetensors")
+    hair = about["data"]["attributes"]["hair"]
+    hair[hair.index("pink")] = "rose"
+    checkpoint.save_weights(other / "weights.safetensors", tensors, about)
+    found = verdict(labelled, "--attributes", other, "--metrics", "requests")
+    asked = [entry["value"] for entry in found["requests"] if entry["attribute"] == "hair"]
+    assert "pink" not in asked
+    assert "rose" not in asked
+    assert len(asked) == 11
+    assert "hair: only the run or only other knows pink, rose; not asked for" in found["said"]
+    (score,) = (score for score in found["scores"] if score["name"] == "requests-hair-attributes")
+    assert score["protocol"]["n_fake"] == 22
+
+
+def test_runs_that_are_no_classifier_and_other_slips(runs: dict[str, Path], labelled: Path, faces: Path) -> None:
+    said = refused(2, "eval", labelled, *EVAL, "--attributes", runs["plain"])
+    assert "cannot recognise attributes" in said
+    assert "families that can: attributes" in said
+    assert "no run `nowhere`" in refused(3, "eval", labelled, *EVAL, "--attributes", "nowhere")
+    assert "--attributes RUN" in refused(2, "eval", labelled, *EVAL, "--metrics", "requests")
+    assert "needs a classifier run" in refused(2, "eval", labelled, "--extractor", "attributes:")
+    assert "attributes:RUN" in refused(2, "eval", labelled, "--extractor", "attribute")
+    said = refused(2, "eval", faces, "--against", faces, *EVAL, "--attributes", runs["classifier"])
+    assert "--extractor attributes:" in said
+
+
+def test_a_reference_without_images(labelled: Path, runs: dict[str, Path], faces: Path, tmp_path: Path) -> None:
+    from animegen_cli.metrics.frechet import moments, save_moments
+
+    judge = recognition.open_recogniser(str(runs["classifier"]), device=CPU)
+    opened = FaceSet.open(faces)
+    pixels = torch.from_numpy(opened.pixels(range(len(opened)))).permute(0, 3, 1, 2)
+    save_moments(tmp_path / "real.npz", moments(judge.features(pixels)))
+    words = ["--against", tmp_path / "real.npz", "--attributes", runs["classifier"]]
+    found = verdict(labelled, *words, "--metrics", "fd-attributes")
+    assert [score["name"] for score in found["printed"]["scores"]] == ["fd-attributes"]
+    said = refused(2, "eval", labelled, *EVAL, *words, "--metrics", "attribute")
+    assert "mu and sigma" in said

@@ -1,0 +1,292 @@
+"""Variety of drawn images: colours with known labels, distances worked by hand, repeats, copies, and real runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chain import done, refused, sets, train_words
+from pictures import encoded, folder_of, picture
+from PIL import Image, ImageFilter
+from scipy import stats
+from torch import Tensor
+
+from animegen_cli import generate
+from animegen_cli.data import prepare
+from animegen_cli.data.reading import FaceSet
+from animegen_cli.metrics import colours, copies, distributions
+from animegen_cli.metrics.extractors import open_extractor
+from animegen_cli.paths import Run
+
+FACES = ["--extractor", "faces", "--device", "cpu"]
+NAMES = {"hair": {"gray": "silver", "white": "silver"}, "eyes": {"gray": "black", "orange": "brown"}}
+
+
+@pytest.fixture(scope="module")
+def portraits(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
+    """300 drawn faces of 64 pixels with labels, about four fifths for training."""
+    path = tmp_path_factory.mktemp("portraits") / "portraits.zip"
+    prepare.prepare(["demo"], path, prepare.Options(size=64, limit=300, seed=8, workers=1))
+    return FaceSet.open(path)
+
+
+@pytest.fixture(scope="module")
+def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    done(*train_words("ddim", faces, run, duration="64 images"))
+    return run
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def tensor(pixels: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2)
+
+
+def images_of(faces: FaceSet, split: str, *, size: int | None = None) -> Tensor:
+    return tensor(faces.pixels(faces.indices(split), size=size))
+
+
+def scores(*words: object) -> dict[str, dict[str, object]]:
+    return {score["name"]: score for score in json.loads(done("eval", *words, *FACES, "--json").out)["scores"]}
+
+
+# ---- colours --------------------------------------------------------------------------------------------------
+
+
+def test_oklab_of_the_primaries() -> None:
+    """The values of Ottosson's own table and code."""
+    primaries = torch.tensor([[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]])
+    known = [[1, 0, 0], [0.6280, 0.2249, 0.1258], [0.8664, -0.2339, 0.1795], [0.4520, -0.0325, -0.3115], [0, 0, 0]]
+    torch.testing.assert_close(colours.oklab(primaries), torch.tensor(known), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("size", "hair", "eyes"), [(64, 0.97, 0.8), (32, 0.97, 0.75), (16, 0.95, 0.6)])
+def test_colours_agree_with_known_labels(size: int, hair: float, eyes: float, portraits: FaceSet) -> None:
+    images, labels = images_of(portraits, "all", size=size), portraits.labels(portraits.indices())
+    for attribute, name, palette, least in (
+        ("hair", colours.hair, colours.HAIR, hair),
+        ("eyes", colours.eyes, colours.EYES, eyes),
+    ):
+        values = portraits.attributes[attribute]
+        column = labels[:, list(portraits.attributes).index(attribute)]
+        expected = [NAMES[attribute].get(values[label], values[label]) for label in column]
+        right = np.array([palette[place] for place in name(images)]) == expected
+        assert right.mean() >= least, attribute
+        assert (name(images.flip(3)) == name(images)).float().mean() >= 0.85  # mirrored faces
+        assert (name(images.flip(1)) == name(images)).float().mean() <= 0.6  # red and blue exchanged
+
+
+def test_colours_of_larger_faces_are_the_same(portraits: FaceSet) -> None:
+    small = images_of(portraits, "test")
+    large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.equal(colours.hair(large), colours.hair(small))
+    assert torch.equal(colours.eyes(large), colours.eyes(small))
+
+
+def test_brightness_is_luma_in_grey_levels() -> None:
+    images = torch.zeros(3, 3, 20, 20, dtype=torch.uint8)
+    images[0] = 100
+    images[1, 1] = 255
+    images[2, :, :10] = 200
+    assert colours.brightness(images).tolist() == pytest.approx([100, 0.587 * 255, 100])
+
+
+# ---- distances ------------------------------------------------------------------------------------------------
+
+
+def test_distances_by_hand() -> None:
+    # shares 1/2 1/4 1/4 against 1/4 3/4 0
+    assert distributions.between_names(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]), 3).value == 0.5
+    assert distributions.between_names(np.array([0, 1]), np.array([2, 2, 2]), 4).value == pytest.approx(1)
+    assert distributions.between_names(np.array([1, 3]), np.array([3, 3, 1, 1]), 4).value == 0
+    # half of the mass goes 10 levels; thirds go 0, 1 and 2 levels
+    assert distributions.between_values(np.array([0.0, 10]), np.array([0.0, 20])).value == pytest.approx(5)
+    assert distributions.between_values(np.array([1.0, 2, 3]), np.array([1.0])).value == pytest.approx(1)
+    assert distributions.between_values(np.array([7.0, 7]), np.array([7.0])).value == 0
+
+
+def test_wasserstein_distance_is_scipys() -> None:
+    numbers = np.random.default_rng(0)
+    real, drawn = numbers.normal(100, 20, 300), numbers.normal(120, 5, 130)
+    found = distributions.between_values(real, drawn, resamples=200)
+    assert found.value == pytest.approx(stats.wasserstein_distance(real, drawn))
+
+
+def test_errors_and_floors_are_those_of_repeated_draws() -> None:
+    """From a known distribution, drawn many times: the deviation that one draw's bootstrap claims is the true one."""
+    numbers, truth, other = np.random.default_rng(1), [0.5, 0.3, 0.2], [0.2, 0.3, 0.5]
+    draws = [(numbers.choice(3, 400, p=truth), numbers.choice(3, 100, p=other)) for _ in range(300)]
+    values = [distributions.between_names(*draw, 3, resamples=1).value for draw in draws]
+    one = distributions.between_names(*draws[0], 3)
+    assert one.std == pytest.approx(np.std(values), rel=0.2)
+    same = [(numbers.choice(3, 400, p=truth), numbers.choice(3, 100, p=truth)) for _ in range(300)]
+    floor = np.mean([distributions.between_names(*draw, 3, resamples=1).value for draw in same])
+    assert one.floor == pytest.approx(floor, rel=0.2)
+    assert one.value > 4 * one.floor
+
+
+# ---- repeats and copies ---------------------------------------------------------------------------------------
+
+
+def jpeg(pixels: np.ndarray, quality: int = 75) -> np.ndarray:
+    with Image.open(io.BytesIO(encoded(Image.fromarray(pixels), "jpeg", quality=quality))) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def blurred(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(0.7)))
+
+
+def test_repeats_among_images() -> None:
+    pixels = [np.asarray(picture(seed)) for seed in range(12)]
+    images = tensor(np.stack([*pixels, jpeg(pixels[3]), pixels[7], blurred(pixels[7])]))
+    found = copies.repeated(copies.looks(images))
+    assert np.flatnonzero(found).tolist() == [3, 7, 12, 13, 14]
+    assert not copies.repeated(copies.looks(images[:1])).any()
+
+
+@pytest.mark.parametrize(
+    ("damage", "by_features"),
+    [
+        (lambda pixels: pixels, True),
+        (jpeg, True),
+        (lambda pixels: pixels[:, ::-1], True),
+        (lambda pixels: jpeg(pixels[:, ::-1]), True),
+        (blurred, False),  # features feel blur: the hash is there for it
+    ],
+)
+def test_copies_of_training_images_are_found(damage: object, by_features: bool, portraits: FaceSet) -> None:
+    training, held_out = images_of(portraits, "train"), images_of(portraits, "test")
+    extractor = open_extractor("faces")
+    places = np.arange(0, len(training), 8)
+    copied = portraits.pixels(portraits.indices("train")[places])
+    drawn = tensor(np.stack([damage(pixels) for pixels in copied]))  # type: ignore[operator]
+    hashed = copies.hashed_copies(*(copies.looks(side) for side in (drawn, drawn.flip(3), training)))
+    assert (hashed == places).mean() >= 0.95
+    if by_features:
+        known = extractor.features(training)
+        of_held_out = copies.nearest(extractor.features(held_out), extractor.features(held_out.flip(3)), known)
+        near = copies.nearest(extractor.features(drawn), extractor.features(drawn.flip(3)), known)
+        assert (near.ratio < copies.limit(of_held_out.ratio)).float().mean() >= 0.95
+        assert (near.place.numpy() == places).mean() >= 0.95
+
+
+def test_a_folder_of_copies_and_one_of_held_out_images(portraits: FaceSet, tmp_path: Path) -> None:
+    for name, split in (("copied", "train"), ("held-out", "test")):
+        (tmp_path / name).mkdir()
+        for i, pixels in enumerate(portraits.pixels(portraits.indices(split)[:40])):
+            Image.fromarray(jpeg(pixels[:, ::-1] if i % 2 else pixels)).save(tmp_path / name / f"{i:02d}.png")
+    words = ["--against", portraits.path, "--metrics", "copies,duplicates"]
+    copied, held_out = scores(tmp_path / "copied", *words), scores(tmp_path / "held-out", *words)
+    assert set(copied) == {"copies-faces", "copies-hash", "duplicates"}
+    for name in ("copies-faces", "copies-hash"):
+        assert copied[name]["value"] >= 0.95
+        assert held_out[name]["value"] <= 0.025
+        assert copied[name]["interval"][0] > held_out[name]["interval"][1]
+        assert copied[name]["protocol"]["reference"] == portraits.split_identity("train")
+    assert held_out["copies-hash"]["value"] == copied["duplicates"]["value"] == 0
+
+
+# ---- runs -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_judged_unasked(run: Path, faces: Path) -> None:
+    answer = done("eval", run, "--n", "24", *FACES, "--json")
+    found = {score["name"]: score for score in json.loads(answer.out)["scores"]}
+    ours = {"hair-colour", "eyes-colour", "brightness", "duplicates", "copies-faces", "copies-hash"}
+    assert ours < set(found)
+    assert "fd-faces" in found
+    stored = json.loads((run / "eval.json").read_text())
+    assert [entry["name"] for entry in stored["histograms"]] == ["hair colour", "eye colour", "brightness"]
+    for entry in stored["histograms"]:
+        assert (entry["by"], entry["images"]) == ("pixels", 64)
+        for side in ("real", "drawn"):
+            assert len(entry[side]) == len(entry["values"])
+            assert sum(entry[side]) == pytest.approx(1, abs=1e-4)
+    hair = stored["histograms"][0]
+    apart = np.abs(np.subtract(hair["real"], hair["drawn"])).sum() / 2
+    assert found["hair-colour"]["value"] == pytest.approx(apart, abs=1e-4)
+    for name in ours - {"copies-faces"}:
+        assert found[name]["protocol"]["extractor"] == "", name
+        low, high = found[name]["interval"]
+        assert low <= found[name]["value"] <= high
+    assert found["copies-faces"]["protocol"]["extractor"] == "faces"
+    assert found["duplicates"]["protocol"]["reference"] == ""
+    assert found["hair-colour"]["protocol"]["reference"] == FaceSet.open(faces).split_identity("train", 16)
+    assert stored["sheets"] == {"neighbours": "judged/neighbours.png"}
+    with Image.open(run / "judged" / "neighbours.png") as sheet:
+        assert sheet.width > 1000  # 24 pairs of cells of 128 pixels
+    again = done("eval", run, "--n", "24", "--metrics", "hair-colour,copies", *FACES, "--json")
+    assert "already scored" in again.err
+    assert [score["name"] for score in json.loads(again.out)["scores"]] == [
+        "hair-colour", "copies-faces", "copies-hash",
+    ]  # fmt: skip
+    done("compare", run, "--out", run / "comparison")
+    table = (run / "comparison" / "table.md").read_text()
+    assert "- duplicates: 24 generated; size 16" in table
+    assert "against 0" not in table
+
+
+def test_translations_are_judged_too(two_domains: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done(*train_words("cyclegan", two_domains, run, *sets("train.batch=1"), duration="4 images"))
+    found = scores(run, "--n", "8", "--metrics", "hair-colour,duplicates,copies")
+    assert set(found) == {"hair-colour", "duplicates", "copies-faces", "copies-hash"}
+    anime = FaceSet.open(two_domains)
+    assert found["copies-faces"]["protocol"]["n_real"] == len(anime.indices("train", "anime"))
+    assert (run / "judged" / "neighbours.png").is_file()
+
+
+def test_a_run_that_draws_its_training_images_is_caught(
+    run: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = images_of(FaceSet.open(faces), "train").flip(3)
+
+    def draw(trained: object, seeds: list[int], **_: object) -> Tensor:
+        return training[torch.tensor(list(seeds)) % 10]
+
+    monkeypatch.setattr(generate, "draw", draw)
+    answer = done("eval", run, "--n", "30", "--metrics", "copies,duplicates", *FACES, "--json")
+    found = {score["name"]: score["value"] for score in json.loads(answer.out)["scores"]}
+    assert found == {"copies-faces": 1, "copies-hash": 1, "duplicates": 1}
+    assert "30 images repeat training images" in answer.err
+    assert "judged/neighbours.png" in answer.err
+    assert Run(run).path.joinpath("judged", "neighbours.png").is_file()
+
+
+# ---- what cannot be measured ----------------------------------------------------------------------------------
+
+
+def test_one_image_repeats_nothing_but_has_a_colour(run: Path) -> None:
+    assert "score two or more" in refused(2, "eval", run, "--seeds", "5", "--metrics", "duplicates", *FACES)
+    assert 0 < scores(run, "--seeds", "5", "--metrics", "hair-colour")["hair-colour"]["value"] < 1
+
+
+def test_without_a_test_split_only_the_hash_finds_copies(tmp_path: Path) -> None:
+    whole = folder_of(tmp_path / "whole", 24)
+    some = folder_of(tmp_path / "some", 14, first=20)
+    said = refused(2, "eval", some, "--against", whole, "--metrics", "copies", *FACES)
+    assert "test split" in said
+    assert "copies-hash" in said
+    found = scores(some, "--against", whole)
+    assert "copies-faces" not in found
+    assert found["copies-hash"]["value"] == pytest.approx(4 / 14)
+
+
+def test_tiny_images_and_moments(tmp_path: Path) -> None:
+    tiny, more = folder_of(tmp_path / "tiny", 20, (8, 8)), folder_of(tmp_path / "more", 20, (8, 8), first=50)
+    said = refused(2, "eval", tiny, "--against", more, "--metrics", "hair-colour", *FACES)
+    assert "16 pixels" in said
+    assert set(scores(tiny, "--against", more, "--metrics", "brightness,duplicates")) == {"brightness", "duplicates"}
+    np.savez(tmp_path / "stats.npz", mu=np.zeros(480), sigma=np.eye(480))
+    said = refused(2, "eval", tiny, "--against", tmp_path / "stats.npz", "--metrics", "brightness", *FACES)
+    assert "--against" in said
