@@ -216,7 +216,8 @@ def read_stored(run: Run) -> dict[str, Any]:
 
 def _key(score: Mapping[str, Any]) -> tuple[Any, ...]:
     """What tells one stored score from another."""
-    return score["protocol_id"], score["images"], score["protocol"]["sampling"], score["protocol"]["seeds"]
+    measured = score["protocol"]
+    return score["protocol_id"], score["images"], measured.get("sampling", ""), measured.get("seeds", "")
 
 
 def _is_sound(score: Mapping[str, Any]) -> bool:
@@ -226,7 +227,8 @@ def _is_sound(score: Mapping[str, Any]) -> bool:
         )
     except (AttributeError, DataError):
         return False
-    return protocol.id == score["protocol_id"]
+    words = isinstance(protocol.sampling, str) and isinstance(protocol.seeds, str)
+    return words and isinstance(score["images"], int) and protocol.id == score["protocol_id"]
 
 
 # ---- a folder -------------------------------------------------------------------------------------------------
