@@ -323,7 +323,7 @@ def _train(request: Request, plan: Plan, name: str, data: Path, folder: Path) ->
     if begun and found.about.get("state") == "diverged":
         return "it diverged; its last healthy state is kept"
     asked = _training(request, plan, member, data)
-    if begun and found.config.is_file():  # by its own config: the preset may have changed, or gone
+    if begun and member.preset not in paths.presets(member.family):  # gone since: by the run's own config
         asked = replace(asked, family=None, preset=None, settings=(), flags=(), resume=str(found.path))
     else:
         asked = replace(asked, out=found.path)
