@@ -15,12 +15,13 @@ from torch import Tensor
 from animegen_cli import console, heldout, paths, recognition, variety
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
 from animegen_cli.judging import Folder, Judge, Pictures, Request, Subject, Verdict, entry
-from animegen_cli.metrics.extractors import Extractor, for_kid75, open_extractor
+from animegen_cli.metrics.extractors import Extractor, for_kid75
 from animegen_cli.metrics.protocol import ENOUGH, INCEPTION_NAMES, Protocol
 from animegen_cli.metrics.reference import Reference
 from animegen_cli.metrics.scores import METRICS, OF_MOMENTS, Score, check, score_features
 from animegen_cli.metrics.weights import find_inception
 from animegen_cli.paths import Run
+from animegen_cli.recognition import open_extractor
 from animegen_cli.report import page
 from animegen_cli.train.choices import pick_device
 
@@ -73,7 +74,7 @@ def _extractor(request: Request, device: torch.device) -> Extractor:
             console.note("network: faces (Inception's weights are not here; `animegen weights` fetches them)")
     if request.precision not in ("fp32", "tf32", "bf16"):
         raise UsageError(f"no precision `{request.precision}`", hint="use fp32, tf32 or bf16")
-    return recognition.open_extractor(spec, device=device, precision=request.precision, weights=request.weights)  # type: ignore[arg-type]
+    return open_extractor(spec, device=device, precision=request.precision, weights=request.weights)  # type: ignore[arg-type]
 
 
 def _unasked(extractor: Extractor, reference: Reference, n_fake: int) -> list[str]:

@@ -21,6 +21,7 @@ from animegen_cli.generate import Trained
 from animegen_cli.judging import CHUNK, Subject, Verdict, entry
 from animegen_cli.method import Embeds, Method, Samples
 from animegen_cli.metrics import extractors
+from animegen_cli.metrics.distributions import total_variation
 from animegen_cli.metrics.extractors import Extractor, Precision
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.metrics.reference import set_features
@@ -92,7 +93,7 @@ def _opened(path: str, sha: str, device: str, precision: Precision) -> Recognise
 
 
 def open_extractor(
-    spec: str, *, device: torch.device, precision: Precision = "fp32", weights: str | Path | None = None
+    spec: str, *, device: str | torch.device = "cpu", precision: Precision = "fp32", weights: str | Path | None = None
 ) -> Extractor:
     """`metrics.extractors.open_extractor`, and `attributes:RUN`: what a classifier run sees."""
     kind, _, rest = spec.partition(":")
@@ -100,7 +101,7 @@ def open_extractor(
         return extractors.open_extractor(spec, device=device, precision=precision, weights=weights)
     if not rest:
         raise UsageError(f"`{kind}` needs a classifier run", hint=f"type `{kind}:RUN`, with RUN its folder")
-    return open_recogniser(rest, device=device, precision=precision).extractor
+    return open_recogniser(rest, device=torch.device(device), precision=precision).extractor
 
 
 # ---- what is asked of a run -------------------------------------------------------------------------------------
@@ -235,7 +236,7 @@ def _look(subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol]
     for name, values in judge.attributes.items():
         if f"attribute-{name}" not in by_metric:
             continue
-        ranges = [total_variation(seen[name], found[name], len(values)) for found in shown]
+        ranges = [distance(seen[name], found[name], len(values)) for found in shown]
         value, std, interval = combine(ranges, low=0.0, high=1.0)
         verdict.scores.append(
             entry(
@@ -244,7 +245,7 @@ def _look(subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol]
             )
         )  # fmt: skip
         sides = seen[name], torch.cat([found[name] for found in shown])
-        known, found = (_shares(side, len(values)).tolist() for side in sides)
+        known, found = ((side.bincount(minlength=len(values)).double() / len(side)).tolist() for side in sides)
         verdict.histograms.append(
             {
                 "name": name, "by": judge.name, "values": list(values), "real": known, "drawn": found, "images": images,
@@ -319,19 +320,15 @@ def _on_real_images(
 # ---- arithmetic -------------------------------------------------------------------------------------------------
 
 
-def _shares(values: Tensor, count: int) -> Tensor:
-    """How often each of `count` values occurs among (n,), as shares, float64."""
-    return values.bincount(minlength=count).double() / len(values)
-
-
-def total_variation(real: Tensor, drawn: Tensor, count: int) -> Estimate:
-    """Half the summed difference between the shares of `count` values among real (n,) and drawn (m,) images, in [0, 1].
+def distance(real: Tensor, drawn: Tensor, count: int) -> Estimate:
+    """Total variation of `count` values among real (n,) and drawn (m,) images, in [0, 1].
 
     An image of value v moves it by sign(drawn share - real share) / 2, to first order. The bias of few images, always
     upwards, is not in its error.
     """
-    apart = _shares(drawn, count) - _shares(real, count)
-    return Estimate((apart.abs().sum() / 2).item(), (apart.sign() / 2)[drawn])
+    known, found = (side.bincount(minlength=count) for side in (real, drawn))
+    pull = (found / len(drawn) - known / len(real)).sign() / 2
+    return Estimate(total_variation(known.numpy(), found.numpy()), pull[drawn])
 
 
 def answered(hits: Tensor) -> Estimate:

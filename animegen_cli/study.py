@@ -266,9 +266,11 @@ def _plain(plan: Plan) -> dict[str, Any]:
 def _check_same(kept: Plan, asked: Plan, faces: FaceSet, folder: Path) -> None:
     """UsageError when the folder holds a study of other runs, budget or data."""
 
+    measured = kept.budget or asked.budget
+
     def runs(plan: Plan) -> dict[str, Any]:
         return {
-            name: (m.family, m.preset, m.settings, None if plan.budget else m.duration) for name, m in plan.runs.items()
+            name: (m.family, m.preset, m.settings, None if measured else m.duration) for name, m in plan.runs.items()
         }
 
     changed = []

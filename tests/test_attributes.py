@@ -147,7 +147,7 @@ def test_its_page_shows_held_out_faces_with_what_it_sees(learned: tuple[Path, st
     assert np.array_equal(sheet[:128, :128], first)
     assert sheet[128:150, :128].min() < 128  # its caption
     text = page.run_page(Run(run))
-    assert "Held-out faces with what is recognised" in text
+    assert "recognises in held-out faces" in text
     assert "accuracy-hair" in text
     assert "hair (12 values), skin" in text
     assert "animegen eval" not in text  # nothing of its own can be scored

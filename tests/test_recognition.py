@@ -19,6 +19,8 @@ from animegen_cli.data.reading import FaceSet
 from animegen_cli.generate import Trained
 from animegen_cli.metrics.uncertainty import combine
 from animegen_cli.paths import Run
+from animegen_cli.report import records
+from animegen_cli.report.measures import eval_options
 
 CPU = torch.device("cpu")
 EVAL = ["--extractor", "faces", "--device", "cpu", "--n", "24", "--repeats", "1", "--per-value", "2"]
@@ -38,9 +40,11 @@ def runs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
 
 
 def verdict(run: Path, *words: object) -> dict[str, Any]:
-    """Evaluates a copy of the run and reads its eval.json."""
+    """Evaluate a copy of a run: its eval.json, with the histograms of classifiers alone, and what was said."""
     answer = done("eval", run, *EVAL, *words, "--json")
-    return {**json.loads((run / "eval.json").read_text()), "said": answer.err, "printed": json.loads(answer.out)}
+    stored = json.loads((run / "eval.json").read_text())
+    stored["histograms"] = [shown for shown in stored["histograms"] if shown["by"] != "pixels"]
+    return {**stored, "said": answer.err, "printed": json.loads(answer.out)}
 
 
 @pytest.fixture
@@ -53,11 +57,11 @@ def labelled(runs: dict[str, Path], tmp_path: Path) -> Path:
 
 def test_total_variation_of_hand_made_values() -> None:
     real, drawn = torch.tensor([0, 1] * 10), torch.tensor([0] * 25 + [1] * 25 + [2] * 50)
-    found = recognition.total_variation(real, drawn, 3)
+    found = recognition.distance(real, drawn, 3)
     assert found.value == pytest.approx(0.5)
     assert combine([found]).std == pytest.approx(0.05, rel=0.02)  # of a share of a half among 100
-    assert recognition.total_variation(real, real, 3).value == 0
-    apart = recognition.total_variation(real, torch.full((9,), 2), 3)
+    assert recognition.distance(real, real, 3).value == 0
+    apart = recognition.distance(real, torch.full((9,), 2), 3)
     assert (apart.value, combine([apart]).std) == (1.0, 0.0)
 
 
@@ -65,7 +69,7 @@ def test_its_error_is_the_spread_over_draws() -> None:
     """The distances of many samples of 400 images, all far from the real ones, against what each says of its error."""
     torch.manual_seed(0)
     real, truth = torch.tensor([0] * 6 + [1] * 3 + [2]), torch.tensor([0.2, 0.3, 0.5])
-    found = [recognition.total_variation(real, torch.multinomial(truth, 400, replacement=True), 3) for _ in range(300)]
+    found = [recognition.distance(real, torch.multinomial(truth, 400, replacement=True), 3) for _ in range(300)]
     errors = [one.influence.std().item() / 20 for one in found]
     assert sum(errors) / len(errors) == pytest.approx(torch.tensor([one.value for one in found]).std().item(), rel=0.15)
 
@@ -147,6 +151,10 @@ def test_a_run_with_labels_from_the_command_line(labelled: Path, runs: dict[str,
     assert all(entry["real"] is None or 0 <= entry["real"] <= 1 for entry in found["requests"])
     assert "classifier recognises hair in " in found["said"]
     assert "its set is another" not in found["said"]
+    commands = [" ".join(options) for options in eval_options(records.read(Run(labelled)))]
+    assert commands == [
+        f"--seeds 0-23 --split train {network}" for network in ("--extractor faces", "--attributes CLASSIFIER")
+    ]
     again = done("eval", labelled, *EVAL, "--attributes", runs["classifier"], "--json")
     assert "already scored" in again.err
     assert [score["name"] for score in json.loads(again.out)["scores"]] == names

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from animegen_cli import console
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import Run
 from animegen_cli.report import grids, page, pictures, plots, records, shapes, tables
@@ -275,6 +276,7 @@ def test_a_wide_table_comes_in_bands_that_fit_and_repeat_the_names(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
+    console.configure()  # a command before this test may have asked for JSON
     columns = (Column("run", "run", right=False), *(Column(f"c{i}", f"column-{i}", better="lower") for i in range(9)))
     tables.show(Table("Wide", columns, ((Cell("the-run"), *(Cell(f"{i}.25 ± 0.05", i) for i in range(9))),)))
     lines = capsys.readouterr().out.splitlines()

@@ -193,14 +193,17 @@ def eval_options(record: Record) -> list[list[str]]:
     """The options of `animegen eval` that made the run's scores, one list per way of measuring."""
     found = []
     for p in (score.protocol for score in record.scores):
-        if not p["extractor"] or not p["seeds"]:
+        # requests are made by the command that compares with a split
+        if not p["extractor"] or not p["seeds"] or not p["reference_split"]:
             continue
         mode = str(p["resize"]).split("-", 1)[0]
         extractor = str(p["extractor"]) + (f":{mode}" if mode.startswith("legacy") else "")
         ranges = _ranges(p)
         several = ["--n", str(p["n_fake"]), "--repeats", str(len(ranges))]
         seeds = several if len(ranges) > 1 else ["--seeds", str(p["seeds"])]
-        options = [*seeds, "--split", str(p["reference_split"]), "--extractor", extractor]
+        # a protocol knows a classifier by its weights, not by its folder
+        network = ["--attributes", "CLASSIFIER"] if extractor == "attributes" else ["--extractor", extractor]
+        options = [*seeds, "--split", str(p["reference_split"]), *network]
         if options not in found:
             found.append(options)
     return found
