@@ -20,6 +20,9 @@ from torch import Tensor
 
 from animegen_cli.errors import DataError
 
+BLOCK = 512
+"""Columns at once where half of a product is known without computing it."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -156,14 +159,18 @@ def _product(one: Moments, other: Moments) -> Tensor:
     if other.factor is not None:
         overlap = other.factor.T @ one.root
         return _symmetric(overlap, overlap)
-    return _symmetric(one.root, other.covariance @ one.root)
+    root, full = one.root, other.covariance
+    if root.shape[0] == root.shape[1] and torch.equal(root, root.tril()):  # Cholesky's: nothing above the diagonal
+        parts = [full[:, at:] @ root[at:, at : at + BLOCK] for at in range(0, len(root), BLOCK)]
+        return _symmetric(root, torch.cat(parts, 1))
+    return _symmetric(root, full @ root)
 
 
-def _symmetric(left: Tensor, right: Tensor, block: int = 512) -> Tensor:
+def _symmetric(left: Tensor, right: Tensor) -> Tensor:
     """left^T right (D, D) where that is known to be symmetric: only the blocks below the diagonal are computed."""
     found = left.new_empty(left.shape[1], right.shape[1])
-    for start in range(0, len(found), block):
-        part = slice(start, start + block)
+    for start in range(0, len(found), BLOCK):
+        part = slice(start, start + BLOCK)
         below = left[:, start:].T @ right[:, part]
         found[start:, part] = below
         found[part, start:] = below.T
