@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NEWCOMER = ("pip install . && animegen demo", "pip install '.[test]' && pytest")
 TINY = {
+    "attributes": ["--set", "model.widths=[8,16]"],
     "ddpm": ["--set", "model.channels=8", "--set", "model.groups=4", "--set", "model.multipliers=[1,2]"],
     "ddim": ["--set", "model.widths=[8,16]", "--set", "model.attention=0"],
     "vae": ["--set", "model.widths=[8,16]", "--set", "model.latent=8"],
@@ -42,6 +43,8 @@ def smaller(words: list[str]) -> list[str]:
     if words[1] == "eval":
         extra = [] if "--against" in words else ["--n", "8", "--steps", "2"]
         return [*words, *extra, *([] if "--extractor" in words else ["--extractor", "faces"])]
+    if "--study" in words and "--dry-run" not in words:  # .ci/run runs it whole
+        return [*words, "--dry-run"]
     return words
 
 
