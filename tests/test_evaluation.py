@@ -13,7 +13,7 @@ from chain import done, log_of, refused, sets, train_words
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file
 
-from animegen_cli import evaluation, generate, paths, recognition
+from animegen_cli import evaluation, generate, paths
 from animegen_cli.data import prepare
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.judging import Verdict
@@ -255,7 +255,7 @@ def test_kid_at_75_pixels_bears_a_name_of_its_own(run: Path, tmp_path: Path, mon
     for layer in net.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    monkeypatch.setattr(recognition, "open_extractor", lambda *_, **__: inception_extractor(net, "ab" * 32))
+    monkeypatch.setattr(evaluation, "open_extractor", lambda *_, **__: inception_extractor(net, "ab" * 32))
     words = ["--seeds", "0-7", "--split", "test", "--extractor", "inception", "--device", "cpu"]
     answer = done("eval", run, *words, "--metrics", "kid,kid75,is", "--json")
     found = {score["name"]: score["protocol"] for score in json.loads(answer.out)["scores"]}
