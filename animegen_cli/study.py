@@ -393,8 +393,8 @@ def table(plan: Plan, folder: Path | None = None) -> Table:
     rows = []
     for name, member in plan.runs.items():
         changed = "".join(f", {key.rsplit('.', 1)[-1]} {value}" for key, value in member.settings.items())
-        about = Run(folder / "runs" / name).path / "run.json" if folder else None
-        state = Run(folder / "runs" / name).about.get("state") if folder and about and about.is_file() else None
+        begun = Run(folder / "runs" / name) if folder else None
+        state = begun.about.get("state") if begun and (begun.path / "run.json").is_file() else None
         rate = member.images_per_second
         rows.append(
             (
