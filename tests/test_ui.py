@@ -515,6 +515,24 @@ def message(page: Any) -> str:
     return str(text)
 
 
+def slowly(page: Any) -> None:
+    """As many steps as the page allows; the values of a newly picked run come in one by one, so until it stays."""
+    steps = page.get_by_label(re.compile("number input for Steps"))
+    for _ in range(50):
+        steps.fill("250")
+        page.wait_for_timeout(300)
+        if steps.input_value() == "250":
+            return
+    raise AssertionError("the steps do not stay as they are set")
+
+
+def waiting(page: Any, total: int) -> None:
+    """Until the page shows how many of `total` pictures are drawn, and not yet all."""
+    count = page.get_by_text(re.compile(rf"\b[0-9]{{1,2}}/{total} pictures")).filter(visible=True)
+    count.first.wait_for()
+    assert page.locator(".progress-level-inner", has_text="drawing").filter(visible=True).count()
+
+
 def pixels(page: Any, selector: str) -> list[np.ndarray]:
     """The images that the page shows there."""
     sources = page.eval_on_selector_all(selector, "all => all.map(one => one.src)")
@@ -624,6 +642,7 @@ def test_two_runs_are_compared_and_labels_asked_for(browser: Any, served: Served
         page.keyboard.press("Escape")
         press(page, "Draw")
         assert "asked to be" in message(page)
+        slowly(page)
         page.get_by_label("Labels").click()
         page.get_by_role("option", name="hair: aqua").click()
         page.keyboard.press("Escape")
@@ -632,7 +651,12 @@ def test_two_runs_are_compared_and_labels_asked_for(browser: Any, served: Served
             "input[aria-label=Seeds]:visible, label:has-text('Seeds') input:visible, textarea:visible"
         ).last.fill("0-3")
         press(page, "Draw both")
+        waiting(page, 8)
+        assert not page.locator(".sides").count()
+        page.get_by_label("Run", exact=True).focus()
+        page.get_by_label("Run", exact=True).blur()  # is no choice: it hides no progress, wipes no faces
         page.wait_for_selector(".sides img")
+        page.wait_for_timeout(500)
         assert page.locator(".sides h3").all_inner_texts() == ["diffusion", "vae"]
         assert page.locator(".sides figcaption").all_inner_texts() == [f"seed {i}" for i in range(4)] * 2
 
@@ -700,10 +724,11 @@ def test_ctrl_c_ends_it_at_once_and_leaves_nothing(browser: Any, served: Served)
     page.goto(served.address)
     page.wait_for_selector("dl.facts")
     pick(page, "diffusion")
-    page.get_by_label(re.compile("number input for Steps")).fill("250")
+    slowly(page)
     page.get_by_label("Seeds, such as 0-15,100").fill("0-99")
     page.get_by_label("Seeds, such as 0-15,100").press("Enter")
-    page.get_by_text(re.compile(r"processing|drawing")).first.wait_for()
+    waiting(page, 100)
+    assert not page.locator(".faces img").count()
     assert [file.name for file in served.folder.iterdir() if file.name.startswith("animegen-ui-")]
     served.process.send_signal(signal.SIGINT)
     _, err = served.process.communicate(timeout=20)

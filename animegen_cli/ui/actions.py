@@ -209,10 +209,12 @@ def walk(trained: Trained, start: int, end: int, frames: int, way: Way) -> np.nd
     return _hwc(editing.interpolate(trained, start, end, frames, how=way.how, labels=way.labels, batch=batch))
 
 
-def steer(trained: Trained, seed: int, amounts: Tensor, found: Directions, way: Way) -> np.ndarray:
+def steer(
+    trained: Trained, seed: int, amounts: Tensor, found: Directions, way: Way, done: Done | None = None
+) -> np.ndarray:
     """The seed's face moved along the directions by each row of `amounts` (n, k): uint8 (n, H, W, 3)."""
     editing.require(trained, "samples")
-    return _hwc(directions.steered(trained, seed, amounts, found, how=way.how, labels=way.labels))
+    return _hwc(directions.steered(trained, seed, amounts, found, how=way.how, labels=way.labels, done=done))
 
 
 def change(

@@ -61,6 +61,7 @@ class Page:
         with gr.Row(elem_classes="line"):
             self.run = gr.Dropdown(label="Run", choices=[], interactive=True, scale=5, min_width=160)
             self.refresh = gr.Button("↻", min_width=44, scale=0, elem_id="refresh")
+        self.picked: gr.State = gr.State(None)
         self.facts = gr.HTML()
         with gr.Accordion("How it draws", open=True, visible=False) as self.settings_box:
             self.labels = gr.Dropdown(label="Labels", multiselect=True, choices=[], visible=False)
@@ -170,10 +171,9 @@ class Page:
             self.drawn, self.walked, self.face, self.strips, self.changed, self.compared, *self.amounts,
         ]  # fmt: skip
         for event in (self.blocks.load, self.refresh.click):
-            event(self._list, [self.run, self.other], [self.run, self.other, self.facts], **_LIGHT).then(
-                told(self._pick), [self.run, self.other], offered, **_LAST, show_progress="hidden"
-            )
-        self.run.input(told(self._pick), [self.run, self.other], offered, **_LAST, show_progress="hidden")
+            event(self._list, [self.run, self.other], [self.run, self.other, self.facts, self.picked], **_LIGHT)
+        self.run.input(_newly, [self.run, self.picked], self.picked, **_LIGHT)
+        self.picked.change(told(self._pick), [self.run, self.other], offered, **_LAST, show_progress="hidden")
         self.count.input(_many, [self.seeds, self.count], self.seeds, **_LIGHT)
         draw = {
             "fn": told(self._draw),
@@ -206,7 +206,7 @@ class Page:
         for moment in (self.live_tab.select, self.timer.tick, self.run.change):
             moment(self._watch, [self.run, self.seen], [self.live, self.seen], **_LIGHT)
 
-    def _list(self, name: str | None, other: str | None) -> tuple[Any, Any, Any]:
+    def _list(self, name: str | None, other: str | None) -> tuple[Any, Any, Any, Any]:
         """The runs there are now; the picked one stays picked."""
         found = actions.listed(self.root)
         names = [run.name for run in found]
@@ -215,7 +215,7 @@ class Page:
         against = gr.Dropdown(choices=ready) if other in ready else self._another(name)
         train = el("code", "animegen train ddim --preset smoke")
         none = shown.notice(join("No runs under ", el("code", self.root), ". Train one: ", train))
-        return gr.Dropdown(choices=names, value=name), against, gr.skip() if names else none
+        return gr.Dropdown(choices=names, value=name), against, gr.skip() if names else none, _newly(name, None)
 
     def _another(self, name: str | None) -> gr.Dropdown:
         """The newest run with weights but this one, to compare it with."""
@@ -294,14 +294,16 @@ class Page:
     def _walk(self, name: str, start: float, end: float, frames: float, *settings: Any) -> Markup:
         run, trained, way = self._open(name, settings)
         ends = actions.seed_of(start), actions.seed_of(end)
+        progress(int(frames))
         return shown.walk(actions.walk(trained, *ends, int(frames), way), ends, f"{run.name}-{ends[0]}-{ends[1]}")
 
     def _find(self, name: str, base: float, *settings: Any) -> list[Any]:
         run, trained, way = self._open(name, settings)
         seed = actions.seed_of(base)
-        found = self.models.directions(run, way, progress(directions.count_for(trained)))
         rows = directions.amount_rows()
-        images = actions.steer(trained, seed, rows, found, way)
+        done = progress(directions.count_for(trained) + len(rows))
+        found = self.models.directions(run, way, done)
+        images = actions.steer(trained, seed, rows, found, way, done)
         parts = np.split(images, len(found.shares))
         steps = [f"{value:+g}" if value else "0" for value in rows[: len(parts[0]), 0].tolist()]
         titles = [f"{i + 1}: {share:.0%}" for i, share in enumerate(found.shares)]
@@ -323,6 +325,7 @@ class Page:
         run, trained, way = self._open(name, settings)
         edits = {"reverse": reverse, "noise": noise, "levels": levels, "strength": strength, "exact": exact}
         image = guard.uploaded(upload, self.folder)
+        progress(1)
         found = actions.change(trained, image, edits, way, fit=fit, size=side, seed=actions.seed_of(seed))
         return shown.changed(found, f"{run.name}-picture")
 
@@ -330,10 +333,11 @@ class Page:
         """The picked run as its settings say, the other one by its own."""
         numbers, parts = actions.numbers(seeds), []
         run, trained, way = self._open(name, settings)
-        parts.append((run.name, actions.draw(trained, numbers, way, progress(len(numbers)))))
+        done = progress(2 * len(numbers))
+        parts.append((run.name, actions.draw(trained, numbers, way, done)))
         against = actions.find(self.root, other)
         opened = self.models.open(against)
-        parts.append((against.name, actions.draw(opened, numbers, actions.way(opened, {}), progress(len(numbers)))))
+        parts.append((against.name, actions.draw(opened, numbers, actions.way(opened, {}), done)))
         return shown.side_by_side(parts, [f"seed {seed}" for seed in numbers])
 
     def _watch(self, name: str | None, seen: Any) -> Any:
@@ -350,6 +354,14 @@ class Page:
             return shown.notice(shown.problem(error)), None
         done = time.monotonic()
         return shows, (new, done + 20 * (done - begun))
+
+
+def _newly(name: str | None, picked: tuple[str | None, float] | None) -> tuple[str | None, float]:
+    """What was picked and when; as it was for the same run, since its box speaks up whenever it loses the focus.
+
+    Picking that run again would undo settings, wipe faces and hide how far a drawing is.
+    """
+    return picked if picked and picked[0] == name else (name, time.monotonic())
 
 
 def _turned(to: gr.SelectData) -> gr.Timer:

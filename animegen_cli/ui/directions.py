@@ -112,6 +112,7 @@ def steered(
     *,
     how: Any = None,
     labels: Sequence[int] | None = None,
+    done: Callable[[int], None] | None = None,
 ) -> Tensor:
     """The seed's image moved along the directions by `amounts` (n, FOUND), in standard deviations: uint8 (n, 3, H, W)."""
     shift = torch.tensordot(amounts.float(), directions.vectors[: amounts.shape[1]], dims=1)
@@ -119,6 +120,8 @@ def steered(
     for piece in shift.split(batch):
         noise = Steered([seed] * len(piece), piece, trained.device)
         pieces.append(generate.draw_noise(trained, noise, how=how, labels=labels))
+        if done:
+            done(len(piece))
     return torch.cat(pieces)
 
 

@@ -60,11 +60,12 @@ def told(action: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def progress(total: int) -> Callable[[int], None]:
-    """Progress for the person who waits."""
+    """Progress for the person who waits, from 0 at once: the first faces may take long."""
     bar, seen = gr.Progress(), [0]
 
     def done(count: int) -> None:
         seen[0] += count
-        bar((min(seen[0], total), total), desc="drawing")
+        bar((min(seen[0], total), total), desc="drawing", unit="pictures")
 
+    done(0)
     return done
