@@ -17,7 +17,7 @@ from torch import Tensor
 
 import animegen_cli
 from animegen_cli.data.drawn import draw
-from animegen_cli.errors import MachineError
+from animegen_cli.errors import DataError, MachineError
 from animegen_cli.metrics.extractors import Extractor, open_extractor
 from animegen_cli.metrics.frechet import frechet_distance, moments
 from animegen_cli.nets import trunk
@@ -92,7 +92,7 @@ def test_a_large_picture_is_seen_as_its_antialiased_small_one(net: trunk.Trunk) 
 
 
 def test_too_small_pictures_are_refused(net: trunk.Trunk) -> None:
-    with pytest.raises(ValueError, match="16 pixels"):
+    with pytest.raises(DataError, match="16 pixels"):
         net(torch.zeros(1, 3, 15, 64, dtype=torch.uint8))
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from animegen_cli.errors import MachineError
+from animegen_cli.errors import DataError, MachineError
 
 SIZE = 64
 RESIZE = f"antialiased-{SIZE}"
@@ -52,7 +52,7 @@ class Trunk(nn.Module):
         self.scale: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raises ValueError for images under 16 pixels a side."""
+        """Raises DataError for images under 16 pixels a side."""
         # the logarithm holds back strong damage, which otherwise drowns every difference in what is drawn
         return ((self.pooled(_fit(images)) + 0.05).log() - self.mean) * self.scale
 
@@ -85,7 +85,10 @@ def load_trunk() -> Trunk:
 def _fit(images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     if min(height, width) < MIN_SIZE:
-        raise ValueError(f"images must be at least {MIN_SIZE} pixels a side, not {height} x {width}")
+        raise DataError(
+            f"the network `faces` needs images of at least {MIN_SIZE} pixels a side, not {height} x {width}",
+            hint="score larger images, or look through another network with `--extractor`",
+        )
     x = images.float()
     if (height, width) != (SIZE, SIZE):
         x = F.interpolate(x, (SIZE, SIZE), mode="bicubic", antialias=True, align_corners=False).clamp(0, 255)
