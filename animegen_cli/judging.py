@@ -22,6 +22,7 @@ from animegen_cli.metrics import kept, protocol
 from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.metrics.reference import Reference, read, set_features
 from animegen_cli.paths import Run
+from animegen_cli.report import seeds
 from animegen_cli.train.folder import machine_about, peak_memory
 
 CHUNK = 512
@@ -296,7 +297,7 @@ class _Drawn:
             self.numbers: list[Sequence[int]] = [list(request.seeds)]
         else:
             self.numbers = [range(i * request.n, (i + 1) * request.n) for i in range(request.repeats)]
-        self.ranges, self.sampling = [_spell(numbers) for numbers in self.numbers], generate.describe_sampling(how)
+        self.ranges, self.sampling = [seeds.spell(numbers) for numbers in self.numbers], generate.describe_sampling(how)
 
     def __len__(self) -> int:
         return len(self.numbers[0])
@@ -346,14 +347,3 @@ class _Translated:
             self.made += len(translated)
             yield translated
             done(len(pixels))
-
-
-def _spell(seeds: Sequence[int]) -> str:
-    """0, 1, 2, 5 -> "0-2,5"."""
-    parts: list[list[int]] = []
-    for seed in seeds:
-        if parts and seed == parts[-1][1] + 1:
-            parts[-1][1] = seed
-        else:
-            parts.append([seed, seed])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

@@ -15,6 +15,7 @@ from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.records import Record, Score
+from animegen_cli.report.seeds import parse
 from animegen_cli.train.choices import pick_device
 from animegen_cli.train.folder import machine_about
 
@@ -117,9 +118,9 @@ def _ways(record: Record) -> list[evaluation.Request]:
             way = (network, p["reference_split"], p["seeds"], p["n_fake"], p["precision"])
             found.setdefault(way, []).append(str(p["metric"]))
     requests = []
-    for (network, split, seeds, n, precision), metrics in found.items():
-        ranges = seeds.split("; ")
-        exact = [int(n) for part in ranges[0].split(",") for n in _range(part)] if len(ranges) == 1 and seeds else None
+    for (network, split, spelled, n, precision), metrics in found.items():
+        ranges = spelled.split("; ")
+        exact = parse(spelled) if len(ranges) == 1 and spelled else None
         requests.append(
             evaluation.Request(
                 extractor=network,
@@ -136,11 +137,6 @@ def _ways(record: Record) -> list[evaluation.Request]:
     if requests:
         requests[0] = replace(requests[0], metrics=[*requests[0].metrics, *words])
     return requests
-
-
-def _range(part: str) -> range:
-    first, _, last = part.partition("-")
-    return range(int(first), int(last or first) + 1)
 
 
 def _error(score: Score) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ import yaml
 import animegen_cli
 from animegen_cli.report import tables
 from animegen_cli.report.measures import eval_options, identity, measures_of
-from animegen_cli.report.records import Record
+from animegen_cli.report.records import Record, flattened
 from animegen_cli.report.tables import Table
 from animegen_cli.report.units import amount, duration
 
@@ -129,7 +128,7 @@ def _data(record: Record) -> str:
 def _settings(record: Record) -> Table:
     config = without_paths(dict(record.config))
     rows = [("preset", f"{config.get('family')}/{config.get('preset') or 'custom'}")]
-    rows += [(key, value) for key, value in _flat(config) if _MATTER.match(key) and value not in _OFF]
+    rows += [(key, value) for key, value in flattened(config) if _MATTER.match(key) and value not in _OFF]
     rows += [(f"{name} (note)", value) for name, value in record.notes.items()]
     return tables.text_table("All settings, also those that are off, are in config.yaml", ("setting", "value"), rows)
 
@@ -200,14 +199,6 @@ def _reproduce(record: Record) -> str:
     ]
     text = "```bash\n" + "\n".join(shlex.join(line) for line in lines) + "\n```"
     return f"{text}\n\nMade with {', '.join(filter(None, said))}. The set is the same when its identity is."
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _list(lines: Sequence[str] | Iterator[str]) -> str:

@@ -243,6 +243,15 @@ def _values(found: object) -> tuple[float, ...]:
     return tuple(float(value) for value in numbers if isinstance(value, (int, float)) and math.isfinite(value))
 
 
+def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as `train.batch` and its value in words."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
+
+
 def _whole(value: object) -> int:
     return int(value) if isinstance(value, (int, float)) and math.isfinite(value) else 0
 

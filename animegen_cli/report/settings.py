@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from animegen_cli.report import tables
 from animegen_cli.report.book import Book, table_html
 from animegen_cli.report.markup import Markup, el, escape, join
 from animegen_cli.report.measures import eval_options
-from animegen_cli.report.records import Record
+from animegen_cli.report.records import Record, flattened
 from animegen_cli.report.tables import Cell, Column, Table
 
 _LONG = 24
@@ -20,7 +19,7 @@ _LONG = 24
 
 def settings(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Markup]:
     """The settings in which the runs differ, and folded away those that they share."""
-    flat = [dict(_flat({**record.config, **_chosen(record)})) for record in found]
+    flat = [dict(flattened({**record.config, **_chosen(record)})) for record in found]
     keys = [key for key in dict.fromkeys(k for one in flat for k in one) if key not in {"about", "warning"}]
     if not keys:
         return []
@@ -59,14 +58,6 @@ def _folded(title: str, inside: Markup) -> Markup:
 def _chosen(record: Record) -> dict[str, Any]:
     """What the run settled at its start, which belongs to its settings."""
     return {key: record.about[key] for key in ("resolved", "versions", "animegen") if record.about.get(key)}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def commands(found: Sequence[Record], names: Sequence[str]) -> list[Markup]:
