@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from animegen_cli import recognition
 from animegen_cli.data.reading import FaceSet
+from animegen_cli.evaluate import classifier
 
 MOST = 8
 
@@ -77,7 +77,7 @@ def _of_children() -> float:
 
 def measure(run: Path, faces: FaceSet, device: torch.device) -> dict[str, dict[str, Any]]:
     """Per attribute: share of the test images named right, and the commonest confusions."""
-    judge = recognition.open_recogniser(str(run), device=device)
+    judge = classifier.open_recogniser(str(run), device=device)
     test = faces.indices("test")
     pixels = torch.from_numpy(faces.pixels(test)).permute(0, 3, 1, 2)
     found, labels = judge.values(judge.features(pixels)), torch.from_numpy(faces.labels(test))

@@ -26,7 +26,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from animegen_cli.data.drawn import ATTRIBUTES, draw
+from animegen_cli.drawn import ATTRIBUTES, draw
 from animegen_cli.metrics.extractors import open_extractor
 from animegen_cli.metrics.frechet import frechet_distance, moments
 from animegen_cli.nets import trunk as trunks

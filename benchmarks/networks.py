@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from animegen_cli import generate
 from animegen_cli.method import DataSpec, Method
+from animegen_cli.sample import generate
 
 
 def ours(size: int, channels: list[int], *, batch: int, batch_gpu: int | None = None) -> tuple[Method, Any]:

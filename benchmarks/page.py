@@ -27,8 +27,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import fake_runs  # noqa: E402
 from browsing import chromium, opened  # noqa: E402
 
-from animegen_cli import comparison  # noqa: E402
-from animegen_cli.data import drawn  # noqa: E402
+from animegen_cli import drawn  # noqa: E402
+from animegen_cli.compare import compare  # noqa: E402
 from animegen_cli.paths import Run  # noqa: E402
 from animegen_cli.report import grids  # noqa: E402
 
@@ -105,7 +105,7 @@ def make(folder: Path, runs: int, size: int) -> None:
     def draw(run: Run, seeds: Any) -> np.ndarray:
         return faces(len(seeds), sum(run.name.encode()))
 
-    comparison.same_seeds(comparison.compare(made), range(10), draw)
+    compare.same_seeds(compare.compare(made), range(10), draw)
 
 
 def measure_compare(folder: Path, words: list[str], repeats: int) -> dict[str, Any]:

@@ -23,14 +23,15 @@ from _pairs import arguments, pairs, report
 from PIL import Image, ImageOps
 
 from animegen_cli import console
-from animegen_cli.data import cleaning, prepare, sources, twins
+from animegen_cli.data import cleaning, sources, twins
+from animegen_cli.prepare import prepare
 
 DRAWN = 17_400
 
 
 def drawn_jpegs(path: Path, count: int = DRAWN) -> Path:
     """A zip of drawn faces, 64-pixel JPEGs; a quarter is drawn, the rest are these at other qualities."""
-    from animegen_cli.data import drawn
+    from animegen_cli import drawn
 
     with zipfile.ZipFile(path, "w") as archive:
         for index in range(count):

@@ -15,8 +15,8 @@ import torch
 from _pairs import arguments, pairs, report
 from networks import ours, theirs
 
-from animegen_cli import generate
 from animegen_cli.noise import Noise
+from animegen_cli.sample import generate
 from animegen_cli.train import choices
 
 

@@ -15,8 +15,8 @@ from itertools import combinations
 
 import numpy as np
 
+from animegen_cli.compare.survey.design import evenly
 from animegen_cli.metrics.bradley_terry import log_strengths, resampled, wins
-from animegen_cli.survey.design import evenly
 
 TASTE, TIES = 0.3, 0.15
 RUNS, RATERS = (2, 3, 5, 8), (5, 10, 20, 40)

@@ -25,7 +25,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 drawn faces of 16 pixels with ten labels, 77 or so of them for training."""
-    from animegen_cli.data import prepare
+    from animegen_cli.prepare import prepare
 
     path = tmp_path_factory.mktemp("datasets") / "faces.zip"
     prepare.prepare(["demo"], path, prepare.Options(size=16, limit=96, workers=1))
@@ -35,7 +35,8 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def two_domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 drawn anime faces with ten labels and 64 drawn photographs of 16 pixels, about four fifths for training."""
-    from animegen_cli.data import drawn, prepare
+    from animegen_cli import drawn
+    from animegen_cli.prepare import prepare
 
     folder = tmp_path_factory.mktemp("domains")
     (folder / "photos").mkdir()

@@ -12,14 +12,15 @@ import torch
 from chain import assert_same_run, done, log_of, newest, refused, sets, start, train_words
 from PIL import Image
 
-from animegen_cli import checkpoint, generate
-from animegen_cli.data import prepare
+from animegen_cli import checkpoint
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.method import Batch, DataSpec
 from animegen_cli.methods.attributes import Attributes, Model
 from animegen_cli.paths import Run
+from animegen_cli.prepare import prepare
 from animegen_cli.report import page
+from animegen_cli.sample import generate
 
 TWO = {"hair": ("black", "pink"), "eyes": ("blue", "green", "red")}
 

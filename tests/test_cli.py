@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from animegen_cli import errors
-from animegen_cli.cli import manners, reference
+from animegen_cli.cli import errors as manners
+from animegen_cli.cli import reference
 
 COMMANDS = [context.command_path.removeprefix("animegen ") for context in reference.commands()]
 PLAIN = {key: value for key, value in os.environ.items() if key not in {"NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"}}
@@ -308,8 +309,8 @@ def test_ctrl_c_that_a_library_swallowed(tmp_path: Path) -> None:
         "except KeyboardInterrupt:\n    raise ImportError('cannot load twice') from None\n"
     )
     script = (
-        "import typer\nfrom animegen_cli.cli import manners\napp = typer.Typer()\n"
-        "@app.command()\ndef command() -> None:\n    import library\nmanners.run(app)"
+        "import typer\nfrom animegen_cli.cli import errors\napp = typer.Typer()\n"
+        "@app.command()\ndef command() -> None:\n    import library\nerrors.run(app)"
     )
     env = PLAIN | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=60)

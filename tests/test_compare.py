@@ -21,8 +21,8 @@ from PIL import Image
 from test_report import Page
 from typer.testing import CliRunner
 
-from animegen_cli import comparison
 from animegen_cli.cli.compare import compare
+from animegen_cli.compare import compare as comparison
 from animegen_cli.errors import AnimegenError, DataError, MachineError, UsageError
 from animegen_cli.paths import Run
 from animegen_cli.report.measures import eval_options

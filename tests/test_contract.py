@@ -14,7 +14,7 @@ from chain import assert_same_tensors, done, log_of, refused, sets, timeless
 from PIL import Image
 from torch import nn
 
-from animegen_cli import checkpoint, config, generate, methods, paths
+from animegen_cli import checkpoint, config, methods, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet
@@ -38,6 +38,7 @@ from animegen_cli.method import (
 )  # fmt: skip
 from animegen_cli.noise import Noise
 from animegen_cli.paths import Run
+from animegen_cli.sample import generate
 from animegen_cli.train import estimate
 
 pytestmark = pytest.mark.parametrize("family", paths.families())

@@ -18,13 +18,13 @@ from pictures import command, encoded, folder_of, hint_of, picture
 from PIL import Image
 from torch import Tensor
 
-from animegen_cli import console, methods, training
+from animegen_cli import console, drawn, methods
 from animegen_cli.config import RunConfig
-from animegen_cli.data import drawn
 from animegen_cli.data.loading import Loader, cut_out
-from animegen_cli.data.prepare import Options, default_path, prepare
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import ConfigError, DataError, UsageError
+from animegen_cli.prepare.prepare import Options, default_path, prepare
+from animegen_cli.train import train as training
 
 Make = Callable[..., Loader]
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animegen_cli.data.drawn import ATTRIBUTES, _portrait, attributes, draw
-from animegen_cli.data.drawn.look import look
+from animegen_cli.drawn import ATTRIBUTES, _portrait, attributes, draw
+from animegen_cli.drawn.appearance import look
 from animegen_cli.errors import UsageError
 
 

@@ -13,14 +13,16 @@ from chain import done, log_of, refused, sets, train_words
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file
 
-from animegen_cli import evaluation, generate, paths
-from animegen_cli.data import prepare
+from animegen_cli import paths
 from animegen_cli.data.reading import FaceSet
-from animegen_cli.judging import Verdict
+from animegen_cli.evaluate import evaluate
+from animegen_cli.evaluate.images import Verdict
 from animegen_cli.metrics.extractors import inception_extractor
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.nets import trunk
 from animegen_cli.nets.inception import Inception
+from animegen_cli.prepare import prepare
+from animegen_cli.sample import generate
 
 FACES = ["--extractor", "faces", "--device", "cpu"]
 
@@ -255,7 +257,7 @@ def test_kid_at_75_pixels_bears_a_name_of_its_own(run: Path, tmp_path: Path, mon
     for layer in net.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-    monkeypatch.setattr(evaluation, "open_extractor", lambda *_, **__: inception_extractor(net, "ab" * 32))
+    monkeypatch.setattr(evaluate, "open_extractor", lambda *_, **__: inception_extractor(net, "ab" * 32))
     words = ["--seeds", "0-7", "--split", "test", "--extractor", "inception", "--device", "cpu"]
     answer = done("eval", run, *words, "--metrics", "kid,kid75,is", "--json")
     found = {score["name"]: score["protocol"] for score in json.loads(answer.out)["scores"]}
@@ -389,17 +391,17 @@ def histogram(drawn: list[float], images: int) -> dict[str, object]:
 def test_judges_keep_what_others_found(run: Path) -> None:
     judged = paths.Run(run)
     asked = {"attribute": "hair", "value": "pink", "asked": 32, "recognised": 30, "by": "net", "images": 64}
-    evaluation.store(judged, 64, Verdict(histograms=[histogram([1, 0], 64)], sheets={"neighbours": "judged/a.png"}))
-    evaluation.store(judged, 64, Verdict(requests=[asked]))
+    evaluate.store(judged, 64, Verdict(histograms=[histogram([1, 0], 64)], sheets={"neighbours": "judged/a.png"}))
+    evaluate.store(judged, 64, Verdict(requests=[asked]))
     score = scores(run, "--n", "9", "--repeats", "1", "--metrics", "fd")["fd-faces"]
-    evaluation.store(judged, 64, Verdict(histograms=[histogram([0, 1], 64)]))
+    evaluate.store(judged, 64, Verdict(histograms=[histogram([0, 1], 64)]))
     found = json.loads((run / "eval.json").read_text())
     assert found["scores"] == [score]
     assert found["drawing"]["images"] == 64
     assert found["requests"] == [asked]
     assert [entry["drawn"] for entry in found["histograms"]] == [[0, 1]]
     assert found["sheets"] == {"neighbours": "judged/a.png"}
-    evaluation.store(judged, 72, Verdict(requests=[asked | {"images": 72}]))  # other weights
+    evaluate.store(judged, 72, Verdict(requests=[asked | {"images": 72}]))  # other weights
     found = json.loads((run / "eval.json").read_text())
     assert (found["scores"], found["histograms"], found["sheets"]) == ([], [], {})
     assert [entry["images"] for entry in found["requests"]] == [72]

@@ -8,12 +8,13 @@ import pytest
 import torch
 from chain import done, refused, train_words
 
-from animegen_cli import checkpoint, generate, methods, paths
+from animegen_cli import checkpoint, methods, paths
 from animegen_cli.data.loading import Pieces
 from animegen_cli.errors import DivergedError
 from animegen_cli.method import Batch, DataSpec, Losses
 from animegen_cli.noise import Noise
 from animegen_cli.paths import Run
+from animegen_cli.sample import generate
 from animegen_cli.train.choices import Choices
 from animegen_cli.train.trainer import Trainer
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from chain import done, refused, sets, train_words
 
-from animegen_cli import generate
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.paths import Run
+from animegen_cli.sample import generate
 
 FACES = ["--extractor", "faces", "--device", "cpu", "--json"]
 

@@ -12,9 +12,9 @@ from pictures import folder_of, hint_of
 from torch import Tensor
 
 from animegen_cli.data.loading import Loader, rotate, shift
-from animegen_cli.data.prepare import Options, prepare
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DataError
+from animegen_cli.prepare.prepare import Options, prepare
 
 Make = Callable[..., Loader]
 

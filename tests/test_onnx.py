@@ -15,12 +15,12 @@ import yaml
 from chain import ROOT, done, inside, refused
 from tiny_runs import ATTRIBUTES, make, python_of
 
-from animegen_cli import editing, generate
 from animegen_cli.errors import DataError
 from animegen_cli.export import onnx
 from animegen_cli.method import Edit, Input, Network
 from animegen_cli.noise import Noise
 from animegen_cli.paths import Run
+from animegen_cli.sample import edit, generate
 
 SMALL = {
     "edm": ["model.multipliers=[1]"],
@@ -50,12 +50,12 @@ def exported(family: str, folder: Path) -> tuple[Run, Path, dict[str, Any]]:
 
 
 def test_every_family_that_draws_or_translates_can_be_exported() -> None:
-    able = set(editing.families_able("samples")) | set(editing.families_able("translates"))
+    able = set(edit.families_able("samples")) | set(edit.families_able("translates"))
     assert able
-    assert able == set(editing.families_able("exports"))
+    assert able == set(edit.families_able("exports"))
 
 
-@pytest.mark.parametrize("family", editing.families_able("exports"))
+@pytest.mark.parametrize("family", edit.families_able("exports"))
 def test_onnxruntime_does_what_the_run_does(family: str, session_of: Any, tmp_path: Path) -> None:
     run, folder, index = exported(family, tmp_path)
     trained = generate.open_trained(run, device=torch.device("cpu"), precision="fp32")

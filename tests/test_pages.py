@@ -18,7 +18,7 @@ from browsing import opened
 from fake_runs import score
 from PIL import Image
 
-from animegen_cli import comparison
+from animegen_cli.compare import compare
 from animegen_cli.paths import Run
 from animegen_cli.report import page, plots, shapes, tables
 from animegen_cli.report.tables import Cell, Column, Table
@@ -81,14 +81,14 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         fake_runs.write_neighbours(run)
         runs.append(run)
-    compared = comparison.compare(runs)
+    compared = compare.compare(runs)
     study = {
         "title": f"A study {NASTY}",
         "about": NASTY,
         "rows": tables.text_table("t", ("run", NASTY), [("a", NASTY)]),
     }
-    comparison.write(
-        compared, root / "comparison", drawn=comparison.same_seeds(compared, range(10), draw), study=study, figures=True,
+    compare.write(
+        compared, root / "comparison", drawn=compare.same_seeds(compared, range(10), draw), study=study, figures=True,
         plots=[{"x": "mse", "y": "diversity", "runs": list(compared.names[:4])}],
     )  # fmt: skip
     (root / "comparison/comparison.html").symlink_to(root / "comparison/index.html")
@@ -176,7 +176,7 @@ def test_nasty_words_are_text_on_every_page(six: Path) -> None:
 
 def test_everything_that_eval_saw_is_on_both_pages_and_real_pictures_can_stay_out(six: Path) -> None:
     runs = [Run(path) for path in sorted((six.parent / "runs").iterdir())]
-    files = comparison.write(comparison.compare(runs), six.parent / "shared", reals=False)
+    files = compare.write(compare.compare(runs), six.parent / "shared", reals=False)
     shared, whole = files["page"].read_text(encoding="utf-8"), (six / "index.html").read_text(encoding="utf-8")
     one = (six / "run.html").read_text(encoding="utf-8")
     for text in (whole, one, shared):

@@ -18,12 +18,12 @@ import pytest
 from pictures import command, encoded, folder_of, hint_of, picture
 from PIL import Image
 
-from animegen_cli import console
-from animegen_cli.data import cleaning, drawn, kaggle, twins
-from animegen_cli.data.archive import StoredZip
-from animegen_cli.data.prepare import Options, Prepared, default_path, prepare
+from animegen_cli import console, drawn
+from animegen_cli.data import cleaning, kaggle, twins
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DataError, MachineError, UsageError
+from animegen_cli.prepare.prepare import Options, Prepared, default_path, prepare
+from animegen_cli.prepare.zip_writer import StoredZip
 
 
 @pytest.fixture(autouse=True)

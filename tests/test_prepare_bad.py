@@ -20,9 +20,11 @@ from pictures import ROOT, command, encoded, folder_of, hint_of, huge_png, pictu
 from PIL import Image
 
 from animegen_cli import console
-from animegen_cli.data import cleaning, pool, prepare, sources
+from animegen_cli.data import cleaning, sources
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DataError, MachineError
+from animegen_cli.prepare import prepare
+from animegen_cli.prepare import workers as pool
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ import pytest
 from pictures import ROOT, encoded, folder_of, hint_of, picture
 from PIL import Image
 
-from animegen_cli.data.prepare import Options, prepare
 from animegen_cli.data.reading import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, UsageError
+from animegen_cli.prepare.prepare import Options, prepare
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from animegen_cli.data.drawn import draw
+from animegen_cli.drawn import draw
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

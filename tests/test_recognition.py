@@ -14,13 +14,14 @@ import torch
 from chain import done, refused, sets, train_words
 from torch import Tensor
 
-from animegen_cli import generate, recognition
 from animegen_cli.data.reading import FaceSet
-from animegen_cli.generate import Trained
+from animegen_cli.evaluate import classifier
 from animegen_cli.metrics.uncertainty import combine
 from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.measures import eval_options
+from animegen_cli.sample import generate
+from animegen_cli.sample.generate import Trained
 
 CPU = torch.device("cpu")
 EVAL = ["--extractor", "faces", "--device", "cpu", "--n", "24", "--repeats", "1", "--per-value", "2"]
@@ -57,11 +58,11 @@ def labelled(runs: dict[str, Path], tmp_path: Path) -> Path:
 
 def test_total_variation_of_hand_made_values() -> None:
     real, drawn = torch.tensor([0, 1] * 10), torch.tensor([0] * 25 + [1] * 25 + [2] * 50)
-    found = recognition.distance(real, drawn, 3)
+    found = classifier.distance(real, drawn, 3)
     assert found.value == pytest.approx(0.5)
     assert combine([found]).std == pytest.approx(0.05, rel=0.02)  # of a share of a half among 100
-    assert recognition.distance(real, real, 3).value == 0
-    apart = recognition.distance(real, torch.full((9,), 2), 3)
+    assert classifier.distance(real, real, 3).value == 0
+    apart = classifier.distance(real, torch.full((9,), 2), 3)
     assert (apart.value, combine([apart]).std) == (1.0, 0.0)
 
 
@@ -69,7 +70,7 @@ def test_its_error_is_the_spread_over_draws() -> None:
     """The distances of many samples of 400 images, all far from the real ones, against what each says of its error."""
     torch.manual_seed(0)
     real, truth = torch.tensor([0] * 6 + [1] * 3 + [2]), torch.tensor([0.2, 0.3, 0.5])
-    found = [recognition.distance(real, torch.multinomial(truth, 400, replacement=True), 3) for _ in range(300)]
+    found = [classifier.distance(real, torch.multinomial(truth, 400, replacement=True), 3) for _ in range(300)]
     errors = [one.influence.std().item() / 20 for one in found]
     assert sum(errors) / len(errors) == pytest.approx(torch.tensor([one.value for one in found]).std().item(), rel=0.15)
 
@@ -77,9 +78,9 @@ def test_its_error_is_the_spread_over_draws() -> None:
 def test_errors_of_requests_are_those_within_values() -> None:
     """One value always recognised and one never: the mean is certain, however wide the two are apart."""
     hits = torch.tensor([[True] * 10, [False] * 10])
-    found = recognition.answered(hits)
+    found = classifier.answered(hits)
     assert (found.value, combine([found]).std) == (0.5, 0.0)
-    mixed = recognition.answered(torch.tensor([[True] * 8, [True, False] * 4]))
+    mixed = classifier.answered(torch.tensor([[True] * 8, [True, False] * 4]))
     assert mixed.value == 0.75
     assert combine([mixed]).std == pytest.approx(math.sqrt(0.25 / 8) / 2, rel=0.05)
 
@@ -99,14 +100,14 @@ def test_requests_are_drawn_as_labels_and_counted_as_recognised(
         level = 0 if labels is None or labels[column] < 0 else 1 + labels[column]
         return torch.full((len(seeds), 3, 16, 16), level, dtype=torch.uint8)
 
-    def values(self: recognition.Recogniser, features: Tensor) -> dict[str, Tensor]:
+    def values(self: classifier.Recogniser, features: Tensor) -> dict[str, Tensor]:
         read = (features[:, 0] - 1).long().clamp(min=0)
         read[read == hairs.index("pink")] = hairs.index("red")
         return {name: read.clamp(max=len(known) - 1) for name, known in self.attributes.items()}
 
-    monkeypatch.setattr(recognition.generate, "draw", draw)
-    monkeypatch.setattr(recognition.Recogniser, "features", lambda self, images: images[:, 0, :1, 0].float())
-    monkeypatch.setattr(recognition.Recogniser, "values", values)
+    monkeypatch.setattr(classifier.generate, "draw", draw)
+    monkeypatch.setattr(classifier.Recogniser, "features", lambda self, images: images[:, 0, :1, 0].float())
+    monkeypatch.setattr(classifier.Recogniser, "values", values)
     found = verdict(labelled, "--attributes", runs["classifier"], "--metrics", "requests")
     hair = {entry["value"]: entry for entry in found["requests"] if entry["attribute"] == "hair"}
     assert list(hair) == list(hairs)
@@ -136,7 +137,7 @@ def test_a_run_with_labels_from_the_command_line(labelled: Path, runs: dict[str,
     assert "fd-faces" in names
     scores = {score["name"]: score for score in found["scores"]}
     sha = scores["fd-attributes"]["protocol"]["extractor_sha"]
-    assert sha == recognition.paths.sha256(Run(runs["classifier"]).weights)
+    assert sha == classifier.paths.sha256(Run(runs["classifier"]).weights)
     assert all(scores[name]["protocol"]["extractor_sha"] == sha for name in ours)
     assert all(scores[name]["protocol"]["resize"] == "clean-16" for name in ours)
     assert all(0 <= scores[name]["value"] <= 1 for name in ours[1:])
@@ -265,7 +266,7 @@ def test_runs_that_are_no_classifier_and_other_slips(runs: dict[str, Path], labe
 def test_a_reference_without_images(labelled: Path, runs: dict[str, Path], faces: Path, tmp_path: Path) -> None:
     from animegen_cli.metrics.frechet import moments, save_moments
 
-    judge = recognition.open_recogniser(str(runs["classifier"]), device=CPU)
+    judge = classifier.open_recogniser(str(runs["classifier"]), device=CPU)
     opened = FaceSet.open(faces)
     pixels = torch.from_numpy(opened.pixels(range(len(opened)))).permute(0, 3, 1, 2)
     save_moments(tmp_path / "real.npz", moments(judge.features(pixels)))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from animegen_cli.cli import app, completing, reference
+from animegen_cli.cli import app, completion, reference
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELLS = {
@@ -65,7 +65,7 @@ def test_no_screen_width_changes_the_manual(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def offered(*words: str, shell: str = "bash") -> list[str]:
-    return completing.answer(app, shell, words).splitlines()
+    return completion.answer(app, shell, words).splitlines()
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from chain import assert_same_tensors, done, refused, train_words
 
-from animegen_cli import checkpoint, reproduction
+from animegen_cli import checkpoint
+from animegen_cli.compare import reproduce
+from animegen_cli.compare.reproduce import Pair
 from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.records import Score
-from animegen_cli.reproduction import Pair
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def test_other_versions_are_said(first: Path) -> None:
 def test_a_run_without_scores_is_judged_by_its_weights(first: Path) -> None:
     (first / "eval.json").unlink()
     assert "reproduced bit for bit" in done("reproduce", first, "--device", "cpu").out
-    assert reproduction._ways(records.read(Run(first))) == []
+    assert reproduce._ways(records.read(Run(first))) == []
 
 
 def test_refusals(first: Path, two_domains: Path, tmp_path: Path) -> None:

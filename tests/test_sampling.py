@@ -13,8 +13,9 @@ import torch
 from chain import done, refused, sets, start, train_words
 from PIL import Image
 
-from animegen_cli import checkpoint, generate
+from animegen_cli import checkpoint
 from animegen_cli.paths import Run
+from animegen_cli.sample import generate
 
 FAMILIES = ("ddim", "ddpm")
 SAMPLERS = ("ancestral", "ddim", "dpmpp", "heun", "euler")

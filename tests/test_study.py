@@ -13,7 +13,8 @@ import pytest
 import yaml
 from chain import SHORT, TINY, assert_same_run, done, here, refused, start
 
-from animegen_cli import paths, study
+from animegen_cli import paths
+from animegen_cli.compare import study
 from animegen_cli.config import Amount
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.paths import Run
@@ -187,8 +188,7 @@ def test_a_budget_is_measured_once_and_written_down(
 
 def test_a_measured_rate_counts_whole_cycles_of_lazy_phases(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that each step of StyleGAN2 moves on: by 1 s, by 9 s where a lazy phase is due (each second step here)."""
-    from animegen_cli import training
-    from animegen_cli.train import speed
+    from animegen_cli.train import speed, train
     from animegen_cli.train.trainer import Trainer
 
     now = 0.0
@@ -201,11 +201,11 @@ def test_a_measured_rate_counts_whole_cycles_of_lazy_phases(faces: Path, monkeyp
 
     monkeypatch.setattr(Trainer, "train_step", ticking)
     monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
-    request = training.Request(
+    request = train.Request(
         family="stylegan2", preset="smoke", data=faces, device="cpu", settings=[*TINY["stylegan2"], *SHORT]
     )
-    run_config = training.read_config(request)
-    prepared = training.prepare(request, run_config, training.open_data(request, run_config))
+    run_config = train.read_config(request)
+    prepared = train.prepare(request, run_config, train.open_data(request, run_config))
     assert speed.images_per_second(prepared, seconds=25.0) == pytest.approx(8 / 5)  # 8 images, 5 s on average
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from animegen_cli import config, generate, methods, paths
+from animegen_cli import config, methods, paths
 from animegen_cli.adversarial import squared_gradient
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.errors import ConfigError
@@ -19,6 +19,7 @@ from animegen_cli.methods import stylegan2
 from animegen_cli.methods.stylegan2 import Model, StyleGAN2, Truncation
 from animegen_cli.nets import style
 from animegen_cli.noise import Noise
+from animegen_cli.sample import generate
 
 TAPS = [1.0, 3.0, 3.0, 1.0]
 SMALL: dict[str, Any] = {"width": 16, "channel_base": 128, "channel_max": 16}

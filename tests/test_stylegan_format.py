@@ -16,9 +16,9 @@ import pytest
 from pictures import folder_of
 from PIL import Image
 
-from animegen_cli.data.drawn import ATTRIBUTES
-from animegen_cli.data.prepare import Options, prepare
 from animegen_cli.data.reading import FaceSet
+from animegen_cli.drawn import ATTRIBUTES
+from animegen_cli.prepare.prepare import Options, prepare
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

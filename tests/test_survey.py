@@ -19,15 +19,15 @@ from browsing import opened
 from test_report import Page
 from typer.testing import CliRunner
 
-from animegen_cli import comparison
 from animegen_cli.cli.compare import compare
-from animegen_cli.data import prepare
+from animegen_cli.compare import compare as comparison
+from animegen_cli.compare.survey import design, making, results, votes
+from animegen_cli.compare.survey.design import SHEET, Contestant
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import AnimegenError, DataError, UsageError
 from animegen_cli.paths import Run
+from animegen_cli.prepare import prepare
 from animegen_cli.report import survey_page
-from animegen_cli.survey import design, making, verdict, votes
-from animegen_cli.survey.design import SHEET, Contestant
 
 NASTY = "<img src=x onerror=alert(1)>"
 NAMES = ["00001-good", f"00002-{NASTY}", "00003-bad"]
@@ -577,7 +577,7 @@ def test_odd_raters_are_named_and_only_failed_checks_exclude(asked: tuple[Path, 
     (folder / "quick.csv").write_text(answers(key, "quick", ms=200))
     (folder / "unchecked.csv").write_text(answers(key, "unchecked", checks=False))
     found, _ = votes.read_votes(votes.files_of([folder]), votes.read_key(folder))
-    weighed = verdict.judge(found, votes.read_key(folder))
+    weighed = results.judge(found, votes.read_key(folder))
     raters = {rater.name: rater for rater in weighed.raters}
     assert {name: rater.counted for name, rater in raters.items()} == {
         "good": True, "lefty": False, "quick": True, "unchecked": True,
@@ -590,13 +590,13 @@ def test_odd_raters_are_named_and_only_failed_checks_exclude(asked: tuple[Path, 
     assert any("rater lefty (not counted)" in warning for warning in weighed.warnings)
     alone = [vote for vote in found if vote.rater == "lefty"]
     with pytest.raises(DataError, match="no votes are left"):
-        verdict.judge(alone, votes.read_key(folder))
-    assert verdict.judge(alone, votes.read_key(folder), keep_failed=True).opinions
+        results.judge(alone, votes.read_key(folder))
+    assert results.judge(alone, votes.read_key(folder), keep_failed=True).opinions
 
 
 def test_one_missed_check_in_eight_is_forgiven() -> None:
-    def rater(checks: int, mistakes: int) -> verdict.Rater:
-        return verdict.Rater("r", 10, checks, mistakes, 2.0, 0.5, True, ())
+    def rater(checks: int, mistakes: int) -> results.Rater:
+        return results.Rater("r", 10, checks, mistakes, 2.0, 0.5, True, ())
 
     assert [rater(8, n).failed for n in range(4)] == [False, False, True, True]
     assert [rater(7, n).failed for n in range(3)] == [False, True, True]
@@ -613,7 +613,7 @@ def test_votes_that_never_connect_all_runs_say_which(asked: tuple[Path, dict[str
     (folder / "a.csv").write_text(answers(fourth, "r1"))
     read = votes.read_key(folder)
     with pytest.raises(DataError, match="never compare these groups") as error:
-        verdict.judge(votes.read_votes([folder / "a.csv"], read)[0], read)
+        results.judge(votes.read_votes([folder / "a.csv"], read)[0], read)
     assert "lonely, solo" in error.value.message
 
 
@@ -623,8 +623,8 @@ def test_formulas_in_names_are_defused(asked: tuple[Path, dict[str, Any]]) -> No
     (folder / "key.json").write_text(json.dumps(key))
     (folder / "a.csv").write_text(answers(key, "-2"))
     read = votes.read_key(folder)
-    weighed = verdict.judge(votes.read_votes([folder / "a.csv"], read)[0], read)
-    written = verdict.write(weighed, folder / "out")
+    weighed = results.judge(votes.read_votes([folder / "a.csv"], read)[0], read)
+    written = results.write(weighed, folder / "out")
     rows = list(csv.DictReader(written["votes_csv"].open()))
     assert rows[0]["run"] == "'=1+1"
     assert rows[-1]["rater"] == "'-2"

@@ -29,8 +29,8 @@ from chain import (
 from PIL import Image
 
 from animegen_cli import checkpoint
-from animegen_cli.data import prepare
 from animegen_cli.paths import Run
+from animegen_cli.prepare import prepare
 from animegen_cli.report import grids
 
 

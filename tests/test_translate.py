@@ -14,9 +14,11 @@ from chain import TINY, done, here, refused
 from pictures import encoded, picture
 from PIL import Image
 
-from animegen_cli import checkpoint, config, editing, generate, methods, paths, translating
+from animegen_cli import checkpoint, config, methods, paths
 from animegen_cli.config import Layer
 from animegen_cli.method import DataSpec, Edit, abilities
+from animegen_cli.sample import edit, generate
+from animegen_cli.translate import translate
 
 SIZE = 16
 ROTATED = 6  # EXIF: the file's pixels are to be turned by 90 degrees clockwise
@@ -154,7 +156,7 @@ def test_folders_and_names_are_kept(runs: dict[str, Path], tmp_path: Path) -> No
 
 def test_three_names_that_want_the_same_file() -> None:
     names = ["a.jpg", "a.jpg.gif", "a.png", "A.webp", "b.png"]
-    targets = translating._targets(names, Path("out"))
+    targets = translate._targets(names, Path("out"))
     assert len({str(target).casefold() for target in targets.values()}) == len(names)
     assert targets["b.png"] == Path("out/b.png")
     assert list(targets) == names
@@ -210,13 +212,13 @@ def test_any_size_keeps_the_size_and_others_give_their_own(runs: dict[str, Path]
 def test_a_picture_that_fits_is_not_padded(runs: dict[str, Path]) -> None:
     """Reflection changes nothing inside: away from the edge a padded picture equals one whose content goes on so."""
     small = np.asarray(picture(5, (21, 13)))
-    whole = translating.padded(small)
+    whole = translate.padded(small)
     assert whole.shape == (16, 24, 3)
     np.testing.assert_array_equal(whole[:13, :21], small)
     np.testing.assert_array_equal(whole[13, :21], small[11])
     np.testing.assert_array_equal(whole[:13, 22], small[:, 18])
-    assert translating.padded(whole) is whole
-    assert (translating.padded(np.full((1, 1, 3), 9, np.uint8)) == 9).all()
+    assert translate.padded(whole) is whole
+    assert (translate.padded(np.full((1, 1, 3), 9, np.uint8)) == 9).all()
 
 
 @pytest.mark.parametrize("side", [(64, 64), (65, 64), (100, 64), (200, 120), (64, 300)])
@@ -228,14 +230,14 @@ def test_tiles_of_a_pointwise_translator_are_the_whole(side: tuple[int, int]) ->
         seen.append(images.shape)
         return 255 - images
 
-    np.testing.assert_array_equal(translating.tiled(large, negative, tile=64, overlap=16), 255 - large)
+    np.testing.assert_array_equal(translate.tiled(large, negative, tile=64, overlap=16), 255 - large)
     assert {shape[1:3] for shape in seen} == {tuple(min(length, 64) for length in large.shape[:2])}
 
 
 def test_tiles_fade_linearly() -> None:
     """Two tiles that disagree: a straight line from one to the other over their overlap, and no step."""
     answers = iter([np.zeros((1, 8, 64, 3), np.uint8), np.full((1, 8, 64, 3), 240, np.uint8)])
-    row = translating.tiled(np.zeros((8, 112, 3), np.uint8), lambda _: next(answers), tile=64, overlap=16)[4, :, 0]
+    row = translate.tiled(np.zeros((8, 112, 3), np.uint8), lambda _: next(answers), tile=64, overlap=16)[4, :, 0]
     assert set(row[:48]) == {0}
     assert set(row[64:]) == {240}
     steps = np.diff(row[47:65].astype(int))
@@ -248,7 +250,7 @@ def test_a_large_picture_in_tiles_by_a_real_network(
 ) -> None:
     picture(7, (150, 70)).save(tmp_path / "large.png")
     whole = translated(runs["cyclegan"], tmp_path / "large.png", tmp_path / "out")["large.png"]
-    monkeypatch.setattr(translating, "TILE", 96)
+    monkeypatch.setattr(translate, "TILE", 96)
     tiles = translated(runs["cyclegan"], tmp_path / "large.png", tmp_path / "out")["large.png"]
     assert tiles.shape == whole.shape == (70, 150, 3)
     assert tiles.std() > 1
@@ -257,7 +259,7 @@ def test_a_large_picture_in_tiles_by_a_real_network(
 # ---- the network ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", editing.families_able("translates"))
+@pytest.mark.parametrize("family", edit.families_able("translates"))
 def test_a_result_depends_on_its_picture_alone(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
     """Not on how many others there are; and equal pictures become equal pictures, as a film needs."""
     folder = tmp_path / "in"
@@ -299,11 +301,11 @@ def test_little_strength_changes_little(runs: dict[str, Path], tmp_path: Path) -
 def test_translate_from_python(runs: dict[str, Path]) -> None:
     trained = generate.open_trained(paths.Run(runs["cyclegan"]), device=torch.device("cpu"), precision="fp32")
     images = torch.from_numpy(np.stack([np.asarray(picture(i, (24, 16))) for i in range(5)])).permute(0, 3, 1, 2)
-    out = editing.translate(trained, images, Edit(), batch=2)
+    out = edit.translate(trained, images, Edit(), batch=2)
     assert (out.dtype, out.shape) == (torch.uint8, images.shape)
-    assert torch.equal(editing.translate(trained, images[3:4], Edit(), batch=2)[0], out[3])
-    assert not torch.equal(editing.translate(trained, images, Edit(reverse=True), batch=2), out)
-    assert editing.translate(trained, images[:0], Edit()).shape == (0, 3, 16, 24)
+    assert torch.equal(edit.translate(trained, images[3:4], Edit(), batch=2)[0], out[3])
+    assert not torch.equal(edit.translate(trained, images, Edit(reverse=True), batch=2), out)
+    assert edit.translate(trained, images[:0], Edit()).shape == (0, 3, 16, 24)
 
 
 # ---- the sheet ------------------------------------------------------------------------------------------------
@@ -462,7 +464,7 @@ def test_pictures_and_masks_of_other_sizes(runs: dict[str, Path], tmp_path: Path
     assert "ddpm" in said
 
 
-@pytest.mark.parametrize("family", sorted({*editing.families_able("samples"), *editing.families_able("translates")}))
+@pytest.mark.parametrize("family", sorted({*edit.families_able("samples"), *edit.families_able("translates")}))
 def test_half_precision_says_nearly_the_same(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
     verb = "translate" if "translates" in paths.Run(runs[family]).about["abilities"] else "sample"
     picture(8, (SIZE, SIZE)).save(tmp_path / "face.png")

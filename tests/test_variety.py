@@ -16,12 +16,12 @@ from PIL import Image, ImageFilter
 from scipy import stats
 from torch import Tensor
 
-from animegen_cli import generate
-from animegen_cli.data import prepare
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.metrics import colours, copies, distributions
 from animegen_cli.metrics.extractors import open_extractor
 from animegen_cli.paths import Run
+from animegen_cli.prepare import prepare
+from animegen_cli.sample import generate
 
 FACES = ["--extractor", "faces", "--device", "cpu"]
 NAMES = {"hair": {"gray": "silver", "white": "silver"}, "eyes": {"gray": "black", "orange": "brown"}}

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from fake_runs import score
 
-from animegen_cli import comparison
+from animegen_cli.compare import compare
 from animegen_cli.paths import Run
 from animegen_cli.report import verdict
 from animegen_cli.report.measures import Comparison
@@ -21,7 +21,7 @@ COUNTS = {"n_fake": 50_000, "n_real": 14_000}
 
 def compared(root: Path, values: dict[str, list[dict[str, Any]] | None], **options: Any) -> Comparison:
     """Runs of one setting with these scores, compared."""
-    return comparison.compare([fake_runs.make(root, name, scores=scores, **options) for name, scores in values.items()])
+    return compare.compare([fake_runs.make(root, name, scores=scores, **options) for name, scores in values.items()])
 
 
 def text(found: Comparison) -> str:
@@ -83,7 +83,7 @@ def test_the_cheaper_of_equals_is_named(tmp_path: Path) -> None:
     a = fake_runs.make(tmp_path, "a", scores=[fd(12.0)], seconds=7200, seen={"drawing": {"seconds_per_100": 30.0}})
     b = fake_runs.make(tmp_path, "b", scores=[fd(12.1)], seconds=600, seen={"drawing": {"seconds_per_100": 2.0}})
     c = fake_runs.make(tmp_path, "c", scores=[fd(90.0)], seconds=60, seen={"drawing": {"seconds_per_100": 0.1}})
-    said = text(comparison.compare([a, b, c]))
+    said = text(compare.compare([a, b, c]))
     assert "a took 2 h to train, needs 30 s for 100 faces and has 35.75M parameters." in said
     assert "b is the quickest to train (10 min)" in said
     assert "b is the quickest to draw (2 s)" in said
@@ -105,7 +105,7 @@ def doubtful(tmp_path: Path) -> list[Run]:
 
 
 def test_what_speaks_against_it_is_said(doubtful: list[Run]) -> None:
-    said = "\n".join(verdict.doubts(comparison.compare(doubtful)))
+    said = "\n".join(verdict.doubts(compare.compare(doubtful)))
     for doubt in (
         "a: mode collapse since 1,000 images: all alike. Change: --set optim.D.lr=1e-4",
         "The runs learned from different data sets",
@@ -136,11 +136,11 @@ def test_sound_runs_raise_no_doubts(tmp_path: Path) -> None:
         config["train"]["seed"] = seed
         run.config.write_text(yaml.safe_dump(config))
         runs.append(run)
-    assert verdict.doubts(comparison.compare(runs)) == []
+    assert verdict.doubts(compare.compare(runs)) == []
 
 
 def test_the_page_opens_with_the_verdict_and_its_files_hold_it(doubtful: list[Run], tmp_path: Path) -> None:
-    files = comparison.write(comparison.compare(doubtful), tmp_path / "out")
+    files = compare.write(compare.compare(doubtful), tmp_path / "out")
     page = files["page"].read_text(encoding="utf-8")
     assert page.index("<h2>Verdict</h2>") < page.index("<h2>Quality</h2>")
     assert page.count("<h2>") == page.count("<section")

@@ -12,11 +12,12 @@ import torch
 import yaml
 from chain import TINY
 
-from animegen_cli import checkpoint, config, generate, methods, paths
+from animegen_cli import checkpoint, config, methods, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.method import DataSpec, Method, abilities
 from animegen_cli.noise import Noise
 from animegen_cli.paths import Run
+from animegen_cli.sample import generate
 
 ATTRIBUTES = {"hair": ("pink", "black"), "eyes": ("blue", "red", "green")}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from animegen_cli.cli import manners
+from animegen_cli.cli import errors
 from animegen_cli.cli.compare import compare
 from animegen_cli.cli.demo import demo
 from animegen_cli.cli.evaluate import evaluate
@@ -61,4 +61,4 @@ app.command()(weights)
 
 def main() -> None:
     """Run a command; expected errors become one sentence, a hint and an exit code."""
-    manners.run(app)
+    errors.run(app)

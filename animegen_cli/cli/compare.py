@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from animegen_cli.cli.options import Device, Json, Quiet, complete_run, complete_study, parse_seeds
-from animegen_cli.cli.surveying import Ask
+from animegen_cli.cli.survey import Ask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
 
-    from animegen_cli.cli.surveying import People
-    from animegen_cli.comparison import Comparison
+    from animegen_cli.cli.survey import People
+    from animegen_cli.compare.compare import Comparison
     from animegen_cli.paths import Run
     from animegen_cli.report.pictures import Drawn
     from animegen_cli.report.seeds import Draw
@@ -131,8 +131,9 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
-    from animegen_cli import comparison, console, paths
-    from animegen_cli.cli import surveying
+    from animegen_cli import console, paths
+    from animegen_cli.cli import survey as surveying
+    from animegen_cli.compare import compare as comparison
 
     console.configure(quiet=quiet, as_json=as_json)
     surveying.refuse(survey, votes, asking=pairs is not None or ask is not None, keep_failed=keep_failed)
@@ -185,7 +186,8 @@ def _check_words(unfit: bool, *, study: str | None, **of_study: object) -> None:
 def _study(
     words: Mapping[str, Any], numbers: Sequence[int], form: Form | None, *, reals: bool, figures: bool, dry_run: bool
 ) -> None:
-    from animegen_cli import console, study
+    from animegen_cli import console
+    from animegen_cli.compare import study
     from animegen_cli.report import tables
 
     request = study.Request(**words, seeds=numbers, reals=reals, figures=figures)
@@ -207,7 +209,8 @@ def _say(
     compared: Comparison, written: Mapping[str, Path], form: Form | None, out: Path, people: People | None = None
 ) -> None:
     """The tables, what is left to score, and where everything lies."""
-    from animegen_cli import comparison, console
+    from animegen_cli import console
+    from animegen_cli.compare import compare as comparison
 
     _print(compared, form)
     for command in compared.todo.values():
@@ -224,7 +227,8 @@ def _say(
 
 
 def _print(compared: Comparison, form: Form | None) -> None:
-    from animegen_cli import comparison, console
+    from animegen_cli import console
+    from animegen_cli.compare import compare as comparison
     from animegen_cli.metrics import significance
     from animegen_cli.report import published, tables
 
@@ -243,7 +247,7 @@ def _draw(device: str | None) -> Draw:
     from animegen_cli import console
 
     def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
-        from animegen_cli import generate
+        from animegen_cli.sample import generate
         from animegen_cli.train.choices import pick_device
 
         console.note(f"drawing {len(seeds)} images from {run.name}")
@@ -255,7 +259,8 @@ def _draw(device: str | None) -> Draw:
 
 def _drawn(compared: Comparison, numbers: Sequence[int], draw: Draw) -> Drawn:
     """The same-seeds picture."""
-    from animegen_cli import comparison, console
+    from animegen_cli import console
+    from animegen_cli.compare import compare as comparison
 
     drawn = comparison.same_seeds(compared, numbers, draw)
     for name, row in zip(compared.names, drawn.rows, strict=True):

@@ -23,8 +23,8 @@ def demo(
 
       animegen demo
     """
-    from animegen_cli import console, demonstration
+    from animegen_cli import console, demo
 
     console.configure(quiet=quiet, as_json=as_json)
-    made = demonstration.run(out, size=size, device=device)
+    made = demo.run(out, size=size, device=device)
     console.result(made, "\n".join(f"{name:<9} {path}" for name, path in made.items()))

@@ -82,7 +82,9 @@ def evaluate(
 
       animegen eval runs/00003-ddim-fast-faces-64 --attributes runs/00007-attributes-fast-tagged-64
     """
-    from animegen_cli import console, drawing, evaluation
+    from animegen_cli import console
+    from animegen_cli.evaluate import evaluate
+    from animegen_cli.sample import sample
 
     console.configure(quiet=quiet, as_json=as_json)
     if seeds is not None and (n is not None or repeats is not None):
@@ -91,17 +93,17 @@ def evaluate(
         other = "--n" if n is not None else "--repeats"
         raise UsageError(f"`{other}` and `--seeds` exclude each other", hint="`--n 64 --repeats 1` is `--seeds 0-63`")
     overrides: dict[str, Any] = {"sampler": sampler, "steps": steps}
-    request = evaluation.Request(
+    request = evaluate.Request(
         subject=subject, against=against, data=data, split=split, extractor=extractor, weights=weights, n=n or 2048,
         attributes=attributes, per_value=per_value,
         repeats=repeats or 3,
         metrics=[word.strip() for word in metrics.split(",")] if metrics else (),
         seeds=parse_seeds(seeds) if seeds is not None else None, precision=precision, device=device, force=force,
         overrides={
-            **drawing.settings_of(settings or []), **{key: value for key, value in overrides.items() if value is not None},
+            **sample.settings_of(settings or []), **{key: value for key, value in overrides.items() if value is not None},
         },
     )  # fmt: skip
-    found = evaluation.evaluate(request)
+    found = evaluate.evaluate(request)
     for note in found["notes"]:
         console.warn(note)
     rows = []

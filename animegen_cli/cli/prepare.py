@@ -90,7 +90,7 @@ def prepare(
     # Read when numpy is first imported: its threads would take cores and memory from the workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from animegen_cli import console
-    from animegen_cli.data import prepare as data
+    from animegen_cli.prepare import prepare as data
 
     console.configure(quiet=quiet, as_json=as_json)
     specs, others = _asked(sources or [], photos or [], anime or [])

@@ -17,8 +17,8 @@ import typer
 
 from animegen_cli import errors, paths
 from animegen_cli.cli import app
-from animegen_cli.cli.completing import SCRIPTS
-from animegen_cli.cli.manners import examples
+from animegen_cli.cli.completion import SCRIPTS
+from animegen_cli.cli.errors import examples
 
 ROOT = paths.PACKAGE.parent
 

@@ -29,10 +29,11 @@ def reproduce(
 
       animegen reproduce runs/00003-ddim-fast-faces-64
     """
-    from animegen_cli import console, reproduction
+    from animegen_cli import console
+    from animegen_cli.compare import reproduce
 
     console.configure(quiet=quiet, as_json=as_json)
-    found = reproduction.reproduce(run, data=data, out=out, device=device)
+    found = reproduce.reproduce(run, data=data, out=out, device=device)
     rows = [
         (
             pair.name, pair.first.text, pair.again.text, f"{pair.again.value - pair.first.value:+.4g}",
@@ -52,4 +53,4 @@ def reproduce(
         verdict = "reproduced: every score agrees within the uncertainty of the two"
     else:
         verdict = f"the weights differ, and there are no scores to compare: type `animegen eval {found.first.path}`"
-    console.result(reproduction.as_json(found), verdict)
+    console.result(reproduce.as_json(found), verdict)

@@ -109,7 +109,8 @@ def sample(
 
       animegen sample --inpaint mask.png --image face.png --n 6
     """
-    from animegen_cli import console, drawing
+    from animegen_cli import console
+    from animegen_cli.sample import sample
 
     console.configure(quiet=quiet, as_json=as_json)
     if n is not None and seeds is not None:
@@ -117,7 +118,7 @@ def sample(
 
         raise UsageError("`--n` and `--seeds` exclude each other", hint="`--n 64` is `--seeds 0-63`")
     example = "--mix 0-4 10-14"
-    request = drawing.Request(
+    request = sample.Request(
         run=run,
         seeds=parse_seeds(seeds) if seeds is not None else None if n is None else list(range(n)),
         grid=grid, out=out, form=form, labels=labels or [], batch=batch, precision=precision, device=device,
@@ -132,5 +133,5 @@ def sample(
         project=project, project_steps=project_steps, project_loss=project_loss,
         inpaint=inpaint, image=image, fit=fit,
     )  # fmt: skip
-    written = drawing.draw(request)
+    written = sample.draw(request)
     console.result({"files": [str(file) for file in written["files"]], **written["about"]}, written["text"])

@@ -65,8 +65,9 @@ def train(
 
       animegen train ddpm --preset fast --set model.channels=64 --dry-run
     """
-    from animegen_cli import console, training
+    from animegen_cli import console
     from animegen_cli.config import Layer
+    from animegen_cli.train import train
 
     console.configure(quiet=quiet, as_json=as_json)
     flags: list[tuple[str, str, Any]] = [
@@ -78,20 +79,20 @@ def train(
         ("--keep", "train.keep", keep),
         ("--deterministic", "train.deterministic", True if deterministic else None),
     ]
-    request = training.Request(
+    request = train.Request(
         family=family, preset=preset, data=data, out=out, device=device, resume=resume, init_from=init_from,
         configs=configs or (), settings=settings or (),
         flags=[Layer.from_flag(flag, key, value) for flag, key, value in flags if value is not None],
     )  # fmt: skip
     if dry_run:
-        from animegen_cli import planning
+        from animegen_cli.train import plan as planning
 
         plan = planning.plan(request)
         console.result(plan, planning.describe(plan))
         return
-    from animegen_cli.evaluation import in_run_scores
+    from animegen_cli.evaluate.evaluate import in_run_scores
 
-    run = training.train(request, score=in_run_scores)
+    run = train.train(request, score=in_run_scores)
     about = run.about
     nexts = {
         "samples": f"sample {run.path} --grid",

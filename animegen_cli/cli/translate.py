@@ -87,19 +87,20 @@ def translate(
 
       animegen translate 7 ./sketches --strength 0.6 --steps 50 --seed 4
     """
-    from animegen_cli import console, translating
+    from animegen_cli import console
     from animegen_cli.errors import UsageError
+    from animegen_cli.translate import translate
 
     console.configure(quiet=quiet, as_json=as_json)
     if len(words) > 2:
         raise UsageError(f"one picture or folder at a time, not {len(words) - 1}", hint="name the folder they lie in")
     edits = given(reverse=reverse or None, noise=noise, levels=top_levels, strength=strength, exact=exact or None)
-    request = translating.Request(
+    request = translate.Request(
         run=words[0] if len(words) == 2 else None, path=Path(words[-1]), out=out, edits=edits,
         overrides=given(sampler=sampler, steps=steps), settings=settings or [], fit=fit, size=size, seed=seed,
         grid=grid, batch=batch, precision=precision, device=device,
     )  # fmt: skip
-    done = translating.translate(request)
+    done = translate.translate(request)
     console.result(
         {"files": [str(file) for file in done["files"]], "skipped": done["skipped"], **done["about"]}, done["text"]
     )

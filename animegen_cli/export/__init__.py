@@ -16,15 +16,15 @@ import torch
 import yaml
 
 import animegen_cli
-from animegen_cli import console, editing, generate, paths
-from animegen_cli.data import drawn
+from animegen_cli import console, drawn, paths
 from animegen_cli.errors import ConfigError, MachineError, UsageError
 from animegen_cli.export import diffusers, onnx, usage
-from animegen_cli.generate import Trained
 from animegen_cli.method import Converts, Edit, Foreign, Samples
 from animegen_cli.paths import Run
 from animegen_cli.report import card, grids, records, seeds
 from animegen_cli.report.card import Facts
+from animegen_cli.sample import edit, generate
+from animegen_cli.sample.generate import Trained
 from animegen_cli.train.choices import pick_device
 
 INDEX = "pipeline.json"
@@ -99,7 +99,7 @@ def _kind(request: Request, trained: Trained) -> tuple[str, Foreign | None]:
     if request.to == "onnx":
         return "onnx", None
     if request.to == "diffusers":
-        editing.require(trained, "converts")
+        edit.require(trained, "converts")
     if isinstance(trained.method, Converts):
         try:
             found = trained.method.to_diffusers(trained.config.sample)
@@ -127,7 +127,7 @@ def _diffusers(trained: Trained, found: Foreign, folder: Path) -> tuple[dict[str
 
 
 def _onnx(trained: Trained, folder: Path) -> tuple[dict[str, Any], Facts]:
-    exported = editing.require(trained, "exports").exported(trained.config.sample)
+    exported = edit.require(trained, "exports").exported(trained.config.sample)
     with console.progress("exporting", 1) as bar:
         networks = onnx.write(trained.method, exported.networks, folder)
         bar.advance()
@@ -157,7 +157,7 @@ def _sheet(request: Request, record: records.Record, trained: Trained, folder: P
         count = min(count, 12)
         photos = np.stack([np.asarray(drawn.photo(number, size=trained.data.size)) for number in range(count)])
         chw = torch.from_numpy(photos).permute(0, 3, 1, 2)
-        after = _hwc(editing.translate(trained, chw, Edit(), how=trained.config.sample))
+        after = _hwc(edit.translate(trained, chw, Edit(), how=trained.config.sample))
         picture = grids.pairs([(b, a, f"{i}") for i, (b, a) in enumerate(zip(photos, after, strict=True))])
         caption = "Drawn stand-ins for photographs, before and after"
     grids.save(picture, folder / "samples.png")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from animegen_cli import __version__, checkpoint, config, console, generate, paths
+from animegen_cli import __version__, checkpoint, config, console, paths
 from animegen_cli.config import Amount, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet
@@ -38,6 +38,7 @@ from animegen_cli.metrics.protocol import better
 from animegen_cli.noise import Noise, seed_for
 from animegen_cli.paths import Run
 from animegen_cli.report import grids, page
+from animegen_cli.sample import generate
 from animegen_cli.train import estimate, folder
 from animegen_cli.train.choices import Choices
 from animegen_cli.train.doctor import Doctor

@@ -13,15 +13,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from animegen_cli import editing, generate, paths, translating
+from animegen_cli import paths
 from animegen_cli.data.cleaning import FITS
 from animegen_cli.errors import DataError, UsageError, did_you_mean
-from animegen_cli.generate import Trained
 from animegen_cli.method import ABILITIES, Edit
 from animegen_cli.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.report import seeds
+from animegen_cli.sample import edit as editing
+from animegen_cli.sample import generate
+from animegen_cli.sample.generate import Trained
 from animegen_cli.train.choices import pick_device
+from animegen_cli.translate import translate
 from animegen_cli.ui import directions
 from animegen_cli.ui.directions import Directions
 
@@ -130,7 +133,7 @@ def offer(trained: Trained) -> Offer:
     return Offer(
         draws=isinstance(method, ABILITIES["samples"]),
         edits=edits if isinstance(method, ABILITIES["translates"]) else None,
-        any_size=translating.any_size(trained),
+        any_size=translate.any_size(trained),
         settings=settings,
         samplers=_choices(type(trained.config.sample), "sampler") if "sampler" in section else (),
         labels=tuple((name, value) for name in asked for value in trained.data.attributes[name]),
@@ -225,15 +228,13 @@ def change(
     Of `edits`, the fields that the family reads and that are filled in.
     """
     reads = editing.require(trained, "translates").edits
-    edit = translating.asked_edit(
-        trained, {key: edits[key] for key in edits if key in reads and edits[key] is not None}
-    )
+    edit = translate.asked_edit(trained, {key: edits[key] for key in edits if key in reads and edits[key] is not None})
     if fit not in FITS:
         raise UsageError(f"no fit `{fit}`", hint="use crop, pad or stretch")
-    free = translating.any_size(trained)
-    before = translating.shaped(trained, image, fit=fit, size=_side(image, size) if free else None)
-    whole = translating.padded(before) if free else before
-    after = translating.changed(trained, whole[None], edit, how=way.how, seed=seed, batch=1)[0]
+    free = translate.any_size(trained)
+    before = translate.shaped(trained, image, fit=fit, size=_side(image, size) if free else None)
+    whole = translate.padded(before) if free else before
+    after = translate.changed(trained, whole[None], edit, how=way.how, seed=seed, batch=1)[0]
     noisy = _noisy(trained, before, edit, seed)
     middle = [("with noise", noisy)] if noisy is not None else []
     return [("before", before), *middle, ("after", after[: before.shape[0], : before.shape[1]])]

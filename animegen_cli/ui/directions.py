@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from animegen_cli import generate
 from animegen_cli.errors import UsageError
-from animegen_cli.generate import Trained
 from animegen_cli.noise import Noise
+from animegen_cli.sample import generate
+from animegen_cli.sample.generate import Trained
 
 FOUND = 5
 PICTURES = 512

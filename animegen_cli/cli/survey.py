@@ -1,0 +1,91 @@
+"""What `animegen compare` does with people's help: `--survey` writes the page that asks, `--votes` weighs the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from animegen_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from animegen_cli.compare.compare import Comparison
+    from animegen_cli.compare.survey.results import Verdict
+    from animegen_cli.paths import Run
+    from animegen_cli.report.seeds import Draw
+
+Ask = Literal["realism", "diversity", "both"]
+
+
+@dataclass(frozen=True)
+class People:
+    """A verdict, what of it goes into `--json`, the files that hold it, and the survey's runs as far as they are here."""
+
+    verdict: Verdict
+    as_json: dict[str, Any]
+    files: dict[str, str]
+    runs: list[Run]
+
+
+def refuse(survey: Path | None, votes: Sequence[Path] | None, *, asking: bool, keep_failed: bool) -> None:
+    """UsageError for options that would do nothing."""
+    if asking and (survey is None or votes):
+        raise UsageError(
+            "`--pairs` and `--ask` belong to `--survey`, which writes the page",
+            hint="add `--survey DIR`, without `--votes`",
+        )
+    if keep_failed and not votes:
+        raise UsageError("`--keep-failed` belongs to `--votes`", hint="name the answers with `--votes FILE.csv`")
+
+
+def sorted_out(words: Sequence[str], votes: Sequence[Path]) -> tuple[list[str], list[Path]]:
+    """Runs and files of votes: after `--votes votes/*.csv` the shell hands all files but the first over as runs."""
+    also = [word for word in words if votes and word.lower().endswith(".csv") and Path(word).is_file()]
+    return [word for word in words if word not in also], [*votes, *map(Path, also)]
+
+
+def ask(
+    compared: Comparison, numbers: Sequence[int], draw: Draw, folder: Path, *, pairs: int, what: Ask, reals: bool
+) -> None:
+    """Write a survey and say what is in it."""
+    from animegen_cli import console
+    from animegen_cli.compare.survey import design, making
+
+    questions = design.QUESTIONS if what == "both" else (what,)
+    made = making.make(compared, numbers, draw, folder, pairs=pairs, questions=questions, reals=reals)
+    for said in made.notes:
+        console.warn(said)
+    shown = ", ".join(f"{count} on {question}" for question, count in made.shown.items())
+    console.result(
+        {
+            "page": str(made.page), "key": str(made.key), "contestants": list(made.contestants), "shown": made.shown,
+            "checks": made.checks, "seeds": made.seeds, "notes": list(made.notes),
+        }
+    )  # fmt: skip
+    console.note(f"{', '.join(made.contestants)}: {made.seeds} seeds; each rater sees {shown} and {made.checks} checks")
+    console.note(f"page     {made.page}: give this file to people")
+    console.note(f"key      {made.key}: keep it, it says what was shown")
+    console.note(f"then     animegen compare --survey {folder} --votes FILE.csv")
+
+
+def weigh(votes: Sequence[Path], folder: Path | None, out: Path, *, keep_failed: bool) -> People:
+    """Read the votes, write `votes.md` and the rest into `out`, print the tables."""
+    from animegen_cli import console
+    from animegen_cli.compare.survey import results
+    from animegen_cli.compare.survey.votes import files_of, read_key, read_votes
+    from animegen_cli.report import tables
+
+    files = files_of(votes)
+    key = read_key(folder or files[0].parent)
+    read, problems = read_votes(files, key)
+    found = results.judge(read, key, keep_failed=keep_failed)
+    for said in (*problems, *found.warnings):
+        console.warn(said)
+    written = {name: str(path) for name, path in results.write(found, out).items()}
+    for opinion in found.opinions:
+        tables.show(opinion.table)
+        for note in opinion.table.notes:
+            console.note(f"  {note}")
+    console.note(f"votes    {out}/votes.md, .csv, .tex, .json")
+    return People(found, results.as_json(found) | {"left_out": problems}, written, key.found_runs())

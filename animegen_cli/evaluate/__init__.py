@@ -1,0 +1,1 @@
+"""Who judges a run, on which images, against which reference."""

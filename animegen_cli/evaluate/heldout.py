@@ -1,0 +1,80 @@
+"""What a run says of held-out images: how near its reconstructions come, and how probable it finds them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from animegen_cli import console
+from animegen_cli.errors import UsageError
+from animegen_cli.evaluate.images import Subject, Verdict, entry
+from animegen_cli.method import Likelihood, Reconstructs
+from animegen_cli.metrics import fidelity
+from animegen_cli.metrics.protocol import Protocol
+from animegen_cli.noise import Noise
+from animegen_cli.sample import generate
+
+METRICS = (*fidelity.FUNCTIONS, "bpd")
+"""Errors of reconstructions, and bits per dimension."""
+
+
+def asked(subject: Subject, words: Sequence[str] | None) -> list[Protocol]:
+    """How each score is measured; unasked all but the likelihood of a probability flow, which takes too long."""
+    method = subject.trained.method
+    if words is None:
+        words = list(fidelity.FUNCTIONS) if isinstance(method, Reconstructs) else []
+        if isinstance(method, Likelihood) and method.bound == "elbo":
+            words = [*words, "bpd"]
+    return [_protocol(word, subject) for word in words]
+
+
+def _protocol(metric: str, subject: Subject) -> Protocol:
+    """How `metric` is measured on held-out images; UsageError for a family that lacks what it takes."""
+    trained, faces = subject.trained, subject.faces
+    method, split = trained.method, "test" if len(faces.indices("test")) else "train"
+    able = isinstance(method, Likelihood) if metric == "bpd" else isinstance(method, Reconstructs)
+    if not able:
+        what = "likelihood" if metric == "bpd" else "way to reconstruct an image"
+        raise UsageError(f"a {trained.config.family} run has no {what}", hint=f"leave `{metric}` out of `--metrics`")
+    count = min(len(faces.indices(split)), subject.request.n)
+    name = f"bpd-{method.bound}" if isinstance(method, Likelihood) and metric == "bpd" else metric
+    return subject.protocol(
+        name, extractor="", extractor_sha="", resize="", reference=faces.split_identity(split, trained.data.size),
+        reference_split=split, n_real=count, n_fake=count, precision=trained.precision, seeds="", sampling="",
+    )  # fmt: skip
+
+
+def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
+    """Means over held-out images with their standard errors."""
+    trained, faces = subject.trained, subject.faces
+    began, size = time.perf_counter(), trained.data.size
+    indices = faces.indices(wanted[0].reference_split)
+    indices = indices[:: max(len(indices) // wanted[0].n_real, 1)][: wanted[0].n_real]  # a set's order follows the year
+    batch, values = generate.micro_batch(trained.device, size), {measured.metric: [] for measured in wanted}  # type: ignore[var-annotated]
+    with console.progress("held-out images", len(indices)) as bar, torch.no_grad():
+        for start in range(0, len(indices), batch):
+            pixels = torch.from_numpy(faces.pixels(indices[start : start + batch], size=size)).permute(0, 3, 1, 2)
+            images = pixels.to(trained.device).float() / 127.5 - 1
+            found = None
+            for metric in values:
+                if metric in fidelity.FUNCTIONS:
+                    if found is None:
+                        found = generate.to_uint8(trained.method.reconstruct(images)).cpu()  # type: ignore[operator]
+                    values[metric].append(fidelity.FUNCTIONS[metric](found, pixels))
+                else:
+                    noise = Noise(range(start, start + len(pixels)), trained.device)
+                    values[metric].append(trained.method.bits_per_dim(images, noise).double().cpu())  # type: ignore[operator]
+            bar.advance(len(pixels))
+    verdict, seconds = Verdict(), time.perf_counter() - began
+    for measured in wanted:
+        per_image = torch.cat(values[measured.metric])
+        mean, error = per_image.mean().item(), (per_image.std() / len(per_image) ** 0.5).item()
+        verdict.scores.append(
+            entry(
+                measured, mean, images=trained.images, reference_name=faces.name, seconds=seconds,
+                std=error, interval=(mean - 1.96 * error, mean + 1.96 * error),
+            )
+        )  # fmt: skip
+    return verdict

@@ -1,0 +1,351 @@
+"""What the judges of a run get and give: the run, what it draws, what it learned from; scores and other findings."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from animegen_cli import console, paths
+from animegen_cli.data.reading import FaceSet, open_images, require_size
+from animegen_cli.errors import DataError, UsageError
+from animegen_cli.evaluate import cache
+from animegen_cli.evaluate.reference import Reference, read, set_features
+from animegen_cli.method import Edit, Samples
+from animegen_cli.metrics import protocol
+from animegen_cli.metrics.extractors import Extractor
+from animegen_cli.paths import Run
+from animegen_cli.report import seeds
+from animegen_cli.sample import edit, generate
+from animegen_cli.sample.generate import Trained
+from animegen_cli.train.folder import machine_about, peak_memory
+
+CHUNK = 512
+P = TypeVar("P", contravariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `animegen eval` was asked for."""
+
+    subject: str | None = None
+    """A run, or a folder, zip or data set of images."""
+    against: str | None = None
+    """The reference: a set, a folder, or an .npz of mu and sigma; by default the run's own data set."""
+    data: Path | None = None
+    split: str = "train"
+    metrics: Sequence[str] = ()
+    extractor: str | None = None
+    attributes: str | None = None
+    """A classifier run, whose eye is lent to the judges of attributes."""
+    per_value: int = 32
+    """Images that a run with labels is asked for, per value of each attribute: the first of its seeds."""
+    weights: Path | None = None
+    n: int = 2048
+    """Images of each range of seeds."""
+    repeats: int = 3
+    """Ranges: seeds 0..n-1, n..2n-1, ..."""
+    seeds: Sequence[int] | None = None
+    """Exactly these, as the one range, instead."""
+    precision: str = "fp32"
+    device: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    where_possible: bool = False
+    """Leave out metrics that the run's family cannot have, instead of refusing them."""
+    force: bool = False
+
+
+class Pictures:
+    """Images under judgement, and what they are held against: a run's (`Subject`), or those of a folder."""
+
+    extractor: Extractor
+    reference: Reference
+    size: int
+    """Side in pixels."""
+    count: int
+    """How many `images` are."""
+    ranges: Sequence[str] = ("",)
+    """Seeds, range by range; `images` are those of the first."""
+    sampling = ""
+    seen: int | None = None
+    """Images that the run had seen in training."""
+    folder: Path | None = None
+    """Where sheets go; None where there is no run to keep them."""
+
+    @functools.cached_property
+    def images(self) -> Tensor:
+        """The images, of the first range of seeds: uint8 (n, 3, size, size), on the CPU."""
+        raise NotImplementedError
+
+    @property
+    def features(self) -> Tensor:
+        """The extractor's features (n, D) of `images`, on the CPU."""
+        return self.features_of(self.extractor)[0]
+
+    def features_of(self, extractor: Extractor) -> list[Tensor]:
+        """Features (n, D) of each range of seeds, on the CPU."""
+        raise NotImplementedError
+
+    def called(self, index: int) -> str:
+        """What image `index` is called on a sheet."""
+        return f"image {index}"
+
+    def protocol(self, metric: str, **changes: Any) -> protocol.Protocol:
+        """How `metric` is measured on the extractor's features of `images`; `changes` for what is otherwise."""
+        extractor, found = self.extractor, self.reference
+        base = protocol.Protocol(
+            metric=metric, extractor=extractor.name, extractor_sha=extractor.sha, resize=extractor.resize,
+            reference=found.identity, reference_split=found.split, n_real=found.count, n_fake=self.count,
+            size=self.size, precision=extractor.precision, seeds=self.ranges[0], sampling=self.sampling,
+        )  # fmt: skip
+        return replace(base, **changes)
+
+
+class Folder(Pictures):
+    """A folder (or zip, or data set) of images under judgement."""
+
+    def __init__(self, path: Path, request: Request, extractor: Extractor) -> None:
+        if request.against is None:
+            raise UsageError(
+                f"`{path}` is a folder of images: it needs a reference",
+                hint=f"type `animegen eval {path} --against faces.zip`",
+            )
+        self.faces, self.extractor = open_images(path), extractor
+        if not self.faces.square:
+            require_size(self.faces, self.faces.size)
+        self.size, self.count = self.faces.size, len(self.faces.indices())
+        source = open_reference(request.against)
+        split = request.split if isinstance(source, FaceSet) and len(source.indices("test")) else "all"
+        self.reference = Reference(source, split, self.size, name=Path(request.against).name)
+
+    @functools.cached_property
+    def images(self) -> Tensor:
+        """The images: uint8 (n, 3, size, size), on the CPU."""
+        return torch.cat(list(read(self.faces, "all", self.size)))
+
+    def features_of(self, extractor: Extractor) -> list[Tensor]:
+        """Their features (n, D), on the CPU; kept in the cache."""
+        return [set_features(self.faces, "all", self.size, extractor)]
+
+
+class Subject(Pictures):
+    """A run under judgement. What costs time (drawing, features) is made when a judge first asks for it."""
+
+    def __init__(self, run: Run, request: Request, extractor: Extractor) -> None:
+        self.run, self.request, self.extractor, self.folder = run, request, extractor, run.path
+        self._known: dict[str, Tensor] = {}
+        source = self.faces if request.against is None else open_reference(request.against)
+        self.trained = generate.open_trained(run, device=extractor.device)
+        self.size, self.seen = self.trained.data.size, self.trained.images
+        if extractor.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(extractor.device)
+        self.reference = Reference(source, request.split, self.size)
+        how = generate.sampling(self.trained, request.overrides)
+        drawn = isinstance(self.trained.method, Samples)
+        self.source = _Drawn(self.trained, how, request) if drawn else _Translated(self.trained, request, self.faces)
+        self.ranges, self.sampling, self.count = self.source.ranges, self.source.sampling, len(self.source)
+
+    def called(self, index: int) -> str:
+        """Its seed, or the photo that it was translated from."""
+        return self.source.called(index)
+
+    @functools.cached_property
+    def faces(self) -> FaceSet:
+        """The data set that the run was trained on; DataError where it is gone or has changed."""
+        return own_data(self.run, self.request.data)
+
+    @functools.cached_property
+    def images(self) -> Tensor:
+        """What the run draws, of the first range of seeds: uint8 (n, 3, size, size), on the CPU."""
+        return torch.cat(list(self._drawn(0)))
+
+    def features_of(self, extractor: Extractor) -> list[Tensor]:
+        """Features (n, D) of each range of seeds. Kept in the run folder, so that a further score draws nothing."""
+        return [self._features(number, extractor) for number in range(len(self.source.ranges))]
+
+    def _features(self, number: int, extractor: Extractor) -> Tensor:
+        key = cache.key(extractor, self.trained.precision, self.trained.device.type, *self.source.key(number))
+        if key in self._known:
+            return self._known[key]
+        found = None if self.request.force else cache.load(self._folder, key, extractor.dims)
+        if found is None:
+            parts = self._drawn(number) if number else self.images.split(CHUNK)
+            found = torch.cat([extractor.features(part).cpu() for part in parts])
+            cache.save(self._folder, key, found)
+        self._known[key] = found
+        return found
+
+    def _drawn(self, number: int) -> Iterator[Tensor]:
+        count = len(self.source.ranges)
+        words = "drawing" if count == 1 else f"drawing {number + 1}/{count}"
+        with console.progress(words, len(self.source)) as bar:
+            yield from self.source.images(number, bar.advance)
+
+    @functools.cached_property
+    def _folder(self) -> Path:
+        """Where features of these weights are kept; those of others go."""
+        found = self.run.path / "features" / paths.sha256(self.run.weights)[:16]
+        for other in found.parent.glob("*"):
+            if other != found:
+                shutil.rmtree(other, ignore_errors=True)
+        return found
+
+    def drawing(self) -> dict[str, Any] | None:
+        """What drawing cost; None while nothing was drawn."""
+        source = self.source
+        if not source.seconds:
+            return None
+        return {
+            "seconds_per_100": round(100 * source.seconds / source.made, 4),
+            "peak_memory": peak_memory(self.trained.device), "images": self.trained.images,
+            "sampling": source.sampling, "device": str(machine_about(self.trained.device)["device"]),
+        }  # fmt: skip
+
+
+@dataclass
+class Verdict:
+    """What one judge found, in the form of eval.json; `sheets` maps a name to a picture inside the run folder."""
+
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    histograms: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    sheets: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    """Warnings for the one who asked; not stored."""
+
+
+class Judge(Protocol[P]):
+    """A module (or object) that looks at a run in one way; one that looks at `Pictures` looks at folders too."""
+
+    @property
+    def METRICS(self) -> Sequence[str]:
+        """The words of `--metrics` that it understands."""
+
+    def asked(self, subject: P, words: Sequence[str] | None) -> list[protocol.Protocol]:
+        """How each score would be measured, without measuring: those that `words` (out of METRICS) ask for, or, for
+        None, what is measured unasked. UsageError where the run lacks what a word takes."""
+        ...
+
+    def judge(self, subject: P, wanted: Sequence[protocol.Protocol]) -> Verdict:
+        """The scores of `wanted` (never empty), and what else was seen on the way."""
+        ...
+
+
+def entry(
+    measured: protocol.Protocol,
+    value: float,
+    *,
+    images: int | None,
+    reference_name: str,
+    seconds: float,
+    std: float | None = None,
+    interval: tuple[float, float] | None = None,
+    values: Sequence[float] = (),
+    spread: float | None = None,
+) -> dict[str, Any]:
+    """One score as eval.json holds it; `images` is what the run had seen in training, `values` those of the ranges of
+    seeds, `spread` the deviation between subsets where the metric has some."""
+    found = {
+        "name": measured.name, "value": value, "std": std, "interval": list(interval) if interval else None,
+        "protocol": measured.to_dict() | {"reference_name": reference_name}, "protocol_id": measured.id,
+        "images": images, "seconds": round(seconds, 2),
+    }  # fmt: skip
+    if len(values) > 1:
+        found["values"] = list(values)
+    return found if spread is None else found | {"spread": spread}
+
+
+def open_reference(spec: str) -> FaceSet | Path:
+    """A set, or the path of an .npz of moments."""
+    path = Path(spec)
+    if not path.exists():
+        raise DataError(
+            f"no reference `{spec}`",
+            hint=paths.similar(path) or "name a data set, a folder of images, or an .npz of mu and sigma",
+        )
+    return path if path.suffix == ".npz" else FaceSet.open(path)
+
+
+def own_data(run: Run, path: Path | None = None) -> FaceSet:
+    """The data set that the run was trained on, at `path` or where it was; DataError where it is gone or another."""
+    about = run.about["data"]
+    path = path or Path(about["path"])
+    if not path.exists():
+        raise DataError(
+            f"the run's data set {path} is gone", hint="say where it is with `--data`, or score `--against` another"
+        )
+    faces = FaceSet.open(path)
+    if faces.identity != about["identity"]:
+        raise DataError(
+            f"{path} does not hold the pictures that the run was trained on",
+            hint="name the right file with `--data`, or score `--against` this one",
+        )
+    return faces
+
+
+class _Drawn:
+    """What a run draws from seeds."""
+
+    def __init__(self, trained: Trained, how: Any, request: Request) -> None:
+        self.trained, self.how, self.seconds, self.made = trained, how, 0.0, 0
+        if request.seeds is not None:
+            self.numbers: list[Sequence[int]] = [list(request.seeds)]
+        else:
+            self.numbers = [range(i * request.n, (i + 1) * request.n) for i in range(request.repeats)]
+        self.ranges, self.sampling = [seeds.spell(numbers) for numbers in self.numbers], generate.describe_sampling(how)
+
+    def __len__(self) -> int:
+        return len(self.numbers[0])
+
+    def called(self, index: int) -> str:
+        return f"seed {self.numbers[0][index]}"
+
+    def key(self, number: int) -> tuple[str, ...]:
+        return self.sampling, self.ranges[number]
+
+    def images(self, number: int, done: Callable[[int], None]) -> Iterator[Tensor]:
+        numbers = self.numbers[number]
+        for start in range(0, len(numbers), CHUNK):
+            began = time.perf_counter()
+            drawn = generate.draw(self.trained, numbers[start : start + CHUNK], how=self.how, done=done)
+            self.seconds += time.perf_counter() - began
+            self.made += len(drawn)
+            yield drawn
+
+
+class _Translated:
+    """What a translator makes of its data set's held-out photos: one range, without seeds."""
+
+    def __init__(self, trained: Trained, request: Request, faces: FaceSet) -> None:
+        self.trained, self.faces, self.seconds, self.made = trained, faces, 0.0, 0
+        held_out = self.faces.indices("test", "photos")
+        self.split = "test" if len(held_out) else "train"
+        self.indices = self.faces.indices(self.split, "photos")[: request.n]
+        self.ranges, self.sampling = [""], f"{self.split} photos translated"
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def called(self, index: int) -> str:
+        return Path(self.faces.origin(self.indices[index])).name
+
+    def key(self, number: int) -> tuple[str, ...]:
+        photos = self.faces.split_identity(self.split, self.trained.data.size, "photos")
+        return self.sampling, photos, str(len(self)), str(number)
+
+    def images(self, number: int, done: Callable[[int], None]) -> Iterator[Tensor]:
+        for start in range(0, len(self), CHUNK):
+            pixels = self.faces.pixels(self.indices[start : start + CHUNK], size=self.trained.data.size)
+            began = time.perf_counter()
+            translated = edit.translate(self.trained, torch.from_numpy(pixels).permute(0, 3, 1, 2), Edit())
+            self.seconds += time.perf_counter() - began
+            self.made += len(translated)
+            yield translated
+            done(len(pixels))

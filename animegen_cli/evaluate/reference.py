@@ -1,0 +1,80 @@
+"""What scores are measured against: the real images of a set, or stored moments; their features are kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from animegen_cli import console, paths
+from animegen_cli.data.reading import FaceSet
+from animegen_cli.errors import DataError
+from animegen_cli.evaluate import cache
+from animegen_cli.metrics.extractors import Extractor
+from animegen_cli.metrics.frechet import Moments, load_moments
+
+_CHUNK = 512
+
+
+class Reference:
+    """One side of a comparison: `identity`, `split`, `count` and `name` as a protocol says them.
+
+    `faces` is the set, None where the reference is a file of moments. Raises DataError for a set of smaller images
+    than `size`.
+    """
+
+    def __init__(self, source: FaceSet | Path, split: str, size: int, *, name: str = "") -> None:
+        self.split, self.size, self.name = split, size, name or str(getattr(source, "name", source))
+        self.faces = source if isinstance(source, FaceSet) else None
+        self.moments: Moments | None = None
+        if isinstance(source, FaceSet):
+            if source.size < size:
+                raise DataError(
+                    f"the reference has {source.size}-pixel images, the others {size}",
+                    hint="score against a set of at least that size",
+                )
+            self.identity, self.count = source.split_identity(split, size), len(source.indices(split))
+        else:
+            self.moments = load_moments(source)
+            self.identity = hashlib.sha256(source.read_bytes()).hexdigest()
+            self.count = self.moments.count or 0
+
+    def features(self, extractor: Extractor) -> Tensor | Moments:
+        """Features (count, D), float32 on the CPU, or the stored moments."""
+        if self.moments is not None:
+            if len(self.moments.mean) != extractor.dims:
+                raise DataError(
+                    f"{self.name} holds {len(self.moments.mean)} features per image, `{extractor.name}` gives"
+                    f" {extractor.dims}",
+                    hint="compute the statistics with the same network, or choose it with `--extractor`",
+                )
+            return self.moments
+        assert self.faces is not None
+        return set_features(self.faces, self.split, self.size, extractor)
+
+
+def set_features(faces: FaceSet, split: str, size: int, extractor: Extractor) -> Tensor:
+    """Features (n, D) of one split, cached by content: pixels, network, resize, precision."""
+    folder, key = paths.cache() / "features", cache.key(extractor, faces.split_identity(split, size))
+    if (known := cache.load(folder, key, extractor.dims)) is not None:
+        return known
+    features = torch.cat([extractor.features(part).cpu() for part in read(faces, split, size)])
+    cache.save(folder, key, features)
+    return features
+
+
+def read(faces: FaceSet, split: str, size: int) -> Iterator[Tensor]:
+    """The images of one split, piece by piece: uint8 (n, 3, size, size). DataError where it has none."""
+    indices = faces.indices(split)
+    if not len(indices):
+        raise DataError(
+            f"{faces.path} has no images in its {split} split", hint="choose another with `--split train|test|all`"
+        )
+    with console.progress("reference", len(indices)) as bar:
+        for start in range(0, len(indices), _CHUNK):
+            pixels = faces.pixels(indices[start : start + _CHUNK], size=size)
+            yield torch.from_numpy(pixels).permute(0, 3, 1, 2)
+            bar.advance(len(pixels))

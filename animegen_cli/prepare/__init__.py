@@ -1,0 +1,1 @@
+"""Pictures in folders, archives and tables -> one data set file."""

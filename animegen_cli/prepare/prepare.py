@@ -1,0 +1,379 @@
+"""`prepare`: any pictures -> one clean data set file.
+
+Pictures are cleaned by worker processes and written in the order of their names as they arrive; only a few
+hundred bytes per image stay in memory. Everything in the file is a function of the pictures and the options.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import os
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from animegen_cli import console
+from animegen_cli.data import cleaning, labels, manifest, sources
+from animegen_cli.data.ledger import Ledger, Vocabulary, member_name
+from animegen_cli.data.sources import DOMAINS, PHOTOS, Source
+from animegen_cli.errors import DataError, MachineError, UsageError
+from animegen_cli.prepare import contact_sheet
+from animegen_cli.prepare import workers as pool
+from animegen_cli.prepare.zip_writer import StoredZip
+
+_CHUNK = 16  # pictures that travel together
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+DEDUPE = ("exact", "near", "off")
+_MOST_WORKERS = 8  # decoding outruns one writer beyond this, and each worker takes 25 MB
+_WORTH_A_WORKER = 400  # pictures that pay for starting one more process
+DRAWN = 2000  # pictures that the source `demo` has without a limit
+
+
+@dataclass(frozen=True)
+class Options:
+    """What decides the bytes of the file, besides the pictures; and the number of processes, which does not."""
+
+    size: int = 64
+    fit: str = "crop"
+    dedupe: str = "exact"
+    split: float = 0.8
+    labels: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    min_size: int | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 4 <= self.size <= 2048:
+            raise UsageError(f"`--resolution {self.size}` is not between 4 and 2048", hint="try `--resolution 64`")
+        for flag, value, known in (("fit", self.fit, cleaning.FITS), ("dedupe", self.dedupe, DEDUPE)):
+            if value not in known:
+                raise UsageError(f"`--{flag} {value}` does not exist", hint=f"choose one of {', '.join(known)}")
+        if not 0 < self.split <= 1:
+            raise UsageError(
+                f"`--split {self.split}` is not a share of the images", hint="0.8 keeps 80 % for training, 1 all"
+            )
+        for flag, number in (("limit", self.limit), ("min-size", self.min_size), ("workers", self.workers)):
+            if number is not None and number < 1:
+                raise UsageError(f"`--{flag} {number}` is not positive", hint=f"leave `--{flag}` out for the default")
+
+    @property
+    def recipe(self) -> cleaning.Recipe:
+        """What the workers need to know."""
+        smallest = self.min_size if self.min_size is not None else max(1, self.size // 2)
+        return cleaning.Recipe(self.size, self.fit, smallest)
+
+
+@dataclass
+class Prepared:
+    """What the summary says."""
+
+    path: Path
+    contact: Path | None
+    about: dict[str, Any]
+    """The manifest without its per-image lists."""
+
+
+@dataclass
+class _Domain:
+    """What is read for one domain, and what is kept of it."""
+
+    specs: Sequence[str]
+    found: list[Source]
+    rows: list[np.ndarray]
+    """For each source the label numbers of its members."""
+    ledger: Ledger
+
+
+def default_path(specs: Sequence[str], size: int, photos: Sequence[str] = ()) -> Path:
+    """datasets/<source>-<size>.zip"""
+    names, others = (
+        [spec.rpartition("/")[2] if spec.startswith("kaggle:") else sources.stem(Path(spec)) for spec in some]
+        for some in (specs, photos)
+    )
+    names += [PHOTOS if name == "demo" else name for name in others if name == "demo" or name not in names]
+    return Path("datasets") / f"{'+'.join(names)}-{size}.zip"
+
+
+def prepare(specs: Sequence[str], out: Path, options: Options, photos: Sequence[str] = ()) -> Prepared:
+    """Write the data set file `out` from the sources `specs`.
+
+    Args:
+        photos: sources of the other domain, for translators; `specs` are then the anime faces.
+
+    Raises:
+        DataError: a source is missing or damaged as a whole, or nothing usable is left of a domain.
+        MachineError: the disk is full; what was under the name `out` before stays whole.
+    """
+    if any(Path(spec).resolve() == out.resolve() for spec in (*specs, *photos)):
+        raise UsageError(f"{out} is both the source and the result", hint="name another file with `--out`")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder", hint=f"name a file, such as `--out {out / 'faces.zip'}`")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return _prepare([specs, photos] if photos else [specs], out, options)
+    except MemoryError:
+        raise MachineError(f"memory ran out: {out} was not written", hint="try `--workers 1`") from None
+    except OSError as error:
+        if error.errno in _FULL:
+            raise MachineError(
+                f"the disk is full: {out} was not written", hint="free some space, or name another disk with `--out`"
+            ) from None
+        if error.errno in _FORBIDDEN:
+            raise DataError(
+                f"{out} cannot be written: {error.strerror}", hint="name another file with `--out`"
+            ) from None
+        raise MachineError(f"{out} was not written: {error}", hint="check the disk, then try again") from error
+
+
+def _prepare(asked: Sequence[Sequence[str]], out: Path, options: Options) -> Prepared:
+    domains = _list(asked, out.parent / "downloads", options)
+    ledgers = [domain.ledger for domain in domains]
+    with StoredZip(out) as archive:
+        for number, domain in enumerate(domains):
+            domain.ledger.start = sum(map(len, ledgers[:number]))
+            _clean_all(domain, options, archive)
+            if not len(domain.ledger):
+                raise _empty(domain, options)
+        _refuse_one_domain(ledgers)
+        for one in ledgers:
+            one.close(options.split)
+        about = _about(domains, options)
+        sheet = contact_sheet.draw(archive.read, ledgers)
+        archive.add("dataset.json", manifest.dataset_json(ledgers))
+        archive.add("manifest.json", manifest.manifest_json(ledgers, about))
+    try:
+        return Prepared(out, contact_sheet.save(sheet, out), about)
+    except OSError as error:  # the set itself is whole
+        console.warn(f"the contact sheet was not written: {error.strerror}")
+        return Prepared(out, None, about)
+
+
+def _list(asked: Sequence[Sequence[str]], downloads: Path, options: Options) -> list[_Domain]:
+    """Find the sources of each domain and their labels; an empty domain is an error before any picture is decoded."""
+    two, domains = len(asked) > 1, list[_Domain]()
+    for name, specs in zip(DOMAINS, asked, strict=False):
+        found = sources.find(specs, downloads=downloads, domain=name if two else None)
+        for source in found:
+            if source.drawn:
+                _require_drawable(options.size)
+                count = options.limit or DRAWN
+                source.members = sources.Members(sources.Member(f"{index:06d}", index) for index in range(count))
+        if name == PHOTOS:  # labels are those of the anime faces
+            vocabulary = domains[0].ledger.vocabulary
+            rows = [np.full((len(source.members), len(vocabulary)), -1, np.int16) for source in found]
+        else:
+            vocabulary, rows = _labels(found, options)
+        most = sum(len(source.members) for source in found)
+        domain = _Domain(specs, found, rows, Ledger(vocabulary, most, f"{name}/" if two else ""))
+        for source in found:
+            for member, reason in source.dropped:
+                domain.ledger.drop(_full_name(found, source, member), reason)
+        if not most:
+            raise _empty(domain, options)
+        domains.append(domain)
+    if two:
+        _refuse_same(*(domain.found for domain in domains))
+    return domains
+
+
+def _refuse_same(anime: Sequence[Source], photos: Sequence[Source]) -> None:
+    """UsageError when a source of one domain is, or lies in, a source of the other."""
+    for one, other in itertools.product(anime, photos):
+        if one.half or other.half or one.drawn or other.drawn:
+            continue
+        a, b = one.path.resolve(), other.path.resolve()
+        if a == b or a in b.parents or b in a.parents:
+            what = f"{one.path} is" if a == b else f"{one.path} and {other.path} overlap: one is"
+            raise UsageError(
+                f"{what} given for both domains",
+                hint="name the photographs with `--photos`, the drawn faces with `--anime`",
+            )
+
+
+def _refuse_one_domain(ledgers: Sequence[Ledger]) -> None:
+    """DataError when two domains hold the same pictures."""
+    if len(ledgers) < 2 or not (shared := ledgers[0].shared(ledgers[1])):
+        return
+    if shared == min(map(len, ledgers)):
+        raise DataError(
+            "the pictures of one domain are all in the other",
+            hint="name the photographs with `--photos`, the drawn faces with `--anime`",
+        )
+    console.warn(f"{shared:,} pictures are in both domains")
+
+
+def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list[np.ndarray]]:
+    """One vocabulary, and for each source the label numbers of its members."""
+    tables = _tables(found, options)
+    for source, table in zip(found, tables, strict=True):
+        if table.origin:
+            console.note(f"labels of {source.name}: {', '.join(table.attributes)} (from {table.origin})")
+    return labels.merge(tables)
+
+
+def _tables(found: Sequence[Source], options: Options) -> list[labels.Labels]:
+    """The labels of each source; a table that was asked for must fit at least one of them."""
+    tables, failures = [], []
+    for source in found:
+        try:
+            drawn = source.drawn and options.labels != "none"
+            tables.append(_drawn_labels(source, options) if drawn else labels.find(source, options.labels))
+        except DataError as error:
+            failures.append(error)
+            tables.append(labels.nothing(source))
+    if failures and len(failures) == len(found):
+        raise failures[0]
+    return tables
+
+
+def _drawn_labels(source: Source, options: Options) -> labels.Labels:
+    from animegen_cli import drawn
+
+    places = {name: {value: place for place, value in enumerate(v)} for name, v in drawn.ATTRIBUTES.items()}
+    rows = np.empty((len(source.members), len(places)), np.int16)
+    for index in range(len(rows)):
+        chosen = drawn.attributes(index, seed=options.seed)
+        rows[index] = [place[chosen[name]] for name, place in places.items()]
+    return labels.Labels(dict(drawn.ATTRIBUTES), rows, "how they were drawn")
+
+
+def _require_drawable(size: int) -> None:
+    from animegen_cli import drawn
+
+    if not drawn.MIN_SIZE <= size <= drawn.MAX_SIZE:
+        raise UsageError(
+            f"faces are drawn at {drawn.MIN_SIZE} to {drawn.MAX_SIZE} pixels, not {size}",
+            hint="try `animegen prepare demo --resolution 64`",
+        )
+
+
+def _full_name(found: Sequence[Source], source: Source, name: str) -> str:
+    """With several sources, a picture's name begins with its source's."""
+    return name if len(found) == 1 else f"{source.name}/{name}"
+
+
+def _clean_all(domain: _Domain, options: Options, archive: StoredZip) -> None:
+    """Clean, judge and write pictures of one domain until all are read or the limit is reached."""
+    found, rows, ledger = domain.found, domain.rows, domain.ledger
+    order = _ranking(found, options)
+    limit = len(order) if options.limit is None else min(options.limit, len(order))
+    with console.progress(f"preparing {ledger.folder[:-1]}".strip(), limit) as bar:
+        while len(order) and len(ledger) < limit:
+            # With a limit, what was dropped is made up for from the rest of the random order.
+            taken, order = np.sort(order[: limit - len(ledger)]), order[limit - len(ledger) :]
+            with closing(_results(found, taken, options)) as cleaned:
+                for number, places, results in cleaned:
+                    before = len(ledger)
+                    for place, result in zip(places, results, strict=True):
+                        name = _full_name(found, found[number], found[number].members[place].name)
+                        _judge(name, result, rows[number][place], options, archive, ledger)
+                    bar.advance(len(places) if options.limit is None else len(ledger) - before)
+
+
+def _ranking(found: Sequence[Source], options: Options) -> np.ndarray:
+    """Numbers of all pictures over all sources; with a limit in a random order that the names and the seed decide."""
+    count = sum(len(source.members) for source in found)
+    if options.limit is None or options.limit >= count:
+        return np.arange(count)
+    keys = np.empty(count, np.uint64)
+    seed = options.seed.to_bytes(8, "little", signed=True)
+    names = (member.name for source in found for member in source.members)
+    for number, name in enumerate(names):
+        hashed = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8, key=seed)
+        keys[number] = int.from_bytes(hashed.digest(), "little")
+    return np.argsort(keys, kind="stable")
+
+
+def _results(
+    found: Sequence[Source], taken: np.ndarray, options: Options
+) -> Generator[tuple[int, list[int], list[Any]], None, None]:
+    """The cleaned pictures of `taken` (sorted numbers over all sources), chunk by chunk, in order.
+
+    Yields the number of the source, places among its members, and what became of these.
+    """
+    sent: deque[tuple[int, list[int]]] = deque()
+
+    def chunks() -> Iterator[pool.Chunk]:
+        start = 0
+        for number, source in enumerate(found):
+            places = taken[(taken >= start) & (taken < start + len(source.members))] - start
+            start += len(source.members)
+            for chunk, of in _chunks_of(source, places.tolist(), options):
+                sent.append((number, of))
+                yield chunk
+
+    workers = options.workers or min(os.cpu_count() or 1, _MOST_WORKERS, 1 + len(taken) // _WORTH_A_WORKER)
+    with closing(pool.run(chunks(), workers)) as done:
+        for results in done:
+            yield *sent.popleft(), results
+
+
+def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[tuple[pool.Chunk, list[int]]]:
+    recipe, path = options.recipe, str(source.path)
+    if source.kind != "stream":
+        for start in range(0, len(places), _CHUNK):
+            of = places[start : start + _CHUNK]
+            members = [source.members[place] for place in of]
+            yield pool.Chunk(source.kind, path, members, recipe, seed=options.seed), of
+        return
+    place_of = {source.members[place]: place for place in places}
+    pending = sources.stream(source, place_of)
+    while some := list(itertools.islice(pending, _CHUNK)):
+        members, blobs = [member for member, _ in some], [data for _, data in some]
+        yield pool.Chunk(source.kind, path, members, recipe, blobs), [place_of[member] for member in members]
+
+
+def _judge(name: str, result: Any, row: np.ndarray, options: Options, archive: StoredZip, ledger: Ledger) -> None:
+    """Keep the image and write it, or remember why not."""
+    if isinstance(result, cleaning.Rejected):
+        ledger.drop(name, result.reason, result.png)
+        return
+    reason = ledger.duplicate(result, options.dedupe)
+    if reason:
+        ledger.drop(name, reason, result.png)
+        return
+    archive.add(member_name(len(ledger), ledger.folder), result.png, result.crc)
+    ledger.keep(name, result, row)
+
+
+def _about(domains: Sequence[_Domain], options: Options) -> dict[str, Any]:
+    ledgers = [domain.ledger for domain in domains]
+    about = {
+        "sources": [source.name for domain in domains for source in domain.found],
+        "size": options.size,
+        "fit": options.fit,
+        "filter": cleaning.FILTER,
+        "min_size": options.recipe.min_size,
+        "dedupe": options.dedupe,
+        "limit": options.limit,
+        "seed": options.seed,
+        "identity": manifest.identity(ledgers, options.size),
+        **manifest.about(ledgers, options.split),
+    }
+    for part, domain in zip(about.get("by_domain", {}).values(), domains, strict=False):
+        part["sources"] = [source.name for source in domain.found]
+    return about
+
+
+def _empty(domain: _Domain, options: Options) -> DataError:
+    what, reasons = " and ".join(domain.specs), domain.ledger.reasons()
+    if domain.ledger.folder:
+        what = f"{what} (--{domain.ledger.folder[:-1]})"
+    if not reasons:
+        return DataError(
+            f"there is no picture in {what}", hint="name a folder or an archive with PNG, JPEG or WebP files"
+        )
+    said = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    hint = "try `animegen prepare demo`, which needs no pictures"
+    if "too small" in reasons:
+        hint = f"allow smaller pictures with `--min-size`, or a lower `--resolution` than {options.size}"
+    return DataError(f"no usable picture in {what}: {said}", hint=hint)

@@ -1,0 +1,1 @@
+"""A run and seeds -> images, and images edited by a run."""

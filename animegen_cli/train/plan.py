@@ -1,0 +1,86 @@
+"""Plan before paying: what a training would be and cost, without training."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from animegen_cli import config, console
+from animegen_cli.config import Amount
+from animegen_cli.sample import generate
+from animegen_cli.train import estimate, train
+from animegen_cli.train.session import Prepared
+from animegen_cli.train.trainer import Trainer
+
+# Peak arithmetic is unknown in general; these are cautious rates when nothing may be measured.
+_ASSUMED_FLOPS = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}
+_MEASURE_SECONDS = 10.0
+
+
+def plan(request: train.Request) -> dict[str, Any]:
+    """The resolved config, parameters, images, steps, memory and expected time of a request."""
+    run_config = train.read_config(request)
+    if run_config.warning:
+        console.warn(run_config.warning)
+    prepared = train.prepare(request, run_config, train.open_data(request, run_config))
+    cost = estimate.cost(prepared.method, run_config, precision=prepared.choices.precision)
+    count, batch = prepared.data.count, run_config.train.batch
+    images = Amount.parse(run_config.train.duration).images(batch=batch, count=count)
+    memory = cost.fixed_bytes + cost.image_bytes * prepared.choices.batch_gpu
+    seconds, how = _expected_seconds(prepared, cost, memory, images)
+    return {
+        "config": run_config.to_dict(),
+        "data": {"path": str(prepared.faces.path), "images": count, "size": prepared.data.size},
+        "resolved": prepared.choices.to_dict(),
+        "parameters": cost.parameters,
+        "images": images,
+        "steps": -(-images // batch),
+        "gflop_per_image": round(cost.flops / 1e9, 3),
+        "memory_bytes": memory,
+        "expected_seconds": round(seconds, 1),
+        "time_from": how,
+        "device": str(prepared.device),
+    }
+
+
+def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, images: int) -> tuple[float, str]:
+    """Measure micro-batches that take under half of the free memory and a few seconds, else divide by a cautious rate."""
+    micro, rate = prepared.choices.batch_gpu, _ASSUMED_FLOPS[prepared.device.type]
+    if memory > 0.5 * estimate.free_memory(prepared.device) or cost.flops * micro / rate > _MEASURE_SECONDS / 2:
+        return images * cost.flops / rate, f"estimated from its arithmetic at {rate / 1e9:,.0f} GFLOP/s"
+    slim = prepared.config.to_dict()
+    slim["train"] |= {"batch": micro}
+    trainer = Trainer(
+        prepared.method, prepared.loader, generate.build_config(slim), prepared.choices._replace(compile=False),
+        device=prepared.device, count=prepared.data.count,
+    )  # fmt: skip
+    took: list[float] = []
+    began = time.perf_counter()
+    while not took or (time.perf_counter() - began < _MEASURE_SECONDS / 2 and len(took) < 20):
+        start = time.perf_counter()
+        trainer.train_step()
+        if prepared.device.type == "cuda":
+            torch.cuda.synchronize(prepared.device)
+        took.append(time.perf_counter() - start)
+    best = min(took[1:] or took)
+    return images * best / micro, f"measured over {len(took)} micro-batches of {micro} images, uncompiled"
+
+
+def describe(found: dict[str, Any]) -> str:
+    """The plan for people."""
+    hours = found["expected_seconds"] / 3600
+    lines = [
+        config.to_yaml(found["config"]).rstrip(),
+        "",
+        f"data          {found['data']['path']}: {found['data']['images']:,} training images of {found['data']['size']} pixels",
+        f"parameters    {', '.join(f'{name} {count:,}' for name, count in found['parameters'].items())}",
+        f"training      {found['images']:,} images, {found['steps']:,} steps of {found['config']['train']['batch']}",
+        f"arithmetic    {found['gflop_per_image']:,.2f} GFLOP per image",
+        f"device        {found['device']}, " + ", ".join(f"{key} {value}" for key, value in found["resolved"].items()),
+        f"memory        {found['memory_bytes'] / 2**30:.2f} GiB (estimated)",
+        f"expected time {hours:.1f} hours" if hours >= 1 else f"expected time {found['expected_seconds']:.0f} s",
+        f"              {found['time_from']}",
+    ]
+    return "\n".join(lines)

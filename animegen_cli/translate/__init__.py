@@ -1,0 +1,1 @@
+"""Pictures -> pictures: photo to anime and back, reconstruction, denoising."""

@@ -1,0 +1,343 @@
+"""What `animegen translate` does: pictures in, the same pictures changed out. One by one, whatever their number.
+
+Families that take any size translate a picture as it is: reflected at its edges up to a multiple of 8 pixels and cut
+back, and in overlapping tiles once a side is longer than a tile. All others get a square of the run's size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from animegen_cli import console, paths
+from animegen_cli.data import sources
+from animegen_cli.data.cleaning import FITS, decode, fit_square
+from animegen_cli.data.sources import ARCHIVES, Member, Source, Unusable
+from animegen_cli.errors import DataError, UsageError
+from animegen_cli.method import Edit
+from animegen_cli.report import grids
+from animegen_cli.sample import edit as editing
+from animegen_cli.sample import generate, sample
+from animegen_cli.sample.generate import Trained
+from animegen_cli.train.choices import pick_device
+
+TILE, OVERLAP = 1024, 128
+"""Pixels of a side above which a picture is cut into tiles, and by which neighbours overlap at least."""
+MULTIPLE = 8
+ON_SHEET = 24
+"""Pairs that the sheet shows: the first ones."""
+WAITING = 2**25
+"""Pixels that wait at most for others of their shape, so that a network call is full."""
+_FILMS = frozenset((".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi"))
+_OPTIONS = {"levels": "--top-levels"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `animegen translate` was asked for."""
+
+    run: str | None
+    path: Path
+    out: Path | None = None
+    edits: Mapping[str, Any]
+    """Fields of `Edit` that were typed."""
+    overrides: Mapping[str, Any]
+    settings: Sequence[str] = ()
+    fit: str | None = None
+    size: int | None = None
+    seed: int = 0
+    grid: bool = False
+    batch: int | None = None
+    precision: str = "auto"
+    device: str | None = None
+
+
+def translate(request: Request) -> dict[str, Any]:
+    """Translate and write; returns the files, what was skipped, facts for `--json`, and a text for people."""
+    sample.check_precision(request.precision)
+    if request.fit is not None and request.fit not in FITS:
+        raise UsageError(f"no fit `{request.fit}`", hint="use crop, pad or stretch")
+    if not request.path.exists():
+        raise DataError(f"there is no {request.path}", hint=paths.similar(request.path) or "check the path")
+    if request.path.suffix.lower() in _FILMS:
+        parts = f"ffmpeg -i {request.path} frames/%06d.png"
+        raise UsageError(f"{request.path} is a film", hint=f"take it apart with `{parts}`, then translate `frames`")
+    if (request.path / "run.json").is_file():
+        raise UsageError(f"{request.path} is a run, not pictures", hint="name a picture or a folder after it")
+    run = editing.open_run(request.run, "translates")
+    console.note(f"run: {run.path}")
+    out = request.out or run.path / "translated"
+    found = _find(request.path)
+    targets = _targets(_listed(found, out), out)
+    _protect(request.path, out, targets)
+    trained = generate.open_trained(run, device=pick_device(request.device), precision=request.precision)
+    work = _Work(request, trained)
+    paths.make_folder(out)
+    with console.progress("translating", len(targets)) as bar:
+        for name, data in _read(found, targets):
+            work.take(name, data, targets[name])
+            bar.advance()
+        work.finish()
+    skipped = [{"file": name, "reason": reason} for name, reason in [*_dropped(found), *work.skipped]]
+    for item in skipped:
+        console.warn(f"skipped {item['file']}: {item['reason']}")
+    if not work.written:
+        reason = f"none of {len(skipped)} could be read" if skipped else "no pictures there"
+        raise DataError(f"{request.path}: {reason}", hint="name a picture, or a folder or archive of PNG or JPEG files")
+    if work.large:
+        size = trained.data.size
+        console.note(f"this run learned from {size} x {size} pixels; far larger pictures: {work.large:,}; try `--size`")
+    files = [work.written[name] for name in targets if name in work.written]
+    about = {"run": str(run.path), "images_seen": trained.images, "edit": work.edit._asdict(), "seed": request.seed}
+    text = [str(files[0]) if len(files) == 1 else f"{out}: {len(files):,} pictures"]
+    if request.grid:
+        sheet = grids.pairs([work.shown[name] for name in targets if name in work.shown])
+        files.append(sample.save(sheet, _beside(out)))
+        text.append(str(files[-1]))
+    text += [f"{len(skipped):,} skipped"] if skipped else []
+    return {"files": files, "skipped": skipped, "about": about, "text": "\n".join(text)}
+
+
+def asked_edit(trained: Trained, asked: Mapping[str, Any]) -> Edit:
+    """The edit that was typed; UsageError for an option that this family does not read, naming those that do."""
+    reads = editing.require(trained, "translates").edits
+    for field in asked:
+        if field not in reads:
+            option = _OPTIONS.get(field, f"--{field}")
+            raise UsageError(
+                f"a {trained.config.family} run reads no `{option}`",
+                hint=editing.only(editing.families_editing(field)),
+            )
+    return Edit(**asked)
+
+
+# ---- which pictures, and where they go ------------------------------------------------------------------------
+
+
+def _find(path: Path) -> list[Source]:
+    """A picture, a folder of them (with its subfolders), or archives."""
+    if path.is_file() and not path.name.lower().endswith(ARCHIVES):
+        source = Source("", "folder", path.parent)
+        if path.stat().st_size > sources.MAX_BYTES:
+            source.dropped.append((path.name, "file too large"))
+        else:
+            source.members.append(Member(path.name))
+        return [source]
+    # "./" because `demo` means the drawn faces to `find`, and a path to the person who typed it here.
+    return sources.find([f"./{path}" if not path.is_absolute() else str(path)], downloads=paths.cache())
+
+
+def _listed(found: Sequence[Source], out: Path) -> list[str]:
+    """Names of all pictures; results of an earlier call that lie below a folder of pictures are none."""
+    inside, names = out.resolve(), []
+    for source in found:
+        root = source.path.resolve()
+        hidden = source.kind == "folder" and root in inside.parents
+        for member in source.members:
+            if not (hidden and inside in (root / member.name).parents):
+                names.append(_full_name(source, member, found))
+    return names
+
+
+def _full_name(source: Source, member: Member, found: Sequence[Source]) -> str:
+    return f"{source.name}/{member.name}" if len(found) > 1 else member.name
+
+
+def _targets(names: Sequence[str], out: Path) -> dict[str, Path]:
+    """The file of each picture: its folders and name, as PNG; `a.jpg` beside `a.png` keep their endings."""
+    stems = Counter(str(PurePosixPath(name).with_suffix("")).casefold() for name in names)
+    targets, taken = {}, set()
+    for name in names:
+        stem = str(PurePosixPath(name).with_suffix(""))
+        base = unique = stem if stems[stem.casefold()] == 1 else name
+        number = 2
+        while unique.casefold() in taken:  # `a.jpg` for the third `a.jpg.png`; case as on the poorest file system
+            unique, number = f"{base}-{number}", number + 1
+        taken.add(unique.casefold())
+        targets[name] = out / f"{unique}.png"
+    return targets
+
+
+def _protect(path: Path, out: Path, targets: Mapping[str, Path]) -> None:
+    """UsageError when a result would replace a picture that goes in, or stand among them."""
+    root = path if path.is_dir() else path.parent
+    there = [file.stat() for name in targets if (file := root / name).exists()]
+    inputs = {(status.st_dev, status.st_ino) for status in there}
+    for target in targets.values():
+        if target.exists() and (target.stat().st_dev, target.stat().st_ino) in inputs:
+            raise UsageError(f"{target} would be overwritten by its own translation", hint="name another `--out`")
+    if path.is_dir() and out.resolve() == path.resolve():
+        raise UsageError(f"{out} holds the pictures themselves", hint="name another `--out`")
+
+
+def _beside(out: Path) -> Path:
+    """anime -> anime.contact.png: apart from the pictures, so that the folder can be scored."""
+    return (
+        out.resolve().with_name(f"{out.resolve().name}.contact.png")
+        if out.name in ("", "..")
+        else out.with_name(f"{out.name}.contact.png")
+    )
+
+
+def _read(found: Sequence[Source], targets: Mapping[str, Path]) -> Iterator[tuple[str, bytes | Unusable]]:
+    reader = sources.Reader()
+    for source in found:
+        if source.kind == "stream":
+            for member, content in sources.stream(source, source.members):
+                yield _full_name(source, member, found), content
+            continue
+        for member in source.members:
+            if (name := _full_name(source, member, found)) in targets:
+                try:
+                    data: bytes | Unusable = reader.read(source.kind, str(source.path), member)
+                except Unusable as error:
+                    data = error
+                yield name, data
+    reader.close()
+
+
+def _dropped(found: Sequence[Source]) -> list[tuple[str, str]]:
+    return [pair for source in found for pair in source.dropped]
+
+
+# ---- one picture after the other ------------------------------------------------------------------------------
+
+
+class _Work:
+    """Pictures of one shape wait for each other until a network call is full; what is written does not depend on it."""
+
+    def __init__(self, request: Request, trained: Trained) -> None:
+        self.request, self.trained = request, trained
+        self.any_size = any_size(trained)
+        family = trained.config.family
+        if self.any_size and request.fit:
+            raise UsageError(
+                f"a {family} run keeps a picture's own shape", hint="leave `--fit` out; `--size` scales it"
+            )
+        if not self.any_size and request.size:
+            hint = f"leave `--size` out; `--fit` says how a picture becomes {trained.data.size} x {trained.data.size}"
+            raise UsageError(f"a {family} run translates at its own size alone", hint=hint)
+        drawing_settings = {**sample.settings_of(request.settings), **request.overrides}
+        self.edit, self.how = asked_edit(trained, request.edits), generate.sampling(trained, drawing_settings)
+        self.waiting: dict[tuple[int, ...], list[tuple[str, np.ndarray, Path]]] = {}
+        self.written: dict[str, Path] = {}
+        self.skipped: list[tuple[str, str]] = []
+        self.large = 0
+        """Pictures in which a face is probably larger than any that the networks have seen."""
+        self.shown: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
+
+    def take(self, name: str, data: bytes | Unusable, target: Path) -> None:
+        """One more picture; translates those of its shape once they fill a network call."""
+        try:
+            if isinstance(data, Unusable):
+                raise data
+            image = decode(data)
+            pixels = shaped(self.trained, image, fit=self.request.fit, size=self.request.size)
+        except (Unusable, MemoryError) as error:
+            self.skipped.append((name, str(error) or "too many pixels"))
+            return
+        self.large += self.any_size and min(pixels.shape[:2]) > 2 * self.trained.data.size
+        shape = tuple(-(-side // MULTIPLE) * MULTIPLE for side in pixels.shape[:2]) if self.any_size else pixels.shape
+        group = self.waiting.setdefault(shape, [])
+        group.append((name, pixels, target))
+        if len(group) >= (1 if max(shape) > TILE else self._batch(shape)):
+            self._translate(self.waiting.pop(shape))
+        elif sum(len(rest) * math.prod(shape[:2]) for shape, rest in self.waiting.items()) > WAITING:
+            self.finish()
+
+    def finish(self) -> None:
+        """Translate what still waits."""
+        for shape in list(self.waiting):
+            self._translate(self.waiting.pop(shape))
+
+    def _batch(self, shape: Sequence[int]) -> int:
+        return self.request.batch or generate.micro_batch(self.trained.device, math.isqrt(shape[0] * shape[1]))
+
+    def _translate(self, group: Sequence[tuple[str, np.ndarray, Path]]) -> None:
+        whole = np.stack([padded(pixels) if self.any_size else pixels for _, pixels, _ in group])
+        results = changed(
+            self.trained, whole, self.edit, how=self.how, seed=self.request.seed, batch=self._batch(whole.shape[1:])
+        )
+        for (name, before, target), after in zip(group, results, strict=True):
+            after = after[: before.shape[0], : before.shape[1]]
+            paths.make_folder(target.parent)
+            self.written[name] = sample.save(Image.fromarray(after), target)
+            if self.request.grid and len(self.shown) < ON_SHEET:
+                self.shown[name] = (grids.thumbnail(before), grids.thumbnail(after), PurePosixPath(name).name)
+
+
+# ---- pixels to pixels -----------------------------------------------------------------------------------------
+
+
+def any_size(trained: Trained) -> bool:
+    """Whether the family takes pictures as they are; all others get a square of the run's size."""
+    return bool(getattr(trained.method, "any_size", False))
+
+
+def shaped(trained: Trained, image: Image.Image, *, fit: str | None = None, size: int | None = None) -> np.ndarray:
+    """An RGB picture as it is translated, uint8 (H, W, 3): a square by `fit` (crop when None), or, where any size will
+    do, with its shorter side scaled to `size`."""
+    if not any_size(trained):
+        return np.array(fit_square(image, trained.data.size, fit or "crop"))
+    if size:
+        scale = size / min(image.size)
+        width, height = (max(round(side * scale), 1) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    return np.array(image)
+
+
+def changed(trained: Trained, pictures: np.ndarray, edit: Edit, *, how: Any, seed: int, batch: int) -> np.ndarray:
+    """Pictures of one shape, uint8 (n, H, W, 3), through the networks, large ones in tiles; any size: `padded` before."""
+
+    def network(pixels: np.ndarray) -> np.ndarray:
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        done = editing.translate(trained, images, edit, how=how, seed=seed, batch=batch)
+        return done.permute(0, 2, 3, 1).numpy()
+
+    if max(pictures.shape[1:3]) > TILE:
+        return np.stack([tiled(picture, network) for picture in pictures])
+    return network(pictures)
+
+
+def padded(pixels: np.ndarray) -> np.ndarray:
+    """Reflected below and to the right up to a multiple of 8 pixels: uint8 (H, W, 3)."""
+    below, right = (-side % MULTIPLE for side in pixels.shape[:2])
+    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="reflect") if below or right else pixels
+
+
+def tiled(pixels: np.ndarray, network: Any, *, tile: int = TILE, overlap: int = OVERLAP) -> np.ndarray:
+    """A large picture in overlapping tiles, which fade linearly into each other: uint8 (H, W, 3) -> the same.
+
+    Args:
+        network: uint8 (n, h, w, 3) -> the same.
+    """
+    height, width = (min(side, tile) for side in pixels.shape[:2])
+    tops, lefts = (_starts(side, tile, overlap) for side in pixels.shape[:2])
+    weight = (_ramp(height, overlap)[:, None] * _ramp(width, overlap))[..., None]
+    total, weights = np.zeros(pixels.shape, np.float32), np.zeros((*pixels.shape[:2], 1), np.float32)
+    for top in tops:
+        for left in lefts:
+            place = np.s_[top : top + height, left : left + width]
+            total[place] += weight * network(pixels[place][None])[0]
+            weights[place] += weight
+    return np.rint(total / weights).astype(np.uint8)
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin: evenly spread, the last one ends at the edge."""
+    count = max(-(-(length - overlap) // (tile - overlap)), 1)
+    return [round(i * (length - tile) / (count - 1)) for i in range(count)] if count > 1 else [0]
+
+
+def _ramp(length: int, overlap: int) -> np.ndarray:
+    """Rises from an edge over the overlap and falls again towards the other."""
+    steps = np.arange(length, dtype=np.float32)
+    return np.minimum(np.minimum(steps + 1, length - steps), overlap) / overlap
