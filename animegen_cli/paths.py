@@ -20,8 +20,8 @@ STUDIES = Path("studies")
 
 
 def families() -> list[str]:
-    """Names of the families: the files in `methods/`."""
-    return sorted(f.stem for f in (PACKAGE / "methods").glob("*.py") if not f.stem.startswith("_"))
+    """Names of the families: the files in `model/families/`."""
+    return sorted(f.stem for f in (PACKAGE / "model" / "families").glob("*.py") if not f.stem.startswith("_"))
 
 
 def presets_folder() -> Path:

@@ -18,7 +18,7 @@ from _plain import Resident
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animegen_cli.method import DataSpec
+from animegen_cli.model.family import DataSpec
 from animegen_cli.sample import generate
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer

@@ -23,7 +23,7 @@ from cleanfid.inception_torchscript import InceptionV3W
 from torch import Tensor, nn
 
 from animegen_cli.metrics.extractors import PRECISIONS, inception_extractor
-from animegen_cli.nets.inception import EPSILON, Conv, Inception, from_torchscript
+from animegen_cli.model.nets.inception import EPSILON, Conv, Inception, from_torchscript
 
 TARGETS = {"cpu": 1.3, "cuda": 10.0}
 

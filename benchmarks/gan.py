@@ -17,7 +17,7 @@ from _pairs import arguments, pairs, report, waiting
 from _plain import Resident
 from torch import Tensor, nn
 
-from animegen_cli.method import DataSpec
+from animegen_cli.model.family import DataSpec
 from animegen_cli.sample import generate
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer

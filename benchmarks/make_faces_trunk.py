@@ -2,7 +2,7 @@
 
 Draws faces, trains the trunk on them (attributes by name; strength of blur and of noise), folds the batch
 normalisation into the convolutions, scales the features over the drawn faces and writes
-`animegen_cli/nets/faces_trunk.safetensors`. Then prints the accuracy per attribute on faces it has not seen and the
+`animegen_cli/model/nets/faces_trunk.safetensors`. Then prints the accuracy per attribute on faces it has not seen and the
 Fréchet distances that damage costs. About 15 minutes on two busy CPU cores; no other data is used or needed.
 
 `--order-only` skips the training. `--faces ZIP [--foreign ZIP] [--photos ZIP] [--squeezenet NPZ]` measures the order
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from animegen_cli.drawn import ATTRIBUTES, draw
 from animegen_cli.metrics.extractors import open_extractor
 from animegen_cli.metrics.frechet import frechet_distance, moments
-from animegen_cli.nets import trunk as trunks
+from animegen_cli.model.nets import trunk as trunks
 
 DRAWN, TRAIN_SEED, TEST_SEED = 96, 71, 72
 """Faces are drawn larger than the network's 64 pixels, so that turning and cropping does not blur them."""

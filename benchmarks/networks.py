@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from animegen_cli.method import DataSpec, Method
+from animegen_cli.model.family import DataSpec, Method
 from animegen_cli.sample import generate
 
 

@@ -15,7 +15,7 @@ import torch
 from _pairs import arguments, pairs, report
 from networks import ours, theirs
 
-from animegen_cli.noise import Noise
+from animegen_cli.model.noise import Noise
 from animegen_cli.sample import generate
 from animegen_cli.train import choices
 

@@ -20,10 +20,11 @@ from _pairs import arguments, pairs, report, waiting
 from _plain import Resident
 from torch import Tensor, nn
 
-from animegen_cli import config, methods, paths
+from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
-from animegen_cli.method import Batch, DataSpec, Losses, Method
-from animegen_cli.nets import style
+from animegen_cli.model import families
+from animegen_cli.model.family import Batch, DataSpec, Losses, Method
+from animegen_cli.model.nets import style
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer
 
@@ -115,7 +116,7 @@ def plain(method: Method) -> Method:
 
 
 def settings(preset: str, batch: int) -> RunConfig:
-    kind = methods.load("stylegan2")
+    kind = families.load("stylegan2")
     layers = [
         Layer.from_yaml(paths.preset_file("stylegan2", preset)),
         Layer(
@@ -157,7 +158,7 @@ def main() -> None:
     if precision == "auto":
         precision = "bf16" if choices.has_bf16(device) else "fp32"
     torch.manual_seed(0)
-    method = methods.load("stylegan2")(chosen.model, DataSpec(args.size, 4096)).to(device)
+    method = families.load("stylegan2")(chosen.model, DataSpec(args.size, 4096)).to(device)
     peer = plain(method)
     differ = same(method, peer)
     compiled = device.type == "cuda" and choices.has_compiler()

@@ -15,7 +15,7 @@ import torch
 from _pairs import arguments, pairs, report, waiting
 from _plain import VAE_LATENT, VAE_LR, VAE_WEIGHT, VAE_WIDTHS, PlainVAE, Resident
 
-from animegen_cli.method import DataSpec
+from animegen_cli.model.family import DataSpec
 from animegen_cli.sample import generate
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer

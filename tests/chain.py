@@ -15,7 +15,8 @@ from unittest import mock
 
 import torch
 
-from animegen_cli import checkpoint, cli
+from animegen_cli import cli
+from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from animegen_cli import ada
+from animegen_cli.model import ada
 
 TAPS = torch.tensor(ada.SYM6, dtype=torch.float64)
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from animegen_cli.adversarial import Handover, Loss, critic_loss, generator_loss, squared_gradient
+from animegen_cli.model.adversarial import Handover, Loss, critic_loss, generator_loss, squared_gradient
 
 REAL, FAKE = torch.tensor([2.0, 0.0]), torch.tensor([-1.0, 0.5])
 

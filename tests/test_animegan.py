@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from animegen_cli import config, methods, paths
+from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.errors import ConfigError, DataError
-from animegen_cli.method import Batch, DataSpec, Edit, abilities
-from animegen_cli.methods.animegan import (
+from animegen_cli.model import families
+from animegen_cli.model.families.animegan import (
     AnimeGAN,
     Critic,
     Generator,
@@ -28,8 +28,9 @@ from animegen_cli.methods.animegan import (
     total_variation,
     yuv,
 )
-from animegen_cli.nets import trunk
-from animegen_cli.noise import Noise
+from animegen_cli.model.family import Batch, DataSpec, Edit, abilities
+from animegen_cli.model.nets import trunk
+from animegen_cli.model.noise import Noise
 from animegen_cli.train.optim import learning_rate
 
 SPEC = DataSpec(16, 100, domains=("anime", "photos"))
@@ -37,7 +38,7 @@ TINY: dict[str, Any] = {"channels": 4, "blocks": 2, "critic_channels": 4, "init"
 
 
 def resolved(preset: str) -> RunConfig:
-    kind = methods.load("animegan")
+    kind = families.load("animegan")
     layers = [Layer.from_yaml(paths.preset_file("animegan", preset))]
     return config.resolve(
         layers, family="animegan", model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers
@@ -311,7 +312,7 @@ def test_what_does_not_fit_is_refused_with_a_way_out() -> None:
     assert "odd" in str(even.value.hint)
     with pytest.raises(DataError, match="one domain"):
         tiny().generator_loss(batch_of()._replace(photos=None))
-    kind = methods.load("animegan")
+    kind = families.load("animegan")
     with pytest.raises(ConfigError, match="counts steps"):
         config.resolve(
             [Layer({"model": {"init": "500 steps"}}, {})],

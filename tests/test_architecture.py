@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from animegen_cli import paths
-from animegen_cli.method import DataSpec
+from animegen_cli.model.family import DataSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "animegen_cli"

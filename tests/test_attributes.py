@@ -12,11 +12,11 @@ import torch
 from chain import assert_same_run, done, log_of, newest, refused, sets, start, train_words
 from PIL import Image
 
-from animegen_cli import checkpoint
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import ConfigError, DataError
-from animegen_cli.method import Batch, DataSpec
-from animegen_cli.methods.attributes import Attributes, Model
+from animegen_cli.model import checkpoint
+from animegen_cli.model.families.attributes import Attributes, Model
+from animegen_cli.model.family import Batch, DataSpec
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
 from animegen_cli.report import page

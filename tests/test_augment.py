@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from animegen_cli.augment import augment, colour, cutout, translation
+from animegen_cli.model.augment import augment, colour, cutout, translation
 
 ALL = ("colour", "translation", "cutout")
 

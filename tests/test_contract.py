@@ -14,11 +14,12 @@ from chain import assert_same_tensors, done, log_of, refused, sets, timeless
 from PIL import Image
 from torch import nn
 
-from animegen_cli import checkpoint, config, methods, paths
+from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet
-from animegen_cli.method import (
+from animegen_cli.model import checkpoint, families
+from animegen_cli.model.family import (  # fmt: skip
     ABILITIES,
     Batch,
     Classifies,
@@ -35,8 +36,8 @@ from animegen_cli.method import (
     Translates,
     Validates,
     abilities,
-)  # fmt: skip
-from animegen_cli.noise import Noise
+)
+from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
 from animegen_cli.train import estimate
@@ -48,7 +49,7 @@ FEW += ["train.preview_every=8 images", "train.log_every=1 steps", "train.save_e
 
 
 def resolved(family: str, preset: str = "smoke") -> RunConfig:
-    kind = methods.load(family)
+    kind = families.load(family)
     return config.resolve(
         [Layer.from_yaml(paths.preset_file(family, preset)), Layer({"family": family, "preset": preset}, {})],
         family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
@@ -58,7 +59,7 @@ def resolved(family: str, preset: str = "smoke") -> RunConfig:
 @pytest.fixture
 def faces(family: str, faces: Path, request: pytest.FixtureRequest) -> Path:
     """A data set with all the domains that the family asks for."""
-    return request.getfixturevalue("two_domains") if "photos" in methods.load(family).domains else faces
+    return request.getfixturevalue("two_domains") if "photos" in families.load(family).domains else faces
 
 
 def spec_of(faces: Path, *, photos: bool) -> tuple[DataSpec, Loader]:
@@ -70,14 +71,14 @@ def spec_of(faces: Path, *, photos: bool) -> tuple[DataSpec, Loader]:
 
 def built(family: str, faces: Path) -> tuple[Method, RunConfig, Batch]:
     """A smoke-sized method and one batch of real drawn faces with their labels."""
-    both = "photos" in methods.load(family).domains
+    both = "photos" in families.load(family).domains
     settings, (spec, loader) = resolved(family), spec_of(faces, photos=both)
     torch.manual_seed(0)
     images, labels, photos = loader.batch(0)
     batch = Batch(
         images.float() / 127.5 - 1, photos=None if photos is None else photos.float() / 127.5 - 1, labels=labels
     )
-    return methods.load(family)(settings.model, spec), settings, batch
+    return families.load(family)(settings.model, spec), settings, batch
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +294,7 @@ def test_its_weights_hold_the_average_and_open_without_data(family: str, trained
     tensors, about = checkpoint.load_weights(run.weights)
     parts, _ = checkpoint.load_state(run.states()[-1])
     assert_same_tensors(tensors, parts["ema"])
-    assert {name.split(".")[0] for name in tensors} == set(methods.load(family).inference)
+    assert {name.split(".")[0] for name in tensors} == set(families.load(family).inference)
     lone = tmp_path / "lone"
     lone.mkdir()
     shutil.copy(run.path / "run.json", lone)

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from animegen_cli import config, methods, paths
+from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.errors import ConfigError, DataError
-from animegen_cli.method import Batch, DataSpec, Edit, abilities
-from animegen_cli.methods.cyclegan import (
+from animegen_cli.model import families
+from animegen_cli.model.families.cyclegan import (
     CycleGAN,
     Generator,
     ImagePool,
@@ -22,8 +22,9 @@ from animegen_cli.methods.cyclegan import (
     Translation,
     instance_norm,
 )
-from animegen_cli.nets.translators import luma_correlation
-from animegen_cli.noise import Noise
+from animegen_cli.model.family import Batch, DataSpec, Edit, abilities
+from animegen_cli.model.nets.translators import luma_correlation
+from animegen_cli.model.noise import Noise
 from animegen_cli.train.optim import learning_rate
 
 SPEC = DataSpec(16, 100, domains=("anime", "photos"))
@@ -31,7 +32,7 @@ TINY: dict[str, Any] = {"channels": 4, "blocks": 1, "critic_channels": 4, "criti
 
 
 def resolved(preset: str) -> RunConfig:
-    kind = methods.load("cyclegan")
+    kind = families.load("cyclegan")
     layers = [Layer.from_yaml(paths.preset_file("cyclegan", preset))]
     return config.resolve(
         layers, family="cyclegan", model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers

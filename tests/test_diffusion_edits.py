@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from animegen_cli import config, diffusion, methods, paths
+from animegen_cli import config, paths
 from animegen_cli.config import Layer
 from animegen_cli.errors import UsageError
-from animegen_cli.method import DataSpec, Edit, abilities
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Plan
-from animegen_cli.schedules import VP, DiscreteSchedule, KarrasSchedule, OffsetCosine, cosine_betas
+from animegen_cli.model import diffusion, families
+from animegen_cli.model.family import DataSpec, Edit, abilities
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Plan
+from animegen_cli.model.schedules import VP, DiscreteSchedule, KarrasSchedule, OffsetCosine, cosine_betas
 
 FAMILIES = ("ddpm", "ddim", "edm", "sde")
 SCHEDULES = {
@@ -124,7 +125,7 @@ def test_each_family_edits(family: str) -> None:
 
 
 def smoke(family: str) -> tuple[Any, Any]:
-    kind = methods.load(family)
+    kind = families.load(family)
     layer = Layer.from_yaml(paths.preset_file(family, "smoke"))
     settings = config.resolve([layer], family=family, model=kind.Config, sample=kind.Sampling, optimizers=["model"])
     torch.manual_seed(0)

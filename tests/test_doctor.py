@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from chain import done, train_words
 
-from animegen_cli import methods
-from animegen_cli.method import DataSpec, Finding, Method, Phase
+from animegen_cli.model import families
+from animegen_cli.model.family import DataSpec, Finding, Method, Phase
 from animegen_cli.paths import Run
 from animegen_cli.train.doctor import Doctor, diversity
 
@@ -81,7 +81,7 @@ def test_the_last_healthy_state_outlives_the_sick_ones(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A real run whose family reports a failure from the fourth save on: two newest states and the healthy one stay."""
-    kind = methods.load("ddpm")
+    kind = families.load("ddpm")
 
     def diagnose(self: Method, figures: Mapping[str, float]) -> list[Finding]:
         return [Finding("chill", "below zero", "--set model.heat=1")] if seen["steps"] > 9 else []

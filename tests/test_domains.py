@@ -18,11 +18,12 @@ from pictures import command, encoded, folder_of, hint_of, picture
 from PIL import Image
 from torch import Tensor
 
-from animegen_cli import console, drawn, methods
+from animegen_cli import console, drawn
 from animegen_cli.config import RunConfig
 from animegen_cli.data.loading import Loader, cut_out
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import ConfigError, DataError, UsageError
+from animegen_cli.model import families
 from animegen_cli.prepare.prepare import Options, default_path, prepare
 from animegen_cli.train import train as training
 
@@ -462,7 +463,7 @@ def test_a_family_of_one_domain_trains_on_the_anime_half(two_domains: Path) -> N
 def test_a_translator_gets_photos_and_needs_them(
     two_domains: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(methods.load("ddpm"), "domains", ("anime", "photos"))
+    monkeypatch.setattr(families.load("ddpm"), "domains", ("anime", "photos"))
     request, run_config = asked(two_domains)
     prepared = training.prepare(request, run_config, FaceSet.open(two_domains))
     assert prepared.data.domains == ("anime", "photos")

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from animegen_cli import config, methods, paths, samplers
+from animegen_cli import config, paths
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec
-from animegen_cli.methods import edm
-from animegen_cli.noise import Noise
-from animegen_cli.schedules import KarrasSchedule
+from animegen_cli.model import families, samplers
+from animegen_cli.model.families import edm
+from animegen_cli.model.family import Batch, DataSpec
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.schedules import KarrasSchedule
 
 
 def tiny(attributes: dict[str, tuple[str, ...]] | None = None, **changes: Any) -> edm.EDM:
@@ -228,7 +229,7 @@ def test_churn_stays_within_its_bounds() -> None:
 
 
 def test_anime64_is_the_papers_recipe() -> None:
-    kind = methods.load("edm")
+    kind = families.load("edm")
     layer = config.Layer.from_yaml(paths.preset_file("edm", "anime64"))
     settings = config.resolve([layer], family="edm", model=kind.Config, sample=kind.Sampling, optimizers=["model"])
     assert (settings.size, settings.train.batch, settings.optim["model"].lr) == (64, 128, 1e-4)

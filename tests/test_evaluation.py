@@ -19,8 +19,8 @@ from animegen_cli.evaluate import evaluate
 from animegen_cli.evaluate.images import Verdict
 from animegen_cli.metrics.extractors import inception_extractor
 from animegen_cli.metrics.protocol import Protocol
-from animegen_cli.nets import trunk
-from animegen_cli.nets.inception import Inception
+from animegen_cli.model.nets import trunk
+from animegen_cli.model.nets.inception import Inception
 from animegen_cli.prepare import prepare
 from animegen_cli.sample import generate
 

@@ -26,8 +26,8 @@ from animegen_cli.metrics.extractors import Extractor, for_kid75, inception_extr
 from animegen_cli.metrics.protocol import metric_name
 from animegen_cli.metrics.resize import resize
 from animegen_cli.metrics.weights import download_weights, find_inception, open_inception
-from animegen_cli.nets.inception import Inception
-from animegen_cli.nets.squeezenet import SqueezeNet, load_squeezenet
+from animegen_cli.model.nets.inception import Inception
+from animegen_cli.model.nets.squeezenet import SqueezeNet, load_squeezenet
 
 clean_resize = pytest.importorskip("cleanfid.resize")
 clean_script = pytest.importorskip("cleanfid.inception_torchscript")

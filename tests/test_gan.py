@@ -11,12 +11,13 @@ import torch
 from chain import refused, sets
 from torch import Tensor, nn
 
-from animegen_cli import adversarial, config, methods, paths
+from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec
-from animegen_cli.methods.gan import GAN, Model, diversity
-from animegen_cli.noise import Noise
+from animegen_cli.model import adversarial, families
+from animegen_cli.model.families.gan import GAN, Model, diversity
+from animegen_cli.model.family import Batch, DataSpec
+from animegen_cli.model.noise import Noise
 
 ATTRIBUTES = {"hair": ("pink", "blue", "aqua"), "eyes": ("red", "green")}
 SMALL: dict[str, Any] = {"latent": 8, "width": 8, "critic_width": 8, "max_width": 16}
@@ -360,7 +361,7 @@ def test_presets_are_what_the_documents_say() -> None:
     assert (begum.size, large.size, begum.train.batch, large.train.batch) == (64, 256, 64, 16)
     assert (begum.model.latent, begum.model.feature_matching, begum.augment.rotate) == (100, 1.0, 0.0)
     assert (faithful.train.batch, faithful.model.smooth, sane.model.smooth) == (64, 1.0, 0.9)
-    assert methods.load("gan") is GAN
+    assert families.load("gan") is GAN
 
 
 def test_the_penalty_grows_with_the_pixels() -> None:

@@ -8,11 +8,12 @@ import pytest
 import torch
 from chain import done, refused, train_words
 
-from animegen_cli import checkpoint, methods, paths
+from animegen_cli import paths
 from animegen_cli.data.loading import Pieces
 from animegen_cli.errors import DivergedError
-from animegen_cli.method import Batch, DataSpec, Losses
-from animegen_cli.noise import Noise
+from animegen_cli.model import checkpoint, families
+from animegen_cli.model.family import Batch, DataSpec, Losses
+from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
 from animegen_cli.train.choices import Choices
@@ -58,7 +59,7 @@ def test_deterministic_training_goes_on_exactly(family: str, faces: Path, tmp_pa
 def test_every_family_trains_compiled_and_draws(
     family: str, request: pytest.FixtureRequest, faces: Path, tmp_path: Path
 ) -> None:
-    both = "photos" in methods.load(family).domains
+    both = "photos" in families.load(family).domains
     data, run = request.getfixturevalue("two_domains") if both else faces, tmp_path / "run"
     done(*on_gpu(train_words(family, data, run, "--set", "train.precision=bf16", duration="64 images")))
     assert Run(run).about["resolved"]["channels_last"]
@@ -71,7 +72,7 @@ def test_every_family_trains_compiled_and_draws(
 
 
 def test_the_compiled_network_computes_what_the_plain_one_does() -> None:
-    kind = methods.load("ddpm")
+    kind = families.load("ddpm")
     torch.manual_seed(0)
     net = kind(kind.Config(channels=32, groups=8, multipliers=(1, 2), attention=(8,)), DataSpec(16, 8)).unet.cuda()
     torch.nn.init.normal_(net.head.weight, std=0.1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from animegen_cli import likelihoods
+from animegen_cli.model import likelihoods
 
 GRID = torch.arange(256, dtype=torch.float64) / 127.5 - 1
 

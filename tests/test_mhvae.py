@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from animegen_cli import config, likelihoods, paths
+from animegen_cli import config, paths
 from animegen_cli.config import Layer
 from animegen_cli.errors import ConfigError, UsageError
-from animegen_cli.method import Batch, DataSpec, Edit
-from animegen_cli.methods import mhvae
-from animegen_cli.methods.mhvae import CNN, MHVAE, MLP, Draw, Model, ViT
-from animegen_cli.nets import hierarchy
-from animegen_cli.nets.hierarchy_cnn import parse_layout
-from animegen_cli.noise import Noise
+from animegen_cli.model import likelihoods
+from animegen_cli.model.families import mhvae
+from animegen_cli.model.families.mhvae import CNN, MHVAE, MLP, Draw, Model, ViT
+from animegen_cli.model.family import Batch, DataSpec, Edit
+from animegen_cli.model.nets import hierarchy
+from animegen_cli.model.nets.hierarchy_cnn import parse_layout
+from animegen_cli.model.noise import Noise
 
 SIZE = 16
 BACKBONES: dict[str, dict[str, Any]] = {

@@ -17,8 +17,8 @@ from tiny_runs import ATTRIBUTES, make, python_of
 
 from animegen_cli.errors import DataError
 from animegen_cli.export import onnx
-from animegen_cli.method import Edit, Input, Network
-from animegen_cli.noise import Noise
+from animegen_cli.model.family import Edit, Input, Network
+from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.sample import edit, generate
 

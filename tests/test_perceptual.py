@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from animegen_cli.errors import DataError
-from animegen_cli.nets import trunk
-from animegen_cli.nets.perceptual import VGG_CONVS, Perceptual, open_features
+from animegen_cli.model.nets import trunk
+from animegen_cli.model.nets.perceptual import VGG_CONVS, Perceptual, open_features
 
 
 def smooth(count: int = 2, size: int = 64) -> Tensor:

@@ -11,10 +11,11 @@ import pytest
 import torch
 import yaml
 
-from animegen_cli import config, methods, paths
+from animegen_cli import config, paths
 from animegen_cli.config import Amount, Layer, RunConfig
-from animegen_cli.method import Batch, Classifies, DataSpec, Edit, Method, Samples
-from animegen_cli.noise import Noise
+from animegen_cli.model import families
+from animegen_cli.model.family import Batch, Classifies, DataSpec, Edit, Method, Samples
+from animegen_cli.model.noise import Noise
 
 ALL = paths.presets()
 
@@ -231,7 +232,7 @@ SAME_MODEL = ("ddpm/tse-hku", "ddpm/xmu2023", "stylegan2/xmu2023")
 @cache
 def resolved(name: str) -> RunConfig:
     family, preset = name.split("/")
-    kind = methods.load(family)
+    kind = families.load(family)
     layers = [Layer.from_yaml(paths.preset_file(family, preset)), Layer({"family": family, "preset": preset}, {})]
     return config.resolve(layers, family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers)
 
@@ -241,7 +242,7 @@ def build(name: str, size: int | None = None, attributes: dict[str, tuple[str, .
     settings = resolved(name)
     spec = DataSpec(size or settings.size or 64, 1000, attributes=attributes or {})
     with torch.device("meta"):
-        return methods.load(settings.family)(settings.model, spec)
+        return families.load(settings.family)(settings.model, spec)
 
 
 def value_at(settings: RunConfig, path: str) -> Any:
@@ -258,7 +259,7 @@ def test_every_promised_preset_is_there() -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_resolves_and_survives_a_round_trip(name: str) -> None:
     settings = resolved(name)
-    kind = methods.load(settings.family)
+    kind = families.load(settings.family)
     assert settings.about
     assert "\n" not in settings.about
     again = config.resolve(
@@ -302,7 +303,7 @@ def test_smoke_presets_train_and_draw(name: str) -> None:
     settings = resolved(name)
     torch.manual_seed(0)
     data = DataSpec(16, 100, attributes={"hair": ("pink", "blue")}, domains=("anime", "photos"))
-    method = methods.load(settings.family)(settings.model, data)
+    method = families.load(settings.family)(settings.model, data)
     phase = method.phases()[0]
     images = torch.linspace(-1, 1, 4 * 3 * 16 * 16).view(4, 3, 16, 16)
     batch = Batch(images, photos=images.flip(3), labels=torch.tensor([[0], [1], [-1], [0]]))
@@ -388,7 +389,7 @@ def test_papers_state_every_setting_of_their_model(name: str) -> None:
     """A default of ours that changes later must not change a paper."""
     family, preset = name.split("/")
     said = yaml.safe_load(paths.preset_file(family, preset).read_text(encoding="utf-8"))
-    settings = {f.name for f in dataclasses.fields(methods.load(family).Config)}
+    settings = {f.name for f in dataclasses.fields(families.load(family).Config)}
     idle = {"snr_gamma", "label_drop"}  # of no effect with uniform weighting and without labels
     assert settings - set(said["model"]) <= idle
     assert {"lr", "betas", "eps", "weight_decay", "clip", "warmup", "schedule", "name"} == set(said["optim"]["model"])

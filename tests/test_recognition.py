@@ -122,7 +122,7 @@ def test_requests_are_drawn_as_labels_and_counted_as_recognised(
 
 
 def json_metadata(run: Path) -> dict[str, Any]:
-    from animegen_cli import checkpoint
+    from animegen_cli.model import checkpoint
 
     return checkpoint.load_weights(run / "weights.safetensors")[1]
 
@@ -234,7 +234,7 @@ def test_a_run_and_a_classifier_with_nothing_in_common(labelled: Path, runs: dic
 
 def test_only_values_that_both_know_are_asked_for(labelled: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     """A classifier that calls pink `rose`."""
-    from animegen_cli import checkpoint
+    from animegen_cli.model import checkpoint
 
     other = Path(shutil.copytree(runs["classifier"], tmp_path / "other"))
     tensors, about = checkpoint.load_weights(other / "weights.safetensors")

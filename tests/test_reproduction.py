@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from chain import assert_same_tensors, done, refused, train_words
 
-from animegen_cli import checkpoint
 from animegen_cli.compare import reproduce
 from animegen_cli.compare.reproduce import Pair
+from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.records import Score

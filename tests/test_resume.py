@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from chain import assert_same_run, done, here, log_of, newest, sets, start, train_words
 
-from animegen_cli import checkpoint, methods
+from animegen_cli.model import checkpoint, families
 from animegen_cli.paths import Run
 
 BATCH = 8
@@ -77,7 +77,7 @@ def test_killed_three_times_and_yet_the_same(
     family: str, request: pytest.FixtureRequest, unbroken: Callable[..., Path], tmp_path: Path
 ) -> None:
     run, lost = tmp_path / "run", []
-    data = request.getfixturevalue("two_domains" if "photos" in methods.load(family).domains else "faces")
+    data = request.getfixturevalue("two_domains" if "photos" in families.load(family).domains else "faces")
     words = command(family, data, run)
     while len(lost) < 3:
         process = train_until(logged(run) + BATCH * random.randint(1, 12), words, run)

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from animegen_cli import conditions, diffusion, samplers
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Plan, ancestral, ddim, dpmpp, guided, heun
-from animegen_cli.schedules import DiscreteSchedule, cosine_betas, karras_sigmas, linear_betas
+from animegen_cli.model import conditioning, diffusion, samplers
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Plan, ancestral, ddim, dpmpp, guided, heun
+from animegen_cli.model.schedules import DiscreteSchedule, cosine_betas, karras_sigmas, linear_betas
 
 C2 = 0.49
 LINEAR = DiscreteSchedule(linear_betas(1000))
@@ -445,10 +445,10 @@ def test_previews_are_short_and_deterministic() -> None:
 def test_training_drops_whole_rows_and_single_labels() -> None:
     torch.manual_seed(0)
     labels = torch.ones(40_000, 2, dtype=torch.int64)
-    unknown = conditions.drop_labels(labels, 0.1) == -1
+    unknown = conditioning.drop_labels(labels, 0.1) == -1
     shares = [(unknown == torch.tensor(row)).all(1).double().mean().item() for row in ((1, 1), (0, 1), (1, 0), (0, 0))]
     # 0.1 dropped; 0.45 kept; of 0.45 a third keeps both, a third none, a sixth either one alone
     assert shares == pytest.approx([0.1 + 0.15, 0.075, 0.075, 0.45 + 0.15], abs=0.01)
-    single = conditions.drop_labels(torch.ones(40_000, 1, dtype=torch.int64), 0.1)
+    single = conditioning.drop_labels(torch.ones(40_000, 1, dtype=torch.int64), 0.1)
     assert (single == -1).double().mean().item() == pytest.approx(0.1, abs=0.01)
-    assert torch.equal(conditions.drop_labels(labels, 0.0), labels)
+    assert torch.equal(conditioning.drop_labels(labels, 0.0), labels)

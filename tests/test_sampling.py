@@ -13,7 +13,7 @@ import torch
 from chain import done, refused, sets, start, train_words
 from PIL import Image
 
-from animegen_cli import checkpoint
+from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from animegen_cli.schedules import DiscreteSchedule, OffsetCosine, cosine_betas, karras_sigmas, linear_betas
+from animegen_cli.model.schedules import DiscreteSchedule, OffsetCosine, cosine_betas, karras_sigmas, linear_betas
 
 
 def discrete(kind: str = "linear", steps: int = 1000) -> DiscreteSchedule:

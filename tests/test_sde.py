@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from animegen_cli import config, diffusion, methods, samplers
+from animegen_cli import config
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec
-from animegen_cli.methods import sde
-from animegen_cli.nets.scorenet import Resample, ScoreNet
-from animegen_cli.noise import Noise
-from animegen_cli.schedules import SDE, VE, VP, SubVP
+from animegen_cli.model import diffusion, families, samplers
+from animegen_cli.model.families import sde
+from animegen_cli.model.family import Batch, DataSpec
+from animegen_cli.model.nets.scorenet import Resample, ScoreNet
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.schedules import SDE, VE, VP, SubVP
 
 MEAN, STD = 0.2, 0.5
 PROCESSES = {"ve": VE(0.02, 100.0, 1e-5), "vp": VP(0.1, 20.0, 1e-5), "subvp": SubVP(0.1, 20.0, 1e-5)}
@@ -205,7 +206,7 @@ def test_papers_networks() -> None:
     for preset, waves, fir in (("ve", "fourier", True), ("vp", "positional", False)):
         from animegen_cli import paths
 
-        kind = methods.load("sde")
+        kind = families.load("sde")
         layer = config.Layer.from_yaml(paths.preset_file("sde", preset))
         settings = config.resolve([layer], family="sde", model=kind.Config, sample=kind.Sampling, optimizers=["model"])
         assert (settings.model.waves, settings.model.fir, settings.model.pyramid) == (waves, fir, fir)

@@ -10,15 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from animegen_cli import config, methods, paths
-from animegen_cli.adversarial import squared_gradient
+from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec
-from animegen_cli.methods import stylegan2
-from animegen_cli.methods.stylegan2 import Model, StyleGAN2, Truncation
-from animegen_cli.nets import style
-from animegen_cli.noise import Noise
+from animegen_cli.model import families
+from animegen_cli.model.adversarial import squared_gradient
+from animegen_cli.model.families import stylegan2
+from animegen_cli.model.families.stylegan2 import Model, StyleGAN2, Truncation
+from animegen_cli.model.family import Batch, DataSpec
+from animegen_cli.model.nets import style
+from animegen_cli.model.noise import Noise
 from animegen_cli.sample import generate
 
 TAPS = [1.0, 3.0, 3.0, 1.0]
@@ -53,7 +54,7 @@ def batch_of(count: int = 4, size: int = 16, labels: Tensor | None = None, seen:
 
 def resolved(preset: str) -> RunConfig:
     layers = [Layer.from_yaml(paths.preset_file("stylegan2", preset)), Layer({"family": "stylegan2"}, {})]
-    kind = methods.load("stylegan2")
+    kind = families.load("stylegan2")
     return config.resolve(
         layers, family="stylegan2", model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers
     )

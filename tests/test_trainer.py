@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from animegen_cli import checkpoint
 from animegen_cli.config import Amount, Ema, Optim, RunConfig, Section, Train
 from animegen_cli.data.loading import Pieces
 from animegen_cli.errors import DivergedError, MachineError
-from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
+from animegen_cli.model import checkpoint
+from animegen_cli.model.family import Batch, DataSpec, Losses, Method, Phase
 from animegen_cli.train import optim
 from animegen_cli.train.choices import Choices
 from animegen_cli.train.ema import Average

@@ -28,7 +28,7 @@ from chain import (
 )  # fmt: skip
 from PIL import Image
 
-from animegen_cli import checkpoint
+from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
 from animegen_cli.report import grids

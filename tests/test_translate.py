@@ -14,9 +14,10 @@ from chain import TINY, done, here, refused
 from pictures import encoded, picture
 from PIL import Image
 
-from animegen_cli import checkpoint, config, methods, paths
+from animegen_cli import config, paths
 from animegen_cli.config import Layer
-from animegen_cli.method import DataSpec, Edit, abilities
+from animegen_cli.model import checkpoint, families
+from animegen_cli.model.family import DataSpec, Edit, abilities
 from animegen_cli.sample import edit, generate
 from animegen_cli.translate import translate
 
@@ -26,7 +27,7 @@ ROTATED = 6  # EXIF: the file's pixels are to be turned by 90 degrees clockwise
 
 def fresh(family: str, folder: Path, *settings: str) -> Path:
     """A run of networks that nobody trained, small and quick to make."""
-    kind = methods.load(family)
+    kind = families.load(family)
     layers = [
         Layer.from_yaml(paths.preset_file(family, "smoke")),
         Layer({"family": family, "preset": "smoke"}, {}),

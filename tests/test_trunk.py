@@ -20,7 +20,7 @@ from animegen_cli.drawn import draw
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.metrics.extractors import Extractor, open_extractor
 from animegen_cli.metrics.frechet import frechet_distance, moments
-from animegen_cli.nets import trunk
+from animegen_cli.model.nets import trunk
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,8 @@ from PIL import Image
 from torch import Tensor
 
 from animegen_cli.errors import AnimegenError, DataError, UsageError
-from animegen_cli.method import DataSpec
-from animegen_cli.noise import Noise
+from animegen_cli.model.family import DataSpec
+from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
 from animegen_cli.ui import actions, directions, live

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import DataSpec
-from animegen_cli.methods.ddim import DDIM, NormalizedBlock, ResidualUNet
-from animegen_cli.methods.ddpm import DDPM
-from animegen_cli.nets import unet_diffusers
-from animegen_cli.nets.unet import UNet
+from animegen_cli.model.families.ddim import DDIM, NormalizedBlock, ResidualUNet
+from animegen_cli.model.families.ddpm import DDPM
+from animegen_cli.model.family import DataSpec
+from animegen_cli.model.nets import unet_diffusers
+from animegen_cli.model.nets.unet import UNet
 
 
 def shaken(net: Any, scale: float = 0.2) -> Any:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit
-from animegen_cli.methods.vae import VAE, Model, Pass
-from animegen_cli.nets import vae as nets
-from animegen_cli.noise import Noise
+from animegen_cli.model.families.vae import VAE, Model, Pass
+from animegen_cli.model.family import Batch, DataSpec, Edit
+from animegen_cli.model.nets import vae as nets
+from animegen_cli.model.noise import Noise
 
 SPEC = DataSpec(16, 100)
 SMALL = {"widths": (8, 16), "latent": 4}

@@ -12,10 +12,11 @@ import torch
 import yaml
 from chain import TINY
 
-from animegen_cli import checkpoint, config, methods, paths
+from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
-from animegen_cli.method import DataSpec, Method, abilities
-from animegen_cli.noise import Noise
+from animegen_cli.model import checkpoint, families
+from animegen_cli.model.family import DataSpec, Method, abilities
+from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
 
@@ -36,7 +37,7 @@ def shake(method: Method, scale: float = 0.3) -> None:
 
 def resolved(family: str, *settings: str) -> RunConfig:
     """The smoke preset, made tiny."""
-    kind = methods.load(family)
+    kind = families.load(family)
     layers = [Layer.from_yaml(paths.preset_file(family, "smoke")), Layer.from_settings([*TINY[family], *settings])]
     return config.resolve(
         [*layers, Layer({"family": family, "preset": "smoke"}, {})],
@@ -46,7 +47,7 @@ def resolved(family: str, *settings: str) -> RunConfig:
 
 def make(family: str, folder: Path, *settings: str, size: int = 16, **about: Any) -> Run:
     """A finished run as training leaves it, as far as drawing and cards read it."""
-    settled, kind = resolved(family, *settings), methods.load(family)
+    settled, kind = resolved(family, *settings), families.load(family)
     data = DataSpec(size, 78, (0.1, 0.0, -0.2), (0.5, 0.6, 0.7), ATTRIBUTES, kind.domains)
     torch.manual_seed(0)
     method = kind(settled.model, data)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from animegen_cli import checkpoint, console, paths
+from animegen_cli import console, paths
 from animegen_cli.config import Layer
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import evaluate
+from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.records import Record, Score

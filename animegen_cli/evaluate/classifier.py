@@ -19,13 +19,13 @@ from animegen_cli import console, paths
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate.images import CHUNK, Subject, Verdict, entry
 from animegen_cli.evaluate.reference import set_features
-from animegen_cli.method import Embeds, Method, Samples
 from animegen_cli.metrics import extractors
 from animegen_cli.metrics.distributions import total_variation
 from animegen_cli.metrics.extractors import Extractor, Precision
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.metrics.scores import score_features
 from animegen_cli.metrics.uncertainty import Estimate, combine
+from animegen_cli.model.family import Embeds, Method, Samples
 from animegen_cli.paths import Run
 from animegen_cli.sample import edit, generate
 from animegen_cli.sample.generate import Trained

@@ -10,10 +10,10 @@ import torch
 from animegen_cli import console
 from animegen_cli.errors import UsageError
 from animegen_cli.evaluate.images import Subject, Verdict, entry
-from animegen_cli.method import Likelihood, Reconstructs
 from animegen_cli.metrics import fidelity
 from animegen_cli.metrics.protocol import Protocol
-from animegen_cli.noise import Noise
+from animegen_cli.model.family import Likelihood, Reconstructs
+from animegen_cli.model.noise import Noise
 from animegen_cli.sample import generate
 
 METRICS = (*fidelity.FUNCTIONS, "bpd")

@@ -18,9 +18,9 @@ from animegen_cli.data.reading import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import cache
 from animegen_cli.evaluate.reference import Reference, read, set_features
-from animegen_cli.method import Edit, Samples
 from animegen_cli.metrics import protocol
 from animegen_cli.metrics.extractors import Extractor
+from animegen_cli.model.family import Edit, Samples
 from animegen_cli.paths import Run
 from animegen_cli.report import seeds
 from animegen_cli.sample import edit, generate

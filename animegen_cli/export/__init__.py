@@ -19,7 +19,7 @@ import animegen_cli
 from animegen_cli import console, drawn, paths
 from animegen_cli.errors import ConfigError, MachineError, UsageError
 from animegen_cli.export import diffusers, onnx, usage
-from animegen_cli.method import Converts, Edit, Foreign, Samples
+from animegen_cli.model.family import Converts, Edit, Foreign, Samples
 from animegen_cli.paths import Run
 from animegen_cli.report import card, grids, records, seeds
 from animegen_cli.report.card import Facts

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from animegen_cli import paths
 from animegen_cli.errors import DataError
-from animegen_cli.method import Converts, Foreign, Method
+from animegen_cli.model.family import Converts, Foreign, Method
 
 WEIGHTS = "diffusion_pytorch_model"
 

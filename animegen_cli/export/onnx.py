@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from animegen_cli.errors import DataError, MachineError
-from animegen_cli.method import Input, Method, Network
+from animegen_cli.model.family import Input, Method, Network
 
 TOLERANCE = 1e-4
 """Largest difference from our output that counts as equal, in units of [-1, 1]; at noise levels above 1 so many times

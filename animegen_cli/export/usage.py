@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from animegen_cli.method import Exported, Foreign
+from animegen_cli.model.family import Exported, Foreign
 
 _HEAD = """
 import json

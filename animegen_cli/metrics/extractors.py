@@ -16,7 +16,7 @@ from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.metrics import resize as resizing
 from animegen_cli.metrics.protocol import KID75_RESIZE
 from animegen_cli.metrics.weights import open_inception
-from animegen_cli.nets import inception, squeezenet
+from animegen_cli.model.nets import inception, squeezenet
 
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -108,7 +108,7 @@ def open_extractor(
             )
         return _squeezenet_extractor(Path(path), device=device, precision=precision)
     if name == "faces":
-        from animegen_cli.nets import trunk
+        from animegen_cli.model.nets import trunk
 
         words = getattr(trunk, "RESIZE", "own")
         return Extractor(

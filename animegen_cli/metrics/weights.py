@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from animegen_cli import console, paths
 from animegen_cli.errors import DataError, MachineError
-from animegen_cli.nets.inception import Inception, from_tensors, from_torchscript
+from animegen_cli.model.nets.inception import Inception, from_tensors, from_torchscript
 from animegen_cli.paths import cache
 
 INCEPTION_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"

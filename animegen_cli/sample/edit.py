@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from animegen_cli import methods, paths
+from animegen_cli import paths
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.method import ABILITIES, Edit, Interpolates
-from animegen_cli.noise import Blend, Noise
+from animegen_cli.model import families
+from animegen_cli.model.family import ABILITIES, Edit, Interpolates
+from animegen_cli.model.noise import Blend, Noise
+from animegen_cli.model.samplers import Watch
 from animegen_cli.paths import Run
 from animegen_cli.sample.generate import Trained, draw_noise, micro_batch, to_uint8
-from animegen_cli.samplers import Watch
 
 # ---- who can what ---------------------------------------------------------------------------------------------
 
@@ -44,11 +45,11 @@ def families_able(ability: str) -> list[str]:
 
 def families_editing(field: str) -> list[str]:
     """The families whose translation reads this field of `Edit`."""
-    return [name for name in families_able("translates") if field in getattr(methods.load(name), "edits")]  # noqa: B009
+    return [name for name in families_able("translates") if field in getattr(families.load(name), "edits")]  # noqa: B009
 
 
 def _empty(family: str) -> object:
-    return object.__new__(methods.load(family))
+    return object.__new__(families.load(family))
 
 
 def only(families: Sequence[str]) -> str:

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from animegen_cli import checkpoint, methods, paths
+from animegen_cli import paths
 from animegen_cli.config import Layer, RunConfig, resolve
 from animegen_cli.errors import ConfigError, DataError, UsageError, did_you_mean
-from animegen_cli.method import DataSpec, Method, Samples
-from animegen_cli.noise import Noise
+from animegen_cli.model import checkpoint, families
+from animegen_cli.model.family import DataSpec, Method, Samples
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Watch
 from animegen_cli.paths import Run
-from animegen_cli.samplers import Watch
 from animegen_cli.train.choices import fast_layout, has_bf16, pick_device
 
 
@@ -51,7 +52,7 @@ def spec_from_dict(values: Mapping[str, Any]) -> DataSpec:
 def build(config: Mapping[str, Any], data: DataSpec) -> tuple[Method, RunConfig]:
     """A fresh method from a plain config such as the one in a weights file."""
     resolved = build_config(config)
-    return methods.load(resolved.family)(resolved.model, data), resolved
+    return families.load(resolved.family)(resolved.model, data), resolved
 
 
 def inference_state(method: Method) -> dict[str, Tensor]:
@@ -147,12 +148,12 @@ def sampling(trained: Trained, overrides: Mapping[str, Any]) -> Any:
 
 def families_setting(key: str) -> list[str]:
     """The families whose way to draw has this setting."""
-    return [name for name in paths.families() if key in {field.name for field in fields(methods.load(name).Sampling)}]
+    return [name for name in paths.families() if key in {field.name for field in fields(families.load(name).Sampling)}]
 
 
 def build_config(config: Mapping[str, Any]) -> RunConfig:
     """Validate a plain config."""
-    kind = methods.load(config["family"])
+    kind = families.load(config["family"])
     return resolve(
         [Layer(dict(config), {})],
         family=config["family"], model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,

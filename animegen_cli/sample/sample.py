@@ -17,8 +17,8 @@ from animegen_cli import console, paths
 from animegen_cli.data.cleaning import FITS, decode, fit_square
 from animegen_cli.data.sources import Unusable
 from animegen_cli.errors import DataError, MachineError, UsageError
-from animegen_cli.nets.perceptual import open_features
-from animegen_cli.noise import Noise
+from animegen_cli.model.nets.perceptual import open_features
+from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.report import grids
 from animegen_cli.sample import edit, generate

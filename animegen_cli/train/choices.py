@@ -10,7 +10,7 @@ from torch import nn
 
 from animegen_cli.config import RunConfig
 from animegen_cli.errors import MachineError, UsageError
-from animegen_cli.method import Method
+from animegen_cli.model.family import Method
 from animegen_cli.train import estimate
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from animegen_cli.method import Diagnoses, Finding, Method
+from animegen_cli.model.family import Diagnoses, Finding, Method
 
 SETTLED = 0.1
 """Pictures are judged after this share of the training: before it, every network draws one grey face."""

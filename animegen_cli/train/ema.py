@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from animegen_cli.config import Amount, Ema
-from animegen_cli.method import Method
+from animegen_cli.model.family import Method
 
 
 def ema_copy(method: Method) -> Method:

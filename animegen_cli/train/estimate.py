@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from animegen_cli.config import RunConfig
-from animegen_cli.method import Batch, Method
+from animegen_cli.model.family import Batch, Method
 
 SETTLED = 1 << 40
 """Images after which no warm-up or initial phase lasts: what comes after it costs most."""

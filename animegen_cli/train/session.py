@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from animegen_cli import __version__, checkpoint, config, console, paths
+from animegen_cli import __version__, config, console, paths
 from animegen_cli.config import Amount, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DivergedError, MachineError
-from animegen_cli.method import (
+from animegen_cli.metrics.protocol import better
+from animegen_cli.model import checkpoint
+from animegen_cli.model.family import (
     Batch,
     Classifies,
     DataSpec,
@@ -34,8 +36,7 @@ from animegen_cli.method import (
     Validates,
     abilities,
 )
-from animegen_cli.metrics.protocol import better
-from animegen_cli.noise import Noise, seed_for
+from animegen_cli.model.noise import Noise, seed_for
 from animegen_cli.paths import Run
 from animegen_cli.report import grids, page
 from animegen_cli.sample import generate

@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
-from animegen_cli import checkpoint, config, console, methods, paths
+from animegen_cli import config, console, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.reading import FaceSet, require_size
 from animegen_cli.data.sources import PHOTOS
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.export import diffusers
-from animegen_cli.method import DataSpec, Method
-from animegen_cli.noise import seed_for
+from animegen_cli.model import checkpoint, families
+from animegen_cli.model.family import DataSpec, Method
+from animegen_cli.model.noise import seed_for
 from animegen_cli.paths import Run
 from animegen_cli.train import choices as choosing
 from animegen_cli.train.choices import Choices
@@ -55,7 +56,7 @@ def read_config(request: Request) -> RunConfig:
         raise UsageError(
             "no family given", hint="type one of `animegen train " + "|".join(paths.families()) + " --preset fast`"
         )
-    kind = methods.load(family)
+    kind = families.load(family)
     if preset is None:
         preset = "fast"
         console.note(f"preset: {preset} (say another with `--preset`; `animegen presets list {family}`)")
@@ -83,7 +84,7 @@ def prepare(
     request: Request, run_config: RunConfig, faces: FaceSet, *, resolved: Mapping[str, Any] | None = None
 ) -> Prepared:
     """Read the data, build the networks and resolve every `auto`, unless a resumed run already has."""
-    kind = methods.load(run_config.family)
+    kind = families.load(run_config.family)
     if set(kind.domains) - set(faces.domains):
         raise DataError(
             f"{run_config.family} translates between two domains, and {faces.path.name} has only {faces.domains[0]} faces",

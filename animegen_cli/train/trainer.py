@@ -13,12 +13,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from animegen_cli.checkpoint import Parts, optimizer_tensors, restore_optimizer
 from animegen_cli.config import Amount, RunConfig
 from animegen_cli.data.loading import Pieces
 from animegen_cli.errors import DataError, DivergedError, MachineError, StoppedError
-from animegen_cli.method import Batch, Method, Phase
-from animegen_cli.noise import seed_for
+from animegen_cli.model.checkpoint import Parts, optimizer_tensors, restore_optimizer
+from animegen_cli.model.family import Batch, Method, Phase
+from animegen_cli.model.noise import seed_for
 from animegen_cli.train import optim
 from animegen_cli.train.choices import Choices
 from animegen_cli.train.ema import Average

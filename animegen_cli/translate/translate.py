@@ -22,7 +22,7 @@ from animegen_cli.data import sources
 from animegen_cli.data.cleaning import FITS, decode, fit_square
 from animegen_cli.data.sources import ARCHIVES, Member, Source, Unusable
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.method import Edit
+from animegen_cli.model.family import Edit
 from animegen_cli.report import grids
 from animegen_cli.sample import edit as editing
 from animegen_cli.sample import generate, sample

@@ -16,8 +16,8 @@ from torch import Tensor
 from animegen_cli import paths
 from animegen_cli.data.cleaning import FITS
 from animegen_cli.errors import DataError, UsageError, did_you_mean
-from animegen_cli.method import ABILITIES, Edit
-from animegen_cli.noise import Noise
+from animegen_cli.model.family import ABILITIES, Edit
+from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.report import seeds
 from animegen_cli.sample import edit as editing

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from animegen_cli.errors import UsageError
-from animegen_cli.noise import Noise
+from animegen_cli.model.noise import Noise
 from animegen_cli.sample import generate
 from animegen_cli.sample.generate import Trained
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from animegen_cli.errors import DataError
-from animegen_cli.nets.unet import Block, Downsample, UNet, Upsample
+from animegen_cli.model.nets.unet import Block, Downsample, UNet, Upsample
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "diffusers": {"flip_sin_to_cos": True, "freq_shift": 0, "norm_eps": 1e-5, "downsample_padding": 1},

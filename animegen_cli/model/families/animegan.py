@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from animegen_cli.adversarial import Handover, generator_loss
 from animegen_cli.config import Amount, Drawing, Section, Span
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
-from animegen_cli.nets.perceptual import Perceptual, open_features
-from animegen_cli.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
-from animegen_cli.noise import Noise
+from animegen_cli.model.adversarial import Handover, generator_loss
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.nets.perceptual import Perceptual, open_features
+from animegen_cli.model.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
+from animegen_cli.model.noise import Noise
 
 Weight = Annotated[float, Field(ge=0)]
 

@@ -14,15 +14,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli import likelihoods
 from animegen_cli.config import Amount, Drawing, Section, Span
 from animegen_cli.errors import ConfigError, UsageError
-from animegen_cli.method import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
-from animegen_cli.nets.hierarchy import Hierarchy, MLPEncoder, MLPHierarchy, Moments
-from animegen_cli.nets.hierarchy_cnn import CNNEncoder, CNNHierarchy, parse_layout
-from animegen_cli.nets.hierarchy_vit import ViTEncoder, ViTHierarchy
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Watch
+from animegen_cli.model import likelihoods
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.nets.hierarchy import Hierarchy, MLPEncoder, MLPHierarchy, Moments
+from animegen_cli.model.nets.hierarchy_cnn import CNNEncoder, CNNHierarchy, parse_layout
+from animegen_cli.model.nets.hierarchy_vit import ViTEncoder, ViTHierarchy
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Watch
 
 ASLEEP = 0.01
 """Nats; a group whose mean KL is smaller says nothing about the image: a seventieth of one bit."""

@@ -11,14 +11,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from animegen_cli import conditions, diffusion
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
-from animegen_cli.nets.scorenet import ScoreNet, fits
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Plan, Watch
-from animegen_cli.schedules import KarrasSchedule
+from animegen_cli.model import conditioning, diffusion
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
+from animegen_cli.model.nets.scorenet import ScoreNet, fits
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Plan, Watch
+from animegen_cli.model.schedules import KarrasSchedule
 
 AUGMENTATIONS = 9
 """Numbers that describe an augmentation (Karras et al. 2022, table 6)."""
@@ -86,7 +86,7 @@ class EDM(Method):
                 f"`model.sigma_min` {config.sigma_min:g} is not below `model.sigma_max` {config.sigma_max:g}",
                 hint="the paper has 0.002 and 80",
             )
-        self.conditions = conditions.chosen_labels(config.labels, data)
+        self.conditions = conditioning.chosen_labels(config.labels, data)
         self.net = ScoreNet(
             data.size,
             [config.channels * m for m in config.multipliers],
@@ -105,11 +105,11 @@ class EDM(Method):
 
     def loss(self, batch: Batch) -> Losses:
         """Eq. 2 and 8 with the weight and the log-normal levels of table 1; a mean over pixels."""
-        y, labels = batch.images, conditions.pick_labels(batch.labels, self.conditions, self.data)
+        y, labels = batch.images, conditioning.pick_labels(batch.labels, self.conditions, self.data)
         described = None
         if self.training:
             if labels is not None:
-                labels = conditions.drop_labels(labels, self.config.label_drop)
+                labels = conditioning.drop_labels(labels, self.config.label_drop)
             if self.config.augment:
                 y, described = augment(y, self.config.augment)
         sigma = (self.config.p_mean + self.config.p_std * torch.randn(len(y), device=y.device)).exp()
@@ -128,7 +128,7 @@ class EDM(Method):
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         """E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
-        picked = conditions.pick_labels(labels, self.conditions, self.data)
+        picked = conditioning.pick_labels(labels, self.conditions, self.data)
         clean = self.precondition(x, sigma, picked)
         return clean.clamp(-1, 1) if self.config.clip else clean
 

@@ -15,13 +15,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli import likelihoods
 from animegen_cli.config import Amount, Drawing, Section, Span
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
-from animegen_cli.nets import vae as nets
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Watch
+from animegen_cli.model import likelihoods
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.nets import vae as nets
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Watch
 
 
 @dataclass(frozen=True, kw_only=True)

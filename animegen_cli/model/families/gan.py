@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from animegen_cli import adversarial, conditions
-from animegen_cli.augment import Kind as Augmentation
-from animegen_cli.augment import augment as augmented
 from animegen_cli.config import Drawing, Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Exported, Finding, Input, Losses, Method, Network, Phase
-from animegen_cli.nets.style import levels_of, minibatch_std
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Watch
+from animegen_cli.model import adversarial, conditioning
+from animegen_cli.model.augment import Kind as Augmentation
+from animegen_cli.model.augment import augment as augmented
+from animegen_cli.model.family import Batch, DataSpec, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.nets.style import levels_of, minibatch_std
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Watch
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -114,7 +114,7 @@ class Generator(nn.Module, ABC):
 
     def __init__(self, config: Model, classes: Sequence[int]) -> None:
         super().__init__()
-        self.labels = conditions.Labels(classes, config.latent) if classes else None
+        self.labels = conditioning.Labels(classes, config.latent) if classes else None
         self.inputs = config.latent * (2 if classes else 1)
 
     def forward(self, z: Tensor, labels: Tensor | None) -> Tensor:
@@ -179,7 +179,7 @@ class Critic(nn.Module, ABC):
 
     def __init__(self, width: int, classes: Sequence[int]) -> None:
         super().__init__()
-        self.labels = conditions.Labels(classes, width) if classes else None
+        self.labels = conditioning.Labels(classes, width) if classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W), (B, A) or None -> logits (B,), features (B, C, b, b).
@@ -285,7 +285,7 @@ class GAN(Method):
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
-        self.conditions = conditions.chosen_labels(config.labels, data)
+        self.conditions = conditioning.chosen_labels(config.labels, data)
         classes = [len(data.attributes[name]) for name in self.conditions]
         _check_size(config, data.size)
         dcgan = config.layout == "dcgan"
@@ -381,9 +381,9 @@ class GAN(Method):
 
     def _generate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Images for this batch's labels, some left out, and those labels."""
-        labels = conditions.pick_labels(batch.labels, self.conditions, self.data)
+        labels = conditioning.pick_labels(batch.labels, self.conditions, self.data)
         if labels is not None:
-            labels = conditions.drop_labels(labels, self.config.label_drop)
+            labels = conditioning.drop_labels(labels, self.config.label_drop)
         z = torch.randn(len(batch.images), self.config.latent, device=batch.images.device)
         return self.generator(z, labels), labels
 
@@ -401,12 +401,12 @@ class GAN(Method):
     def sample(self, noise: Noise, labels: Tensor | None, how: Any, watch: Watch | None = None) -> Tensor:
         """One pass of the generator."""
         z = noise(self.config.latent) * how.temperature
-        return self.generator(z, conditions.pick_labels(labels, self.conditions, self.data)).clamp(-1, 1)
+        return self.generator(z, conditioning.pick_labels(labels, self.conditions, self.data)).clamp(-1, 1)
 
     def exported(self, how: Draw) -> Exported:
         """The generator."""
         z = Input("noise", "normal", (self.config.latent,), scale=how.temperature)
-        inputs = {"z": z, **conditions.label_input(self.conditions, self.data)}
+        inputs = {"z": z, **conditioning.label_input(self.conditions, self.data)}
 
         def generate(z: Tensor, labels: Tensor | None = None) -> Tensor:
             return self.generator(z, labels).clamp(-1, 1)

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 
 from torch import Tensor, nn
 
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Watch
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Watch
 
 Losses = dict[str, Tensor]
 

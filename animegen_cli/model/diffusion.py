@@ -13,11 +13,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from animegen_cli import conditions, likelihoods, samplers
 from animegen_cli.errors import UsageError
-from animegen_cli.method import DataSpec, Edit, Exported, Input, Network
-from animegen_cli.noise import Noise
-from animegen_cli.schedules import Schedule
+from animegen_cli.model import conditioning, likelihoods, samplers
+from animegen_cli.model.family import DataSpec, Edit, Exported, Input, Network
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.schedules import Schedule
 
 Predicts = Literal["noise", "image", "velocity"]
 EDITS = frozenset({"strength", "exact"})
@@ -174,12 +174,12 @@ def exported(process: Process, plan: samplers.Plan, data: DataSpec, labels: tupl
     sigmas = schedule.sigmas(plan.steps, plan.spacing)
 
     def denoise(x: Tensor, sigma: Tensor, asked: Tensor | None = None) -> Tensor:
-        return process.denoise(x, sigma, conditions.spread_labels(asked, labels, data))
+        return process.denoise(x, sigma, conditioning.spread_labels(asked, labels, data))
 
     inputs = {
         "x": Input("noise", "x_0 + sigma * noise, x_0 in the network's units", (3, size, size)),
         "sigma": Input("level", "noise level of each image", (), (schedule.sigma_min, schedule.sigma_max)),
-        **conditions.label_input(labels, data),
+        **conditioning.label_input(labels, data),
     }
     zero, one = (process.out(torch.full((1, 3, 1, 1), value)).flatten().tolist() for value in (0.0, 1.0))
     recipe = {

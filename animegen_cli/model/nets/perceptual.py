@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from animegen_cli.errors import DataError
-from animegen_cli.nets import trunk
+from animegen_cli.model.nets import trunk
 from animegen_cli.paths import sha256, similar
 
 VGG_CONVS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}

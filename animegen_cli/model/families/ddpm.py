@@ -10,15 +10,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli import conditions, diffusion
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError, DataError
-from animegen_cli.method import Batch, DataSpec, Edit, Exported, Foreign, Losses, Method, Phase
-from animegen_cli.nets import unet_diffusers
-from animegen_cli.nets.unet import UNet
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Plan, Watch
-from animegen_cli.schedules import DiscreteSchedule, cosine_betas, linear_betas
+from animegen_cli.model import conditioning, diffusion
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Foreign, Losses, Method, Phase
+from animegen_cli.model.nets import unet_diffusers
+from animegen_cli.model.nets.unet import UNet
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Plan, Watch
+from animegen_cli.model.schedules import DiscreteSchedule, cosine_betas, linear_betas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class DDPM(Method):
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
-        self.conditions = conditions.chosen_labels(config.labels, data)
+        self.conditions = conditioning.chosen_labels(config.labels, data)
         _check(config, data.size)
         self.unet = UNet(
             data.size,
@@ -91,9 +91,9 @@ class DDPM(Method):
 
     def loss(self, batch: Batch) -> Losses:
         """Ho et al. 2020, eq. 14, for a time drawn uniformly per image."""
-        x_0, labels = batch.images, conditions.pick_labels(batch.labels, self.conditions, self.data)
+        x_0, labels = batch.images, conditioning.pick_labels(batch.labels, self.conditions, self.data)
         if labels is not None:
-            labels = conditions.drop_labels(labels, self.config.label_drop)
+            labels = conditioning.drop_labels(labels, self.config.label_drop)
         n = torch.randint(0, len(self.schedule), (len(x_0),), device=x_0.device)
         noise = torch.randn_like(x_0)
         a, s = self.schedule.rates(n)
@@ -108,7 +108,7 @@ class DDPM(Method):
         """E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
         level = sigma.view(-1, 1, 1, 1)
         a = (1 + level.square()).rsqrt()
-        picked = conditions.pick_labels(labels, self.conditions, self.data)
+        picked = conditioning.pick_labels(labels, self.conditions, self.data)
         output = self.unet(x * a, self.schedule.time_of(sigma), picked).float()
         clean = diffusion.clean_image(self.config.predicts, output, x * a, a, level * a)
         return clean.clamp(-1, 1) if self.config.clip else clean

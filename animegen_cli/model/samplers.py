@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from animegen_cli.config import Drawing
-from animegen_cli.schedules import SDE, Spacing
+from animegen_cli.model.schedules import SDE, Spacing
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Draw = Callable[..., Tensor]

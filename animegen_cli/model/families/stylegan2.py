@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from animegen_cli import adversarial, conditions
-from animegen_cli.ada import Adaptive
 from animegen_cli.config import Drawing, Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Exported, Finding, Input, Losses, Method, Network, Phase
-from animegen_cli.nets import style
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Watch
+from animegen_cli.model import adversarial, conditioning
+from animegen_cli.model.ada import Adaptive
+from animegen_cli.model.family import Batch, DataSpec, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.nets import style
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ class StyleGAN2(Method):
                 f"a size of {data.size} pixels does not come from doubling a small grid",
                 hint="prepare the set with `--size 64`, or another power of two from 16",
             )
-        self.conditions = conditions.chosen_labels(config.labels, data)
+        self.conditions = conditioning.chosen_labels(config.labels, data)
         classes = [len(data.attributes[name]) for name in self.conditions]
         widths = style.widths_of(doublings, config.channel_base, config.channel_max)
         self.mapping = style.Mapping(config.width, config.mapping, rate=config.mapping_rate, classes=classes)
@@ -219,8 +219,8 @@ class StyleGAN2(Method):
         return {"loss": penalty * (self.r1 / 2 * self.config.r1_every), "penalty": penalty}
 
     def _known(self, batch: Batch) -> Tensor | None:
-        labels = conditions.pick_labels(batch.labels, self.conditions, self.data)
-        return None if labels is None else conditions.drop_labels(labels, self.config.label_drop)
+        labels = conditioning.pick_labels(batch.labels, self.conditions, self.data)
+        return None if labels is None else conditioning.drop_labels(labels, self.config.label_drop)
 
     def _augmented(self, images: Tensor) -> Tensor:
         return images if self.ada is None else self.ada(images)
@@ -244,7 +244,7 @@ class StyleGAN2(Method):
     # ---- drawing --------------------------------------------------------------------------------------------------
 
     def _code(self, noise: Noise, labels: Tensor | None) -> Tensor:
-        return self.mapping(noise(self.config.width), conditions.pick_labels(labels, self.conditions, self.data))
+        return self.mapping(noise(self.config.width), conditioning.pick_labels(labels, self.conditions, self.data))
 
     def _maps(self, noise: Noise, how: Truncation) -> tuple[Tensor, ...] | None:
         if how.noise == "none":
@@ -270,7 +270,7 @@ class StyleGAN2(Method):
             for i, side in enumerate(self.synthesis.sides)
         }
         z = Input("noise", "normal", (self.config.width,))
-        asked = conditions.label_input(self.conditions, self.data)
+        asked = conditioning.label_input(self.conditions, self.data)
 
         def generate(z: Tensor, psi: Tensor, *rest: Tensor) -> Tensor:
             labels, maps = (rest[0], rest[1:]) if asked else (None, rest)

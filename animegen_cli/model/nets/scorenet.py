@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animegen_cli.nets.unet import _quiet, attend, conv, dense, falling_speeds, sinusoidal_of, swish
+from animegen_cli.model.nets.unet import _quiet, attend, conv, dense, falling_speeds, sinusoidal_of, swish
 
 Waves = Literal["positional", "fourier"]
 

@@ -11,14 +11,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli import conditions, diffusion, samplers
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
-from animegen_cli.nets.scorenet import ScoreNet, Waves, fits
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Plan, Watch
-from animegen_cli.schedules import SDE, VE, VP, SubVP
+from animegen_cli.model import conditioning, diffusion, samplers
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
+from animegen_cli.model.nets.scorenet import ScoreNet, Waves, fits
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Plan, Watch
+from animegen_cli.model.schedules import SDE, VE, VP, SubVP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class ScoreSDE(Method):
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
         _check(config, data.size)
-        self.conditions = conditions.chosen_labels(config.labels, data)
+        self.conditions = conditioning.chosen_labels(config.labels, data)
         self.net = ScoreNet(
             data.size,
             [config.channels * m for m in config.multipliers],
@@ -128,9 +128,9 @@ class ScoreSDE(Method):
 
     def loss(self, batch: Batch) -> Losses:
         """Eq. 7 with weight s(t)^2, for a time drawn uniformly per image: the network predicts the noise."""
-        x_0, labels = batch.images, conditions.pick_labels(batch.labels, self.conditions, self.data)
+        x_0, labels = batch.images, conditioning.pick_labels(batch.labels, self.conditions, self.data)
         if labels is not None and self.training:
-            labels = conditions.drop_labels(labels, self.config.label_drop)
+            labels = conditioning.drop_labels(labels, self.config.label_drop)
         t = self.config.train_eps + (1 - self.config.train_eps) * torch.rand(len(x_0), 1, 1, 1, device=x_0.device)
         noise = torch.randn_like(x_0)
         a, s = self.schedule.rates(t)
@@ -151,7 +151,7 @@ class ScoreSDE(Method):
         """E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
         time = self.schedule.time_of(sigma)
         a, s = self.schedule.rates(time)
-        picked = conditions.pick_labels(labels, self.conditions, self.data)
+        picked = conditioning.pick_labels(labels, self.conditions, self.data)
         return x - sigma.view(-1, 1, 1, 1) * self.predict(x * a.view(-1, 1, 1, 1), time, s, picked)
 
     def denoiser(self, how: Draw) -> Callable[..., Tensor]:

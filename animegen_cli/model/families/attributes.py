@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animegen_cli.conditions import chosen_labels, pick_labels
 from animegen_cli.config import Drawing, Section
 from animegen_cli.errors import ConfigError, DataError
-from animegen_cli.method import Batch, DataSpec, Losses, Method, Phase
+from animegen_cli.model.conditioning import chosen_labels, pick_labels
+from animegen_cli.model.family import Batch, DataSpec, Losses, Method, Phase
 
 FOLD = 2
 """Pixels of a side that become channels before the first convolution: no layer works at full size."""

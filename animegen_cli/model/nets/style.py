@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from animegen_cli import conditions
+from animegen_cli.model import conditioning
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)
@@ -123,7 +123,7 @@ class Mapping(nn.Module):
 
     def __init__(self, width: int, layers: int, *, rate: float, classes: Sequence[int] = ()) -> None:
         super().__init__()
-        self.labels = conditions.Labels(classes, width) if classes else None
+        self.labels = conditioning.Labels(classes, width) if classes else None
         inputs = [width * 2 if classes else width] + [width] * (layers - 1)
         self.layers = nn.ModuleList(Dense(count, width, rate=rate) for count in inputs)
         self.register_buffer("w_avg", torch.zeros(width))
@@ -264,7 +264,7 @@ class Critic(nn.Module):
         self.last = Conv(down[-1] + 1, down[-1], 3)
         self.hidden = Dense(down[-1] * side**2, down[-1])
         self.output = Dense(down[-1], 1)
-        self.labels = conditions.Labels(classes, down[-1]) if classes else None
+        self.labels = conditioning.Labels(classes, down[-1]) if classes else None
 
     def forward(self, images: Tensor, labels: Tensor | None = None, pieces: int = 1) -> Tensor:
         """(B, 3, size, size), labels (B, A) or None -> logits (B, 1) float32; `pieces` as in `minibatch_std`."""

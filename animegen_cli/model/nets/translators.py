@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from animegen_cli.errors import DataError
-from animegen_cli.method import Batch, Finding
+from animegen_cli.model.family import Batch, Finding
 
 INVERTED = -0.2
 """Correlation of brightness below which colours are inverted: unrelated pictures lie near 0, faithful ones above 0.5."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from animegen_cli.errors import ConfigError, did_you_mean
-from animegen_cli.method import DataSpec, Input
+from animegen_cli.model.family import DataSpec, Input
 
 
 def drop_labels(labels: Tensor, probability: float) -> Tensor:

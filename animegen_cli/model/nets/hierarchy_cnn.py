@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animegen_cli.errors import ConfigError
-from animegen_cli.nets.hierarchy import Hierarchy, shrink, zero
+from animegen_cli.model.nets.hierarchy import Hierarchy, shrink, zero
 
 
 class Step(NamedTuple):

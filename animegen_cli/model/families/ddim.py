@@ -17,14 +17,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animegen_cli import diffusion
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.method import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
-from animegen_cli.nets.unet import Attention, sinusoidal_of
-from animegen_cli.noise import Noise
-from animegen_cli.samplers import Plan, Watch
-from animegen_cli.schedules import OffsetCosine
+from animegen_cli.model import diffusion
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
+from animegen_cli.model.nets.unet import Attention, sinusoidal_of
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.samplers import Plan, Watch
+from animegen_cli.model.schedules import OffsetCosine
 
 
 @dataclass(frozen=True, kw_only=True)
