@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.evaluate import classifier
 
 MOST = 8

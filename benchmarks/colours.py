@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.metrics import colours
 
 MERGED = {"hair": {"gray": "silver", "white": "silver"}, "eyes": {"orange": "brown", "gray": "black"}}

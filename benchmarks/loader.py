@@ -16,8 +16,8 @@ from typing import Any
 
 from networks import ours
 
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader
-from animegen_cli.data.reading import FaceSet
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer
 

@@ -23,7 +23,7 @@ from _pairs import arguments, pairs, report
 from PIL import Image, ImageOps
 
 from animegen_cli import console
-from animegen_cli.data import cleaning, sources, twins
+from animegen_cli.data import cleaning, near_duplicates, sources
 from animegen_cli.prepare import prepare
 
 DRAWN = 17_400
@@ -62,7 +62,7 @@ def plain_loop(source: Path, *, ours: bool) -> int:
             image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
             image = image.resize((64, 64), Image.Resampling.LANCZOS)
             hashlib.sha256(np.asarray(image).tobytes()).digest()
-            twins.look(image)
+            near_duplicates.look(image)
             image.save(io.BytesIO(), "png", compress_level=0)
         done += 1
     return done

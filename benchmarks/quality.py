@@ -30,8 +30,8 @@ from _plain import VAE_LATENT, VAE_LR, PlainVAE
 from PIL import Image
 from torch import Tensor, nn
 
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader
-from animegen_cli.data.reading import FaceSet
 from animegen_cli.train.choices import has_bf16
 
 

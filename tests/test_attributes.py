@@ -12,7 +12,7 @@ import torch
 from chain import assert_same_run, done, log_of, newest, refused, sets, start, train_words
 from PIL import Image
 
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.model import checkpoint
 from animegen_cli.model.families.attributes import Attributes, Model

@@ -25,7 +25,7 @@ from animegen_cli.cli.compare import compare
 from animegen_cli.compare import compare as comparison
 from animegen_cli.errors import AnimegenError, DataError, MachineError, UsageError
 from animegen_cli.paths import Run
-from animegen_cli.report.measures import eval_options
+from animegen_cli.report.columns import eval_options
 from animegen_cli.report.tables import DASH
 
 ROOT = Path(__file__).resolve().parent.parent

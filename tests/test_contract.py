@@ -16,8 +16,8 @@ from torch import nn
 
 from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader
-from animegen_cli.data.reading import FaceSet
 from animegen_cli.model import checkpoint, families
 from animegen_cli.model.family import (  # fmt: skip
     ABILITIES,

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from animegen_cli import console, drawn
 from animegen_cli.config import RunConfig
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, cut_out
-from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import families
 from animegen_cli.prepare.prepare import Options, default_path, prepare

@@ -14,7 +14,7 @@ from PIL import Image, ImageFilter
 from safetensors.torch import load_file
 
 from animegen_cli import paths
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.evaluate import evaluate
 from animegen_cli.evaluate.images import Verdict
 from animegen_cli.metrics.extractors import inception_extractor

@@ -10,7 +10,7 @@ import pytest
 import torch
 from chain import done, refused, sets, train_words
 
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
 

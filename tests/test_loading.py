@@ -11,8 +11,8 @@ import torch
 from pictures import folder_of, hint_of
 from torch import Tensor
 
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, rotate, shift
-from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DataError
 from animegen_cli.prepare.prepare import Options, prepare
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from animegen_cli.compare import compare
 from animegen_cli.paths import Run
-from animegen_cli.report import page, plots, shapes, tables
+from animegen_cli.report import canvas, page, plots, tables
 from animegen_cli.report.tables import Cell, Column, Table
 
 NASTY = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'"
@@ -249,14 +249,14 @@ def test_each_figure_is_there_as_svg_and_png_and_each_table_in_four_forms(six: P
 def test_pixels_show_what_the_browser_shows(tmp_path: Path, browser: Any) -> None:
     """One dot, one dashed line, one box and text, drawn by Pillow and by Chromium: inks lie in the same places."""
     scene = (
-        shapes.Dot((60, 40), 9, plots.INKS[0]),
-        shapes.Path([(20, 90), (120, 70), (180, 95)], plots.INKS[1], 2.0, dash="12 5"),
-        shapes.Box((140, 20), 40, 25, plots.INKS[2]),
-        shapes.Text("upwards", (14, 60), "middle", turned=True),
+        canvas.Dot((60, 40), 9, plots.INKS[0]),
+        canvas.Path([(20, 90), (120, 70), (180, 95)], plots.INKS[1], 2.0, dash="12 5"),
+        canvas.Box((140, 20), 40, 25, plots.INKS[2]),
+        canvas.Text("upwards", (14, 60), "middle", turned=True),
     )
-    drawing = shapes.Drawing("scene", "a scene", (200, 120), scene)
-    drawn = np.asarray(shapes.pixels(drawing, scale=3)).astype(int)
-    (tmp_path / "scene.svg").write_text(shapes.svg(drawing), encoding="utf-8")
+    drawing = canvas.Drawing("scene", "a scene", (200, 120), scene)
+    drawn = np.asarray(canvas.pixels(drawing, scale=3)).astype(int)
+    (tmp_path / "scene.svg").write_text(canvas.svg(drawing), encoding="utf-8")
     size = {"viewport": {"width": 200, "height": 120}, "device_scale_factor": 3}
     with opened(browser, (tmp_path / "scene.svg").as_uri(), **size) as shown:
         seen = np.asarray(Image.open(BytesIO(shown.screenshot())).convert("RGB")).astype(int)

@@ -19,8 +19,8 @@ from pictures import command, encoded, folder_of, hint_of, picture
 from PIL import Image
 
 from animegen_cli import console, drawn
-from animegen_cli.data import cleaning, kaggle, twins
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data import cleaning, kaggle, near_duplicates
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.prepare.prepare import Options, Prepared, default_path, prepare
 from animegen_cli.prepare.zip_writer import StoredZip
@@ -219,13 +219,13 @@ def test_only_a_share_of_one_leaves_no_test_images(tmp_path: Path, share: float,
 
 
 def test_drawn_faces_are_no_twins_but_their_jpegs_are() -> None:
-    finder = twins.Finder(300)
+    finder = near_duplicates.Finder(300)
     for index in range(100):
-        finder.add(twins.look(drawn.draw(index, size=64).image))
+        finder.add(near_duplicates.look(drawn.draw(index, size=64).image))
     assert len(np.unique(finder.clusters())) >= 98
     for index in range(100):
         with Image.open(io.BytesIO(encoded(drawn.draw(index, size=64).image, "jpeg", quality=85))) as image:
-            finder.add(twins.look(image.resize((48, 48)).resize((64, 64))))
+            finder.add(near_duplicates.look(image.resize((48, 48)).resize((64, 64))))
     clusters = finder.clusters()
     assert (clusters[:100] == clusters[100:]).mean() >= 0.98
 

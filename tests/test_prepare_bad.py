@@ -21,7 +21,7 @@ from PIL import Image
 
 from animegen_cli import console
 from animegen_cli.data import cleaning, sources
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.prepare import prepare
 from animegen_cli.prepare import workers as pool

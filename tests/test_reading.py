@@ -16,7 +16,7 @@ import pytest
 from pictures import ROOT, encoded, folder_of, hint_of, picture
 from PIL import Image
 
-from animegen_cli.data.reading import FaceSet, open_images, require_size
+from animegen_cli.data.dataset import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.prepare.prepare import Options, prepare
 

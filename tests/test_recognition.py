@@ -14,12 +14,12 @@ import torch
 from chain import done, refused, sets, train_words
 from torch import Tensor
 
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.evaluate import classifier
 from animegen_cli.metrics.uncertainty import combine
 from animegen_cli.paths import Run
 from animegen_cli.report import records
-from animegen_cli.report.measures import eval_options
+from animegen_cli.report.columns import eval_options
 from animegen_cli.sample import generate
 from animegen_cli.sample.generate import Trained
 

@@ -18,7 +18,7 @@ from PIL import Image
 from animegen_cli import console
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import Run
-from animegen_cli.report import grids, page, pictures, plots, records, shapes, tables
+from animegen_cli.report import canvas, grids, page, pictures, plots, records, tables
 from animegen_cli.report.markup import el, escape
 from animegen_cli.report.tables import Cell, Column, Table
 
@@ -65,7 +65,7 @@ def test_bars_by_hand() -> None:
     drawing = plots.bars(
         [(NASTY, 3.0), ("1", 0.0), ("2", 1.5), ("bad", float("nan"))], title=NASTY, x="level", y="nats"
     )
-    root = ElementTree.fromstring(shapes.svg(drawing))
+    root = ElementTree.fromstring(canvas.svg(drawing))
     drawn = [node for node in root.iter() if node.tag.endswith("rect")]
     heights = [float(node.attrib["height"]) for node in drawn]
     assert heights[0] == pytest.approx(2 * heights[2], rel=1e-3)
@@ -73,7 +73,7 @@ def test_bars_by_hand() -> None:
     assert len(heights) == 3
     first, last = (float(node.attrib["y"]) + float(node.attrib["height"]) for node in drawn[::2])
     assert first == pytest.approx(last, abs=0.2)
-    assert "no values yet" in shapes.svg(plots.bars([], title="t", x="x", y="y"))
+    assert "no values yet" in canvas.svg(plots.bars([], title="t", x="x", y="y"))
 
 
 def test_grid_of_100_is_ten_by_ten_and_keeps_every_pixel() -> None:
@@ -136,14 +136,14 @@ def test_grids_refuse_what_is_no_picture() -> None:
 # ---- plots ------------------------------------------------------------------------------------------------------
 
 
-def polylines(drawing: shapes.Drawing) -> list[list[tuple[float, float]]]:
-    found = ElementTree.fromstring(shapes.svg(drawing)).iter(f"{SVG}polyline")
+def polylines(drawing: canvas.Drawing) -> list[list[tuple[float, float]]]:
+    found = ElementTree.fromstring(canvas.svg(drawing)).iter(f"{SVG}polyline")
     return [[tuple(map(float, p.split(","))) for p in line.get("points", "").split()] for line in found]  # type: ignore[misc]
 
 
 def test_lines_are_well_formed_named_and_described() -> None:
     drawing = plots.lines([plots.Series(NASTY, [(0, 3.0), (10, 1.0)])], title=NASTY, y="loss")
-    root = ElementTree.fromstring(shapes.svg(drawing))
+    root = ElementTree.fromstring(canvas.svg(drawing))
     assert root.find(f"{SVG}title").text == NASTY  # type: ignore[union-attr]
     assert "3 at 0, 1 at 10" in root.find(f"{SVG}desc").text  # type: ignore[union-attr,operator]
     assert root.get("role") == "img"
@@ -163,8 +163,8 @@ def test_values_that_cannot_be_drawn_are_left_out_and_nothing_is_said_plainly() 
     bad = [(0.0, float("nan")), (1.0, float("inf")), (2.0, -1.0), (3.0, 2.0), (4.0, 1.0)]
     (line,) = polylines(plots.lines([plots.Series("a", bad)], title="t", log=True))
     assert len(line) == 2
-    assert "no values yet" in shapes.svg(plots.lines([plots.Series("a", bad[:2])], title="t"))
-    assert "no values yet" in shapes.svg(plots.scatter([], title="t", x="x", y="y"))
+    assert "no values yet" in canvas.svg(plots.lines([plots.Series("a", bad[:2])], title="t"))
+    assert "no values yet" in canvas.svg(plots.scatter([], title="t", x="x", y="y"))
     constant = plots.lines([plots.Series("a", [(5.0, 0.0)])], title="t")
     assert len(polylines(constant)[0]) == 1
 
@@ -205,7 +205,7 @@ def test_ticks_are_few_round_and_on_the_axis(low: float, high: float, log: bool)
 def test_scatter_draws_intervals_and_names_every_point() -> None:
     marks = [plots.Mark("<a>", 10, 5, 4, 6), plots.Mark("b", 1000, 3)]
     drawing = plots.scatter(marks, title="t", x="time", y="fd", log_x=True)
-    root = ElementTree.fromstring(shapes.svg(drawing))
+    root = ElementTree.fromstring(canvas.svg(drawing))
     named = [title.text for circle in root.iter(f"{SVG}circle") for title in circle.iter(f"{SVG}title")]
     assert named == ["<a>", "b"]
     (bar,) = polylines(drawing)

@@ -16,7 +16,7 @@ import pytest
 from pictures import folder_of
 from PIL import Image
 
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.drawn import ATTRIBUTES
 from animegen_cli.prepare.prepare import Options, prepare
 

@@ -23,7 +23,7 @@ from animegen_cli.cli.compare import compare
 from animegen_cli.compare import compare as comparison
 from animegen_cli.compare.survey import design, making, results, votes
 from animegen_cli.compare.survey.design import SHEET, Contestant
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import AnimegenError, DataError, UsageError
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare

@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 from scipy import stats
 from torch import Tensor
 
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.metrics import colours, copies, distributions
 from animegen_cli.metrics.extractors import open_extractor
 from animegen_cli.paths import Run

@@ -13,8 +13,8 @@ from fake_runs import score
 
 from animegen_cli.compare import compare
 from animegen_cli.paths import Run
-from animegen_cli.report import verdict
-from animegen_cli.report.measures import Comparison
+from animegen_cli.report import conclusion
+from animegen_cli.report.columns import Comparison
 
 COUNTS = {"n_fake": 50_000, "n_real": 14_000}
 
@@ -25,7 +25,7 @@ def compared(root: Path, values: dict[str, list[dict[str, Any]] | None], **optio
 
 
 def text(found: Comparison) -> str:
-    return " ".join(verdict.words(found)).replace("<b>", "").replace("</b>", "").replace("\N{NO-BREAK SPACE}", " ")
+    return " ".join(conclusion.words(found)).replace("<b>", "").replace("</b>", "").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def fd(value: float, std: float | None = 0.5, **fields: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def test_the_best_its_rivals_and_the_rest_are_told_from_the_cells(tmp_path: Path
     said = text(found)
     assert "By fd-faces, the first of the scores here (lower is better), b is best with 12.00 ± 0.50." in said
     assert "Not significantly different: a. All others are significantly worse." in said
-    table = verdict.table(found)
+    table = conclusion.table(found)
     assert table is not None
     (row,) = table.rows
     assert [cell.value for cell in row[:4]] == ["fd-faces", "b", 12.0, ["a"]]
@@ -47,10 +47,10 @@ def test_without_uncertainty_nothing_is_called_significant(tmp_path: Path) -> No
     found = compared(tmp_path, {"a": [fd(12.0, std=None)], "b": [fd(30.0, std=None)]})
     assert "not known" in text(found)
     assert "significantly worse" not in text(found)
-    table = verdict.table(found)
+    table = conclusion.table(found)
     assert table is not None
     assert table.rows[0][3].text == "not known"
-    assert any("No uncertainty is known of fd-faces" in doubt for doubt in verdict.doubts(found))
+    assert any("No uncertainty is known of fd-faces" in doubt for doubt in conclusion.doubts(found))
 
 
 def test_runs_are_counted_over_the_main_scores_and_only_ranked_ones_are_main(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_score_that_one_run_alone_has_decides_nothing(tmp_path: Path) -> None:
     assert [m.name for m in found.main()] == ["fd-faces"]
     alone = compared(tmp_path / "alone", {"a": [fd(12.0)], "b": None})
     assert "no verdict yet" in text(alone)
-    assert verdict.table(alone) is None
+    assert conclusion.table(alone) is None
     assert "no run has scores" in text(compared(tmp_path / "bare", {"a": None}))
 
 
@@ -105,7 +105,7 @@ def doubtful(tmp_path: Path) -> list[Run]:
 
 
 def test_what_speaks_against_it_is_said(doubtful: list[Run]) -> None:
-    said = "\n".join(verdict.doubts(compare.compare(doubtful)))
+    said = "\n".join(conclusion.doubts(compare.compare(doubtful)))
     for doubt in (
         "a: mode collapse since 1,000 images: all alike. Change: --set optim.D.lr=1e-4",
         "The runs learned from different data sets",
@@ -136,7 +136,7 @@ def test_sound_runs_raise_no_doubts(tmp_path: Path) -> None:
         config["train"]["seed"] = seed
         run.config.write_text(yaml.safe_dump(config))
         runs.append(run)
-    assert verdict.doubts(compare.compare(runs)) == []
+    assert conclusion.doubts(compare.compare(runs)) == []
 
 
 def test_the_page_opens_with_the_verdict_and_its_files_hold_it(doubtful: list[Run], tmp_path: Path) -> None:

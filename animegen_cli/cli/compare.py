@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from animegen_cli.compare.compare import Comparison
     from animegen_cli.paths import Run
     from animegen_cli.report.pictures import Drawn
-    from animegen_cli.report.seeds import Draw
+    from animegen_cli.report.same_seeds import Draw
 
 Form = Literal["markdown", "csv", "latex"]
 

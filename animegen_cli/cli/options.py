@@ -65,6 +65,6 @@ def given(**options: Any) -> dict[str, Any]:
 
 def parse_seeds(text: str, example: str = "--seeds 0-63,100") -> list[int]:
     """`0-63,100` -> [0, ..., 63, 100]; UsageError when it is no such list."""
-    from animegen_cli.report.seeds import parse
+    from animegen_cli.report.same_seeds import parse
 
     return parse(text, example)

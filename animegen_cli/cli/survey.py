@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from animegen_cli.compare.compare import Comparison
     from animegen_cli.compare.survey.results import Verdict
     from animegen_cli.paths import Run
-    from animegen_cli.report.seeds import Draw
+    from animegen_cli.report.same_seeds import Draw
 
 Ask = Literal["realism", "diversity", "both"]
 

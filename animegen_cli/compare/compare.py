@@ -20,13 +20,14 @@ from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_me
 from animegen_cli.metrics import significance
 from animegen_cli.metrics.protocol import ENOUGH
 from animegen_cli.paths import Run, make_folder
-from animegen_cli.report import grids, published, records, seeds, shapes, tables
-from animegen_cli.report.book import Book
+from animegen_cli.report import canvas, grids, published, records, tables
+from animegen_cli.report import same_seeds as seeds
+from animegen_cli.report.columns import Comparison, Entry, Measure, entries_of, identity, measures_of, protocol_notes
 from animegen_cli.report.figures import Pair
-from animegen_cli.report.measures import Comparison, Entry, Measure, entries_of, identity, measures_of, protocol_notes
+from animegen_cli.report.numbering import Book
 from animegen_cli.report.page import comparison_page
-from animegen_cli.report.people import Opinion
 from animegen_cli.report.pictures import Drawn
+from animegen_cli.report.preferences import Opinion
 from animegen_cli.report.records import Record, Score
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 from animegen_cli.report.units import amount, duration, memory
@@ -329,8 +330,8 @@ def _write_figures(book: Book, folder: Path) -> Path:
     """Each plot of the page as SVG and PNG, each picture as PNG, under its own name."""
     make_folder(folder)
     for name, plot in book.plots.items():
-        (folder / f"{name}.svg").write_text(shapes.svg(plot) + "\n", encoding="utf-8")
-        grids.save(shapes.pixels(plot), folder / f"{name}.png")
+        (folder / f"{name}.svg").write_text(canvas.svg(plot) + "\n", encoding="utf-8")
+        grids.save(canvas.pixels(plot), folder / f"{name}.png")
     for name, path in book.pictures.items():
         with Image.open(path) as picture:
             grids.save(picture.convert("RGB"), folder / f"{name}.png")

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 from animegen_cli import console, paths
 from animegen_cli.config import Layer
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import evaluate
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.records import Record, Score
-from animegen_cli.report.seeds import parse
+from animegen_cli.report.same_seeds import parse
 from animegen_cli.train import train
 from animegen_cli.train.choices import pick_device
 from animegen_cli.train.folder import machine_about

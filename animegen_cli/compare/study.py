@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field
 from animegen_cli import config, console, paths
 from animegen_cli.compare import compare
 from animegen_cli.config import Amount, Layer, Progress, RunConfig, Section
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, DivergedError, StoppedError, UsageError
 from animegen_cli.evaluate import evaluate
 from animegen_cli.paths import Run

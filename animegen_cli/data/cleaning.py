@@ -27,7 +27,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from animegen_cli.data import twins
+from animegen_cli.data import near_duplicates
 from animegen_cli.data.sources import Unusable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
@@ -84,7 +84,7 @@ def finish(image: Image.Image, recipe: Recipe) -> Cleaned:
     square = fit_square(image, recipe.size, recipe.fit)
     pixels = np.asarray(square)
     png = encode_png(pixels)
-    return Cleaned(png, zlib.crc32(png), digest(pixels), twins.look(square))
+    return Cleaned(png, zlib.crc32(png), digest(pixels), near_duplicates.look(square))
 
 
 def digest(pixels: np.ndarray) -> bytes:

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from animegen_cli.data.reading import FaceSet, require_size
+from animegen_cli.data.dataset import FaceSet, require_size
+from animegen_cli.data.image_store import Stock, send, words
 from animegen_cli.data.sources import PHOTOS
-from animegen_cli.data.stock import Stock, send, words
 from animegen_cli.errors import ConfigError, DataError
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import PIL
 
 from animegen_cli import __version__
-from animegen_cli.data import twins
-from animegen_cli.data.ledger import Ledger, member_name
+from animegen_cli.data import near_duplicates
+from animegen_cli.data.index import Ledger, member_name
 from animegen_cli.data.sources import DOMAINS
 
 FORMAT = "animegen-faces"
@@ -44,7 +44,7 @@ def about(ledgers: Sequence[Ledger], split: float) -> dict[str, Any]:
         "split": {"share": split, **{side: sum(part["split"][side] for part in parts) for side in ("train", "test")}},
         "near_twins": {
             **{name: sum(part["near_twins"][name] for part in parts) for name in ("clusters", "images")},
-            "method": twins.METHOD,
+            "method": near_duplicates.METHOD,
         },
         "attributes": {name: list(values) for name, values in ledgers[0].vocabulary.items()},
         "domains": list(DOMAINS[: len(ledgers)]),

@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from animegen_cli.data import directory
+from animegen_cli.data import zip_reader
 from animegen_cli.errors import DataError
 from animegen_cli.paths import similar
 
@@ -289,7 +289,7 @@ def _unsafe(name: str) -> bool:
 def _list_zip(path: Path, name: str) -> Source:
     source = Source(name, "zip", path)
     with path.open("rb") as file:
-        for entry in directory.entries(file):
+        for entry in zip_reader.entries(file):
             inner = entry.name.replace("\\", "/")
             if inner.endswith("/"):
                 continue

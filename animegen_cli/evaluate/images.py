@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from animegen_cli import console, paths
-from animegen_cli.data.reading import FaceSet, open_images, require_size
+from animegen_cli.data.dataset import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import cache
 from animegen_cli.evaluate.reference import Reference, read, set_features
@@ -22,7 +22,7 @@ from animegen_cli.metrics import protocol
 from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.model.family import Edit, Samples
 from animegen_cli.paths import Run
-from animegen_cli.report import seeds
+from animegen_cli.report import same_seeds
 from animegen_cli.sample import edit, generate
 from animegen_cli.sample.generate import Trained
 from animegen_cli.train.folder import machine_about, peak_memory
@@ -299,7 +299,10 @@ class _Drawn:
             self.numbers: list[Sequence[int]] = [list(request.seeds)]
         else:
             self.numbers = [range(i * request.n, (i + 1) * request.n) for i in range(request.repeats)]
-        self.ranges, self.sampling = [seeds.spell(numbers) for numbers in self.numbers], generate.describe_sampling(how)
+        self.ranges, self.sampling = (
+            [same_seeds.spell(numbers) for numbers in self.numbers],
+            generate.describe_sampling(how),
+        )
 
     def __len__(self) -> int:
         return len(self.numbers[0])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from animegen_cli import console, paths
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError
 from animegen_cli.evaluate import cache
 from animegen_cli.metrics.extractors import Extractor

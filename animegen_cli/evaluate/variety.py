@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from animegen_cli import paths
-from animegen_cli.data import twins
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data import near_duplicates
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import UsageError
 from animegen_cli.evaluate import cache
 from animegen_cli.evaluate.images import CHUNK, Pictures, Verdict, entry
@@ -178,8 +178,8 @@ class _Look:
     def _hashed(self) -> _Value:
         """The same picture as a training image, by the narrow limits of perceptual hash and thumbnail."""
         faces, size = self._faces, self.subject.size
-        words = (faces.split_identity("train", size), repr(twins.METHOD))
-        training = _kept(words, twins.LOOK_BYTES, lambda: _looks(read(faces, "train", size)))
+        words = (faces.split_identity("train", size), repr(near_duplicates.METHOD))
+        training = _kept(words, near_duplicates.LOOK_BYTES, lambda: _looks(read(faces, "train", size)))
         mirrored = copies.looks(self.subject.images.flip(3))
         self.twins = copies.hashed_copies(self._drawn_looks, mirrored, training.numpy())
         value = _share(self.twins >= 0)

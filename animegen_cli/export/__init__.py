@@ -21,7 +21,7 @@ from animegen_cli.errors import ConfigError, MachineError, UsageError
 from animegen_cli.export import diffusers, onnx, usage
 from animegen_cli.model.family import Converts, Edit, Foreign, Samples
 from animegen_cli.paths import Run
-from animegen_cli.report import card, grids, records, seeds
+from animegen_cli.report import card, grids, records, same_seeds
 from animegen_cli.report.card import Facts
 from animegen_cli.sample import edit, generate
 from animegen_cli.sample.generate import Trained
@@ -151,7 +151,7 @@ def _sheet(request: Request, record: records.Record, trained: Trained, folder: P
             console.note(f"drawing {len(numbers)} faces for the card (`--n 0` for none)")
             return _hwc(generate.images(run, numbers, device=pick_device(request.device)))
 
-        picture = grids.grid(seeds.images(record, range(count), draw))
+        picture = grids.grid(same_seeds.images(record, range(count), draw))
         caption = f"Faces of the seeds 0 to {count - 1}, as the run draws them, none left out"
     else:
         count = min(count, 12)

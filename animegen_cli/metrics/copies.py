@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from animegen_cli.data import twins
+from animegen_cli.data import near_duplicates
 from animegen_cli.errors import DataError
 
 NEIGHBOURS = 10
@@ -42,8 +42,8 @@ class Nearest(NamedTuple):
 def looks(images: Tensor) -> np.ndarray:
     """What `twins` compares images by: uint8 (n, 3, H, W) -> uint8 (n, LOOK_BYTES)."""
     pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
-    found = [np.frombuffer(twins.look(Image.fromarray(image)), np.uint8) for image in pixels]
-    return np.stack(found) if found else np.empty((0, twins.LOOK_BYTES), np.uint8)
+    found = [np.frombuffer(near_duplicates.look(Image.fromarray(image)), np.uint8) for image in pixels]
+    return np.stack(found) if found else np.empty((0, near_duplicates.LOOK_BYTES), np.uint8)
 
 
 def repeated(seen: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def repeated(seen: np.ndarray) -> np.ndarray:
 
     Under the narrow limits of `twins`, those by which `prepare --dedupe near` drops an image.
     """
-    clusters = _finder(seen, twins.DROP).clusters()
+    clusters = _finder(seen, near_duplicates.DROP).clusters()
     return np.bincount(clusters, minlength=len(seen))[clusters] > 1
 
 
@@ -60,7 +60,7 @@ def hashed_copies(seen: np.ndarray, mirrored: np.ndarray, training: np.ndarray) 
 
     Looks are uint8 (n, LOOK_BYTES), twice, and (m, LOOK_BYTES).
     """
-    finder = _finder(training, twins.DROP)
+    finder = _finder(training, near_duplicates.DROP)
     found = np.full(len(seen), -1)
     for i, both in enumerate(zip(seen, mirrored, strict=True)):
         for look in both:
@@ -98,8 +98,8 @@ def share_interval(share: float, count: int) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def _finder(seen: np.ndarray, limits: twins.Limits) -> twins.Finder:
-    finder = twins.Finder(len(seen), limits)
+def _finder(seen: np.ndarray, limits: near_duplicates.Limits) -> near_duplicates.Finder:
+    finder = near_duplicates.Finder(len(seen), limits)
     for look in seen:
         finder.add(look.tobytes())
     return finder

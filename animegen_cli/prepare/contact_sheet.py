@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from animegen_cli.data.ledger import Ledger
+from animegen_cli.data.index import Ledger
 
 _CELL, _COLUMNS, _KEPT, _PAIRS = 64, 12, 72, 12
 _GAP, _LINE = 4, 18

@@ -21,7 +21,7 @@ import numpy as np
 
 from animegen_cli import console
 from animegen_cli.data import cleaning, labels, manifest, sources
-from animegen_cli.data.ledger import Ledger, Vocabulary, member_name
+from animegen_cli.data.index import Ledger, Vocabulary, member_name
 from animegen_cli.data.sources import DOMAINS, PHOTOS, Source
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.prepare import contact_sheet

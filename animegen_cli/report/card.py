@@ -12,7 +12,7 @@ import yaml
 
 import animegen_cli
 from animegen_cli.report import tables
-from animegen_cli.report.measures import eval_options, identity, measures_of
+from animegen_cli.report.columns import eval_options, identity, measures_of
 from animegen_cli.report.records import Record, flattened
 from animegen_cli.report.tables import Table
 from animegen_cli.report.units import amount, duration

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from animegen_cli.report import plots
-from animegen_cli.report.book import Book
+from animegen_cli.report.canvas import Drawing
+from animegen_cli.report.columns import Comparison, Measure
 from animegen_cli.report.markup import Markup, el
-from animegen_cli.report.measures import Comparison, Measure
+from animegen_cli.report.numbering import Book
 from animegen_cli.report.plots import Mark, Series
 from animegen_cli.report.records import Record
-from animegen_cli.report.shapes import Drawing
 
 _ASIDE = ("grad_norm", "ema/", "lr/", "loader/", "images_per_second")
 _NO_CURVE = {"step", "seconds"}

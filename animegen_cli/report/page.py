@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from animegen_cli.paths import Run
-from animegen_cli.report import figures, pictures, published, records, tables, verdict
-from animegen_cli.report.book import Book, table_html
+from animegen_cli.report import conclusion, figures, pictures, published, records, tables
+from animegen_cli.report.columns import Comparison, Measure, identity, measures_of, protocol_notes
 from animegen_cli.report.document import document, section, todo, warnings
 from animegen_cli.report.figures import Pair
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.measures import Comparison, Measure, identity, measures_of, protocol_notes
-from animegen_cli.report.people import Opinion, intervals
+from animegen_cli.report.numbering import Book, table_html
+from animegen_cli.report.preferences import Opinion, intervals
 from animegen_cli.report.records import Record
 from animegen_cli.report.settings import commands, settings
 from animegen_cli.report.tables import Cell, Column, Table
@@ -82,11 +82,11 @@ def _lead(found: Sequence[Record], study: Mapping[str, Any]) -> str:
 
 
 def _verdict(compared: Comparison, book: Book) -> Iterator[Markup | None]:
-    yield from verdict.words(compared)
-    best = verdict.table(compared)
+    yield from conclusion.words(compared)
+    best = conclusion.table(compared)
     if best is not None:
         yield book.table("verdict", best, "The best run by each main score, its uncertainty, its rivals and its cost.")
-    yield warnings(verdict.doubts(compared), "What speaks against trusting this:")
+    yield warnings(conclusion.doubts(compared), "What speaks against trusting this:")
 
 
 def _plan(study: Mapping[str, Any], book: Book) -> Markup | None:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from animegen_cli.report import seeds
-from animegen_cli.report.book import Book
+from animegen_cli.report import same_seeds as seeds
 from animegen_cli.report.markup import Markup, el
+from animegen_cli.report.numbering import Book
 from animegen_cli.report.records import Record
 from animegen_cli.report.units import amount
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from animegen_cli.report.shapes import Box, Dot, Drawing, Path, Point, Rule, Shape, Text
+from animegen_cli.report.canvas import Box, Dot, Drawing, Path, Point, Rule, Shape, Text
 
 INKS = (
     "#2b7bba", "#c8581f", "#23896a", "#b0528f", "#8a7420", "#7466c8",

@@ -14,7 +14,7 @@ import yaml
 from animegen_cli.errors import DataError
 from animegen_cli.metrics.protocol import Protocol, better
 from animegen_cli.paths import Run
-from animegen_cli.report.judged import Judged
+from animegen_cli.report.findings import Judged
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from animegen_cli.report import tables
-from animegen_cli.report.book import Book, table_html
+from animegen_cli.report.columns import eval_options
 from animegen_cli.report.markup import Markup, el, escape, join
-from animegen_cli.report.measures import eval_options
+from animegen_cli.report.numbering import Book, table_html
 from animegen_cli.report.records import Record, flattened
 from animegen_cli.report.tables import Cell, Column, Table
 

@@ -17,7 +17,7 @@ import torch
 
 from animegen_cli import __version__
 from animegen_cli.config import RunConfig
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.model.family import DataSpec
 from animegen_cli.paths import Run

@@ -18,8 +18,8 @@ import torch
 
 from animegen_cli import __version__, config, console, paths
 from animegen_cli.config import Amount, RunConfig
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader
-from animegen_cli.data.reading import FaceSet
 from animegen_cli.errors import DivergedError, MachineError
 from animegen_cli.metrics.protocol import better
 from animegen_cli.model import checkpoint

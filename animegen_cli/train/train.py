@@ -12,8 +12,8 @@ import torch
 
 from animegen_cli import config, console, paths
 from animegen_cli.config import Layer, RunConfig
+from animegen_cli.data.dataset import FaceSet, require_size
 from animegen_cli.data.loading import Loader
-from animegen_cli.data.reading import FaceSet, require_size
 from animegen_cli.data.sources import PHOTOS
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.export import diffusers

@@ -19,7 +19,7 @@ from animegen_cli.errors import DataError, UsageError, did_you_mean
 from animegen_cli.model.family import ABILITIES, Edit
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
-from animegen_cli.report import seeds
+from animegen_cli.report import same_seeds
 from animegen_cli.sample import edit as editing
 from animegen_cli.sample import generate
 from animegen_cli.sample.generate import Trained
@@ -180,7 +180,7 @@ def way(trained: Trained, settings: Mapping[str, Any], labels: Sequence[str] = (
 
 def numbers(text: str | None) -> list[int]:
     """Seeds as on the command line, `0-15,100`; UsageError for none, or more than the page shows."""
-    found = seeds.parse(text or "", "0-15,100")
+    found = same_seeds.parse(text or "", "0-15,100")
     if len(found) > MOST_FACES:
         raise UsageError(
             f"{len(found):,} faces are more than this page shows",

@@ -16,7 +16,7 @@ from animegen_cli.errors import AnimegenError
 from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.seeds import spell
+from animegen_cli.report.same_seeds import spell
 from animegen_cli.sample.generate import Trained
 from animegen_cli.ui import actions, directions, guard, live, shown
 from animegen_cli.ui.actions import Models, Way

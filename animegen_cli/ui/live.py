@@ -8,8 +8,8 @@ from typing import Any
 
 from animegen_cli.paths import Run
 from animegen_cli.report import figures, pictures, records
-from animegen_cli.report.book import Book
 from animegen_cli.report.markup import Markup, el, join
+from animegen_cli.report.numbering import Book
 from animegen_cli.report.records import Record
 from animegen_cli.report.units import amount, duration
 

@@ -16,9 +16,10 @@ from animegen_cli import drawn as drawn_faces
 from animegen_cli import paths
 from animegen_cli.compare.compare import Comparison, same_seeds
 from animegen_cli.compare.survey.design import QUESTIONS, SHEET, Contestant, Design, Question, design
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.report import seeds, survey_page
+from animegen_cli.report import same_seeds as seeds
+from animegen_cli.report import survey_page
 
 FORMAT, VERSION = "animegen-survey", 1
 PAGE, KEY = "survey.html", "key.json"

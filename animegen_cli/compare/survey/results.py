@@ -17,7 +17,7 @@ from animegen_cli.compare.survey.votes import Key, Vote
 from animegen_cli.errors import DataError
 from animegen_cli.metrics import agreement, bradley_terry
 from animegen_cli.report import tables
-from animegen_cli.report.people import Opinion, Standing
+from animegen_cli.report.preferences import Opinion, Standing
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 
 RESAMPLES = 1000

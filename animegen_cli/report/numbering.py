@@ -6,9 +6,9 @@ import re
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from animegen_cli.report import shapes, tables
+from animegen_cli.report import canvas, tables
+from animegen_cli.report.canvas import Drawing
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.shapes import Drawing
 from animegen_cli.report.tables import Table
 
 
@@ -34,7 +34,7 @@ class Book:
     def plot(self, name: str, drawing: Drawing) -> Markup:
         """A plot for a figure."""
         self.plots[_free(name, self.plots)] = drawing
-        return shapes.svg(drawing, alone=False)
+        return canvas.svg(drawing, alone=False)
 
     def figure(self, shown: Sequence[Markup], *text: object, class_: str = "pair") -> Markup:
         """One or several pictures or plots under one caption; `class_` lays several side by side."""

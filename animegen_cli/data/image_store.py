@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from animegen_cli.data.reading import FaceSet
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.model.noise import seed_for
 
 _CHUNK = 1024  # images decoded at a time while the set is read

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from animegen_cli.data import twins
+from animegen_cli.data import near_duplicates
 from animegen_cli.data.cleaning import Cleaned
 
 DROPPED_SHOWN = 8  # pictures per reason on the contact sheet
@@ -37,7 +37,7 @@ class Ledger:
         self.shown: list[tuple[str, str, bytes]] = []
         """(name, reason, PNG) of some dropped pictures."""
         self._digests, self._seen = bytearray(), set[bytes]()
-        self._twins = twins.Finder(most)
+        self._twins = near_duplicates.Finder(most)
         self._labels = array("h")
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class Ledger:
     def close(self, split: float) -> None:
         """Find the near-twins and split by content."""
         self.clusters = self._twins.clusters()
-        self._seen, self._twins = set(), twins.Finder(0)  # their memory is needed for what follows
+        self._seen, self._twins = set(), near_duplicates.Finder(0)  # their memory is needed for what follows
         self.test = self._split(split)
 
     def _split(self, share: float) -> np.ndarray:

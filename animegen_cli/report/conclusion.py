@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from animegen_cli.report.columns import Comparison, Measure
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.measures import Comparison, Measure
 from animegen_cli.report.records import Record
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 from animegen_cli.report.units import amount, duration

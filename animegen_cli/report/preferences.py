@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from animegen_cli.metrics.bradley_terry import elo
+from animegen_cli.report.canvas import Dot, Drawing, Rule, Shape, Text
 from animegen_cli.report.plots import INKS, Axis
-from animegen_cli.report.shapes import Dot, Drawing, Rule, Shape, Text
 from animegen_cli.report.tables import Table
 
 _WIDTH, _NAMES, _LINE = 480, 170, 26
