@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_a
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from animegen_cli.errors import ConfigError, DataError, nearest
+from animegen_cli.errors import ConfigError, DataError, UsageError, nearest
 from animegen_cli.paths import similar
 
 T = TypeVar("T")
@@ -465,3 +465,17 @@ def _keys_at(kind: Any, loc: Sequence[Any]) -> list[str]:
 def to_yaml(values: Mapping[str, Any]) -> str:
     """Block style, keys in their order, so that the file reads and runs again."""
     return yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
+
+
+def settings_of(words: Sequence[str]) -> dict[str, Any]:
+    """`--set` words as a mapping; UsageError for one that is no assignment."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"`--set {word}` has no `=`", hint="write `--set churn=40`")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UsageError(f"`--set {word}`: the value is not valid YAML", hint="quote it for the shell") from error
+    return found

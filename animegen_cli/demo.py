@@ -8,12 +8,13 @@ from pathlib import Path
 from animegen_cli import console, paths
 from animegen_cli.compare import compare
 from animegen_cli.config import Layer
+from animegen_cli.device import pick_device
 from animegen_cli.evaluate import evaluate
+from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
 from animegen_cli.sample import generate, sample
 from animegen_cli.train import train
-from animegen_cli.train.choices import pick_device
 
 PRESET = "demo"
 FACES = 2000
@@ -54,7 +55,7 @@ def run(out: Path, *, size: int = 32, device: str | None = None) -> dict[str, st
     drawn = compare.same_seeds(
         compared,
         SHOWN,
-        lambda run, seeds: generate.images(run, seeds, device=pick_device(device)).permute(0, 2, 3, 1).numpy(),
+        lambda run, seeds: channels_last(generate.images(run, seeds, device=pick_device(device))),
     )
     written = compare.write(compared, out / "comparison", drawn=drawn)
     made |= {"picture": str(written["picture"]), "page": str(written["page"])}

@@ -18,6 +18,7 @@ from _plain import Resident
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from animegen_cli.device import pick_device
 from animegen_cli.model.family import DataSpec
 from animegen_cli.sample import generate
 from animegen_cli.train import choices
@@ -128,7 +129,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1, help="images per generator pass")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     args = parser.parse_args()
-    device = choices.pick_device(args.device)
+    device = pick_device(args.device)
     data = Resident(args.size, 1, device, photos=True)
     trainer = ours(args.size, args.blocks, args.precision, data, device)
     low = trainer.choices.precision == "bf16"

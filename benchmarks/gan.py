@@ -17,6 +17,7 @@ from _pairs import arguments, pairs, report, waiting
 from _plain import Resident
 from torch import Tensor, nn
 
+from animegen_cli.device import pick_device
 from animegen_cli.model.family import DataSpec
 from animegen_cli.sample import generate
 from animegen_cli.train import choices
@@ -74,7 +75,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="steps per measurement")
     parser.add_argument("--precision", choices=["fp32", "same"], default="fp32", help="of the example's step")
     args = parser.parse_args()
-    device = choices.pick_device(args.device)
+    device = pick_device(args.device)
     data = Resident(args.size, args.batch, device)
     trainer = ours(args.size, args.batch, data, device)
     low = args.precision == "same" and trainer.choices.precision == "bf16"

@@ -18,6 +18,7 @@ from networks import ours
 
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader
+from animegen_cli.device import pick_device
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer
 
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--device", default=None)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    device = choices.pick_device(args.device)
+    device = pick_device(args.device)
     faces = FaceSet.open(args.data)
     report: dict[str, object] = {
         "data": args.data.name,

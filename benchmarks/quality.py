@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader
-from animegen_cli.train.choices import has_bf16
+from animegen_cli.device import has_bf16
 
 
 def _dcgan(size: int) -> tuple[nn.Module, nn.Module]:

@@ -15,9 +15,9 @@ import torch
 from _pairs import arguments, pairs, report
 from networks import ours, theirs
 
+from animegen_cli.device import pick_device
 from animegen_cli.model.noise import Noise
 from animegen_cli.sample import generate
-from animegen_cli.train import choices
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=50)
     args = parser.parse_args()
-    device = choices.pick_device(args.device)
+    device = pick_device(args.device)
     channels = [int(word) for word in args.channels.split(",")]
 
     from diffusers import DDIMPipeline, DDIMScheduler

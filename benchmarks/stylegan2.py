@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
+from animegen_cli.device import has_bf16, has_compiler, pick_device
 from animegen_cli.model import families
 from animegen_cli.model.family import Batch, DataSpec, Losses, Method
 from animegen_cli.model.nets import style
@@ -152,16 +153,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=16, help="steps per measurement; every phase is due in 16")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     args = parser.parse_args()
-    device = choices.pick_device(args.device)
+    device = pick_device(args.device)
     chosen, data = settings(args.preset, args.batch), Resident(args.size, args.batch, device)
     precision = args.precision
     if precision == "auto":
-        precision = "bf16" if choices.has_bf16(device) else "fp32"
+        precision = "bf16" if has_bf16(device) else "fp32"
     torch.manual_seed(0)
     method = families.load("stylegan2")(chosen.model, DataSpec(args.size, 4096)).to(device)
     peer = plain(method)
     differ = same(method, peer)
-    compiled = device.type == "cuda" and choices.has_compiler()
+    compiled = device.type == "cuda" and has_compiler()
     trainers = [
         Trainer(one, data, chosen, choices.Choices(precision, args.batch, layout, fused), device=device, count=4096)
         for one, layout, fused in ((method, True, compiled), (peer, False, False))

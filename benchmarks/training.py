@@ -15,6 +15,7 @@ from _plain import Resident
 from networks import ours, theirs
 from torch.nn import functional as F
 
+from animegen_cli.device import has_bf16, has_compiler, pick_device
 from animegen_cli.train import choices
 from animegen_cli.train.trainer import Trainer
 
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=3, help="steps per measurement")
     args = parser.parse_args()
-    device = choices.pick_device(args.device)
+    device = pick_device(args.device)
     channels = [int(word) for word in args.channels.split(",")]
     data = Resident(args.size, args.batch, device)
 
@@ -49,8 +50,8 @@ def main() -> None:
     average.to(device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
     schedule = DDPMScheduler(1000)
-    low = choices.has_bf16(device)
-    step_net = torch.compile(net) if device.type == "cuda" and choices.has_compiler() else net
+    low = has_bf16(device)
+    step_net = torch.compile(net) if device.type == "cuda" and has_compiler() else net
 
     def their_steps() -> None:
         for _ in range(args.steps):

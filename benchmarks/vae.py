@@ -15,6 +15,7 @@ import torch
 from _pairs import arguments, pairs, report, waiting
 from _plain import VAE_LATENT, VAE_LR, VAE_WEIGHT, VAE_WIDTHS, PlainVAE, Resident
 
+from animegen_cli.device import pick_device
 from animegen_cli.model.family import DataSpec
 from animegen_cli.sample import generate
 from animegen_cli.train import choices
@@ -40,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.size % 2 ** len(VAE_WIDTHS):
         raise SystemExit(f"--size must be a multiple of {2 ** len(VAE_WIDTHS)}")
-    device = choices.pick_device(args.device)
+    device = pick_device(args.device)
     data = Resident(args.size, args.batch, device)
     torch.manual_seed(0)
     method, config = ours(args.size, args.batch)

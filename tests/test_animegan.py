@@ -28,7 +28,7 @@ from animegen_cli.model.families.animegan import (
     total_variation,
     yuv,
 )
-from animegen_cli.model.family import Batch, DataSpec, Edit, abilities
+from animegen_cli.model.family import Batch, DataSpec, Edit, abilities_of
 from animegen_cli.model.nets import trunk
 from animegen_cli.model.noise import Noise
 from animegen_cli.train.optim import learning_rate
@@ -253,8 +253,8 @@ def test_a_wrong_features_file_is_found_before_training_and_not_missed_afterward
 
 def test_it_translates_row_by_row() -> None:
     method, images = tiny().eval(), batch_of(3, 24).images
-    assert "samples" not in abilities(method)
-    assert {"translates", "validates", "diagnoses"} <= set(abilities(method))
+    assert "samples" not in abilities_of(method)
+    assert {"translates", "validates", "diagnoses"} <= set(abilities_of(method))
     with torch.no_grad():
         whole = method.translate(images, Noise([0, 1, 2]), Edit(), Translation())
         alone = method.translate(images[1:2], Noise([9]), Edit(), Translation())

@@ -18,42 +18,16 @@ from animegen_cli.model.family import DataSpec
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "animegen_cli"
 FLOORS = [
-    ("", "errors", "paths", "console"),
+    ("", "errors", "paths", "console", "seeds"),
     ("config",),
-    (
-        "noise",
-        "schedules",
-        "samplers",
-        "diffusion",
-        "method",
-        "likelihoods",
-        "augment",
-        "ada",
-        "adversarial",
-        "conditions",
-        "nets",
-        "methods",
-    ),
-    ("data", "checkpoint", "metrics", "report"),
-    ("generate", "editing", "train"),
-    (
-        "training",
-        "planning",
-        "judging",
-        "heldout",
-        "variety",
-        "recognition",
-        "evaluation",
-        "comparison",
-        "study",
-        "survey",
-        "reproduction",
-        "drawing",
-        "translating",
-        "demonstration",
-        "export",
-        "ui",
-    ),
+    ("device",),
+    ("model", "drawn"),
+    ("data",),
+    ("metrics", "report"),
+    ("prepare", "sample"),
+    ("train", "evaluate", "translate", "export"),
+    ("compare", "demo"),
+    ("ui",),
     ("cli", "__main__"),
 ]
 HEAVY = {"torch", "torchvision", "cleanfid", "scipy"}
@@ -133,7 +107,7 @@ def reached(starts: set[str], *, inside: bool) -> set[str]:
 def test_the_table_names_what_exists() -> None:
     for name in modules():
         assert any(name.split(".")[0] in names for names in FLOORS), f"{name} has no floor"
-    assert {"data.prepare", "cli.train", "nets.unet", "methods.ddpm"} <= set(modules())
+    assert {"prepare.prepare", "cli.train", "model.nets.unet", "model.families.ddpm"} <= set(modules())
 
 
 @pytest.mark.parametrize("name", list(modules()))
@@ -158,14 +132,14 @@ def test_light_floors_name_nothing_heavy_at_module_level(name: str) -> None:
 
 def test_prepare_and_all_it_reaches_name_nothing_heavy_at_module_level() -> None:
     """Modules that its functions import on the way count too."""
-    chain = reached({"data.prepare"}, inside=True)
+    chain = reached({"prepare.prepare"}, inside=True)
     assert {name for name in chain if foreign(name, inside=False) & HEAVY} == set()
     assert len(chain) > 5
 
 
 def test_the_light_modules_import_without_torch() -> None:
     light = [n for n in modules() if floor(n) <= 1 or n.split(".")[0] == "cli"]
-    names = [f"{PACKAGE.name}.{name}".rstrip(".") for name in [*light, "data.prepare"]]
+    names = [f"{PACKAGE.name}.{name}".rstrip(".") for name in [*light, "prepare.prepare"]]
     script = (
         f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\nprint('torch' in sys.modules)"
     )
@@ -173,7 +147,7 @@ def test_the_light_modules_import_without_torch() -> None:
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("name", [n for n in modules() if n.split(".")[0] != "methods"])
+@pytest.mark.parametrize("name", [n for n in modules() if not n.startswith("model.families")])
 def test_no_family_is_named(name: str) -> None:
     """A string that names a function of its own module (the sampler `ddim`) names that, not a family.
 
@@ -181,7 +155,7 @@ def test_no_family_is_named(name: str) -> None:
     """
     own = {node.name for node in tree(name).body if isinstance(node, ast.FunctionDef)} | set(DataSpec._fields)
     families = set(paths.families())
-    assert not ours(name) & {f"methods.{family}" for family in families}
+    assert not ours(name) & {f"model.families.{family}" for family in families}
     spoken = [
         f"line {node.lineno}: {node.value!r}"
         for node in ast.walk(tree(name))
@@ -191,7 +165,7 @@ def test_no_family_is_named(name: str) -> None:
 
 
 def test_families_do_not_know_each_other() -> None:
-    families = {f"methods.{family}" for family in paths.families()}
+    families = {f"model.families.{family}" for family in paths.families()}
     assert {name: ours(name) & families for name in families if ours(name) & families} == {}
 
 

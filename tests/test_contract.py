@@ -35,7 +35,7 @@ from animegen_cli.model.family import (  # fmt: skip
     Samples,
     Translates,
     Validates,
-    abilities,
+    abilities_of,
 )
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
@@ -268,7 +268,7 @@ def test_every_preset_is_one_this_family_can_build(family: str) -> None:
 def test_it_trains_and_says_what_it_can(family: str, trained: Path, faces: Path) -> None:
     about = Run(trained).about
     method, _, _ = built(family, faces)
-    assert tuple(about["abilities"]) == abilities(method)
+    assert tuple(about["abilities"]) == abilities_of(method)
     assert about["state"] == "finished"
     assert about["parameters"] == estimate.parameters(method)
     assert about["flops_per_image"] > 0

@@ -22,7 +22,7 @@ from animegen_cli.model.families.cyclegan import (
     Translation,
     instance_norm,
 )
-from animegen_cli.model.family import Batch, DataSpec, Edit, abilities
+from animegen_cli.model.family import Batch, DataSpec, Edit, abilities_of
 from animegen_cli.model.nets.translators import luma_correlation
 from animegen_cli.model.noise import Noise
 from animegen_cli.train.optim import learning_rate
@@ -262,8 +262,8 @@ def test_learning_rate_follows_the_authors_table() -> None:
 
 def test_it_translates_both_ways_row_by_row() -> None:
     method, images = tiny().eval(), batch_of(3, 24).images
-    assert "samples" not in abilities(method)
-    assert {"translates", "validates", "diagnoses"} <= set(abilities(method))
+    assert "samples" not in abilities_of(method)
+    assert {"translates", "validates", "diagnoses"} <= set(abilities_of(method))
     with torch.no_grad():
         there = method.translate(images, Noise([0, 1, 2]), Edit(), Translation())
         back = method.translate(images, Noise([0, 1, 2]), Edit(reverse=True), Translation())

@@ -13,7 +13,7 @@ from animegen_cli import config, paths
 from animegen_cli.config import Layer
 from animegen_cli.errors import UsageError
 from animegen_cli.model import diffusion, families
-from animegen_cli.model.family import DataSpec, Edit, abilities
+from animegen_cli.model.family import DataSpec, Edit, abilities_of
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.samplers import Plan
 from animegen_cli.model.schedules import VP, DiscreteSchedule, KarrasSchedule, OffsetCosine, cosine_betas
@@ -107,7 +107,7 @@ def test_inpainting_draws_what_the_data_are_like(name: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_edits(family: str) -> None:
     method, how = smoke(family)
-    assert {"translates", "inpaints", "samples", "corrupts", "validates"} <= set(abilities(method))
+    assert {"translates", "inpaints", "samples", "corrupts", "validates"} <= set(abilities_of(method))
     assert method.edits == {"strength", "exact"}
     images = torch.rand(2, 3, 16, 16) * 2 - 1
     mask = torch.zeros(2, 1, 16, 16)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from animegen_cli import paths
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.evaluate import evaluate
-from animegen_cli.evaluate.images import Verdict
+from animegen_cli.evaluate.judge import Verdict
 from animegen_cli.metrics.extractors import inception_extractor
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.model.nets import trunk

@@ -18,8 +18,7 @@ from tiny_runs import ATTRIBUTES, Drawn, make, python_of, shake
 from torch import Tensor
 
 from animegen_cli.errors import DataError
-from animegen_cli.export import diffusers
-from animegen_cli.model import checkpoint
+from animegen_cli.model import checkpoint, diffusers
 from animegen_cli.paths import Run
 from animegen_cli.report import card
 from animegen_cli.sample import generate

@@ -11,6 +11,7 @@ import torch
 from chain import done, refused, sets, train_words
 
 from animegen_cli.data.dataset import FaceSet
+from animegen_cli.model.pixels import to_uint8
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
 
@@ -40,7 +41,7 @@ def test_reconstructions_are_scored_on_the_test_split(autoencoder: Path, faces: 
     pixels = opened.pixels(held_out, size=16)[:: max(len(held_out) // 24, 1)][:24]
     with torch.no_grad():
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-        back = generate.to_uint8(trained.method.reconstruct(images)).permute(0, 2, 3, 1).numpy()  # type: ignore[operator]
+        back = to_uint8(trained.method.reconstruct(images)).permute(0, 2, 3, 1).numpy()  # type: ignore[operator]
     assert found["mse"]["value"] == pytest.approx(float(((back / 255.0 - pixels / 255.0) ** 2).mean()), rel=0.02)
     again = scores(autoencoder, "--n", "24", "--metrics", "mse")
     assert again["mse"]["value"] == found["mse"]["value"]

@@ -11,7 +11,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from animegen_cli.model.noise import Blend, Noise, normal, philox, seed_for
+from animegen_cli.model.noise import Blend, Noise, normal, philox
+from animegen_cli.seeds import seed_for
 
 ONES = 0xFFFFFFFF
 

@@ -17,10 +17,11 @@ from tiny_runs import ATTRIBUTES, make, python_of
 
 from animegen_cli.errors import DataError
 from animegen_cli.export import onnx
+from animegen_cli.model import abilities
 from animegen_cli.model.family import Edit, Input, Network
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
-from animegen_cli.sample import edit, generate
+from animegen_cli.sample import generate
 
 SMALL = {
     "edm": ["model.multipliers=[1]"],
@@ -50,12 +51,12 @@ def exported(family: str, folder: Path) -> tuple[Run, Path, dict[str, Any]]:
 
 
 def test_every_family_that_draws_or_translates_can_be_exported() -> None:
-    able = set(edit.families_able("samples")) | set(edit.families_able("translates"))
+    able = set(abilities.families_able("samples")) | set(abilities.families_able("translates"))
     assert able
-    assert able == set(edit.families_able("exports"))
+    assert able == set(abilities.families_able("exports"))
 
 
-@pytest.mark.parametrize("family", edit.families_able("exports"))
+@pytest.mark.parametrize("family", abilities.families_able("exports"))
 def test_onnxruntime_does_what_the_run_does(family: str, session_of: Any, tmp_path: Path) -> None:
     run, folder, index = exported(family, tmp_path)
     trained = generate.open_trained(run, device=torch.device("cpu"), precision="fp32")

@@ -16,10 +16,10 @@ from PIL import Image
 
 from animegen_cli import config, paths
 from animegen_cli.config import Layer
-from animegen_cli.model import checkpoint, families
-from animegen_cli.model.family import DataSpec, Edit, abilities
+from animegen_cli.model import abilities, checkpoint, families
+from animegen_cli.model.family import DataSpec, Edit, abilities_of
 from animegen_cli.sample import edit, generate
-from animegen_cli.translate import translate
+from animegen_cli.translate import tiles, translate
 
 SIZE = 16
 ROTATED = 6  # EXIF: the file's pixels are to be turned by 90 degrees clockwise
@@ -43,7 +43,7 @@ def fresh(family: str, folder: Path, *settings: str) -> Path:
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
     folder.mkdir(parents=True)
-    about = {"family": family, "state": "finished", "abilities": list(abilities(method))}
+    about = {"family": family, "state": "finished", "abilities": list(abilities_of(method))}
     paths.write_json(folder / "run.json", about)
     weights = {"config": resolved.to_dict(), "data": generate.spec_to_dict(spec), "images": 0}
     checkpoint.save_weights(folder / "weights.safetensors", generate.inference_state(method), weights)
@@ -213,13 +213,13 @@ def test_any_size_keeps_the_size_and_others_give_their_own(runs: dict[str, Path]
 def test_a_picture_that_fits_is_not_padded(runs: dict[str, Path]) -> None:
     """Reflection changes nothing inside: away from the edge a padded picture equals one whose content goes on so."""
     small = np.asarray(picture(5, (21, 13)))
-    whole = translate.padded(small)
+    whole = tiles.padded(small)
     assert whole.shape == (16, 24, 3)
     np.testing.assert_array_equal(whole[:13, :21], small)
     np.testing.assert_array_equal(whole[13, :21], small[11])
     np.testing.assert_array_equal(whole[:13, 22], small[:, 18])
-    assert translate.padded(whole) is whole
-    assert (translate.padded(np.full((1, 1, 3), 9, np.uint8)) == 9).all()
+    assert tiles.padded(whole) is whole
+    assert (tiles.padded(np.full((1, 1, 3), 9, np.uint8)) == 9).all()
 
 
 @pytest.mark.parametrize("side", [(64, 64), (65, 64), (100, 64), (200, 120), (64, 300)])
@@ -231,14 +231,14 @@ def test_tiles_of_a_pointwise_translator_are_the_whole(side: tuple[int, int]) ->
         seen.append(images.shape)
         return 255 - images
 
-    np.testing.assert_array_equal(translate.tiled(large, negative, tile=64, overlap=16), 255 - large)
+    np.testing.assert_array_equal(tiles.tiled(large, negative, tile=64, overlap=16), 255 - large)
     assert {shape[1:3] for shape in seen} == {tuple(min(length, 64) for length in large.shape[:2])}
 
 
 def test_tiles_fade_linearly() -> None:
     """Two tiles that disagree: a straight line from one to the other over their overlap, and no step."""
     answers = iter([np.zeros((1, 8, 64, 3), np.uint8), np.full((1, 8, 64, 3), 240, np.uint8)])
-    row = translate.tiled(np.zeros((8, 112, 3), np.uint8), lambda _: next(answers), tile=64, overlap=16)[4, :, 0]
+    row = tiles.tiled(np.zeros((8, 112, 3), np.uint8), lambda _: next(answers), tile=64, overlap=16)[4, :, 0]
     assert set(row[:48]) == {0}
     assert set(row[64:]) == {240}
     steps = np.diff(row[47:65].astype(int))
@@ -251,16 +251,16 @@ def test_a_large_picture_in_tiles_by_a_real_network(
 ) -> None:
     picture(7, (150, 70)).save(tmp_path / "large.png")
     whole = translated(runs["cyclegan"], tmp_path / "large.png", tmp_path / "out")["large.png"]
-    monkeypatch.setattr(translate, "TILE", 96)
-    tiles = translated(runs["cyclegan"], tmp_path / "large.png", tmp_path / "out")["large.png"]
-    assert tiles.shape == whole.shape == (70, 150, 3)
-    assert tiles.std() > 1
+    monkeypatch.setattr(tiles, "TILE", 96)
+    tiled = translated(runs["cyclegan"], tmp_path / "large.png", tmp_path / "out")["large.png"]
+    assert tiled.shape == whole.shape == (70, 150, 3)
+    assert tiled.std() > 1
 
 
 # ---- the network ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", edit.families_able("translates"))
+@pytest.mark.parametrize("family", abilities.families_able("translates"))
 def test_a_result_depends_on_its_picture_alone(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
     """Not on how many others there are; and equal pictures become equal pictures, as a film needs."""
     folder = tmp_path / "in"
@@ -465,7 +465,9 @@ def test_pictures_and_masks_of_other_sizes(runs: dict[str, Path], tmp_path: Path
     assert "ddpm" in said
 
 
-@pytest.mark.parametrize("family", sorted({*edit.families_able("samples"), *edit.families_able("translates")}))
+@pytest.mark.parametrize(
+    "family", sorted({*abilities.families_able("samples"), *abilities.families_able("translates")})
+)
 def test_half_precision_says_nearly_the_same(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
     verb = "translate" if "translates" in paths.Run(runs[family]).about["abilities"] else "sample"
     picture(8, (SIZE, SIZE)).save(tmp_path / "face.png")

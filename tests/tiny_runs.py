@@ -15,7 +15,7 @@ from chain import TINY
 from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.model import checkpoint, families
-from animegen_cli.model.family import DataSpec, Method, abilities
+from animegen_cli.model.family import DataSpec, Method, abilities_of
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
@@ -58,7 +58,7 @@ def make(family: str, folder: Path, *settings: str, size: int = 16, **about: Any
     checkpoint.save_weights(run.weights, generate.inference_state(method), said)
     run.config.write_text(yaml.safe_dump(settled.to_dict() | {"data": str(folder / "faces.zip")}))
     facts = {
-        "family": family, "preset": "smoke", "abilities": abilities(method), "state": "finished", "images": 640,
+        "family": family, "preset": "smoke", "abilities": abilities_of(method), "state": "finished", "images": 640,
         "parameters": {"all": 1000}, "device": "cpu", "seconds": 12.0,
         "data": {"path": str(folder / "faces.zip"), "name": "faces", "identity": "ab" * 32, "count": 78, "size": size,
                  "attributes": {name: list(values) for name, values in ATTRIBUTES.items()}},

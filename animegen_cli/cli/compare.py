@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, complete_run, complete_study, parse_seeds
+from animegen_cli.cli.options import Device, Json, Quiet, complete_run, complete_study
 from animegen_cli.cli.survey import Ask
+from animegen_cli.seeds import parse_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -247,12 +248,13 @@ def _draw(device: str | None) -> Draw:
     from animegen_cli import console
 
     def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
+        from animegen_cli.device import pick_device
+        from animegen_cli.model.pixels import channels_last
         from animegen_cli.sample import generate
-        from animegen_cli.train.choices import pick_device
 
         console.note(f"drawing {len(seeds)} images from {run.name}")
         images: Any = generate.images(run, seeds, device=pick_device(device))
-        return images.permute(0, 2, 3, 1).cpu().numpy()
+        return channels_last(images)
 
     return draw
 

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, Settings, complete_run, parse_seeds
+from animegen_cli import config
+from animegen_cli.cli.options import Device, Json, Quiet, Settings, complete_run
+from animegen_cli.seeds import parse_seeds
 
 
 def evaluate(
@@ -84,7 +86,6 @@ def evaluate(
     """
     from animegen_cli import console
     from animegen_cli.evaluate import evaluate
-    from animegen_cli.sample import sample
 
     console.configure(quiet=quiet, as_json=as_json)
     if seeds is not None and (n is not None or repeats is not None):
@@ -100,7 +101,7 @@ def evaluate(
         metrics=[word.strip() for word in metrics.split(",")] if metrics else (),
         seeds=parse_seeds(seeds) if seeds is not None else None, precision=precision, device=device, force=force,
         overrides={
-            **sample.settings_of(settings or []), **{key: value for key, value in overrides.items() if value is not None},
+            **config.settings_of(settings or []), **{key: value for key, value in overrides.items() if value is not None},
         },
     )  # fmt: skip
     found = evaluate.evaluate(request)

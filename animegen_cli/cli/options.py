@@ -61,10 +61,3 @@ Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.
 def given(**options: Any) -> dict[str, Any]:
     """Those that were typed."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def parse_seeds(text: str, example: str = "--seeds 0-63,100") -> list[int]:
-    """`0-63,100` -> [0, ..., 63, 100]; UsageError when it is no such list."""
-    from animegen_cli.report.same_seeds import parse
-
-    return parse(text, example)

@@ -18,8 +18,8 @@ from animegen_cli.cli.options import (
     Steps,
     complete_run,
     given,
-    parse_seeds,
 )
+from animegen_cli.seeds import parse_seeds
 
 
 def sample(

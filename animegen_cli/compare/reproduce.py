@@ -11,16 +11,15 @@ from typing import Any, NamedTuple
 from animegen_cli import console, paths
 from animegen_cli.config import Layer
 from animegen_cli.data.dataset import FaceSet
+from animegen_cli.device import machine_about, pick_device
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import evaluate
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.records import Record, Score
-from animegen_cli.report.same_seeds import parse
+from animegen_cli.seeds import parse_seeds
 from animegen_cli.train import train
-from animegen_cli.train.choices import pick_device
-from animegen_cli.train.folder import machine_about
 
 KNOWN = ("inception", "faces")
 """Networks that need no file of the user's."""
@@ -123,7 +122,7 @@ def _ways(record: Record) -> list[evaluate.Request]:
     requests = []
     for (network, split, spelled, n, precision), metrics in found.items():
         ranges = spelled.split("; ")
-        exact = parse(spelled) if len(ranges) == 1 and spelled else None
+        exact = parse_seeds(spelled) if len(ranges) == 1 and spelled else None
         requests.append(
             evaluate.Request(
                 extractor=network,

@@ -24,15 +24,16 @@ from animegen_cli import config, console, paths
 from animegen_cli.compare import compare
 from animegen_cli.config import Amount, Layer, Progress, RunConfig, Section
 from animegen_cli.data.dataset import FaceSet
+from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, DivergedError, StoppedError, UsageError
 from animegen_cli.evaluate import evaluate
+from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 from animegen_cli.report.units import amount
 from animegen_cli.sample import generate
 from animegen_cli.train import train
-from animegen_cli.train.choices import pick_device
 from animegen_cli.train.folder import is_locked
 from animegen_cli.train.speed import images_per_second
 
@@ -378,7 +379,7 @@ def _page(
     drawn = compare.same_seeds(
         compared,
         request.seeds,
-        lambda run, seeds: generate.images(run, seeds, device=pick_device(request.device)).permute(0, 2, 3, 1).numpy(),
+        lambda run, seeds: channels_last(generate.images(run, seeds, device=pick_device(request.device))),
     )
     study = {"title": plan.title, "about": plan.about, "rows": table(plan, folder)}
     written = compare.write(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from animegen_cli.data.dataset import FaceSet
-from animegen_cli.model.noise import seed_for
+from animegen_cli.seeds import seed_for
 
 _CHUNK = 1024  # images decoded at a time while the set is read
 _AHEAD = 3  # batches that are decoded before they are asked for

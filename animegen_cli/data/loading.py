@@ -19,6 +19,7 @@ from torch import Tensor
 from animegen_cli.data.dataset import FaceSet, require_size
 from animegen_cli.data.image_store import Stock, send, words
 from animegen_cli.data.sources import PHOTOS
+from animegen_cli.device import free_memory
 from animegen_cli.errors import ConfigError, DataError
 
 
@@ -212,21 +213,6 @@ def _mirror(places: Tensor, size: int) -> Tensor:
     """Reflect places outside [0, size) back inside, the edge pixel not repeated."""
     places = places.abs() % max(1, 2 * (size - 1))
     return torch.minimum(places, 2 * (size - 1) - places)
-
-
-def free_memory(device: torch.device) -> int:
-    """Free bytes on the device, this process's share where several run on one machine."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            found = next(line for line in file if line.startswith("MemAvailable"))
-        return int(found.split()[1]) * 1024 // sharing
-    except (OSError, StopIteration):  # not Linux: half of all memory is a fair guess
-        pages, size = "SC_PHYS_PAGES", "SC_PAGE_SIZE"
-        known = hasattr(os, "sysconf") and pages in os.sysconf_names
-        return (os.sysconf(pages) * os.sysconf(size) // 2 if known else 4 * 2**30) // sharing
 
 
 def _workers(wanted: int | str) -> int:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from animegen_cli import console, paths
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.evaluate.images import CHUNK, Subject, Verdict, entry
+from animegen_cli.evaluate.images import CHUNK, Subject
+from animegen_cli.evaluate.judge import Verdict, entry
 from animegen_cli.evaluate.reference import set_features
 from animegen_cli.metrics import extractors
 from animegen_cli.metrics.distributions import total_variation
@@ -25,6 +26,7 @@ from animegen_cli.metrics.extractors import Extractor, Precision
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.metrics.scores import score_features
 from animegen_cli.metrics.uncertainty import Estimate, combine
+from animegen_cli.model import abilities
 from animegen_cli.model.family import Embeds, Method, Samples
 from animegen_cli.paths import Run
 from animegen_cli.sample import edit, generate
@@ -84,7 +86,7 @@ class _Embedder(nn.Module):
 
 def open_recogniser(spec: str, *, device: torch.device, precision: Precision = "fp32") -> Recogniser:
     """The classifier run that `spec` means; UsageError for a run that recognises nothing."""
-    run = edit.open_run(spec, "classifies")
+    run = abilities.open_run(spec, "classifies")
     return _opened(str(run.path.resolve()), paths.sha256(run.weights), str(device), precision)
 
 

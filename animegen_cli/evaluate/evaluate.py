@@ -13,18 +13,20 @@ import torch
 from torch import Tensor
 
 from animegen_cli import console, paths
+from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
 from animegen_cli.evaluate import classifier, heldout, variety
 from animegen_cli.evaluate.classifier import open_extractor
-from animegen_cli.evaluate.images import Folder, Judge, Pictures, Request, Subject, Verdict, entry
+from animegen_cli.evaluate.images import Folder, Pictures, Subject
+from animegen_cli.evaluate.judge import Judge, Request, Verdict, entry
 from animegen_cli.evaluate.reference import Reference
 from animegen_cli.metrics.extractors import Extractor, for_kid75
 from animegen_cli.metrics.protocol import ENOUGH, INCEPTION_NAMES, Protocol
 from animegen_cli.metrics.scores import METRICS, OF_MOMENTS, Score, check, score_features
 from animegen_cli.metrics.weights import find_inception
+from animegen_cli.model.pixels import channels_first
 from animegen_cli.paths import Run
 from animegen_cli.report import page
-from animegen_cli.train.choices import pick_device
 
 P = TypeVar("P")
 DEFAULT_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "diversity")
@@ -297,8 +299,6 @@ def _faces_extractor() -> Extractor:
 def in_run_scores(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
     """`kid-faces` of drawn against held-out images, uint8 (n, H, W, 3): what training validates with."""
     extractor = _faces_extractor()
-    real_features, fake_features = (
-        extractor.features(torch.from_numpy(images).permute(0, 3, 1, 2)) for images in (real, fake)
-    )
+    real_features, fake_features = (extractor.features(channels_first(images)) for images in (real, fake))
     (score,) = score_features(real_features, fake_features, ["kid"])
     return {"kid-faces": score.value}

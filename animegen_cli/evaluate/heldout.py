@@ -9,11 +9,13 @@ import torch
 
 from animegen_cli import console
 from animegen_cli.errors import UsageError
-from animegen_cli.evaluate.images import Subject, Verdict, entry
+from animegen_cli.evaluate.images import Subject
+from animegen_cli.evaluate.judge import Verdict, entry
 from animegen_cli.metrics import fidelity
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.model.family import Likelihood, Reconstructs
 from animegen_cli.model.noise import Noise
+from animegen_cli.model.pixels import channels_first, from_uint8, to_uint8
 from animegen_cli.sample import generate
 
 METRICS = (*fidelity.FUNCTIONS, "bpd")
@@ -55,13 +57,13 @@ def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
     batch, values = generate.micro_batch(trained.device, size), {measured.metric: [] for measured in wanted}  # type: ignore[var-annotated]
     with console.progress("held-out images", len(indices)) as bar, torch.no_grad():
         for start in range(0, len(indices), batch):
-            pixels = torch.from_numpy(faces.pixels(indices[start : start + batch], size=size)).permute(0, 3, 1, 2)
-            images = pixels.to(trained.device).float() / 127.5 - 1
+            pixels = channels_first(faces.pixels(indices[start : start + batch], size=size))
+            images = from_uint8(pixels, trained.device)
             found = None
             for metric in values:
                 if metric in fidelity.FUNCTIONS:
                     if found is None:
-                        found = generate.to_uint8(trained.method.reconstruct(images)).cpu()  # type: ignore[operator]
+                        found = to_uint8(trained.method.reconstruct(images)).cpu()  # type: ignore[operator]
                     values[metric].append(fidelity.FUNCTIONS[metric](found, pixels))
                 else:
                     noise = Noise(range(start, start + len(pixels)), trained.device)

@@ -5,61 +5,31 @@ from __future__ import annotations
 import functools
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from animegen_cli import console, paths
 from animegen_cli.data.dataset import FaceSet, open_images, require_size
+from animegen_cli.device import machine_about, peak_memory
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import cache
+from animegen_cli.evaluate.judge import Request
 from animegen_cli.evaluate.reference import Reference, read, set_features
 from animegen_cli.metrics import protocol
 from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.model.family import Edit, Samples
+from animegen_cli.model.pixels import channels_first
 from animegen_cli.paths import Run
-from animegen_cli.report import same_seeds
 from animegen_cli.sample import edit, generate
 from animegen_cli.sample.generate import Trained
-from animegen_cli.train.folder import machine_about, peak_memory
+from animegen_cli.seeds import spell_seeds
 
 CHUNK = 512
-P = TypeVar("P", contravariant=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What `animegen eval` was asked for."""
-
-    subject: str | None = None
-    """A run, or a folder, zip or data set of images."""
-    against: str | None = None
-    """The reference: a set, a folder, or an .npz of mu and sigma; by default the run's own data set."""
-    data: Path | None = None
-    split: str = "train"
-    metrics: Sequence[str] = ()
-    extractor: str | None = None
-    attributes: str | None = None
-    """A classifier run, whose eye is lent to the judges of attributes."""
-    per_value: int = 32
-    """Images that a run with labels is asked for, per value of each attribute: the first of its seeds."""
-    weights: Path | None = None
-    n: int = 2048
-    """Images of each range of seeds."""
-    repeats: int = 3
-    """Ranges: seeds 0..n-1, n..2n-1, ..."""
-    seeds: Sequence[int] | None = None
-    """Exactly these, as the one range, instead."""
-    precision: str = "fp32"
-    device: str | None = None
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    where_possible: bool = False
-    """Leave out metrics that the run's family cannot have, instead of refusing them."""
-    force: bool = False
 
 
 class Pictures:
@@ -209,59 +179,6 @@ class Subject(Pictures):
         }  # fmt: skip
 
 
-@dataclass
-class Verdict:
-    """What one judge found, in the form of eval.json; `sheets` maps a name to a picture inside the run folder."""
-
-    scores: list[dict[str, Any]] = field(default_factory=list)
-    histograms: list[dict[str, Any]] = field(default_factory=list)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    sheets: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    """Warnings for the one who asked; not stored."""
-
-
-class Judge(Protocol[P]):
-    """A module (or object) that looks at a run in one way; one that looks at `Pictures` looks at folders too."""
-
-    @property
-    def METRICS(self) -> Sequence[str]:
-        """The words of `--metrics` that it understands."""
-
-    def asked(self, subject: P, words: Sequence[str] | None) -> list[protocol.Protocol]:
-        """How each score would be measured, without measuring: those that `words` (out of METRICS) ask for, or, for
-        None, what is measured unasked. UsageError where the run lacks what a word takes."""
-        ...
-
-    def judge(self, subject: P, wanted: Sequence[protocol.Protocol]) -> Verdict:
-        """The scores of `wanted` (never empty), and what else was seen on the way."""
-        ...
-
-
-def entry(
-    measured: protocol.Protocol,
-    value: float,
-    *,
-    images: int | None,
-    reference_name: str,
-    seconds: float,
-    std: float | None = None,
-    interval: tuple[float, float] | None = None,
-    values: Sequence[float] = (),
-    spread: float | None = None,
-) -> dict[str, Any]:
-    """One score as eval.json holds it; `images` is what the run had seen in training, `values` those of the ranges of
-    seeds, `spread` the deviation between subsets where the metric has some."""
-    found = {
-        "name": measured.name, "value": value, "std": std, "interval": list(interval) if interval else None,
-        "protocol": measured.to_dict() | {"reference_name": reference_name}, "protocol_id": measured.id,
-        "images": images, "seconds": round(seconds, 2),
-    }  # fmt: skip
-    if len(values) > 1:
-        found["values"] = list(values)
-    return found if spread is None else found | {"spread": spread}
-
-
 def open_reference(spec: str) -> FaceSet | Path:
     """A set, or the path of an .npz of moments."""
     path = Path(spec)
@@ -300,7 +217,7 @@ class _Drawn:
         else:
             self.numbers = [range(i * request.n, (i + 1) * request.n) for i in range(request.repeats)]
         self.ranges, self.sampling = (
-            [same_seeds.spell(numbers) for numbers in self.numbers],
+            [spell_seeds(numbers) for numbers in self.numbers],
             generate.describe_sampling(how),
         )
 
@@ -347,7 +264,7 @@ class _Translated:
         for start in range(0, len(self), CHUNK):
             pixels = self.faces.pixels(self.indices[start : start + CHUNK], size=self.trained.data.size)
             began = time.perf_counter()
-            translated = edit.translate(self.trained, torch.from_numpy(pixels).permute(0, 3, 1, 2), Edit())
+            translated = edit.translate(self.trained, channels_first(pixels), Edit())
             self.seconds += time.perf_counter() - began
             self.made += len(translated)
             yield translated

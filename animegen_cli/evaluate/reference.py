@@ -15,6 +15,7 @@ from animegen_cli.errors import DataError
 from animegen_cli.evaluate import cache
 from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.metrics.frechet import Moments, load_moments
+from animegen_cli.model.pixels import channels_first
 
 _CHUNK = 512
 
@@ -76,5 +77,5 @@ def read(faces: FaceSet, split: str, size: int) -> Iterator[Tensor]:
     with console.progress("reference", len(indices)) as bar:
         for start in range(0, len(indices), _CHUNK):
             pixels = faces.pixels(indices[start : start + _CHUNK], size=size)
-            yield torch.from_numpy(pixels).permute(0, 3, 1, 2)
+            yield channels_first(pixels)
             bar.advance(len(pixels))

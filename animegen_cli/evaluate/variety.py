@@ -16,11 +16,13 @@ from animegen_cli.data import near_duplicates
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import UsageError
 from animegen_cli.evaluate import cache
-from animegen_cli.evaluate.images import CHUNK, Pictures, Verdict, entry
+from animegen_cli.evaluate.images import CHUNK, Pictures
+from animegen_cli.evaluate.judge import Verdict, entry
 from animegen_cli.evaluate.reference import read, set_features
 from animegen_cli.metrics import colours, copies, distributions
 from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.metrics.protocol import Protocol
+from animegen_cli.model.pixels import channels_first
 from animegen_cli.report import grids
 
 METRICS = ("hair-colour", "eyes-colour", "brightness", "duplicates", "copies", "copies-hash")
@@ -257,7 +259,7 @@ def _held_out_ratios(faces: FaceSet, size: int, extractor: Extractor, training: 
     indices = indices[:: -(-len(indices) // HELD_OUT)]  # a set's order follows the year
 
     def make() -> Tensor:
-        images = torch.from_numpy(faces.pixels(indices, size=size)).permute(0, 3, 1, 2)
+        images = channels_first(faces.pixels(indices, size=size))
         plain, mirrored = (_features(extractor, side) for side in (images, images.flip(3)))
         return copies.nearest(plain, mirrored, training).ratio[:, None]
 

@@ -17,15 +17,16 @@ import yaml
 
 import animegen_cli
 from animegen_cli import console, drawn, paths
+from animegen_cli.device import pick_device
 from animegen_cli.errors import ConfigError, MachineError, UsageError
 from animegen_cli.export import diffusers, onnx, usage
 from animegen_cli.model.family import Converts, Edit, Foreign, Samples
+from animegen_cli.model.pixels import channels_first, channels_last
 from animegen_cli.paths import Run
 from animegen_cli.report import card, grids, records, same_seeds
 from animegen_cli.report.card import Facts
 from animegen_cli.sample import edit, generate
 from animegen_cli.sample.generate import Trained
-from animegen_cli.train.choices import pick_device
 
 INDEX = "pipeline.json"
 """Names every file of an export: a folder with other files in it is not written over."""
@@ -149,23 +150,19 @@ def _sheet(request: Request, record: records.Record, trained: Trained, folder: P
 
         def draw(run: Run, numbers: Sequence[int]) -> np.ndarray:
             console.note(f"drawing {len(numbers)} faces for the card (`--n 0` for none)")
-            return _hwc(generate.images(run, numbers, device=pick_device(request.device)))
+            return channels_last(generate.images(run, numbers, device=pick_device(request.device)))
 
         picture = grids.grid(same_seeds.images(record, range(count), draw))
         caption = f"Faces of the seeds 0 to {count - 1}, as the run draws them, none left out"
     else:
         count = min(count, 12)
         photos = np.stack([np.asarray(drawn.photo(number, size=trained.data.size)) for number in range(count)])
-        chw = torch.from_numpy(photos).permute(0, 3, 1, 2)
-        after = _hwc(edit.translate(trained, chw, Edit(), how=trained.config.sample))
+        chw = channels_first(photos)
+        after = channels_last(edit.translate(trained, chw, Edit(), how=trained.config.sample))
         picture = grids.pairs([(b, a, f"{i}") for i, (b, a) in enumerate(zip(photos, after, strict=True))])
         caption = "Drawn stand-ins for photographs, before and after"
     grids.save(picture, folder / "samples.png")
     return "samples.png", caption
-
-
-def _hwc(images: torch.Tensor) -> np.ndarray:
-    return images.permute(0, 2, 3, 1).cpu().numpy()
 
 
 # ---- the folder -------------------------------------------------------------------------------------------------

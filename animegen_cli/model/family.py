@@ -344,6 +344,6 @@ ABILITIES: dict[str, type] = {
 """Name in `run.json` -> protocol."""
 
 
-def abilities(method: Method) -> tuple[str, ...]:
+def abilities_of(method: Method) -> tuple[str, ...]:
     """The names of what this family can do."""
     return tuple(name for name, protocol in ABILITIES.items() if isinstance(method, protocol))

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from animegen_cli.report import same_seeds as seeds
 from animegen_cli.report.markup import Markup, el
 from animegen_cli.report.numbering import Book
 from animegen_cli.report.records import Record
 from animegen_cli.report.units import amount
+from animegen_cli.seeds import spell_seeds
 
 BUDGET = 3_900_000
 """Bytes that all pictures of a page may take before base64 makes them a third larger."""
@@ -79,7 +79,7 @@ def _embedded(picture: _Picture, budget: float) -> Markup | None:
 
 def same_seeds(drawn: Drawn, names: Sequence[str], book: Book) -> Markup:
     """One strip of images per run under each other."""
-    numbers = seeds.spell(drawn.seeds)
+    numbers = spell_seeds(drawn.seeds)
     budget = 0.2 * BUDGET / max(len(names), 1)
     cells: list[Markup] = []
     for name, row in zip(names, drawn.rows, strict=True):

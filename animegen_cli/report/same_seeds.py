@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,39 +13,14 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 import animegen_cli
-from animegen_cli.errors import UsageError
 from animegen_cli.paths import Run
 from animegen_cli.report.records import Record
+from animegen_cli.seeds import spell_seeds
 
 Draw = Callable[[Run, Sequence[int]], np.ndarray]
 """A run and seeds -> uint8 (n, H, W, 3), image i from seed i."""
 
-MOST_SEEDS = 10_000_000
 _KEY = "animegen:drawn"
-
-
-def parse(text: str, example: str = "0-63,100") -> list[int]:
-    """`0-63,100` -> [0, ..., 63, 100]; UsageError when it is no such list, with `example` as what to write."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
-            raise UsageError(f"`{text}` is no list of seeds", hint=f"write `{example}`")
-        if int(last or first) - int(first) >= MOST_SEEDS:
-            raise UsageError(
-                f"`{part.strip()}` is more than {MOST_SEEDS:,} seeds", hint="draw them in several commands"
-            )
-        seeds += range(int(first), int(last or first) + 1)
-    return seeds
-
-
-def spell(seeds: Sequence[int]) -> str:
-    """Seeds as they are typed: [0, 1, 2, 9] -> `0-2,9`."""
-    parts = []
-    for _, group in itertools.groupby(enumerate(seeds), key=lambda pair: pair[1] - pair[0]):
-        run = [seed for _, seed in group]
-        parts.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
-    return ",".join(parts)
 
 
 def images(record: Record, seeds: Sequence[int], draw: Draw) -> np.ndarray:
@@ -67,7 +41,7 @@ def images(record: Record, seeds: Sequence[int], draw: Draw) -> np.ndarray:
 
 def cached_at(run: Run, seeds: Sequence[int]) -> Path:
     """Where a run keeps its images of these seeds."""
-    name = spell(seeds).replace(",", "_")
+    name = spell_seeds(seeds).replace(",", "_")
     if len(name) > 60:
         name = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
     return run.samples / f"seeds-{name}.png"

@@ -12,73 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from animegen_cli import paths
-from animegen_cli.errors import DataError, UsageError
-from animegen_cli.model import families
+from animegen_cli.errors import UsageError
+from animegen_cli.model.abilities import VERBS, families_able, only
 from animegen_cli.model.family import ABILITIES, Edit, Interpolates
 from animegen_cli.model.noise import Blend, Noise
+from animegen_cli.model.pixels import from_uint8, to_uint8
 from animegen_cli.model.samplers import Watch
-from animegen_cli.paths import Run
-from animegen_cli.sample.generate import Trained, draw_noise, micro_batch, to_uint8
+from animegen_cli.sample.generate import Trained, draw_noise, micro_batch
 
 # ---- who can what ---------------------------------------------------------------------------------------------
-
-VERBS = {
-    "samples": "draw from noise",
-    "corrupts": "turn a picture into noise step by step",
-    "translates": "translate pictures",
-    "mixes": "mix two seeds",
-    "projects": "find the code of a picture",
-    "inpaints": "redraw part of a picture",
-    "classifies": "recognise attributes",
-    "exports": "be exported",
-    "converts": "become a diffusers pipeline",
-}
-"""Ability -> what a person asks for."""
-
-
-def families_able(ability: str) -> list[str]:
-    """The families that have an ability."""
-    # Protocols with data members refuse `issubclass`; an object without content answers as a whole one would.
-    return [name for name in paths.families() if isinstance(_empty(name), ABILITIES[ability])]
-
-
-def families_editing(field: str) -> list[str]:
-    """The families whose translation reads this field of `Edit`."""
-    return [name for name in families_able("translates") if field in getattr(families.load(name), "edits")]  # noqa: B009
-
-
-def _empty(family: str) -> object:
-    return object.__new__(families.load(family))
-
-
-def only(families: Sequence[str]) -> str:
-    """A hint that names the families that can do what was asked."""
-    return f"families that can: {', '.join(families)}" if families else "no family can"
-
-
-def open_run(spec: str | None, ability: str) -> Run:
-    """The run that `spec` means, or the newest, with weights and this ability; errors name the families that have it.
-
-    Raises:
-        UsageError: a run of a family without the ability.
-        DataError: no such run, or one without weights.
-    """
-    if spec is None and not any(run.able(ability) for run in paths.runs()):
-        able = families_able(ability)
-        example = f"; train one with `animegen train {able[0]} --preset smoke`, or name its folder" if able else ""
-        raise DataError(f"no run under {paths.RUNS}/ can {VERBS[ability]}", hint=only(able) + example)
-    if spec is None:
-        return paths.open_run(None, able_to=ability)
-    run = paths.open_run(spec)
-    family, recorded = run.about.get("family"), run.about.get("abilities", ())
-    if ability not in recorded and family not in families_able(ability):  # a family may have learned since the run
-        here = [other.name for other in paths.runs() if other.able(ability)][:-4:-1]
-        raise UsageError(
-            f"{run.name} is a {family} run, which cannot {VERBS[ability]}",
-            hint=only(families_able(ability)) + (f"; runs here: {', '.join(here)}" if here else ""),
-        )
-    return paths.open_run(spec, able_to=(ability, *recorded))
 
 
 def require(trained: Trained, ability: str) -> Any:
@@ -89,11 +31,6 @@ def require(trained: Trained, ability: str) -> Any:
 
 
 # ---- pictures in, pictures out --------------------------------------------------------------------------------
-
-
-def from_uint8(pixels: Tensor, device: torch.device) -> Tensor:
-    """0..255 to [-1, 1], on the device."""
-    return pixels.to(device).float() / 127.5 - 1
 
 
 def _batches(count: int, batch: int) -> Iterator[tuple[list[int], int]]:

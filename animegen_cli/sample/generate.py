@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from animegen_cli import paths
 from animegen_cli.config import Layer, RunConfig, resolve
+from animegen_cli.device import fast_layout, has_bf16, pick_device
 from animegen_cli.errors import ConfigError, DataError, UsageError, did_you_mean
 from animegen_cli.model import checkpoint, families
 from animegen_cli.model.family import DataSpec, Method, Samples
 from animegen_cli.model.noise import Noise
+from animegen_cli.model.pixels import to_uint8
 from animegen_cli.model.samplers import Watch
 from animegen_cli.paths import Run
-from animegen_cli.train.choices import fast_layout, has_bf16, pick_device
 
 
 class Trained(NamedTuple):
@@ -227,11 +228,6 @@ def draw_noise(
     rows = None if labels is None else torch.tensor([list(labels)] * len(noise), device=trained.device)
     images = method.sample(noise, rows, how if how is not None else trained.config.sample, watch)
     return to_uint8(images).cpu()
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[-1, 1] to 0..255, rounded to nearest."""
-    return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def images(

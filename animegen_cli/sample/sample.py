@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from animegen_cli import console, paths
+from animegen_cli.config import settings_of
 from animegen_cli.data.cleaning import FITS, decode, fit_square
 from animegen_cli.data.sources import Unusable
+from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, MachineError, UsageError
+from animegen_cli.model import abilities
 from animegen_cli.model.nets.perceptual import open_features
 from animegen_cli.model.noise import Noise
+from animegen_cli.model.pixels import channels_first, channels_last, from_uint8, to_uint8
 from animegen_cli.paths import Run
 from animegen_cli.report import grids
 from animegen_cli.sample import edit, generate
 from animegen_cli.sample.generate import Trained
-from animegen_cli.train.choices import pick_device
 
 PER_FOLDER = 1000
 
@@ -64,7 +66,7 @@ class Request:
 def draw(request: Request) -> dict[str, Any]:
     """Draw and write; returns the files, facts for `--json`, and a text for people."""
     _check(request)
-    run = edit.open_run(request.run, "samples")
+    run = abilities.open_run(request.run, "samples")
     console.note(f"run: {run.path}")
     out = request.out or run.path / "drawn"
     # Projection follows gradients, which half precision would round away.
@@ -84,9 +86,9 @@ def draw(request: Request) -> dict[str, Any]:
     if request.interpolate:
         start, end = request.interpolate
         walk = edit.interpolate(trained, start, end, request.frames, how=how, labels=labels)
-        files.append(save(grids.strip(_hwc(walk), gap=0), out / f"interpolate-{start}-{end}.png"))
+        files.append(save(grids.strip(channels_last(walk), gap=0), out / f"interpolate-{start}-{end}.png"))
         if request.video:
-            files.append(_video(_hwc(walk), out / f"interpolate-{start}-{end}.mp4"))
+            files.append(_video(channels_last(walk), out / f"interpolate-{start}-{end}.mp4"))
     if request.mix:
         files.append(save(_mix_table(request, trained, how, labels), out / "mix.png"))
     if request.project:
@@ -132,7 +134,7 @@ def _images(request: Request, trained: Trained, how: Any, labels: Sequence[int] 
     with console.progress("drawing", len(seeds)) as bar:
         for start in range(0, len(seeds), batch):
             piece = seeds[start : start + batch]
-            pixels = _hwc(generate.draw(trained, piece, how=how, labels=labels, batch=batch, done=bar.advance))
+            pixels = channels_last(generate.draw(trained, piece, how=how, labels=labels, batch=batch, done=bar.advance))
             if request.form == "npz" or request.grid:
                 kept.append(pixels)
             if request.form == "png":  # written as they come: a kill loses one batch, and memory stays small
@@ -160,20 +162,6 @@ def _save_array(pixels: np.ndarray, seeds: Sequence[int], path: Path) -> Path:
     return path
 
 
-def settings_of(words: Sequence[str]) -> dict[str, Any]:
-    """`--set` words as a mapping; UsageError for one that is no assignment."""
-    found = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UsageError(f"`--set {word}` has no `=`", hint="write `--set churn=40`")
-        try:
-            found[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UsageError(f"`--set {word}`: the value is not valid YAML", hint="quote it for the shell") from error
-    return found
-
-
 def _labels(words: Sequence[str]) -> dict[str, str]:
     found = {}
     for word in words:
@@ -183,10 +171,6 @@ def _labels(words: Sequence[str]) -> dict[str, str]:
                 raise UsageError(f"`--labels {word}` has no `=`", hint="write `--labels hair=pink`")
             found[name.strip()] = value.strip()
     return found
-
-
-def _hwc(images: Tensor) -> np.ndarray:
-    return images.permute(0, 2, 3, 1).numpy()
 
 
 def save(image: Image.Image, path: Path) -> Path:
@@ -239,11 +223,11 @@ def _progress_strip(run: Run, trained: Trained, frames: int, seed: int) -> Image
 def _forward_strip(trained: Trained, path: Path, frames: int) -> Image.Image:
     """An image on its way to noise (document 001, figure 1, left to right)."""
     method, size = edit.require(trained, "corrupts"), trained.data.size
-    pixels = edit.from_uint8(_chw(fit_square(_opened(path), size, "crop"))[None], trained.device)
+    pixels = from_uint8(channels_first(np.array(fit_square(_opened(path), size, "crop")))[None], trained.device)
     noise = Noise([0], trained.device)(3, size, size)
     fractions = [i / (frames - 1) for i in range(frames)]
-    states = torch.cat([generate.to_uint8(method.corrupt(pixels, noise, fraction)).cpu() for fraction in fractions])
-    return grids.strip(_hwc(states), [f"{fraction:.0%}" for fraction in fractions], zoom=max(1, 96 // size))
+    states = torch.cat([to_uint8(method.corrupt(pixels, noise, fraction)).cpu() for fraction in fractions])
+    return grids.strip(channels_last(states), [f"{fraction:.0%}" for fraction in fractions], zoom=max(1, 96 // size))
 
 
 def _denoise_strip(trained: Trained, how: Any, labels: Sequence[int] | None, frames: int, seed: int) -> Image.Image:
@@ -253,13 +237,13 @@ def _denoise_strip(trained: Trained, how: Any, labels: Sequence[int] | None, fra
     cleans: list[Tensor] = []
 
     def watch(step: int, x: Tensor, clean: Tensor) -> None:
-        states.append(generate.to_uint8(x).cpu())
-        cleans.append(generate.to_uint8(clean).cpu())
+        states.append(to_uint8(x).cpu())
+        cleans.append(to_uint8(clean).cpu())
 
     final = generate.draw_noise(trained, Noise([seed], trained.device), how=how, labels=labels, watch=watch)
     chosen = _spread(len(states), frames - 1)
-    above = _hwc(torch.cat([states[i] for i in chosen] + [final]))
-    below = _hwc(torch.cat([cleans[i] for i in chosen] + [final]))
+    above = channels_last(torch.cat([states[i] for i in chosen] + [final]))
+    below = channels_last(torch.cat([cleans[i] for i in chosen] + [final]))
     captions = [f"step {i}" for i in chosen] + ["image"]
     return grids.rows([("state", above), ("estimate", below)], captions, zoom=max(1, 96 // trained.data.size))
 
@@ -274,10 +258,6 @@ def _opened(path: Path) -> Image.Image:
         raise DataError(
             f"cannot read {path}: {getattr(error, 'strerror', None) or error}", hint="name a picture"
         ) from error
-
-
-def _chw(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
 
 
 def _square(trained: Trained, path: Path, fit: str | None, *, negative: bool = False) -> Image.Image:
@@ -297,11 +277,11 @@ def _mix_table(request: Request, trained: Trained, how: Any, labels: Sequence[in
     assert request.mix is not None
     down, across = request.mix
     edit.require(trained, "mixes")
-    sources = _hwc(generate.draw(trained, [*down, *across], how=how, labels=labels, batch=request.batch))
+    sources = channels_last(generate.draw(trained, [*down, *across], how=how, labels=labels, batch=request.batch))
     pairs = [(row, column) for row in down for column in across]
     coarse, fine = zip(*pairs, strict=True)
     cells = edit.mix(trained, coarse, fine, how=how, labels=labels, cut=request.cut, batch=request.batch)
-    table = _hwc(cells).reshape(len(down), len(across), *sources.shape[1:])
+    table = channels_last(cells).reshape(len(down), len(across), *sources.shape[1:])
     corner = np.full_like(sources[:1], 255)
     lines = [("", np.concatenate([corner, sources[len(down) :]]))]
     lines += [(f"seed {seed}", np.concatenate([sources[i : i + 1], table[i]])) for i, seed in enumerate(down)]
@@ -320,7 +300,7 @@ def _projected(request: Request, trained: Trained, out: Path) -> list[Path]:
     """The target, what the run can draw that is nearest to it, and the way there."""
     assert request.project is not None
     edit.require(trained, "projects")
-    target = _chw(_square(trained, request.project, request.fit))
+    target = channels_first(np.array(_square(trained, request.project, request.fit)))
     features = _features(trained, request.project_loss)
     steps, seed = request.project_steps, request.seeds[0] if request.seeds else 0
     way: list[tuple[int, Tensor]] = []
@@ -328,16 +308,16 @@ def _projected(request: Request, trained: Trained, out: Path) -> list[Path]:
 
         def watch(step: int, images: Tensor, _: Tensor) -> None:
             bar.advance(step - (way[-1][0] if way else 0))
-            way.append((step, generate.to_uint8(images[:1].detach()).cpu()))
+            way.append((step, to_uint8(images[:1].detach()).cpu()))
 
         found = edit.project(trained, target[None], steps=steps, features=features, seed=seed, watch=watch)
     chosen = [way[i] for i in _spread(len(way), max(request.frames - 2, 2))]
     pictures = torch.cat([target[None], *(image for _, image in chosen), found])
     captions = ["target", *(f"step {step}" for step, _ in chosen), "result"]
-    strip = grids.strip(_hwc(pictures), captions, zoom=max(1, 96 // trained.data.size))
+    strip = grids.strip(channels_last(pictures), captions, zoom=max(1, 96 // trained.data.size))
     return [
-        save(Image.fromarray(_hwc(target[None])[0]), out / "project-target.png"),
-        save(Image.fromarray(_hwc(found)[0]), out / "project-result.png"),
+        save(Image.fromarray(channels_last(target[None])[0]), out / "project-target.png"),
+        save(Image.fromarray(channels_last(found)[0]), out / "project-result.png"),
         save(strip, out / "project.png"),
     ]
 
@@ -347,14 +327,16 @@ def _inpainted(request: Request, trained: Trained, how: Any, labels: Sequence[in
     assert request.inpaint is not None
     assert request.image is not None
     edit.require(trained, "inpaints")
-    picture = _chw(_square(trained, request.image, request.fit))
+    picture = channels_first(np.array(_square(trained, request.image, request.fit)))
     # Turned round, because what `--fit pad` adds is white, and nobody wants margins redrawn.
-    mask = _chw(_square(trained, request.inpaint, request.fit, negative=True)).float().mean(0) < 127.5
+    mask = (
+        channels_first(np.array(_square(trained, request.inpaint, request.fit, negative=True))).float().mean(0) < 127.5
+    )
     if not mask.any():
         raise UsageError(f"{request.inpaint} has no white: nothing would be redrawn", hint="paint it white there")
     seeds = list(request.seeds) if request.seeds is not None else list(range(6))
     with console.progress("drawing", len(seeds)) as bar:
-        variants = _hwc(
+        variants = channels_last(
             edit.inpaint(trained, picture, mask, seeds, how=how, labels=labels, batch=request.batch, done=bar.advance)
         )
     files = [
@@ -362,6 +344,6 @@ def _inpainted(request: Request, trained: Trained, how: Any, labels: Sequence[in
         for seed, image in zip(seeds, variants, strict=True)
     ]
     masked = torch.where(mask, torch.full_like(picture, 128), picture)
-    shown = np.concatenate([_hwc(torch.stack([picture, masked])), variants])
+    shown = np.concatenate([channels_last(torch.stack([picture, masked])), variants])
     captions = ["picture", "mask", *(f"seed {seed}" for seed in seeds)]
     return [*files, save(grids.grid(shown, labels=captions, zoom=max(1, 96 // trained.data.size)), out / "inpaint.png")]

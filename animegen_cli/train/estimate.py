@@ -76,18 +76,6 @@ def cost(method: Method, config: RunConfig, *, precision: str) -> Cost:
     return Cost(counts, flops / images, 4 * (4 * total + averaged), round(1.3 * halved * largest / images))
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes that a run may still take on the device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 4 << 30  # where the system does not say, a laptop's worth
-
-
 def micro_batch(cost: Cost, batch: int, free: int) -> int:
     """The largest divisor of the total batch whose estimated memory fits in 80 % of what is free."""
     for parts in range(1, batch + 1):

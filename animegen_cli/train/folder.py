@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import os
-import platform
-import resource
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-import torch
-
-from animegen_cli import __version__
 from animegen_cli.config import RunConfig
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError
@@ -98,33 +90,3 @@ def data_about(faces: FaceSet, data: DataSpec) -> dict[str, Any]:
         "size": data.size, "scaled_from": faces.size,
         "attributes": {name: list(values) for name, values in faces.attributes.items()},
     }  # fmt: skip
-
-
-def machine_about(device: torch.device) -> dict[str, Any]:
-    """Device, memory, versions and commit, for run.json."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "peak_memory": peak_memory(device),
-        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
-        "versions": {
-            "animegen": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
-        },
-        "git": _git(),
-    }  # fmt: skip
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the device's, or this process's on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-@functools.lru_cache(maxsize=1)
-def _git() -> str | None:
-    """The commit of the folder the command runs in, where there is one."""
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() if found.returncode == 0 else None

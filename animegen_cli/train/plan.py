@@ -9,6 +9,7 @@ import torch
 
 from animegen_cli import config, console
 from animegen_cli.config import Amount
+from animegen_cli.device import free_memory
 from animegen_cli.sample import generate
 from animegen_cli.train import estimate, train
 from animegen_cli.train.session import Prepared
@@ -48,7 +49,7 @@ def plan(request: train.Request) -> dict[str, Any]:
 def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, images: int) -> tuple[float, str]:
     """Measure micro-batches that take under half of the free memory and a few seconds, else divide by a cautious rate."""
     micro, rate = prepared.choices.batch_gpu, _ASSUMED_FLOPS[prepared.device.type]
-    if memory > 0.5 * estimate.free_memory(prepared.device) or cost.flops * micro / rate > _MEASURE_SECONDS / 2:
+    if memory > 0.5 * free_memory(prepared.device) or cost.flops * micro / rate > _MEASURE_SECONDS / 2:
         return images * cost.flops / rate, f"estimated from its arithmetic at {rate / 1e9:,.0f} GFLOP/s"
     slim = prepared.config.to_dict()
     slim["train"] |= {"batch": micro}

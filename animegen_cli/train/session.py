@@ -20,6 +20,7 @@ from animegen_cli import __version__, config, console, paths
 from animegen_cli.config import Amount, RunConfig
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader
+from animegen_cli.device import machine_about
 from animegen_cli.errors import DivergedError, MachineError
 from animegen_cli.metrics.protocol import better
 from animegen_cli.model import checkpoint
@@ -34,12 +35,14 @@ from animegen_cli.model.family import (
     Samples,
     Translates,
     Validates,
-    abilities,
+    abilities_of,
 )
-from animegen_cli.model.noise import Noise, seed_for
+from animegen_cli.model.noise import Noise
+from animegen_cli.model.pixels import channels_first, channels_last, from_uint8, to_uint8
 from animegen_cli.paths import Run
 from animegen_cli.report import grids, page
 from animegen_cli.sample import generate
+from animegen_cli.seeds import seed_for
 from animegen_cli.train import estimate, folder
 from animegen_cli.train.choices import Choices
 from animegen_cli.train.doctor import Doctor
@@ -114,10 +117,10 @@ class Session:
             self.run.path / "run.json",
             {
                 "animegen": __version__, "family": self.config.family, "preset": self.config.preset, "state": state,
-                "abilities": list(abilities(prepared.method)), "images": trainer.images, "target_images": trainer.total,
+                "abilities": list(abilities_of(prepared.method)), "images": trainer.images, "target_images": trainer.total,
                 "steps": trainer.step, "seconds": round(trainer.seconds, 2), "images_per_second": round(rate, 2),
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
-                "data": folder.data_about(prepared.faces, prepared.data), **folder.machine_about(prepared.device),
+                "data": folder.data_about(prepared.faces, prepared.data), **machine_about(prepared.device),
                 "resolved": trainer.choices.to_dict(), "notes": prepared.method.notes, "findings": self.doctor.to_list(),
                 "validation": self.figures,
             },
@@ -149,7 +152,7 @@ class Session:
         weights = {
             "family": self.config.family, "preset": self.config.preset, "images": trainer.images,
             "config": self.config.to_dict(), "data": generate.spec_to_dict(self.prepared.data),
-            "abilities": list(abilities(self.prepared.method)),
+            "abilities": list(abilities_of(self.prepared.method)),
         }  # fmt: skip
         checkpoint.save_weights(self.run.weights, generate.inference_state(trainer.average.twin), weights)
         checkpoint.save_state(self.run.resume / f"{trainer.images:012d}", trainer.parts(), about)
@@ -286,7 +289,7 @@ class Session:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.low):
             for image in _float(pixels, device).split(1):
                 images = method.translate(image, Noise([0], device), edit, self.config.sample.preview())
-                pieces.append(generate.to_uint8(images).permute(0, 2, 3, 1).cpu().numpy())
+                pieces.append(channels_last(to_uint8(images)))
         return np.concatenate(pieces)
 
     def draw(self, method: Method, seeds: Sequence[int], steps: int | None = None) -> np.ndarray:
@@ -303,7 +306,7 @@ class Session:
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.low):
             for start in range(0, len(seeds), batch):
                 images = method.sample(Noise(list(seeds[start : start + batch]), device), None, how)
-                pieces.append(generate.to_uint8(images).permute(0, 2, 3, 1).cpu().numpy())
+                pieces.append(channels_last(to_uint8(images)))
         return np.concatenate(pieces)
 
     def validate(self, trainer: Trainer) -> None:
@@ -463,4 +466,4 @@ def _photos(method: Method, prepared: Prepared, count: int) -> np.ndarray | None
 
 def _float(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
     """uint8 (n, H, W, 3) to (n, 3, H, W) in [-1, 1] on the device."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return from_uint8(channels_first(pixels), device)

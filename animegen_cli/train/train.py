@@ -15,12 +15,12 @@ from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet, require_size
 from animegen_cli.data.loading import Loader
 from animegen_cli.data.sources import PHOTOS
+from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.export import diffusers
-from animegen_cli.model import checkpoint, families
+from animegen_cli.model import checkpoint, diffusers, families
 from animegen_cli.model.family import DataSpec, Method
-from animegen_cli.model.noise import seed_for
 from animegen_cli.paths import Run
+from animegen_cli.seeds import seed_for
 from animegen_cli.train import choices as choosing
 from animegen_cli.train.choices import Choices
 from animegen_cli.train.folder import differences, is_locked, lock
@@ -96,7 +96,7 @@ def prepare(
         console.note(
             f"the set's {faces.size} pixels are scaled down to the preset's {size} while loading (antialiased)"
         )
-    device = choosing.pick_device(request.device)
+    device = pick_device(request.device)
     augment = run_config.augment
     loader = Loader(
         faces, split="train", size=size, batch=run_config.train.batch, seed=run_config.train.seed, device=device,

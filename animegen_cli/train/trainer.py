@@ -18,7 +18,7 @@ from animegen_cli.data.loading import Pieces
 from animegen_cli.errors import DataError, DivergedError, MachineError, StoppedError
 from animegen_cli.model.checkpoint import Parts, optimizer_tensors, restore_optimizer
 from animegen_cli.model.family import Batch, Method, Phase
-from animegen_cli.model.noise import seed_for
+from animegen_cli.seeds import seed_for
 from animegen_cli.train import optim
 from animegen_cli.train.choices import Choices
 from animegen_cli.train.ema import Average

@@ -14,24 +14,22 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from animegen_cli import console, paths
+from animegen_cli import config, console, paths
 from animegen_cli.data import sources
-from animegen_cli.data.cleaning import FITS, decode, fit_square
+from animegen_cli.data.cleaning import FITS, decode
 from animegen_cli.data.sources import ARCHIVES, Member, Source, Unusable
+from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError
+from animegen_cli.model import abilities
 from animegen_cli.model.family import Edit
 from animegen_cli.report import grids
 from animegen_cli.sample import edit as editing
 from animegen_cli.sample import generate, sample
 from animegen_cli.sample.generate import Trained
-from animegen_cli.train.choices import pick_device
+from animegen_cli.translate.tiles import MULTIPLE, TILE, any_size, changed, padded, shaped
 
-TILE, OVERLAP = 1024, 128
-"""Pixels of a side above which a picture is cut into tiles, and by which neighbours overlap at least."""
-MULTIPLE = 8
 ON_SHEET = 24
 """Pairs that the sheet shows: the first ones."""
 WAITING = 2**25
@@ -72,7 +70,7 @@ def translate(request: Request) -> dict[str, Any]:
         raise UsageError(f"{request.path} is a film", hint=f"take it apart with `{parts}`, then translate `frames`")
     if (request.path / "run.json").is_file():
         raise UsageError(f"{request.path} is a run, not pictures", hint="name a picture or a folder after it")
-    run = editing.open_run(request.run, "translates")
+    run = abilities.open_run(request.run, "translates")
     console.note(f"run: {run.path}")
     out = request.out or run.path / "translated"
     found = _find(request.path)
@@ -114,7 +112,7 @@ def asked_edit(trained: Trained, asked: Mapping[str, Any]) -> Edit:
             option = _OPTIONS.get(field, f"--{field}")
             raise UsageError(
                 f"a {trained.config.family} run reads no `{option}`",
-                hint=editing.only(editing.families_editing(field)),
+                hint=abilities.only(abilities.families_editing(field)),
             )
     return Edit(**asked)
 
@@ -225,7 +223,7 @@ class _Work:
         if not self.any_size and request.size:
             hint = f"leave `--size` out; `--fit` says how a picture becomes {trained.data.size} x {trained.data.size}"
             raise UsageError(f"a {family} run translates at its own size alone", hint=hint)
-        drawing_settings = {**sample.settings_of(request.settings), **request.overrides}
+        drawing_settings = {**config.settings_of(request.settings), **request.overrides}
         self.edit, self.how = asked_edit(trained, request.edits), generate.sampling(trained, drawing_settings)
         self.waiting: dict[tuple[int, ...], list[tuple[str, np.ndarray, Path]]] = {}
         self.written: dict[str, Path] = {}
@@ -275,69 +273,3 @@ class _Work:
 
 
 # ---- pixels to pixels -----------------------------------------------------------------------------------------
-
-
-def any_size(trained: Trained) -> bool:
-    """Whether the family takes pictures as they are; all others get a square of the run's size."""
-    return bool(getattr(trained.method, "any_size", False))
-
-
-def shaped(trained: Trained, image: Image.Image, *, fit: str | None = None, size: int | None = None) -> np.ndarray:
-    """An RGB picture as it is translated, uint8 (H, W, 3): a square by `fit` (crop when None), or, where any size will
-    do, with its shorter side scaled to `size`."""
-    if not any_size(trained):
-        return np.array(fit_square(image, trained.data.size, fit or "crop"))
-    if size:
-        scale = size / min(image.size)
-        width, height = (max(round(side * scale), 1) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-    return np.array(image)
-
-
-def changed(trained: Trained, pictures: np.ndarray, edit: Edit, *, how: Any, seed: int, batch: int) -> np.ndarray:
-    """Pictures of one shape, uint8 (n, H, W, 3), through the networks, large ones in tiles; any size: `padded` before."""
-
-    def network(pixels: np.ndarray) -> np.ndarray:
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        done = editing.translate(trained, images, edit, how=how, seed=seed, batch=batch)
-        return done.permute(0, 2, 3, 1).numpy()
-
-    if max(pictures.shape[1:3]) > TILE:
-        return np.stack([tiled(picture, network) for picture in pictures])
-    return network(pictures)
-
-
-def padded(pixels: np.ndarray) -> np.ndarray:
-    """Reflected below and to the right up to a multiple of 8 pixels: uint8 (H, W, 3)."""
-    below, right = (-side % MULTIPLE for side in pixels.shape[:2])
-    return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="reflect") if below or right else pixels
-
-
-def tiled(pixels: np.ndarray, network: Any, *, tile: int = TILE, overlap: int = OVERLAP) -> np.ndarray:
-    """A large picture in overlapping tiles, which fade linearly into each other: uint8 (H, W, 3) -> the same.
-
-    Args:
-        network: uint8 (n, h, w, 3) -> the same.
-    """
-    height, width = (min(side, tile) for side in pixels.shape[:2])
-    tops, lefts = (_starts(side, tile, overlap) for side in pixels.shape[:2])
-    weight = (_ramp(height, overlap)[:, None] * _ramp(width, overlap))[..., None]
-    total, weights = np.zeros(pixels.shape, np.float32), np.zeros((*pixels.shape[:2], 1), np.float32)
-    for top in tops:
-        for left in lefts:
-            place = np.s_[top : top + height, left : left + width]
-            total[place] += weight * network(pixels[place][None])[0]
-            weights[place] += weight
-    return np.rint(total / weights).astype(np.uint8)
-
-
-def _starts(length: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin: evenly spread, the last one ends at the edge."""
-    count = max(-(-(length - overlap) // (tile - overlap)), 1)
-    return [round(i * (length - tile) / (count - 1)) for i in range(count)] if count > 1 else [0]
-
-
-def _ramp(length: int, overlap: int) -> np.ndarray:
-    """Rises from an edge over the overlap and falls again towards the other."""
-    steps = np.arange(length, dtype=np.float32)
-    return np.minimum(np.minimum(steps + 1, length - steps), overlap) / overlap

@@ -15,16 +15,18 @@ from torch import Tensor
 
 from animegen_cli import paths
 from animegen_cli.data.cleaning import FITS
+from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError, did_you_mean
+from animegen_cli.model import abilities
 from animegen_cli.model.family import ABILITIES, Edit
 from animegen_cli.model.noise import Noise
+from animegen_cli.model.pixels import channels_last, from_uint8, to_uint8
 from animegen_cli.paths import Run
-from animegen_cli.report import same_seeds
 from animegen_cli.sample import edit as editing
 from animegen_cli.sample import generate
 from animegen_cli.sample.generate import Trained
-from animegen_cli.train.choices import pick_device
-from animegen_cli.translate import translate
+from animegen_cli.seeds import parse_seeds
+from animegen_cli.translate import tiles, translate
 from animegen_cli.ui import directions
 from animegen_cli.ui.directions import Directions
 
@@ -133,7 +135,7 @@ def offer(trained: Trained) -> Offer:
     return Offer(
         draws=isinstance(method, ABILITIES["samples"]),
         edits=edits if isinstance(method, ABILITIES["translates"]) else None,
-        any_size=translate.any_size(trained),
+        any_size=tiles.any_size(trained),
         settings=settings,
         samplers=_choices(type(trained.config.sample), "sampler") if "sampler" in section else (),
         labels=tuple((name, value) for name in asked for value in trained.data.attributes[name]),
@@ -148,7 +150,7 @@ def _choices(section: type, field: str) -> tuple[str, ...]:
 
 def cannot(family: str, ability: str) -> str:
     """Why a control is not there: the ability that the family lacks, and the families that have it."""
-    return f"A {family} run cannot {editing.VERBS[ability]}; {editing.only(editing.families_able(ability))}."
+    return f"A {family} run cannot {abilities.VERBS[ability]}; {abilities.only(abilities.families_able(ability))}."
 
 
 class Way(NamedTuple):
@@ -180,7 +182,7 @@ def way(trained: Trained, settings: Mapping[str, Any], labels: Sequence[str] = (
 
 def numbers(text: str | None) -> list[int]:
     """Seeds as on the command line, `0-15,100`; UsageError for none, or more than the page shows."""
-    found = same_seeds.parse(text or "", "0-15,100")
+    found = parse_seeds(text or "", "0-15,100")
     if len(found) > MOST_FACES:
         raise UsageError(
             f"{len(found):,} faces are more than this page shows",
@@ -200,7 +202,7 @@ def draw(trained: Trained, wanted: Sequence[int], way: Way, done: Done | None = 
     """One face per seed, uint8 (n, H, W, 3)."""
     editing.require(trained, "samples")
     batch = min(len(wanted), TOGETHER)
-    return _hwc(generate.draw(trained, wanted, how=way.how, labels=way.labels, batch=batch, done=done))
+    return channels_last(generate.draw(trained, wanted, how=way.how, labels=way.labels, batch=batch, done=done))
 
 
 def walk(trained: Trained, start: int, end: int, frames: int, way: Way) -> np.ndarray:
@@ -209,7 +211,7 @@ def walk(trained: Trained, start: int, end: int, frames: int, way: Way) -> np.nd
     if not 2 <= frames <= MOST_FRAMES:
         raise UsageError(f"a walk of {frames} pictures", hint=f"choose 2 to {MOST_FRAMES}")
     batch = min(frames, TOGETHER)
-    return _hwc(editing.interpolate(trained, start, end, frames, how=way.how, labels=way.labels, batch=batch))
+    return channels_last(editing.interpolate(trained, start, end, frames, how=way.how, labels=way.labels, batch=batch))
 
 
 def steer(
@@ -217,7 +219,7 @@ def steer(
 ) -> np.ndarray:
     """The seed's face moved along the directions by each row of `amounts` (n, k): uint8 (n, H, W, 3)."""
     editing.require(trained, "samples")
-    return _hwc(directions.steered(trained, seed, amounts, found, how=way.how, labels=way.labels, done=done))
+    return channels_last(directions.steered(trained, seed, amounts, found, how=way.how, labels=way.labels, done=done))
 
 
 def change(
@@ -231,10 +233,10 @@ def change(
     edit = translate.asked_edit(trained, {key: edits[key] for key in edits if key in reads and edits[key] is not None})
     if fit not in FITS:
         raise UsageError(f"no fit `{fit}`", hint="use crop, pad or stretch")
-    free = translate.any_size(trained)
-    before = translate.shaped(trained, image, fit=fit, size=_side(image, size) if free else None)
-    whole = translate.padded(before) if free else before
-    after = translate.changed(trained, whole[None], edit, how=way.how, seed=seed, batch=1)[0]
+    free = tiles.any_size(trained)
+    before = tiles.shaped(trained, image, fit=fit, size=_side(image, size) if free else None)
+    whole = tiles.padded(before) if free else before
+    after = tiles.changed(trained, whole[None], edit, how=way.how, seed=seed, batch=1)[0]
     noisy = _noisy(trained, before, edit, seed)
     middle = [("with noise", noisy)] if noisy is not None else []
     return [("before", before), *middle, ("after", after[: before.shape[0], : before.shape[1]])]
@@ -244,7 +246,7 @@ def change(
 def _noisy(trained: Trained, before: np.ndarray, edit: Edit, seed: int) -> np.ndarray | None:
     """What the family adds before it cleans up: noise of a deviation, or a share of a forward process."""
     method: Any = trained.method
-    images = editing.from_uint8(torch.from_numpy(before).permute(2, 0, 1)[None], trained.device)
+    images = from_uint8(torch.from_numpy(before).permute(2, 0, 1)[None], trained.device)
     noise = Noise([seed], trained.device)(*images.shape[1:])
     if "noise" in method.edits and edit.noise:
         images = images + edit.noise * noise
@@ -252,13 +254,9 @@ def _noisy(trained: Trained, before: np.ndarray, edit: Edit, seed: int) -> np.nd
         images = method.corrupt(images, noise, edit.strength)  # type: ignore[attr-defined]
     else:
         return None
-    return _hwc(generate.to_uint8(images).cpu())[0]
+    return channels_last(to_uint8(images))[0]
 
 
 def _side(image: Image.Image, size: int | None) -> int:
     """The shorter side: as asked, and never so large that the page would stand still."""
     return min(size or min(image.size), MOST_PIXELS)
-
-
-def _hwc(images: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())

@@ -16,8 +16,8 @@ from animegen_cli.errors import AnimegenError
 from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.same_seeds import spell
 from animegen_cli.sample.generate import Trained
+from animegen_cli.seeds import spell_seeds
 from animegen_cli.ui import actions, directions, guard, live, shown
 from animegen_cli.ui.actions import Models, Way
 from animegen_cli.ui.parts import progress, told, upload_box
@@ -288,7 +288,7 @@ class Page:
         run, trained, way = self._open(name, settings)
         numbers = actions.numbers(seeds)
         images = actions.draw(trained, numbers, way, progress(len(numbers)))
-        file = f"{run.name}-{spell(numbers).replace(',', '_')[:60]}.png"
+        file = f"{run.name}-{spell_seeds(numbers).replace(',', '_')[:60]}.png"
         return shown.sheet(images, [f"seed {seed}" for seed in numbers], file)
 
     def _walk(self, name: str, start: float, end: float, frames: float, *settings: Any) -> Markup:
@@ -373,10 +373,10 @@ def _many(seeds: str, count: float) -> str:
     """As many seeds as the slider says, from the first on."""
     first = seeds.replace("-", ",").split(",")[0].strip()
     start = int(first) if first.isdecimal() else 0
-    return spell(range(start, start + int(count)))
+    return spell_seeds(range(start, start + int(count)))
 
 
 def _others(seeds: str) -> str:
     """The seeds after the last one: new faces, and again those for who types them."""
     numbers = actions.numbers(seeds)
-    return spell(range(max(numbers) + 1, max(numbers) + 1 + len(numbers)))
+    return spell_seeds(range(max(numbers) + 1, max(numbers) + 1 + len(numbers)))

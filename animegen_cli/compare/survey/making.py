@@ -18,8 +18,9 @@ from animegen_cli.compare.compare import Comparison, same_seeds
 from animegen_cli.compare.survey.design import QUESTIONS, SHEET, Contestant, Design, Question, design
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.report import same_seeds as seeds
 from animegen_cli.report import survey_page
+from animegen_cli.report.same_seeds import Draw
+from animegen_cli.seeds import spell_seeds
 
 FORMAT, VERSION = "animegen-survey", 1
 PAGE, KEY = "survey.html", "key.json"
@@ -47,7 +48,7 @@ class Made(NamedTuple):
 def make(
     comparison: Comparison,
     numbers: Sequence[int],
-    draw: seeds.Draw,
+    draw: Draw,
     out: Path,
     *,
     pairs: int = 60,
@@ -59,7 +60,7 @@ def make(
 
     Args:
         numbers: seeds; each run draws an image from each, and a pair shows the same seed of both.
-        draw: asked for images that a run has not kept, see `report.seeds`.
+        draw: asked for images that a run has not kept, see `report.same_seeds`.
         pairs: comparisons per rater, checks not counted.
         reals: let held-out real images take part, and check attention with them; else with faces that the program draws
             itself, so that the page may be published.
@@ -94,7 +95,7 @@ def make(
     page = out / PAGE
     page.write_text(_page(made, coded, chance), encoding="utf-8")
     about = {"format": FORMAT, "version": VERSION, "made_with": animegen_cli.__version__, "survey": made.id}
-    paths.write_json(out / KEY, about | {"seeds": seeds.spell(kept)} | made.key)
+    paths.write_json(out / KEY, about | {"seeds": spell_seeds(kept)} | made.key)
     names = tuple(one.name for one in contestants)
     return Made(page, out / KEY, names, made.key["shown"], len(made.key["checks"]), len(kept), tuple(notes))
 
@@ -120,7 +121,7 @@ def _refuse(
         raise UsageError("one run alone is nothing to compare", hint="name two runs or more")
 
 
-def _runs(comparison: Comparison, numbers: Sequence[int], draw: seeds.Draw) -> list[Contestant]:
+def _runs(comparison: Comparison, numbers: Sequence[int], draw: Draw) -> list[Contestant]:
     drawn, found = same_seeds(comparison, numbers, draw), []
     for name, record, row in zip(comparison.names, comparison.records, drawn.rows, strict=True):
         if isinstance(row, str):

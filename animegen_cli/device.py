@@ -1,0 +1,104 @@
+"""The machine: which device, what it can do, how much memory is free, and what it says of itself."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import resource
+import shutil
+import subprocess
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from animegen_cli import __version__
+from animegen_cli.errors import MachineError, UsageError
+
+
+def pick_device(name: str | None) -> torch.device:
+    """`cuda` where there is one, else `cpu`; UsageError for a name torch does not know, MachineError when it is not there."""
+    if name in (None, "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(str(name))
+    except RuntimeError:
+        raise UsageError(f"no device `{name}`", hint="use `cpu`, `cuda` or `cuda:1`") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise MachineError(f"this machine has no device `{name}`", hint="leave out `--device`, or use `--device cpu`")
+    try:
+        torch.zeros((), device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError):  # mps, xpu, meta, ... as this PyTorch was built
+        raise MachineError(
+            f"this PyTorch cannot compute on `{name}`", hint="leave out `--device`, or use `--device cpu`"
+        ) from None
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 arithmetic is in the hardware (Ampere and later; CPUs with AVX512-bf16 or AMX)."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in known)
+
+
+def has_compiler() -> bool:
+    """Whether the C compiler that Triton's launchers need is there."""
+    return any(shutil.which(name) for name in ("cc", "gcc", "clang"))
+
+
+def fast_layout(method: nn.Module, device: torch.device) -> bool:
+    """Whether channels_last is faster: on CUDA, and on CPUs unless GroupNorm, slow in it there, is the rule."""
+    if device.type == "cuda":
+        return True
+    grouped = sum(isinstance(part, nn.GroupNorm) for part in method.modules())
+    batched = sum(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in method.modules())
+    return grouped <= batched
+
+
+def free_memory(device: torch.device) -> int:
+    """Free bytes on the device, this process's share where several run on one machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            found = next(line for line in file if line.startswith("MemAvailable"))
+        return int(found.split()[1]) * 1024 // sharing
+    except (OSError, StopIteration):  # not Linux: half of all memory is a fair guess
+        pages, size = "SC_PHYS_PAGES", "SC_PAGE_SIZE"
+        known = hasattr(os, "sysconf") and pages in os.sysconf_names
+        return (os.sysconf(pages) * os.sysconf(size) // 2 if known else 4 * 2**30) // sharing
+
+
+def machine_about(device: torch.device) -> dict[str, Any]:
+    """Device, memory, versions and commit, for run.json."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "peak_memory": peak_memory(device),
+        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "versions": {
+            "animegen": __version__, "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
+        },
+        "git": _git(),
+    }  # fmt: skip
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the device's, or this process's on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@functools.lru_cache(maxsize=1)
+def _git() -> str | None:
+    """The commit of the folder the command runs in, where there is one."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None
