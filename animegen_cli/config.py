@@ -26,13 +26,15 @@ class Section:
     """Base of every config section: unknown keys are refused, `"2e-4"` (as YAML reads it) becomes a number."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Earlier names of keys and what they are called now: runs and presets that hold the earlier ones still open."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawing(Section):
+class Sampling(Section):
     """Base of the sections that say how a family draws (`sample:`), and all of it for a family that draws nothing."""
 
-    def preview(self) -> Drawing:
+    def preview(self) -> Sampling:
         """The cheaper way to draw that previews during training use; itself unless a section knows one."""
         return self
 
@@ -372,6 +374,7 @@ def resolve(layers: Sequence[Layer], *, family: str, model: type, sample: type, 
     Raises:
         ConfigError: every wrong key and value, each with its file and line (or flag).
     """
+    layers = [_with_current_names(layer, {"model": model, "sample": sample}) for layer in layers]
     merged = merge([Layer({**_DEFAULTS, "family": family}, {}), *layers])
     types = {**_TOP, "model": model, "sample": sample}
     parts, complaints = _validated(merged, types)
@@ -381,6 +384,25 @@ def resolve(layers: Sequence[Layer], *, family: str, model: type, sample: type, 
     _refuse(complaints, f"see the keys with `animegen presets show {family}/fast`")
     parts["optim"] = {name: parts["optim"].get(name, Optim()) for name in optimizers}
     return RunConfig(**parts)
+
+
+def current_names(values: Mapping[str, Any], sections: Mapping[str, type[Section]]) -> dict[str, Any]:
+    """A plain config in which the keys of `sections` (name in the config -> class) bear the names they have now."""
+    return dict(values) | {
+        name: {section.renamed.get(key, key): value for key, value in values[name].items()}
+        for name, section in sections.items()
+        if isinstance(values.get(name), Mapping)
+    }
+
+
+def _with_current_names(layer: Layer, sections: Mapping[str, type[Section]]) -> Layer:
+    places = {
+        (path[0], sections[path[0]].renamed.get(path[1], path[1]), *path[2:])
+        if len(path) > 1 and path[0] in sections
+        else path: place
+        for path, place in layer.places.items()
+    }
+    return Layer(current_names(layer.values, sections), places)
 
 
 def build(layer: Layer, section: type[T], *, hint: str) -> T:
@@ -473,7 +495,7 @@ def settings_of(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UsageError(f"`--set {word}` has no `=`", hint="write `--set churn=40`")
+            raise UsageError(f"`--set {word}` has no `=`", hint="write `--set s_churn=40`")
         try:
             found[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:

@@ -50,12 +50,12 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in ("cc", "gcc", "clang"))
 
 
-def fast_layout(method: nn.Module, device: torch.device) -> bool:
+def fast_layout(model: nn.Module, device: torch.device) -> bool:
     """Whether channels_last is faster: on CUDA, and on CPUs unless GroupNorm, slow in it there, is the rule."""
     if device.type == "cuda":
         return True
-    grouped = sum(isinstance(part, nn.GroupNorm) for part in method.modules())
-    batched = sum(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in method.modules())
+    grouped = sum(isinstance(part, nn.GroupNorm) for part in model.modules())
+    batched = sum(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
     return grouped <= batched
 
 

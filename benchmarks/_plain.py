@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animegen_cli.data.loading import Pieces
+from animegen_cli.data.loading import RawBatch
 
 VAE_WIDTHS = (32, 64, 128, 256, 512)
 VAE_LATENT, VAE_WEIGHT, VAE_LR = 128, 0.00025, 1e-3
@@ -20,8 +20,8 @@ class Resident:
         self.images, self.photos = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
         self.labels, self.both = torch.zeros(count, 0, dtype=torch.int64, device=device), photos
 
-    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
-        return Pieces(self.images[:count], self.labels[:count], self.photos[:count] if self.both else None)
+    def batch(self, images_seen: int, count: int | None = None) -> RawBatch:
+        return RawBatch(self.images[:count], self.labels[:count], self.photos[:count] if self.both else None)
 
 
 class PlainVAE(nn.Module):

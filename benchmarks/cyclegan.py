@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from animegen_cli.device import pick_device
 from animegen_cli.model.family import DataSpec
 from animegen_cli.sample import generate
-from animegen_cli.train import choices
+from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
 
 # ---- the peer -------------------------------------------------------------------------------------------------
@@ -117,8 +117,8 @@ def ours(size: int, blocks: int, precision: str, data: Resident, device: torch.d
         "optim": {"G": optimizer, "D": optimizer},
         "train": {"batch": 1, "batch_gpu": 1, "duration": "1M steps", "precision": precision, "ema": {"decay": 0.0}},
     }
-    method, resolved = generate.build(config, DataSpec(size, 4096, domains=("anime", "photos")))
-    return Trainer(method, data, resolved, choices.resolve(resolved, method, device), device=device, count=4096)
+    model, resolved = generate.build(config, DataSpec(size, 4096, domains=("anime", "photos")))
+    return Trainer(model, data, resolved, options.resolve(resolved, model, device), device=device, count=4096)
 
 
 def main() -> None:
@@ -127,21 +127,21 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=9)
     parser.add_argument("--steps", type=int, default=1, help="steps per measurement")
     parser.add_argument("--images", type=int, default=1, help="images per generator pass")
-    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    parser.add_argument("--precision", options=["auto", "fp32", "bf16"], default="auto")
     args = parser.parse_args()
     device = pick_device(args.device)
     data = Resident(args.size, 1, device, photos=True)
     trainer = ours(args.size, args.blocks, args.precision, data, device)
-    low = trainer.choices.precision == "bf16"
+    low = trainer.options.precision == "bf16"
     peer = Plain(data, args.blocks, device, low=low)
-    nets: tuple[Any, Any] = (trainer.method.to_anime, peer.to_anime)
+    nets: tuple[Any, Any] = (trainer.model.to_anime, peer.to_anime)
     counts = [sum(p.numel() for p in net.parameters()) for net in nets]
     if counts[0] != counts[1]:
         raise SystemExit("the two networks differ")
     target = 2.0 if device.type == "cuda" else 0.95
     facts = {
         "device": str(device), "torch": torch.__version__, "size": args.size, "parameters": counts[0],
-        "choices": trainer.choices.to_dict(),
+        "choices": trainer.options.to_dict(),
     }  # fmt: skip
 
     def our_steps() -> None:
@@ -156,7 +156,7 @@ def main() -> None:
     report("CycleGAN training step", found, target=target, as_json=args.json, **facts)
 
     images = torch.rand(args.images, 3, args.size, args.size, device=device) * 2 - 1
-    if trainer.choices.channels_last:
+    if trainer.options.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
 
     def draw(net: nn.Module) -> None:

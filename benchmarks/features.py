@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
     parser.add_argument("--batch", type=int, default=64, help="clean-fid's batch (its default is 128)")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
+    parser.add_argument("--precision", options=PRECISIONS, default="fp32")
     parser.add_argument("--weights", type=Path, help="inception-2015-12-05.pt; random weights without")
     args = parser.parse_args()
     warnings.simplefilter("ignore", FutureWarning)

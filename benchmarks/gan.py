@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from animegen_cli.device import pick_device
 from animegen_cli.model.family import DataSpec
 from animegen_cli.sample import generate
-from animegen_cli.train import choices
+from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
 
 ADAM: dict[str, Any] = {"name": "adam", "lr": 2e-4, "betas": [0.5, 0.999]}
@@ -32,8 +32,8 @@ def ours(size: int, batch: int, data: Resident, device: torch.device) -> Trainer
         "family": "gan", "model": {"layout": "dcgan"}, "optim": {"G": ADAM, "D": ADAM},
         "train": {"batch": batch, "batch_gpu": batch, "duration": "1M steps", "ema": {"decay": 0.0, "every": 1_000_000}},
     }  # fmt: skip
-    method, resolved = generate.build(config, DataSpec(size, 4096))
-    return Trainer(method, data, resolved, choices.resolve(resolved, method, device), device=device, count=4096)
+    model, resolved = generate.build(config, DataSpec(size, 4096))
+    return Trainer(model, data, resolved, options.resolve(resolved, model, device), device=device, count=4096)
 
 
 class Example:
@@ -73,12 +73,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=3, help="steps per measurement")
-    parser.add_argument("--precision", choices=["fp32", "same"], default="fp32", help="of the example's step")
+    parser.add_argument("--precision", options=["fp32", "same"], default="fp32", help="of the example's step")
     args = parser.parse_args()
     device = pick_device(args.device)
     data = Resident(args.size, args.batch, device)
     trainer = ours(args.size, args.batch, data, device)
-    low = args.precision == "same" and trainer.choices.precision == "bf16"
+    low = args.precision == "same" and trainer.options.precision == "bf16"
     plain, _ = generate.build({"family": "gan", "model": {"layout": "dcgan"}}, DataSpec(args.size, 4096))
     generator, critic = (copy.deepcopy(net).to(device) for net in (plain.generator, plain.critic))
     example = Example(generator, critic, device, low=low)
@@ -98,7 +98,7 @@ def main() -> None:
         "DCGAN training step", found, target=3.0 if device.type == "cuda" else 0.95, as_json=args.json,
         device=str(device), torch=torch.__version__, size=args.size, batch=args.batch,
         parameters=sum(p.numel() for net in (generator, critic) for p in net.parameters()),
-        choices=trainer.choices.to_dict(), peer_precision="bf16" if low else "fp32",
+        options=trainer.options.to_dict(), peer_precision="bf16" if low else "fp32",
         ours_images_per_second=round(images / found["ours"], 2), peer_images_per_second=round(images / found["peer"], 2),
     )  # fmt: skip
 

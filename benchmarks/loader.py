@@ -19,7 +19,7 @@ from networks import ours
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader
 from animegen_cli.device import pick_device
-from animegen_cli.train import choices
+from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
 
 
@@ -45,9 +45,9 @@ def main() -> None:
         loader = Loader(
             faces, split="train", size=args.size, batch=args.batch, seed=0, device=device, flip=True, memory_limit=limit
         )
-        method, config = ours(args.size, [int(word) for word in args.channels.split(",")], batch=args.batch)
+        model, config = ours(args.size, [int(word) for word in args.channels.split(",")], batch=args.batch)
         trainer = Trainer(
-            method, loader, config, choices.resolve(config, method, device), device=device, count=len(loader)
+            model, loader, config, options.resolve(config, model, device), device=device, count=len(loader)
         )
         trainer.train_step()
         spent, batch = [0.0], loader.batch

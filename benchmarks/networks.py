@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from animegen_cli.model.family import DataSpec, Method
+from animegen_cli.model.family import DataSpec, Family
 from animegen_cli.sample import generate
 
 
-def ours(size: int, channels: list[int], *, batch: int, batch_gpu: int | None = None) -> tuple[Method, Any]:
+def ours(size: int, channels: list[int], *, batch: int, batch_gpu: int | None = None) -> tuple[Family, Any]:
     """Our DDPM in the diffusers layout, attention on the coarsest level; and its config."""
     base = channels[0]
     config = {

@@ -127,7 +127,7 @@ def _plain_diffusion(args: argparse.Namespace) -> tuple[Tensor, _Clock]:
     clock = _Clock(args, 32)
     net = Unet(dim=32, dim_mults=(1, 2, 4), flash_attn=False)
     model = GaussianDiffusion(net, image_size=clock.size, timesteps=1000, sampling_timesteps=50).to(clock.device)
-    average = EMA(model, beta=0.995, update_every=10)
+    ema = EMA(model, beta=0.995, update_every=10)
     adam = torch.optim.Adam(model.parameters(), 4e-4, (0.9, 0.99))
     for images in clock:
         with clock.autocast():
@@ -136,9 +136,9 @@ def _plain_diffusion(args: argparse.Namespace) -> tuple[Tensor, _Clock]:
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         adam.step()
-        average.update()
+        ema.update()
     with torch.no_grad(), clock.autocast():
-        drawn = [average.ema_model.sample(batch_size=100) for _ in range(10)]
+        drawn = [ema.ema_model.sample(batch_size=100) for _ in range(10)]
     return torch.cat(drawn).float() * 2 - 1, clock
 
 
@@ -206,7 +206,7 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("family", choices=PLAIN)
+    parser.add_argument("family", options=PLAIN)
     parser.add_argument("--data", type=Path, required=True, help="a data set file of 64 (edm: 32) pixels")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--slack", type=float, default=0.95, help="ours trains for this share of what the plan expects")

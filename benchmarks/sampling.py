@@ -32,16 +32,16 @@ def main() -> None:
 
     from diffusers import DDIMPipeline, DDIMScheduler
 
-    method, config = ours(args.size, channels, batch=args.batch)
-    ready = generate.for_inference(method, device=device, precision="bf16")
-    trained = generate.Trained(ready, config, method.data, 0, device, "bf16")
-    how = replace(config.sample, steps=args.steps)
+    model, config = ours(args.size, channels, batch=args.batch)
+    ready = generate.for_inference(model, device=device, precision="bf16")
+    trained = generate.Trained(ready, config, model.data, 0, device, "bf16")
+    sampling = replace(config.sample, steps=args.steps)
 
     pipeline = DDIMPipeline(theirs(args.size, channels), DDIMScheduler(1000)).to(device, torch.bfloat16)
     unet, scheduler = pipeline.unet, pipeline.scheduler
 
     def our_images() -> None:
-        generate.draw_noise(trained, Noise(range(args.batch), device), how=how)
+        generate.draw_noise(trained, Noise(range(args.batch), device), sampling=sampling)
 
     @torch.no_grad()
     def their_images() -> None:

@@ -24,9 +24,9 @@ from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.device import has_bf16, has_compiler, pick_device
 from animegen_cli.model import families
-from animegen_cli.model.family import Batch, DataSpec, Losses, Method
+from animegen_cli.model.family import Batch, DataSpec, Family, Losses
 from animegen_cli.model.nets import style
-from animegen_cli.train import choices
+from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
 
 
@@ -99,9 +99,9 @@ PLAIN = {
 }  # fmt: skip
 
 
-def plain(method: Method) -> Method:
+def plain(model: Family) -> Family:
     """A copy of the method with the same parameters and the plain forward passes."""
-    twin = copy.deepcopy(method)
+    twin = copy.deepcopy(model)
     for module in twin.modules():
         module.__class__ = PLAIN.get(type(module), type(module))
     ours = twin.critic_loss
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=16, help="steps per measurement; every phase is due in 16")
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
+    parser.add_argument("--precision", default="auto", options=["auto", "fp32", "bf16"])
     args = parser.parse_args()
     device = pick_device(args.device)
     chosen, data = settings(args.preset, args.batch), Resident(args.size, args.batch, device)
@@ -159,13 +159,15 @@ def main() -> None:
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     torch.manual_seed(0)
-    method = families.load("stylegan2")(chosen.model, DataSpec(args.size, 4096)).to(device)
-    peer = plain(method)
-    differ = same(method, peer)
+    model = families.load("stylegan2")(chosen.model, DataSpec(args.size, 4096)).to(device)
+    peer = plain(model)
+    differ = same(model, peer)
     compiled = device.type == "cuda" and has_compiler()
     trainers = [
-        Trainer(one, data, chosen, choices.Choices(precision, args.batch, layout, fused), device=device, count=4096)
-        for one, layout, fused in ((method, True, compiled), (peer, False, False))
+        Trainer(
+            one, data, chosen, options.ResolvedOptions(precision, args.batch, layout, fused), device=device, count=4096
+        )
+        for one, layout, fused in ((model, True, compiled), (peer, False, False))
     ]
 
     def run(trainer: Trainer) -> None:

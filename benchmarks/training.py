@@ -16,7 +16,7 @@ from networks import ours, theirs
 from torch.nn import functional as F
 
 from animegen_cli.device import has_bf16, has_compiler, pick_device
-from animegen_cli.train import choices
+from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
 
 
@@ -31,8 +31,8 @@ def main() -> None:
     channels = [int(word) for word in args.channels.split(",")]
     data = Resident(args.size, args.batch, device)
 
-    method, config = ours(args.size, channels, batch=args.batch)
-    trainer = Trainer(method, data, config, choices.resolve(config, method, device), device=device, count=4096)
+    model, config = ours(args.size, channels, batch=args.batch)
+    trainer = Trainer(model, data, config, options.resolve(config, model, device), device=device, count=4096)
 
     def our_steps() -> None:
         for _ in range(args.steps):
@@ -44,10 +44,10 @@ def main() -> None:
 
     net = theirs(args.size, channels).to(device)
     count = sum(p.numel() for p in net.parameters())
-    if count != sum(p.numel() for p in trainer.method.parameters()):
+    if count != sum(p.numel() for p in trainer.model.parameters()):
         raise SystemExit("the two networks differ")
-    average = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75)
-    average.to(device)
+    ema = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75)
+    ema.to(device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
     schedule = DDPMScheduler(1000)
     low = has_bf16(device)
@@ -65,7 +65,7 @@ def main() -> None:
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            average.step(net.parameters())
+            ema.step(net.parameters())
             loss.item()
 
     found = pairs(our_steps, their_steps, args.pairs, sync=waiting(device))
@@ -73,7 +73,7 @@ def main() -> None:
     report(
         "DDPM training step", found, target=1.5 if device.type == "cuda" else 0.95, as_json=args.json,
         device=str(device), torch=torch.__version__, parameters=count, size=args.size, batch=args.batch,
-        choices=trainer.choices.to_dict(), ours_images_per_second=round(images / found["ours"], 2),
+        options=trainer.options.to_dict(), ours_images_per_second=round(images / found["ours"], 2),
         peer_images_per_second=round(images / found["peer"], 2),
     )  # fmt: skip
 

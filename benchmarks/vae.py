@@ -18,7 +18,7 @@ from _plain import VAE_LATENT, VAE_LR, VAE_WEIGHT, VAE_WIDTHS, PlainVAE, Residen
 from animegen_cli.device import pick_device
 from animegen_cli.model.family import DataSpec
 from animegen_cli.sample import generate
-from animegen_cli.train import choices
+from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
 
 
@@ -44,15 +44,15 @@ def main() -> None:
     device = pick_device(args.device)
     data = Resident(args.size, args.batch, device)
     torch.manual_seed(0)
-    method, config = ours(args.size, args.batch)
-    trainer = Trainer(method, data, config, choices.resolve(config, method, device), device=device, count=4096)
+    model, config = ours(args.size, args.batch)
+    trainer = Trainer(model, data, config, options.resolve(config, model, device), device=device, count=4096)
 
     net = PlainVAE(args.size).to(device)
     count = sum(p.numel() for p in net.parameters())
-    if count != sum(p.numel() for p in trainer.method.parameters()):
+    if count != sum(p.numel() for p in trainer.model.parameters()):
         raise SystemExit("the two networks differ")
     optimizer = torch.optim.Adam(net.parameters(), lr=VAE_LR)
-    low = trainer.choices.precision == "bf16"
+    low = trainer.options.precision == "bf16"
 
     def our_steps() -> None:
         for _ in range(args.steps):
@@ -73,7 +73,7 @@ def main() -> None:
     report(
         "VAE training step", found, target=3.0 if device.type == "cuda" else 0.95, as_json=args.json,
         device=str(device), torch=torch.__version__, parameters=count, size=args.size, batch=args.batch,
-        choices=trainer.choices.to_dict(), ours_images_per_second=round(images / found["ours"], 2),
+        options=trainer.options.to_dict(), ours_images_per_second=round(images / found["ours"], 2),
         peer_images_per_second=round(images / found["peer"], 2),
     )  # fmt: skip
 

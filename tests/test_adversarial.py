@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from animegen_cli.model.adversarial import Handover, Loss, critic_loss, generator_loss, squared_gradient
+from animegen_cli.model.adversarial import FakeBuffer, Loss, critic_loss, generator_loss, squared_gradient
 
 REAL, FAKE = torch.tensor([2.0, 0.0]), torch.tensor([-1.0, 0.5])
 
@@ -61,7 +61,7 @@ def test_the_squared_gradient_against_differences() -> None:
 
 
 def test_fakes_are_handed_over_however_the_batch_is_cut() -> None:
-    whole, hand = torch.arange(12.0, requires_grad=True).view(6, 2), Handover()
+    whole, hand = torch.arange(12.0, requires_grad=True).view(6, 2), FakeBuffer()
     for start in (0, 2, 4):
         hand.put(start, whole[start : start + 2])
     assert torch.equal(hand.get(0, 3), whole[:3])

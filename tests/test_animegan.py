@@ -16,11 +16,11 @@ from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.model import families
 from animegen_cli.model.families.animegan import (
     AnimeGAN,
+    AnimeGANSampling,
     Critic,
     Generator,
     Model,
     SpectralConv,
-    Translation,
     colour_loss,
     edge_smoothed,
     gram,
@@ -171,18 +171,18 @@ def test_edges_are_blurred_and_nothing_else() -> None:
 
 def test_losses_are_sums_of_their_weighted_terms() -> None:
     weights = {"content": 2.0, "style": 3.0, "colour": 5.0, "smoothness": 7.0, "adversarial": 11.0}
-    method, batch = tiny(**weights, real=1.0, fake=0.5, gray=0.25, smooth=0.125).eval(), batch_of()
+    model, batch = tiny(**weights, real=1.0, fake=0.5, gray=0.25, smooth=0.125).eval(), batch_of()
     with torch.no_grad():
-        found = method.generator_loss(batch)
-        critic = method.critic_loss(batch)
-        fake = method.translate(batch.photos, Noise([0]), Edit(), Translation())  # type: ignore[arg-type]
+        found = model.generator_loss(batch)
+        critic = model.critic_loss(batch)
+        fake = model.translate(batch.photos, Noise([0]), Edit(), AnimeGANSampling())  # type: ignore[arg-type]
         judged = {
-            "real": method.critic(batch.images) - 1,
-            "fake": method.critic(fake),
-            "gray": method.critic(gray(batch.images)),
-            "smooth": method.critic(edge_smoothed(gray(batch.images), 0.4, 5)),
+            "real": model.critic(batch.images) - 1,
+            "fake": model.critic(fake),
+            "gray": model.critic(gray(batch.images)),
+            "smooth": model.critic(edge_smoothed(gray(batch.images), 0.4, 5)),
         }
-        of_fake, of_photos = method.features(fake)[1], method.features(batch.photos)[1]
+        of_fake, of_photos = model.features(fake)[1], model.features(batch.photos)[1]
     assert float(found["loss"]) == pytest.approx(sum(w * float(found[name]) for name, w in weights.items()), rel=1e-5)
     assert float(found["adversarial"]) == pytest.approx(float((judged["fake"] - 1).square().mean()), rel=1e-4)
     assert float(found["content"]) == pytest.approx(float((of_fake - of_photos).abs().mean()), rel=1e-4)
@@ -194,26 +194,24 @@ def test_losses_are_sums_of_their_weighted_terms() -> None:
 
 def test_style_looks_at_gray_anime() -> None:
     """Coloured noise and its gray twin are the same style."""
-    method, batch = tiny().eval(), batch_of()
+    model, batch = tiny().eval(), batch_of()
     with torch.no_grad():
-        colourful, pale = (
-            method.generator_loss(b)["style"] for b in (batch, batch._replace(images=gray(batch.images)))
-        )
+        colourful, pale = (model.generator_loss(b)["style"] for b in (batch, batch._replace(images=gray(batch.images))))
     torch.testing.assert_close(colourful, pale, rtol=1e-4, atol=1e-7)
 
 
 def test_at_first_the_content_alone() -> None:
-    method = tiny(init="2 epochs")
-    assert method.init_images == 200
+    model = tiny(init="2 epochs")
+    assert model.init_images == 200
     early, late = batch_of(images_seen=199), batch_of(images_seen=200)
-    losses = method.generator_loss(early)
+    losses = model.generator_loss(early)
     assert float(losses["loss"].detach()) == pytest.approx(1.5 * float(losses["content"]))
     assert "adversarial" not in losses
-    method.critic_loss(early)["loss"].backward()
-    assert all(p.grad is None for p in method.critic.parameters()), "an optimizer would move on zeros"
-    assert {"adversarial", "style"} <= set(method.generator_loss(late))
-    method.critic_loss(late)["loss"].backward()
-    assert all(p.grad is not None for p in method.critic.parameters())
+    model.critic_loss(early)["loss"].backward()
+    assert all(p.grad is None for p in model.critic.parameters()), "an optimizer would move on zeros"
+    assert {"adversarial", "style"} <= set(model.generator_loss(late))
+    model.critic_loss(late)["loss"].backward()
+    assert all(p.grad is not None for p in model.critic.parameters())
 
 
 def test_the_rate_drops_with_the_initial_phase() -> None:
@@ -232,19 +230,19 @@ def test_the_rate_drops_with_the_initial_phase() -> None:
 
 
 def test_the_run_names_what_sees_and_does_not_store_it() -> None:
-    method = tiny()
-    assert method.notes == {"features": "faces-trunk", "features_sha256": trunk.SHA}
-    method.phases()
-    assert {name.split(".")[0] for name in method.state_dict()} == {"generator", "critic"}
-    assert {name.split(".")[0] for name, _ in method.named_parameters()} == {"generator", "critic"}
+    model = tiny()
+    assert model.notes == {"features": "faces-trunk", "features_sha256": trunk.SHA}
+    model.phases()
+    assert {name.split(".")[0] for name in model.state_dict()} == {"generator", "critic"}
+    assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"generator", "critic"}
 
 
 def test_a_wrong_features_file_is_found_before_training_and_not_missed_afterwards(tmp_path: Path) -> None:
-    method = tiny(features=str(tmp_path / "vgg19.pth"))
+    model = tiny(features=str(tmp_path / "vgg19.pth"))
     with pytest.raises(DataError, match="no file"):
-        method.phases()
+        model.phases()
     with torch.no_grad():
-        drawn = method.translate(batch_of().images, Noise([0]), Edit(), Translation())
+        drawn = model.translate(batch_of().images, Noise([0]), Edit(), AnimeGANSampling())
     assert drawn.shape == (3, 3, 16, 16)
 
 
@@ -252,21 +250,21 @@ def test_a_wrong_features_file_is_found_before_training_and_not_missed_afterward
 
 
 def test_it_translates_row_by_row() -> None:
-    method, images = tiny().eval(), batch_of(3, 24).images
-    assert "samples" not in abilities_of(method)
-    assert {"translates", "validates", "diagnoses"} <= set(abilities_of(method))
+    model, images = tiny().eval(), batch_of(3, 24).images
+    assert "samples" not in abilities_of(model)
+    assert {"translates", "validates", "diagnoses"} <= set(abilities_of(model))
     with torch.no_grad():
-        whole = method.translate(images, Noise([0, 1, 2]), Edit(), Translation())
-        alone = method.translate(images[1:2], Noise([9]), Edit(), Translation())
+        whole = model.translate(images, Noise([0, 1, 2]), Edit(), AnimeGANSampling())
+        alone = model.translate(images[1:2], Noise([9]), Edit(), AnimeGANSampling())
     torch.testing.assert_close(whole[1:2], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_validation_with_and_without_photographs() -> None:
     weights = {"content": 2.0, "colour": 3.0, "style": 5.0}
-    method, batch = tiny(**weights).eval(), batch_of()
+    model, batch = tiny(**weights).eval(), batch_of()
     with torch.no_grad():
-        found, lone = method.validate(batch), method.validate(batch._replace(photos=None))
-        training = method.generator_loss(batch)
+        found, lone = model.validate(batch), model.validate(batch._replace(photos=None))
+        training = model.generator_loss(batch)
     assert next(iter(found)) == "likeness"
     assert float(found["likeness"]) == pytest.approx(sum(w * float(found[n]) for n, w in weights.items()), rel=1e-5)
     assert {n: float(found[n]) for n in weights} == pytest.approx({n: float(training[n]) for n in weights}, rel=1e-5)
@@ -274,26 +272,26 @@ def test_validation_with_and_without_photographs() -> None:
 
 
 def test_the_doctor_names_each_failure_and_its_flag() -> None:
-    method = tiny()
+    model = tiny()
     healthy = {"G/luma_correlation": 0.9, "D/accuracy": 0.8, "G/change": 0.2}
-    assert method.diagnose(healthy) == []
+    assert model.diagnose(healthy) == []
     for figure, value, name, flag in (
         ("G/luma_correlation", -0.6, "colour inversion", "model.colour=30"),
         ("D/accuracy", 0.999, "critic wins", "optim.D.lr="),
         ("G/change", 0.004, "copies its input", "model.style=5"),
     ):
-        (found,) = method.diagnose(healthy | {figure: value})
+        (found,) = model.diagnose(healthy | {figure: value})
         assert found.name == name
         assert flag in found.flag
-    assert method.diagnose(healthy | {"G/change": 0.004, "G/init": 1.0}) == [], "copying is the task at first"
+    assert model.diagnose(healthy | {"G/change": 0.004, "G/init": 1.0}) == [], "copying is the task at first"
 
 
 def test_a_few_steps_lower_the_content_error() -> None:
-    method, batch = tiny(channels=8, init="1 epochs"), batch_of(4)
-    optimizer = torch.optim.Adam(method.generator.parameters(), 2e-3)
+    model, batch = tiny(channels=8, init="1 epochs"), batch_of(4)
+    optimizer = torch.optim.Adam(model.generator.parameters(), 2e-3)
     found: list[Tensor] = []
     for _ in range(25):
-        losses = method.generator_loss(batch)
+        losses = model.generator_loss(batch)
         found.append(losses["content"])
         optimizer.zero_grad()
         losses["loss"].backward()

@@ -60,49 +60,49 @@ def learned(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 
 
 def test_an_unknown_label_costs_and_teaches_nothing() -> None:
-    method = tiny().eval()  # running statistics: each image counts for itself
-    known = method.loss(batch([[0, 1], [1, 2]]))
-    mixed = method.loss(batch([[0, -1], [1, 2]]))
+    model = tiny().eval()  # running statistics: each image counts for itself
+    known = model.loss(batch([[0, 1], [1, 2]]))
+    mixed = model.loss(batch([[0, -1], [1, 2]]))
     assert mixed["hair"] == known["hair"]
     assert 0 < mixed["eyes"] < known["eyes"]
-    method.loss(batch([[-1, 1], [-1, 2]]))["loss"].backward()
-    hair, eyes = method.heads.linears
+    model.loss(batch([[-1, 1], [-1, 2]]))["loss"].backward()
+    hair, eyes = model.heads.linears
     assert not hair.weight.grad.any()
     assert eyes.weight.grad.any()
-    nothing = method.loss(batch([[-1, -1], [-1, -1]]))["loss"]
+    nothing = model.loss(batch([[-1, -1], [-1, -1]]))["loss"]
     assert nothing.item() == 0
 
 
 def test_micro_batches_average_to_the_whole_however_the_unknown_ones_fall() -> None:
-    method = tiny().eval()
+    model = tiny().eval()
     whole = batch([[0, 1], [-1, -1], [1, -1], [-1, 0]])
     parts = [whole._replace(images=whole.images[i : i + 2], labels=whole.labels[i : i + 2]) for i in (0, 2)]
-    mean = sum(method.loss(part)["loss"] for part in parts) / 2
-    torch.testing.assert_close(mean, method.loss(whole)["loss"])
+    mean = sum(model.loss(part)["loss"] for part in parts) / 2
+    torch.testing.assert_close(mean, model.loss(whole)["loss"])
 
 
 def test_accuracy_counts_known_labels_only() -> None:
-    method = tiny().eval()
+    model = tiny().eval()
     found = batch([[0, 0]] * 6)
-    guess = method.classify(method.embed(found.images))["hair"].argmax(1)
+    guess = model.classify(model.embed(found.images))["hair"].argmax(1)
     labels = torch.stack([guess, torch.zeros_like(guess)], 1)
     labels[0, 0], labels[1, 0] = -1, 1 - guess[1]
-    accuracy = method.validate(found._replace(labels=labels))["accuracy-hair"]
+    accuracy = model.validate(found._replace(labels=labels))["accuracy-hair"]
     assert accuracy[0].isnan()
     assert accuracy[1:].tolist() == [0, 1, 1, 1, 1]
 
 
 def test_chosen_labels_keep_their_columns() -> None:
-    method = tiny(labels=("eyes",)).eval()
-    assert {name: tuple(value.shape) for name, value in method.classify(torch.zeros(2, 16)).items()} == {"eyes": (2, 3)}
-    assert set(method.loss(batch([[-1, 2], [-1, 0]]))) == {"loss", "eyes"}
-    assert method.notes["recognises"] == "eyes (3 values)"
+    model = tiny(labels=("eyes",)).eval()
+    assert {name: tuple(value.shape) for name, value in model.classify(torch.zeros(2, 16)).items()} == {"eyes": (2, 3)}
+    assert set(model.loss(batch([[-1, 2], [-1, 0]]))) == {"loss", "eyes"}
+    assert model.notes["recognises"] == "eyes (3 values)"
 
 
 @pytest.mark.parametrize("size", [16, 18, 30, 64])
 def test_any_even_size(size: int) -> None:
-    method = Attributes(Model(widths=(8, 12, 16)), DataSpec(size, 10, attributes=TWO)).eval()
-    assert method.embed(torch.zeros(1, 3, size, size)).shape == (1, 16)
+    model = Attributes(Model(widths=(8, 12, 16)), DataSpec(size, 10, attributes=TWO)).eval()
+    assert model.embed(torch.zeros(1, 3, size, size)).shape == (1, 16)
 
 
 def test_what_it_cannot_be_built_for() -> None:
@@ -133,7 +133,7 @@ def test_it_learns_drawn_hair_and_says_so(learned: tuple[Path, str], labelled: P
     opened = generate.open_trained(Run(run), device=torch.device("cpu"), precision="fp32")
     pixels = torch.from_numpy(faces.pixels(test)).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
-        guess = opened.method.classify(opened.method.embed(pixels))["hair"].argmax(1)  # type: ignore[operator]
+        guess = opened.model.classify(opened.model.embed(pixels))["hair"].argmax(1)  # type: ignore[operator]
     hair = list(faces.attributes).index("hair")
     right = (guess.numpy() == faces.labels(test)[:, hair]).mean()
     assert right == pytest.approx(accuracy, abs=0.02)  # training validates in bf16 where the machine has it

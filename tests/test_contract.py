@@ -27,9 +27,9 @@ from animegen_cli.model.family import (  # fmt: skip
     Diagnoses,
     Edit,
     Embeds,
+    Family,
     Inpaints,
     Likelihood,
-    Method,
     Mixes,
     Reconstructs,
     Samples,
@@ -69,7 +69,7 @@ def spec_of(faces: Path, *, photos: bool) -> tuple[DataSpec, Loader]:
     return spec, loader
 
 
-def built(family: str, faces: Path) -> tuple[Method, RunConfig, Batch]:
+def built(family: str, faces: Path) -> tuple[Family, RunConfig, Batch]:
     """A smoke-sized method and one batch of real drawn faces with their labels."""
     both = "photos" in families.load(family).domains
     settings, (spec, loader) = resolved(family), spec_of(faces, photos=both)
@@ -103,30 +103,30 @@ def words(family: str, faces: Path, out: Path, images: int = 24) -> list[str]:
 
 
 def test_it_names_what_it_has(family: str, faces: Path) -> None:
-    method, settings, _ = built(family, faces)
-    children = dict(method.named_children())
-    assert method.inference
-    assert set(method.inference) <= set(children)
-    assert any(parameter.requires_grad for name in method.inference for parameter in children[name].parameters())
-    phases = method.phases()
+    model, settings, _ = built(family, faces)
+    children = dict(model.named_children())
+    assert model.inference
+    assert set(model.inference) <= set(children)
+    assert any(parameter.requires_grad for name in model.inference for parameter in children[name].parameters())
+    phases = model.phases()
     owners = [phase.name for phase in phases if phase.shares is None]
-    assert sorted(owners) == sorted(method.optimizers) == sorted(settings.optim)
+    assert sorted(owners) == sorted(model.optimizers) == sorted(settings.optim)
     assert all(phase.shares is None or phase.shares in owners for phase in phases)
     assert all(phase.every >= 1 for phase in phases)
     trained = {id(parameter) for phase in phases for module in phase.trains for parameter in module.parameters()}
-    assert trained >= {id(parameter) for parameter in method.parameters() if parameter.requires_grad}, (
+    assert trained >= {id(parameter) for parameter in model.parameters() if parameter.requires_grad}, (
         "some parameters are never trained"
     )
-    assert type(method).__mro__[1] is Method, "a family inherits from Method alone"
+    assert type(model).__mro__[1] is Family, "a family inherits from Method alone"
 
 
 def test_its_losses_are_finite_and_reach_what_it_trains(family: str, faces: Path) -> None:
-    method, _, batch = built(family, faces)
-    for phase in method.phases():
+    model, _, batch = built(family, faces)
+    for phase in model.phases():
         losses = phase.loss(batch)
         assert losses
         assert all(value.shape == () and torch.isfinite(value) for value in losses.values())
-        method.zero_grad()
+        model.zero_grad()
         next(iter(losses.values())).backward()
         gradients = [p.grad for module in phase.trains for p in module.parameters() if p.grad is not None]
         assert gradients
@@ -135,8 +135,8 @@ def test_its_losses_are_finite_and_reach_what_it_trains(family: str, faces: Path
 
 
 def test_its_losses_are_functions_of_the_seed(family: str, faces: Path) -> None:
-    method, _, batch = built(family, faces)
-    for phase in method.phases():
+    model, _, batch = built(family, faces)
+    for phase in model.phases():
         found = []
         for seed in (1, 1, 2):
             torch.manual_seed(seed)
@@ -147,12 +147,12 @@ def test_its_losses_are_functions_of_the_seed(family: str, faces: Path) -> None:
 
 def test_its_networks_compile_in_place(family: str, faces: Path) -> None:
     """Compiled modules keep their keys and their losses; an `nn.Sequential` compiles nothing in some PyTorch versions."""
-    method, _, batch = built(family, faces)
-    keys = list(method.state_dict())
-    modules = {id(module): module for phase in method.phases() if not phase.exact for module in phase.trains}
+    model, _, batch = built(family, faces)
+    keys = list(model.state_dict())
+    modules = {id(module): module for phase in model.phases() if not phase.exact for module in phase.trains}
     assert not any(type(module) is nn.Sequential for module in modules.values())
     torch.manual_seed(0)
-    plain = [next(iter(phase.loss(batch).values())).item() for phase in method.phases()]
+    plain = [next(iter(phase.loss(batch).values())).item() for phase in model.phases()]
     graphs = []
 
     def backend(graph: Any, _: Any) -> Any:
@@ -163,87 +163,87 @@ def test_its_networks_compile_in_place(family: str, faces: Path) -> None:
     for module in modules.values():
         module.compile(backend=backend)
     torch.manual_seed(0)
-    compiled = [next(iter(phase.loss(batch).values())).item() for phase in method.phases()]
+    compiled = [next(iter(phase.loss(batch).values())).item() for phase in model.phases()]
     torch._dynamo.reset()
-    assert list(method.state_dict()) == keys
+    assert list(model.state_dict()) == keys
     assert len(graphs) >= len(modules)
     assert compiled == pytest.approx(plain, rel=1e-4)
 
 
 def test_its_abilities_do_what_they_say(family: str, faces: Path) -> None:
-    method, settings, batch = built(family, faces)
-    method.eval()
+    model, settings, batch = built(family, faces)
+    model.eval()
     with torch.no_grad():
-        if isinstance(method, Samples):
-            how = settings.sample.preview()
-            first, second = (method.sample(Noise([3, 4]), None, how) for _ in range(2))
+        if isinstance(model, Samples):
+            sampling = settings.sample.preview()
+            first, second = (model.sample(Noise([3, 4]), None, sampling) for _ in range(2))
             assert first.shape == (2, 3, 16, 16)
             assert float(first.abs().max()) <= 1
             assert torch.equal(first, second)
             assert not torch.equal(first[0], first[1])
-        if isinstance(method, Translates):
-            how, edit = settings.sample.preview(), Edit()
-            out = method.translate(batch.images, Noise([0] * len(batch.images)), edit, how)
+        if isinstance(model, Translates):
+            sampling, edit = settings.sample.preview(), Edit()
+            out = model.translate(batch.images, Noise([0] * len(batch.images)), edit, sampling)
             assert out.shape == batch.images.shape
             assert float(out.abs().max()) <= 1
-            alone = method.translate(batch.images[1:2], Noise([0]), edit, how)
+            alone = model.translate(batch.images[1:2], Noise([0]), edit, sampling)
             torch.testing.assert_close(alone[0], out[1], rtol=1e-3, atol=1e-3)
-        if isinstance(method, Reconstructs):
-            assert method.reconstruct(batch.images).shape == batch.images.shape
-        if isinstance(method, Likelihood):
-            bits = method.bits_per_dim(batch.images[:2], Noise([0, 1]))
+        if isinstance(model, Reconstructs):
+            assert model.reconstruct(batch.images).shape == batch.images.shape
+        if isinstance(model, Likelihood):
+            bits = model.bits_per_dim(batch.images[:2], Noise([0, 1]))
             assert bits.shape == (2,)
             assert torch.isfinite(bits).all()
-        if isinstance(method, Mixes):
-            how = settings.sample.preview()
-            mixed = method.mix(Noise([3]), Noise([4]), None, how)
+        if isinstance(model, Mixes):
+            sampling = settings.sample.preview()
+            mixed = model.mix(Noise([3]), Noise([4]), None, sampling)
             assert mixed.shape == (1, 3, 16, 16)
-            assert not torch.equal(mixed, method.sample(Noise([3]), None, how))  # type: ignore[attr-defined]
-        if isinstance(method, Inpaints):
+            assert not torch.equal(mixed, model.sample(Noise([3]), None, sampling))  # type: ignore[attr-defined]
+        if isinstance(model, Inpaints):
             mask = torch.zeros(len(batch.images), 1, 16, 16)
             mask[..., :8] = 1
-            filled = method.inpaint(batch.images, mask, Noise(range(len(mask))), None, settings.sample.preview())
+            filled = model.inpaint(batch.images, mask, Noise(range(len(mask))), None, settings.sample.preview())
             assert torch.equal(filled[..., 8:], batch.images[..., 8:])
             assert not torch.equal(filled[..., :8], batch.images[..., :8])
-        if isinstance(method, Diagnoses):
+        if isinstance(model, Diagnoses):
             with torch.enable_grad():
-                figures = {f"{phase.name}/{name}": float(value) for phase in method.phases() for name, value in
+                figures = {f"{phase.name}/{name}": float(value) for phase in model.phases() for name, value in
                            phase.loss(batch).items()}  # fmt: skip
-            assert all(finding.name and finding.says and finding.flag for finding in method.diagnose(figures))
-        if isinstance(method, Validates):
-            for value in method.validate(batch).values():
+            assert all(finding.name and finding.says and finding.flag for finding in model.diagnose(figures))
+        if isinstance(model, Validates):
+            for value in model.validate(batch).values():
                 assert value.shape in ((), (len(batch.images),))
                 assert torch.isfinite(value).all()
-        if isinstance(method, Embeds):
-            features = method.embed(batch.images)
+        if isinstance(model, Embeds):
+            features = model.embed(batch.images)
             assert (features.dtype, len(features)) == (torch.float32, len(batch.images))
-            torch.testing.assert_close(method.embed(batch.images[1:2])[0], features[1], rtol=1e-3, atol=1e-3)
-        if isinstance(method, Classifies):
-            assert isinstance(method, Embeds)
-            logits = method.classify(method.embed(batch.images))
-            wanted = {name: (len(batch.images), len(values)) for name, values in method.data.attributes.items()}
+            torch.testing.assert_close(model.embed(batch.images[1:2])[0], features[1], rtol=1e-3, atol=1e-3)
+        if isinstance(model, Classifies):
+            assert isinstance(model, Embeds)
+            logits = model.classify(model.embed(batch.images))
+            wanted = {name: (len(batch.images), len(values)) for name, values in model.data.attributes.items()}
             assert {name: tuple(value.shape) for name, value in logits.items()} == wanted
-        if isinstance(method, ABILITIES["corrupts"]):
+        if isinstance(model, ABILITIES["corrupts"]):
             noise = torch.randn_like(batch.images)
-            torch.testing.assert_close(method.corrupt(batch.images, noise, 0.0), batch.images)  # type: ignore[attr-defined]
-            ruined = method.corrupt(batch.images, noise, 1.0)  # type: ignore[attr-defined]
+            torch.testing.assert_close(model.corrupt(batch.images, noise, 0.0), batch.images)  # type: ignore[attr-defined]
+            ruined = model.corrupt(batch.images, noise, 1.0)  # type: ignore[attr-defined]
             noise, ruined = (t.flatten() - t.mean() for t in (noise, ruined))
             assert float(ruined @ noise / ruined.norm() / noise.norm()) > 0.95
 
 
 def test_its_cost_is_told_without_paying(family: str, faces: Path) -> None:
-    method, settings, batch = built(family, faces)
+    model, settings, batch = built(family, faces)
     batch = batch._replace(images_seen=estimate.SETTLED)
-    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
-    found = estimate.cost(method, settings, precision="fp32")
-    assert_same_tensors(before, method.state_dict())
-    count = sum(parameter.numel() for parameter in method.parameters())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = estimate.cost(model, settings, precision="fp32")
+    assert_same_tensors(before, model.state_dict())
+    count = sum(parameter.numel() for parameter in model.parameters())
     assert sum(found.parameters.values()) == count
     assert found.fixed_bytes >= 4 * 4 * count
     from torch.utils.flop_counter import FlopCounterMode
 
     flops = 0.0
-    for phase in method.phases():
+    for phase in model.phases():
         with FlopCounterMode(display=False) as counter:
             next(iter(phase.loss(batch).values())).backward()
         flops += counter.get_total_flops() / phase.every / len(batch.images)
@@ -267,15 +267,15 @@ def test_every_preset_is_one_this_family_can_build(family: str) -> None:
 
 def test_it_trains_and_says_what_it_can(family: str, trained: Path, faces: Path) -> None:
     about = Run(trained).about
-    method, _, _ = built(family, faces)
-    assert tuple(about["abilities"]) == abilities_of(method)
+    model, _, _ = built(family, faces)
+    assert tuple(about["abilities"]) == abilities_of(model)
     assert about["state"] == "finished"
-    assert about["parameters"] == estimate.parameters(method)
+    assert about["parameters"] == estimate.parameters(model)
     assert about["flops_per_image"] > 0
     losses = [line for line in log_of(trained) if not {"validation", "findings"} & line.keys()]
     assert [line["step"] for line in losses] == [1, 2, 3, 4, 5, 6]
     assert all(np.isfinite(value) for line in losses for value in line.values() if isinstance(value, float))
-    assert all(any(f"{phase.name}/grad_norm" in line for line in losses) for phase in method.phases())
+    assert all(any(f"{phase.name}/grad_norm" in line for line in losses) for phase in model.phases())
 
 
 def test_it_goes_on_exactly(family: str, trained: Path, faces: Path, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_its_weights_hold_the_average_and_open_without_data(family: str, trained
     shutil.copy(run.path / "run.json", lone)
     shutil.copy(run.weights, lone)
     opened = generate.open_trained(Run(lone), device=torch.device("cpu"), precision="fp32")
-    assert_same_tensors(generate.inference_state(opened.method), tensors)
+    assert_same_tensors(generate.inference_state(opened.model), tensors)
     assert opened.images == 24
     assert about["config"]["family"] == family
 

@@ -15,11 +15,11 @@ from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.model import families
 from animegen_cli.model.families.cyclegan import (
     CycleGAN,
+    CycleGANSampling,
     Generator,
     ImagePool,
     Model,
     PatchCritic,
-    Translation,
     instance_norm,
 )
 from animegen_cli.model.family import Batch, DataSpec, Edit, abilities_of
@@ -99,8 +99,8 @@ def test_norm_is_torchs_instance_norm() -> None:
 
 
 def test_weights_begin_small() -> None:
-    method = CycleGAN(Model(channels=32, blocks=2), DataSpec(64, 100))
-    for layer in method.modules():
+    model = CycleGAN(Model(channels=32, blocks=2), DataSpec(64, 100))
+    for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.weight.numel() > 5000:
             assert abs(layer.weight.std().item() - 0.02) < 0.001
             assert abs(layer.weight.mean().item()) < 0.001
@@ -180,14 +180,14 @@ def test_pool_survives_a_kill_and_a_batch_larger_than_itself() -> None:
 
 def test_generators_loss_is_equation_3() -> None:
     """Slowly, each term by its own pass."""
-    method, batch = tiny(cycle_photos=7.0, cycle_anime=3.0, identity=0.25).double(), batch_of()
+    model, batch = tiny(cycle_photos=7.0, cycle_anime=3.0, identity=0.25).double(), batch_of()
     x, y = batch.photos.double(), batch.images.double()  # type: ignore[union-attr]
-    losses = method.generators_loss(Batch(y, photos=x))
-    fake_y, fake_x = method.to_anime(x), method.to_photo(y)
+    losses = model.generators_loss(Batch(y, photos=x))
+    fake_y, fake_x = model.to_anime(x), model.to_photo(y)
     mean = torch.mean
-    expected = mean((method.anime_critic(fake_y) - 1) ** 2) + mean((method.photo_critic(fake_x) - 1) ** 2)
-    expected = expected + 7 * mean(abs(method.to_photo(fake_y) - x)) + 3 * mean(abs(method.to_anime(fake_x) - y))
-    same_y, same_x = mean(abs(method.to_anime(y) - y)), mean(abs(method.to_photo(x) - x))
+    expected = mean((model.anime_critic(fake_y) - 1) ** 2) + mean((model.photo_critic(fake_x) - 1) ** 2)
+    expected = expected + 7 * mean(abs(model.to_photo(fake_y) - x)) + 3 * mean(abs(model.to_anime(fake_x) - y))
+    same_y, same_x = mean(abs(model.to_anime(y) - y)), mean(abs(model.to_photo(x) - x))
     expected = expected + 0.25 * (3 * same_y + 7 * same_x)
     torch.testing.assert_close(losses["loss"].double(), expected, rtol=1e-6, atol=0)
     without = tiny(identity=0.0)
@@ -196,13 +196,13 @@ def test_generators_loss_is_equation_3() -> None:
 
 @pytest.mark.parametrize("kind", ["lsgan", "bce"])
 def test_critics_loss_on_fresh_and_real_images(kind: str) -> None:
-    method, batch = tiny(loss=kind), batch_of()
+    model, batch = tiny(loss=kind), batch_of()
     with torch.no_grad():
-        method.generators_loss(batch)
-        losses = method.critics_loss(batch)
+        model.generators_loss(batch)
+        losses = model.critics_loss(batch)
         pairs = (
-            (method.anime_critic(batch.images), method.anime_critic(method.to_anime(batch.photos))),
-            (method.photo_critic(batch.photos), method.photo_critic(method.to_photo(batch.images))),
+            (model.anime_critic(batch.images), model.anime_critic(model.to_anime(batch.photos))),
+            (model.photo_critic(batch.photos), model.photo_critic(model.to_photo(batch.images))),
         )
     if kind == "lsgan":
         expected = sum(0.5 * ((real - 1) ** 2).mean() + 0.5 * (fake**2).mean() for real, fake in pairs)
@@ -216,33 +216,33 @@ def test_critics_loss_on_fresh_and_real_images(kind: str) -> None:
 
 
 def test_the_phases_train_what_they_say() -> None:
-    method, batch = tiny(), batch_of()
+    model, batch = tiny(), batch_of()
     for phase, trained in zip(
-        method.phases(), (("to_anime", "to_photo"), ("anime_critic", "photo_critic")), strict=True
+        model.phases(), (("to_anime", "to_photo"), ("anime_critic", "photo_critic")), strict=True
     ):
-        method.zero_grad()
-        method.requires_grad_(False)
+        model.zero_grad()
+        model.requires_grad_(False)
         for module in phase.trains:
             module.requires_grad_(True)
         phase.loss(batch)["loss"].backward()
-        touched = {name.split(".")[0] for name, p in method.named_parameters() if p.grad is not None}
+        touched = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
         assert touched == set(trained)
 
 
 def test_micro_batches_hand_their_own_images_over() -> None:
-    method, batch = tiny(), batch_of(4)
+    model, batch = tiny(), batch_of(4)
     seen: list[Tensor] = []
-    method.anime_pool.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model.anime_pool.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     halves = [
         Batch(batch.images[s : s + 2], photos=batch.photos[s : s + 2], start=s)  # type: ignore[index]
         for s in (0, 2)
     ]
     with torch.no_grad():
         for half in halves:
-            method.generators_loss(half)
+            model.generators_loss(half)
         for half in halves:
-            method.critics_loss(half)
-        torch.testing.assert_close(torch.cat(seen), method.to_anime(batch.photos))
+            model.critics_loss(half)
+        torch.testing.assert_close(torch.cat(seen), model.to_anime(batch.photos))
 
 
 def test_learning_rate_follows_the_authors_table() -> None:
@@ -261,22 +261,22 @@ def test_learning_rate_follows_the_authors_table() -> None:
 
 
 def test_it_translates_both_ways_row_by_row() -> None:
-    method, images = tiny().eval(), batch_of(3, 24).images
-    assert "samples" not in abilities_of(method)
-    assert {"translates", "validates", "diagnoses"} <= set(abilities_of(method))
+    model, images = tiny().eval(), batch_of(3, 24).images
+    assert "samples" not in abilities_of(model)
+    assert {"translates", "validates", "diagnoses"} <= set(abilities_of(model))
     with torch.no_grad():
-        there = method.translate(images, Noise([0, 1, 2]), Edit(), Translation())
-        back = method.translate(images, Noise([0, 1, 2]), Edit(reverse=True), Translation())
-        alone = method.translate(images[1:2], Noise([9]), Edit(), Translation())
+        there = model.translate(images, Noise([0, 1, 2]), Edit(), CycleGANSampling())
+        back = model.translate(images, Noise([0, 1, 2]), Edit(reverse=True), CycleGANSampling())
+        alone = model.translate(images[1:2], Noise([9]), Edit(), CycleGANSampling())
     assert there.shape == images.shape
     assert not torch.equal(there, back)
     torch.testing.assert_close(there[1:2], alone)
 
 
 def test_validation_is_the_cycle_error_of_what_is_there() -> None:
-    method, batch = tiny().eval(), batch_of()
+    model, batch = tiny().eval(), batch_of()
     with torch.no_grad():
-        both, lone = method.validate(batch), method.validate(batch._replace(photos=None))
+        both, lone = model.validate(batch), model.validate(batch._replace(photos=None))
     assert next(iter(both)) == "cycle"
     assert both["cycle"] == (both["cycle_photos"] + both["cycle_anime"]) / 2
     assert lone["cycle"] == both["cycle_anime"]
@@ -289,16 +289,16 @@ def test_brightness_of_a_negative_is_anticorrelated() -> None:
 
 
 def test_the_doctor_names_each_failure_and_its_flag() -> None:
-    method = tiny()
+    model = tiny()
     healthy = {"G/luma_correlation": 0.8, "G/luma_correlation_reverse": 0.7, "D/accuracy": 0.8, "G/change": 0.2}
-    assert method.diagnose(healthy) == []
+    assert model.diagnose(healthy) == []
     for figure, value, name, flag in (
         ("G/luma_correlation", -0.6, "colour inversion", "model.identity=1"),
         ("G/luma_correlation_reverse", -0.6, "colour inversion", "model.identity=1"),
         ("D/accuracy", 0.999, "critic wins", "optim.D.lr="),
         ("G/change", 0.004, "copies its input", "model.identity=0.1"),
     ):
-        (found,) = method.diagnose(healthy | {figure: value})
+        (found,) = model.diagnose(healthy | {figure: value})
         assert found.name == name
         assert flag in found.flag
     assert tiny(identity=0.0).diagnose(healthy | {"G/luma_correlation": -0.6})[0].flag.endswith("identity=0.5")
@@ -330,11 +330,11 @@ def test_presets_are_the_documents(preset: str, size: int, blocks: int) -> None:
 
 
 def test_two_steps_of_training_lower_the_cycle_error() -> None:
-    method, batch = tiny(channels=8), batch_of(4)
-    optimizer = torch.optim.Adam([*method.to_anime.parameters(), *method.to_photo.parameters()], 2e-3)
+    model, batch = tiny(channels=8), batch_of(4)
+    optimizer = torch.optim.Adam([*model.to_anime.parameters(), *model.to_photo.parameters()], 2e-3)
     first = None
     for _ in range(25):
-        losses = method.generators_loss(batch)
+        losses = model.generators_loss(batch)
         first = first or losses["cycle_photos"].item()
         optimizer.zero_grad()
         losses["loss"].backward()

@@ -15,7 +15,7 @@ from animegen_cli.errors import UsageError
 from animegen_cli.model import diffusion, families
 from animegen_cli.model.family import DataSpec, Edit, abilities_of
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Plan
+from animegen_cli.model.samplers import SamplerConfig
 from animegen_cli.model.schedules import VP, DiscreteSchedule, KarrasSchedule, OffsetCosine, cosine_betas
 
 FAMILIES = ("ddpm", "ddim", "edm", "sde")
@@ -33,8 +33,8 @@ def two_colours(x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tenso
     return (0.04 * x + variance * (right - 0.5)) / whole
 
 
-def process(name: str) -> diffusion.Process:
-    return diffusion.Process(SCHEDULES[name], two_colours)
+def process(name: str) -> diffusion.DiffusionModel:
+    return diffusion.DiffusionModel(SCHEDULES[name], two_colours)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -48,7 +48,7 @@ def test_level_at_runs_from_the_least_noise_to_the_most(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_exact_inversion_leads_back(name: str) -> None:
-    plan = Plan(steps=200, spacing="logsnr")
+    plan = SamplerConfig(steps=200, spacing="logsnr")
     back = diffusion.translate(process(name), IMAGES, Noise([1, 2]), Edit(strength=0.8, exact=True), plan)
     # The least noise of the offset cosine, 0.33, is far from none: its last step down forgets a little.
     assert float((back - IMAGES).abs().max()) < (0.1 if name == "offset" else 0.02)
@@ -58,7 +58,7 @@ def test_exact_inversion_leads_back(name: str) -> None:
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp", "heun", "euler"])
 def test_the_weaker_the_nearer(sampler: str) -> None:
-    plan, distances = Plan(sampler=sampler, steps=30), []  # type: ignore[arg-type]
+    plan, distances = SamplerConfig(sampler=sampler, steps=30), []  # type: ignore[arg-type]
     for strength in (1e-6, 0.2, 0.5, 1.0):
         edited = diffusion.translate(process("cosine"), IMAGES, Noise([1, 2]), Edit(strength=strength), plan)
         distances.append(float((edited - IMAGES).abs().mean()))
@@ -70,12 +70,12 @@ def test_the_weaker_the_nearer(sampler: str) -> None:
 @pytest.mark.parametrize("strength", [0.0, -1.0, 1.5])
 def test_impossible_strengths_are_refused(strength: float) -> None:
     with pytest.raises(UsageError, match="strength") as caught:
-        diffusion.translate(process("vp"), IMAGES, Noise([1, 2]), Edit(strength=strength), Plan())
+        diffusion.translate(process("vp"), IMAGES, Noise([1, 2]), Edit(strength=strength), SamplerConfig())
     assert caught.value.hint
 
 
 def test_rows_depend_on_their_own_seed() -> None:
-    plan, edit = Plan(sampler="ancestral", steps=6), Edit(strength=0.6)
+    plan, edit = SamplerConfig(sampler="ancestral", steps=6), Edit(strength=0.6)
     both = diffusion.translate(process("vp"), IMAGES, Noise([4, 5]), edit, plan)
     assert torch.equal(both[1:], diffusion.translate(process("vp"), IMAGES[1:], Noise([5]), edit, plan))
 
@@ -96,7 +96,9 @@ def test_inpainting_draws_what_the_data_are_like(name: str) -> None:
     images = torch.full((4, 3, 16, 16), 0.123)
     mask = torch.zeros(4, 1, 16, 16)
     mask[:, :, :8] = 1
-    found = diffusion.inpaint(process(name), images, mask, Noise(range(4)), None, Plan(steps=40, spacing="logsnr"))
+    found = diffusion.inpaint(
+        process(name), images, mask, Noise(range(4)), None, SamplerConfig(steps=40, spacing="logsnr")
+    )
     assert torch.equal(found[:, :, 8:], images[:, :, 8:])
     new = found[:, :, :8]
     assert float(new.mean()) == pytest.approx(0, abs=0.1)
@@ -106,19 +108,19 @@ def test_inpainting_draws_what_the_data_are_like(name: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_family_edits(family: str) -> None:
-    method, how = smoke(family)
-    assert {"translates", "inpaints", "samples", "corrupts", "validates"} <= set(abilities_of(method))
-    assert method.edits == {"strength", "exact"}
+    model, sampling = smoke(family)
+    assert {"translates", "inpaints", "samples", "corrupts", "validates"} <= set(abilities_of(model))
+    assert model.edits == {"strength", "exact"}
     images = torch.rand(2, 3, 16, 16) * 2 - 1
     mask = torch.zeros(2, 1, 16, 16)
     mask[:, :, 4:9, 3:] = 1
     with torch.inference_mode():
         for exact in (False, True):
-            edited = method.translate(images, Noise([1, 2]), Edit(strength=0.4, exact=exact), how)
+            edited = model.translate(images, Noise([1, 2]), Edit(strength=0.4, exact=exact), sampling)
             assert edited.shape == images.shape
             assert float(edited.abs().max()) <= 1
             assert not torch.equal(edited, images)
-        painted = method.inpaint(images, mask, Noise([1, 2]), torch.tensor([[0], [-1]]), how)
+        painted = model.inpaint(images, mask, Noise([1, 2]), torch.tensor([[0], [-1]]), sampling)
     kept = (mask == 0).expand_as(images)
     assert torch.equal(painted[kept], images[kept])
     assert float((painted - images)[~kept].abs().mean()) > 0.05
@@ -130,8 +132,8 @@ def smoke(family: str) -> tuple[Any, Any]:
     settings = config.resolve([layer], family=family, model=kind.Config, sample=kind.Sampling, optimizers=["model"])
     torch.manual_seed(0)
     spec = DataSpec(16, 10, mean=(0.1, 0.0, -0.1), std=(0.5, 0.6, 0.4), attributes={"hair": ("pink", "blue")})
-    method = kind(settings.model, spec).eval()
+    model = kind(settings.model, spec).eval()
     with torch.no_grad():  # networks begin at zero, which would leave images as they are
-        for parameter in method.parameters():
+        for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    return method, settings.sample
+    return model, settings.sample

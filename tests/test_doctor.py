@@ -11,7 +11,7 @@ import pytest
 from chain import done, train_words
 
 from animegen_cli.model import families
-from animegen_cli.model.family import DataSpec, Finding, Method, Phase
+from animegen_cli.model.family import DataSpec, Family, Finding, Phase
 from animegen_cli.paths import Run
 from animegen_cli.train.doctor import Doctor, diversity
 
@@ -55,7 +55,7 @@ def test_grey_pictures_are_blank() -> None:
     assert found.name == "blank images"
 
 
-class Ailing(Method):
+class Ailing(Family):
     """Falls ill when its figure is negative."""
 
     inference = ()
@@ -68,12 +68,12 @@ class Ailing(Method):
 
 
 def test_a_family_speaks_for_itself_and_a_resumed_doctor_remembers() -> None:
-    method, doctor = Ailing(None, DataSpec(16, 10)), Doctor()
-    assert not doctor.read(method, {"model/heat": 1.0}, 10)
-    (found,) = doctor.read(method, {"model/heat": -1.0}, 20)
+    model, doctor = Ailing(None, DataSpec(16, 10)), Doctor()
+    assert not doctor.read(model, {"model/heat": 1.0}, 10)
+    (found,) = doctor.read(model, {"model/heat": -1.0}, 20)
     assert found.flag == "--set model.heat=1"
     again = Doctor(doctor.to_list())
-    assert not again.read(method, {"model/heat": -1.0}, 30)
+    assert not again.read(model, {"model/heat": -1.0}, 30)
     assert again.to_list()[0]["since"] == 20
 
 
@@ -83,13 +83,13 @@ def test_the_last_healthy_state_outlives_the_sick_ones(
     """A real run whose family reports a failure from the fourth save on: two newest states and the healthy one stay."""
     kind = families.load("ddpm")
 
-    def diagnose(self: Method, figures: Mapping[str, float]) -> list[Finding]:
+    def diagnose(self: Family, figures: Mapping[str, float]) -> list[Finding]:
         return [Finding("chill", "below zero", "--set model.heat=1")] if seen["steps"] > 9 else []
 
     seen = {"steps": 0}
     phases = kind.phases
 
-    def counting(self: Method) -> tuple[Phase, ...]:
+    def counting(self: Family) -> tuple[Phase, ...]:
         (phase,) = phases(self)
 
         def loss(batch: object) -> object:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from animegen_cli.drawn import ATTRIBUTES, _portrait, attributes, draw
-from animegen_cli.drawn.appearance import look
+from animegen_cli.drawn.appearance import appearance
 from animegen_cli.errors import UsageError
 
 
@@ -29,7 +29,7 @@ def digest(index: int, size: int = 32, seed: int = 0) -> str:
 def with_label(index: int, name: str, value: str, size: int = 32) -> np.ndarray:
     """Face `index` with one label changed and every other decision kept."""
     labels = attributes(index) | {name: value}
-    return np.asarray(_portrait(look(labels, random.Random(index)), size), dtype=float)
+    return np.asarray(_portrait(appearance(labels, random.Random(index)), size), dtype=float)
 
 
 def test_another_process_in_another_order_draws_the_same_bytes() -> None:

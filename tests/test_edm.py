@@ -45,10 +45,10 @@ def test_preconditioning_by_hand() -> None:
     )
     x = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
-        clean = model.denoise(x, torch.tensor([0.5, 0.5]))
+        denoised = model.denoise(x, torch.tensor([0.5, 0.5]))
     torch.testing.assert_close(seen["x"], x / (0.5 * math.sqrt(2)))
     torch.testing.assert_close(seen["time"], torch.full((2,), math.log(0.5) / 4))
-    torch.testing.assert_close(clean, x / 2 + 0.5 / math.sqrt(2) * seen["output"])
+    torch.testing.assert_close(denoised, x / 2 + 0.5 / math.sqrt(2) * seen["output"])
 
 
 @pytest.mark.parametrize("sigma", [0.002, 0.5, 80.0])
@@ -180,7 +180,7 @@ def test_labels_matter_and_unknown_is_none() -> None:
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp", "heun", "euler"])
 def test_every_sampler_draws_by_seed(sampler: Any) -> None:
-    model, plan = awake(tiny().eval()), samplers.Plan(sampler=sampler, steps=4, spacing="karras", churn=2.0)
+    model, plan = awake(tiny().eval()), samplers.SamplerConfig(sampler=sampler, steps=4, spacing="karras", s_churn=2.0)
     with torch.inference_mode():
         images = model.sample(Noise([5, 6]), None, plan)
         alone = model.sample(Noise([6]), None, plan)
@@ -214,13 +214,13 @@ def test_churn_stays_within_its_bounds() -> None:
         return drawn[-1]
 
     levels, x = [8.0, 4.0, 2.0, 1.0, 0.0], torch.zeros(1, 1, 1, 1)
-    samplers.heun(denoise, x, levels, noise=noise, churn=0.4, s_min=1.5, s_max=5.0, second_order=False)
+    samplers.heun(denoise, x, levels, noise=noise, s_churn=0.4, s_min=1.5, s_max=5.0, second_order=False)
     assert asked == pytest.approx([8.0, 4.4, 2.2, 1.0])
     assert len(drawn) == 2
     state: list[Tensor] = []
     samplers.heun(
-        denoise, x, [4.0, 1.0, 0.0], noise=noise, churn=0.2, s_min=2.0, s_noise=1.5, second_order=False,
-        watch=lambda step, x, clean: state.append(x),
+        denoise, x, [4.0, 1.0, 0.0], noise=noise, s_churn=0.2, s_min=2.0, s_noise=1.5, second_order=False,
+        callback=lambda step, x, denoised: state.append(x),
     )  # fmt: skip
     assert state[0].item() == pytest.approx(1.5 * math.sqrt(4.4**2 - 4**2))
 

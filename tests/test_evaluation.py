@@ -220,7 +220,7 @@ def test_features_are_cached_by_content(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    twin = Path(shutil.copytree(folders["drawn"], tmp_path / "twin"))
+    ema_model = Path(shutil.copytree(folders["drawn"], tmp_path / "twin"))
     words = ["--metrics", "fd"]
     first = scores(folders["blurred"], "--against", folders["drawn"], *words)
 
@@ -229,12 +229,12 @@ def test_features_are_cached_by_content(
 
     before = entries()
     assert len(before) == 2  # reference and subject
-    again = scores(folders["blurred"], "--against", twin, *words)
+    again = scores(folders["blurred"], "--against", ema_model, *words)
     assert again["fd-faces"]["value"] == first["fd-faces"]["value"]
     assert entries() == before, "the same pixels elsewhere were measured again"
-    picture = sorted(twin.iterdir())[0]
+    picture = sorted(ema_model.iterdir())[0]
     Image.open(picture).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(picture)
-    changed = scores(folders["blurred"], "--against", twin, *words)
+    changed = scores(folders["blurred"], "--against", ema_model, *words)
     assert changed["fd-faces"]["value"] != first["fd-faces"]["value"]
     assert changed["fd-faces"]["protocol_id"] != first["fd-faces"]["protocol_id"]
     assert len(entries()) == 3

@@ -36,12 +36,12 @@ def folder_of(run: Run) -> Path:
     return run.path / "export" / "diffusers"
 
 
-def outputs(method: Any, unet: Any, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def outputs(model: Any, unet: Any, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Of both networks at three times, classes one above our indices."""
     x, time = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 400, 999])
     classes = {} if labels is None else {"class_labels": labels[:, 0] + 1}
     with torch.no_grad():
-        return method.unet(x, time, labels), unet(x, time, **classes).sample
+        return model.unet(x, time, labels), unet(x, time, **classes).sample
 
 
 # ---- whole trajectories ---------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def test_its_pipeline_draws_our_images(settings: list[str], tmp_path: Path) -> N
     ).images  # fmt: skip
     trained = opened(run)
     with torch.no_grad():
-        ours = trained.method.sample(Drawn(3, 5), None, trained.config.sample).permute(0, 2, 3, 1).numpy() / 2 + 0.5
+        ours = trained.model.sample(Drawn(3, 5), None, trained.config.sample).permute(0, 2, 3, 1).numpy() / 2 + 0.5
     assert ours.std() > 0.05
     assert ((ours > 0.01) & (ours < 0.99)).sum() > 50, "what is clipped hides differences"
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
@@ -93,7 +93,7 @@ def test_single_ancestral_steps_are_ours(tmp_path: Path) -> None:
     scheduler.set_timesteps(10)
     states: list[Tensor] = []
     with torch.no_grad():
-        final = trained.method.sample(
+        final = trained.model.sample(
             Drawn(2, 3), None, trained.config.sample, lambda step, x, clean: states.append(x.clone())
         )
         chance = torch.Generator().manual_seed(3)
@@ -110,7 +110,7 @@ def test_one_label_becomes_classes(tmp_path: Path) -> None:
     run = make("ddpm", tmp_path / "run", "model.labels=[eyes]", "sample.steps=4")
     folder = folder_of(run)
     unet = library.UNet2DModel.from_pretrained(folder / "unet")
-    ours, theirs = outputs(opened(run).method, unet, torch.tensor([[-1], [0], [2]]))
+    ours, theirs = outputs(opened(run).model, unet, torch.tensor([[-1], [0], [2]]))
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
     assert json.loads((folder / "pipeline.json").read_text())["labels"] == {"eyes": list(ATTRIBUTES["eyes"])}
     text, found = (folder / "README.md").read_text(), dict[str, Any]()
@@ -152,12 +152,12 @@ def test_a_network_that_diffusers_saved_begins_a_run(faces: Path, tmp_path: Path
     unet.save_pretrained(tmp_path / "theirs")
     said = train(faces, tmp_path / "run", tmp_path / "theirs", *THEIR_SETTINGS)
     assert "started from the diffusers network" in said.err
-    ours, theirs = outputs(opened(Run(tmp_path / "run")).method, unet)
+    ours, theirs = outputs(opened(Run(tmp_path / "run")).model, unet)
     assert theirs.std() > 0.05
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
     labelled = [word for word in THEIR_SETTINGS if word != NO_LABELS]
     train(faces, tmp_path / "labelled", tmp_path / "theirs", *labelled, "model.labels=[hair,eyes]")
-    ours, theirs = outputs(opened(Run(tmp_path / "labelled")).method, unet)
+    ours, theirs = outputs(opened(Run(tmp_path / "labelled")).model, unet)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
@@ -187,7 +187,7 @@ def test_names_of_old_attention_layers_are_known(faces: Path, tmp_path: Path) ->
         file,
     )
     train(faces, tmp_path / "run", tmp_path / "theirs", *THEIR_SETTINGS)
-    ours, theirs = outputs(opened(Run(tmp_path / "run")).method, unet)
+    ours, theirs = outputs(opened(Run(tmp_path / "run")).model, unet)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
@@ -201,32 +201,32 @@ def test_the_error_names_the_settings_that_fit(faces: Path, tmp_path: Path) -> N
     assert not (tmp_path / "run" / ".lock").is_dir()
 
 
-def broken(theirs: Path, how: str) -> None:
+def broken(theirs: Path, damage: str) -> None:
     """Spoil a saved network."""
     config = json.loads((theirs / "config.json").read_text())
     tensors = load_file(theirs / WEIGHTS)
-    if how == "no config":
+    if damage == "no config":
         (theirs / "config.json").rename(theirs / "model_index.json")
-    elif how == "damaged config":
+    elif damage == "damaged config":
         (theirs / "config.json").write_text("{")
-    elif how == "pickled":
+    elif damage == "pickled":
         (theirs / WEIGHTS).unlink()
         (theirs / "diffusion_pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
-    elif how == "damaged weights":
+    elif damage == "damaged weights":
         (theirs / WEIGHTS).write_bytes((theirs / WEIGHTS).read_bytes()[:1000])
-    elif how == "shape":
+    elif damage == "shape":
         save_file(tensors | {"conv_in.weight": torch.zeros(8, 3, 5, 5)}, theirs / WEIGHTS)
-    elif how == "missing":
+    elif damage == "missing":
         save_file({k: v for k, v in tensors.items() if k != "mid_block.attentions.0.to_k.bias"}, theirs / WEIGHTS)
-    elif how == "too many":
+    elif damage == "too many":
         save_file(tensors | {"extra.weight": torch.zeros(1)}, theirs / WEIGHTS)
     else:
-        key, value = how.split("=")
+        key, value = damage.split("=")
         (theirs / "config.json").write_text(json.dumps(config | {key: yaml.safe_load(value)}))
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
+    ("damage", "message"),
     [
         ("no config", "has no config.json"),
         ("damaged config", "is damaged"),
@@ -243,12 +243,12 @@ def broken(theirs: Path, how: str) -> None:
         ("num_class_embeds=7", "7 classes"),
     ],
 )
-def test_broken_folders_are_refused(how: str, message: str, tmp_path: Path) -> None:
+def test_broken_folders_are_refused(damage: str, message: str, tmp_path: Path) -> None:
     their_own().save_pretrained(tmp_path / "theirs")
-    broken(tmp_path / "theirs", how)
-    method = opened(make("ddpm", tmp_path / "run", *THEIR_SETTINGS)).method
+    broken(tmp_path / "theirs", damage)
+    model = opened(make("ddpm", tmp_path / "run", *THEIR_SETTINGS)).model
     with inside(tmp_path), pytest.raises(DataError, match=re.escape(message)) as caught:
-        diffusers.adopt(method, tmp_path / "theirs")
+        diffusers.adopt(model, tmp_path / "theirs")
     assert str(tmp_path / "theirs") in caught.value.message
     assert caught.value.hint
     assert not (tmp_path / "hacked").exists()

@@ -46,29 +46,29 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_parameter_counts_are_the_pytorch_examples() -> None:
-    method = GAN(preset("xmu2023").model, DataSpec(64, 100))
-    assert (parameters(method.generator), parameters(method.critic)) == (3_576_704, 2_765_568)
+    model = GAN(preset("xmu2023").model, DataSpec(64, 100))
+    assert (parameters(model.generator), parameters(model.critic)) == (3_576_704, 2_765_568)
 
 
 @pytest.mark.parametrize(("name", "size"), [("begum2025", 64), ("begum2025-256", 256)])
 def test_widths_double_to_512(name: str, size: int) -> None:
     with torch.device("meta"):
-        method = GAN(preset(name).model, DataSpec(size, 100))
-    up = [layer for layer in method.generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
-    down = [layer for layer in method.critic.modules() if isinstance(layer, nn.Conv2d)]
+        model = GAN(preset(name).model, DataSpec(size, 100))
+    up = [layer for layer in model.generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
+    down = [layer for layer in model.critic.modules() if isinstance(layer, nn.Conv2d)]
     assert [layer.in_channels for layer in up] == [100, 512] + [512] * (len(up) - 5) + [256, 128, 64]
     assert [layer.out_channels for layer in down] == [64, 128, 256, 512] + [512] * (len(down) - 5) + [1]
     assert len(up) == len(down) == math.log2(size) - 1
-    assert method.generator(torch.zeros(2, 100, device="meta"), None).shape == (2, 3, size, size)
+    assert model.generator(torch.zeros(2, 100, device="meta"), None).shape == (2, 3, size, size)
 
 
 @pytest.mark.parametrize("layout", ["dcgan", "skip"])
 @pytest.mark.parametrize("size", [16, 32, 128])
 def test_sizes(layout: str, size: int) -> None:
-    method = small(size, layout=layout)
-    images = method.generator(torch.randn(2, 8), None)
+    model = small(size, layout=layout)
+    images = model.generator(torch.randn(2, 8), None)
     assert images.shape == (2, 3, size, size)
-    logits, features = method.critic(images, None)
+    logits, features = model.critic(images, None)
     assert logits.shape == (2,)
     assert features.shape[2:] == (4, 4)
 
@@ -90,8 +90,8 @@ def test_sizes_that_cannot_be_halved(size: int) -> None:
 
 def test_dcgan_starts_as_the_paper_says() -> None:
     torch.manual_seed(0)
-    method = GAN(preset("xmu2023").model, DataSpec(64, 100))
-    for layer in method.modules():
+    model = GAN(preset("xmu2023").model, DataSpec(64, 100))
+    for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             assert layer.bias is None
             assert float(layer.weight.detach().std()) == pytest.approx(0.02, rel=0.03)
@@ -101,10 +101,10 @@ def test_dcgan_starts_as_the_paper_says() -> None:
 
 
 def test_spectral_norm_bounds_each_layer() -> None:
-    method = small(spectral_norm=True, norm="none")
+    model = small(spectral_norm=True, norm="none")
     for _ in range(200):
-        method.critic(torch.randn(2, 3, 16, 16), None)
-    layers = [layer for layer in method.critic.modules() if isinstance(layer, nn.Conv2d)]
+        model.critic(torch.randn(2, 3, 16, 16), None)
+    layers = [layer for layer in model.critic.modules() if isinstance(layer, nn.Conv2d)]
     assert len(layers) == 3
     for layer in layers:
         assert float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2)) == pytest.approx(1, abs=0.02)
@@ -131,76 +131,76 @@ def test_losses_by_hand(kind: Any, smooth: float, critic: float, generator: floa
     assert adversarial.generator_loss(kind, FAKE).item() == pytest.approx(generator, abs=1e-5)
 
 
-def numerical_gradients(method: GAN, images: Tensor, step: float = 1e-5) -> Tensor:
+def numerical_gradients(model: GAN, images: Tensor, step: float = 1e-5) -> Tensor:
     """Central differences of the critic in float64, one row per image."""
     rows = []
     for image in images:
         moves = torch.eye(image.numel(), dtype=torch.float64).view(-1, *image.shape) * step
-        ends = [method.critic.judge(method.critic.see(image + sign * moves)) for sign in (1, -1)]
+        ends = [model.critic.judge(model.critic.see(image + sign * moves)) for sign in (1, -1)]
         rows.append((ends[0] - ends[1]) / (2 * step))
     return torch.stack(rows)
 
 
 @pytest.fixture
 def exact() -> GAN:
-    method = small(norm="layer", r1=3.0, penalty_every=1).double()
-    for layer in method.critic.modules():
+    model = small(norm="layer", r1=3.0, penalty_every=1).double()
+    for layer in model.critic.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=0.2)
-    return method
+    return model
 
 
 @pytest.mark.parametrize(("every", "heavier"), [(1, 1), (8, 8)])
 def test_r1_against_finite_differences(exact: GAN, every: int, heavier: int) -> None:
     batch = a_batch(2)
     batch = batch._replace(images=batch.images.double())
-    method = small(norm="layer", r1=3.0, penalty_every=every).double()
-    method.load_state_dict(exact.state_dict())
-    method.drawn.put(0, batch.images)
+    model = small(norm="layer", r1=3.0, penalty_every=every).double()
+    model.load_state_dict(exact.state_dict())
+    model.drawn.put(0, batch.images)
     with torch.no_grad():
-        expected = 1.5 * numerical_gradients(method, batch.images).square().sum(1).mean()
+        expected = 1.5 * numerical_gradients(model, batch.images).square().sum(1).mean()
     assert float(expected) > 1e-3
-    assert method.penalty(batch)["penalty"].item() == pytest.approx(float(expected) * heavier, rel=1e-4)
+    assert model.penalty(batch)["penalty"].item() == pytest.approx(float(expected) * heavier, rel=1e-4)
 
 
 def test_gradient_penalty_against_finite_differences(exact: GAN) -> None:
     batch = a_batch(2)
     real, fake = batch.images.double(), torch.randn(2, 3, 16, 16, dtype=torch.float64)
-    method = small(norm="layer", loss="wgan", gradient_penalty=10.0, penalty_every=1).double()
-    method.load_state_dict(exact.state_dict())
-    method.drawn.put(0, fake)
+    model = small(norm="layer", loss="wgan", gradient_penalty=10.0, penalty_every=1).double()
+    model.load_state_dict(exact.state_dict())
+    model.drawn.put(0, fake)
     torch.manual_seed(7)
-    found = method.penalty(batch._replace(images=real))["penalty"].item()
+    found = model.penalty(batch._replace(images=real))["penalty"].item()
     torch.manual_seed(7)
     share = torch.rand(2, 1, 1, 1).double()
     with torch.no_grad():
-        norms = numerical_gradients(method, share * real + (1 - share) * fake).norm(dim=1)
+        norms = numerical_gradients(model, share * real + (1 - share) * fake).norm(dim=1)
     assert found == pytest.approx(10 * float((norms - 1).square().mean()), rel=1e-4)
 
 
 def test_feature_matching_compares_means() -> None:
-    method, batch = small(norm="none", feature_matching=2.0), a_batch()
-    losses = method.generator_loss(batch)
-    fakes = method.drawn.get(0, 4)
+    model, batch = small(norm="none", feature_matching=2.0), a_batch()
+    losses = model.generator_loss(batch)
+    fakes = model.drawn.get(0, 4)
     with torch.no_grad():
-        real, fake = (method.critic.see(images).double().mean(0) for images in (batch.images, fakes))
+        real, fake = (model.critic.see(images).double().mean(0) for images in (batch.images, fakes))
     distance = float((real - fake).pow(2).sum()) / real.numel()
     assert distance > 0
     assert losses["loss"].item() == pytest.approx(losses["adversarial"].item() + 2 * distance, rel=1e-4)
 
 
 def test_images_are_drawn_once_a_step() -> None:
-    method, calls = small(layout="skip", r1=1.0, penalty_every=2), []
-    method.generator.register_forward_hook(lambda *_: calls.append(1))
-    for phase in method.phases():
+    model, calls = small(layout="skip", r1=1.0, penalty_every=2), []
+    model.generator.register_forward_hook(lambda *_: calls.append(1))
+    for phase in model.phases():
         phase.loss(a_batch())
-    assert [phase.name for phase in method.phases()] == ["G", "D", "D_reg"]
+    assert [phase.name for phase in model.phases()] == ["G", "D", "D_reg"]
     assert len(calls) == 1
 
 
 def test_critic_steps_draw_anew() -> None:
-    method = small(critic_steps=5, loss="wgan", gradient_penalty=10.0, penalty_every=1, norm="layer")
-    generator, critic = method.phases()
+    model = small(critic_steps=5, loss="wgan", gradient_penalty=10.0, penalty_every=1, norm="layer")
+    generator, critic = model.phases()
     assert (generator.every, critic.every) == (5, 1)
     assert critic.exact, "the penalty is part of this update and differentiates a gradient"
     losses = critic.loss(a_batch())  # no image handed over
@@ -229,25 +229,25 @@ def test_diversity_is_relative() -> None:
 
 @pytest.mark.parametrize("layout", ["dcgan", "skip"])
 def test_labels_change_image_and_logit(layout: str) -> None:
-    method = small(layout=layout, attributes=ATTRIBUTES, labels="all").eval()
-    assert method.conditions == ("hair", "eyes")
+    model = small(layout=layout, attributes=ATTRIBUTES, labels="all").eval()
+    assert model.conditions == ("hair", "eyes")
     rows = [[0, -1], [1, -1], [-1, -1]]
-    images = [method.sample(Noise([5]), torch.tensor([row]), GAN.Sampling()) for row in rows]
+    images = [model.sample(Noise([5]), torch.tensor([row]), GAN.Sampling()) for row in rows]
     assert not torch.equal(images[0], images[1])
-    assert torch.equal(images[2], method.sample(Noise([5]), None, GAN.Sampling())), "unknown is the zero vector"
-    logits = [method.critic(images[0], torch.tensor([row]))[0].item() for row in rows]
+    assert torch.equal(images[2], model.sample(Noise([5]), None, GAN.Sampling())), "unknown is the zero vector"
+    logits = [model.critic(images[0], torch.tensor([row]))[0].item() for row in rows]
     assert len({round(logit, 6) for logit in logits}) == 3
-    assert method.critic(images[0], None)[0].item() == pytest.approx(logits[2], rel=1e-5)
+    assert model.critic(images[0], None)[0].item() == pytest.approx(logits[2], rel=1e-5)
 
 
 def test_unknown_stays_the_zero_vector_in_training() -> None:
-    method = small(attributes=ATTRIBUTES, labels=("hair",))
+    model = small(attributes=ATTRIBUTES, labels=("hair",))
     batch = a_batch(labels=torch.tensor([[0, 0], [-1, 1], [2, 0], [1, 1]]))
-    optimizer = torch.optim.Adam(method.parameters(), lr=0.1)
-    for phase in method.phases():
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    for phase in model.phases():
         next(iter(phase.loss(batch).values())).backward()
     optimizer.step()
-    for network in (method.generator, method.critic):
+    for network in (model.generator, model.critic):
         labels = network.labels
         known, unknown = labels(torch.tensor([[0], [-1]])).detach()  # type: ignore[operator, misc]
         assert float(unknown.abs().max()) == 0
@@ -257,10 +257,10 @@ def test_unknown_stays_the_zero_vector_in_training() -> None:
 
 
 def test_the_critic_judges_by_the_labels_that_were_asked() -> None:
-    method = small(attributes=ATTRIBUTES, labels="all", label_drop=0.0)
+    model = small(attributes=ATTRIBUTES, labels="all", label_drop=0.0)
     batch = a_batch(labels=torch.tensor([[0, 0], [1, 1], [2, 0], [1, 1]]))
-    method.generator_loss(batch)
-    images, asked = method._fakes(batch._replace(images=batch.images[2:], labels=batch.labels[2:], start=2))  # type: ignore[index]
+    model.generator_loss(batch)
+    images, asked = model._fakes(batch._replace(images=batch.images[2:], labels=batch.labels[2:], start=2))  # type: ignore[index]
     assert len(images) == 2
     assert asked is not None
     wanted = batch.labels[2:]  # type: ignore[index]
@@ -325,27 +325,27 @@ def test_the_doctor_names_failures(settings: dict[str, Any], figures: dict[str, 
 
 
 def test_temperature_scales_the_noise() -> None:
-    method = small().eval()
-    cold, warm = (method.sample(Noise(range(32)), None, GAN.Sampling(temperature=t)) for t in (0.1, 1.0))
+    model = small().eval()
+    cold, warm = (model.sample(Noise(range(32)), None, GAN.Sampling(temperature=t)) for t in (0.1, 1.0))
     assert float(cold.var(0).mean()) < 0.2 * float(warm.var(0).mean())
 
 
 @pytest.mark.parametrize("layout", ["dcgan", "skip"])
 def test_it_learns_a_brightness(layout: str) -> None:
     """Eighty updates on flat images of one level: what it draws comes near them."""
-    method = small(layout=layout, r1=1.0, penalty_every=4, norm="none")
+    model = small(layout=layout, r1=1.0, penalty_every=4, norm="none")
     optimizers = {
         name: torch.optim.Adam(module.parameters(), lr=5e-3, betas=(0.5, 0.99))
-        for name, module in (("G", method.generator), ("D", method.critic))
+        for name, module in (("G", model.generator), ("D", model.critic))
     }
     for step in range(80):
         batch = Batch(0.6 + 0.02 * torch.randn(8, 3, 1, 1).expand(8, 3, 16, 16))
-        for phase in method.phases():
+        for phase in model.phases():
             if step % phase.every == 0:
-                method.zero_grad()
+                model.zero_grad()
                 next(iter(phase.loss(batch).values())).backward()
                 optimizers[phase.shares or phase.name].step()
-    images = method.generator(torch.randn(64, 8), None)
+    images = model.generator(torch.randn(64, 8), None)
     assert float(images.mean()) == pytest.approx(0.6, abs=0.25)
 
 

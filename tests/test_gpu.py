@@ -9,14 +9,14 @@ import torch
 from chain import done, refused, train_words
 
 from animegen_cli import paths
-from animegen_cli.data.loading import Pieces
+from animegen_cli.data.loading import RawBatch
 from animegen_cli.errors import DivergedError
 from animegen_cli.model import checkpoint, families
 from animegen_cli.model.family import Batch, DataSpec, Losses
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
-from animegen_cli.train.choices import Choices
+from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.trainer import Trainer
 
 pytestmark = [
@@ -89,20 +89,22 @@ def test_a_step_that_is_not_finite_is_skipped_on_the_device(faces: Path, tmp_pat
     trained = generate.open_trained(Run(tmp_path / "run"), device=torch.device("cuda"), precision="fp32")
 
     class Broken:
-        def batch(self, images_seen: int, count: int | None = None) -> Pieces:
+        def batch(self, images_seen: int, count: int | None = None) -> RawBatch:
             images = torch.zeros(8, 3, 16, 16, dtype=torch.uint8, device="cuda")
-            return Pieces(images, torch.zeros(8, 0, dtype=torch.int64, device="cuda"))
+            return RawBatch(images, torch.zeros(8, 0, dtype=torch.int64, device="cuda"))
 
-    method = trained.method.requires_grad_(True)
-    loop = Trainer(method, Broken(), trained.config, Choices("fp32", 8, False, False), device=trained.device, count=8)
-    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    model = trained.model.requires_grad_(True)
+    loop = Trainer(
+        model, Broken(), trained.config, ResolvedOptions("fp32", 8, False, False), device=trained.device, count=8
+    )
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     def nothing(batch: Batch) -> Losses:
-        return {"mse": method.unet(batch.images, torch.zeros(8, device="cuda")).mean() * torch.nan}
+        return {"mse": model.unet(batch.images, torch.zeros(8, device="cuda")).mean() * torch.nan}
 
     loop.phases = (loop.phases[0]._replace(loss=nothing),)
     loop.train_step()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert loop.bad.item() == 1
     with pytest.raises(DivergedError):
         loop.check()

@@ -41,7 +41,7 @@ def test_reconstructions_are_scored_on_the_test_split(autoencoder: Path, faces: 
     pixels = opened.pixels(held_out, size=16)[:: max(len(held_out) // 24, 1)][:24]
     with torch.no_grad():
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-        back = to_uint8(trained.method.reconstruct(images)).permute(0, 2, 3, 1).numpy()  # type: ignore[operator]
+        back = to_uint8(trained.model.reconstruct(images)).permute(0, 2, 3, 1).numpy()  # type: ignore[operator]
     assert found["mse"]["value"] == pytest.approx(float(((back / 255.0 - pixels / 255.0) ** 2).mean()), rel=0.02)
     again = scores(autoencoder, "--n", "24", "--metrics", "mse")
     assert again["mse"]["value"] == found["mse"]["value"]

@@ -16,7 +16,7 @@ from animegen_cli.config import Layer
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.model import likelihoods
 from animegen_cli.model.families import mhvae
-from animegen_cli.model.families.mhvae import CNN, MHVAE, MLP, Draw, Model, ViT
+from animegen_cli.model.families.mhvae import CNN, MHVAE, MLP, MHVAESampling, Model, ViT
 from animegen_cli.model.family import Batch, DataSpec, Edit
 from animegen_cli.model.nets import hierarchy
 from animegen_cli.model.nets.hierarchy_cnn import parse_layout
@@ -49,14 +49,14 @@ def pictures(count: int, seed: int = 0) -> Tensor:
     return ((first * left + second * (1 - left)) * 255).round() / 127.5 - 1
 
 
-def shaken(method: MHVAE, scale: float = 0.3) -> MHVAE:
+def shaken(model: MHVAE, scale: float = 0.3) -> MHVAE:
     """Every weight moved, so that no zero initialisation hides an effect."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in method.parameters():
+        for parameter in model.parameters():
             spread = scale / math.sqrt(max(parameter[0].numel(), 4) if parameter.dim() else 100)
             parameter.add_(torch.randn(parameter.shape, generator=generator) * spread)
-    return method.eval()
+    return model.eval()
 
 
 def build(backbone: str, **more: Any) -> MHVAE:
@@ -64,9 +64,9 @@ def build(backbone: str, **more: Any) -> MHVAE:
     return MHVAE(Model(**{**BACKBONES[backbone], **more}), DataSpec(SIZE, 100))
 
 
-def noises(method: MHVAE, count: int, seed: int = 0) -> list[Tensor]:
+def noises(model: MHVAE, count: int, seed: int = 0) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(count, *shape, generator=generator) for shape in method.decoder.shapes]
+    return [torch.randn(count, *shape, generator=generator) for shape in model.decoder.shapes]
 
 
 # ---- divergences ----------------------------------------------------------------------------------------------
@@ -106,12 +106,12 @@ def test_balance_by_hand() -> None:
 
 
 def test_warm_up_balance_and_beta_weigh_the_loss() -> None:
-    method = shaken(build("mlp", warmup="1k images", beta=2.0, balance=True))
+    model = shaken(build("mlp", warmup="1k images", beta=2.0, balance=True))
     x = pictures(4)
 
     def losses(seen: int) -> dict[str, float]:
         torch.manual_seed(3)
-        return {name: value.item() for name, value in method.loss(Batch(x, images_seen=seen)).items()}
+        return {name: value.item() for name, value in model.loss(Batch(x, images_seen=seen)).items()}
 
     early, middle, late = losses(0), losses(500), losses(1000)
     assert [part["warmup"] for part in (early, middle, late)] == pytest.approx([1e-4, 0.5, 1.0])
@@ -131,7 +131,7 @@ def test_warm_up_balance_and_beta_weigh_the_loss() -> None:
 
 def preset(name: str) -> Any:
     layers = [Layer.from_yaml(paths.preset_file("mhvae", name))]
-    return config.resolve(layers, family="mhvae", model=Model, sample=Draw, optimizers=("model",))
+    return config.resolve(layers, family="mhvae", model=Model, sample=MHVAESampling, optimizers=("model",))
 
 
 @cache
@@ -159,15 +159,15 @@ def test_the_documents_layouts() -> None:
 def test_one_block_of_the_cnn_by_hand() -> None:
     """Child 2021, authors' code: parameters of a top-down block with width w, bottleneck m and z channels at 8 pixels."""
     cnn = CNN(width=12, bottleneck=0.25, channels=5, encoder="8x1", decoder="8x1")
-    method = MHVAE(Model(cnn=cnn, mixtures=2), DataSpec(8, 10))
+    model = MHVAE(Model(cnn=cnn, mixtures=2), DataSpec(8, 10))
     w, m, z = 12, 3, 5
 
     def branch(inputs: int, outputs: int) -> int:
         return inputs * m + m + 2 * (9 * m * m + m) + m * outputs + outputs
 
     block = branch(w, w + 2 * z) + branch(2 * w, 2 * z) + (z * w + w) + branch(w, w)
-    assert sum(p.numel() for p in method.decoder.parameters()) == block + 8 * 8 * w + (w * 20 + 20)
-    assert sum(p.numel() for p in method.encoder.parameters()) == (27 * w + w) + branch(w, w)
+    assert sum(p.numel() for p in model.decoder.parameters()) == block + 8 * 8 * w + (w * 20 + 20)
+    assert sum(p.numel() for p in model.encoder.parameters()) == (27 * w + w) + branch(w, w)
 
 
 @pytest.mark.parametrize(
@@ -198,21 +198,21 @@ def test_bad_layouts(text: str, decoder: bool, says: str) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("posterior", ["residual", "direct"])
 def test_elbo_is_finite_and_reaches_every_parameter(backbone: str, posterior: str) -> None:
-    method = shaken(build(backbone, posterior=posterior))
-    losses = method.loss(Batch(pictures(4)))
+    model = shaken(build(backbone, posterior=posterior))
+    losses = model.loss(Batch(pictures(4)))
     assert all(value.shape == () and torch.isfinite(value) for value in losses.values())
     losses["loss"].backward()
-    silent = [n for n, p in method.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    silent = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert not silent
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_priors_begin_as_standard_normal(backbone: str) -> None:
-    method = build(backbone)
+    model = build(backbone)
     with torch.no_grad():
-        _, found = method.decoder(noises(method, 2), method.encoder(pictures(2)))
-    assert len(found) == len(method.decoder.shapes)
-    for (mean_q, log_std_q, mean_p, log_std_p), shape in zip(found, method.decoder.shapes, strict=True):
+        _, found = model.decoder(noises(model, 2), model.encoder(pictures(2)))
+    assert len(found) == len(model.decoder.shapes)
+    for (mean_q, log_std_q, mean_p, log_std_p), shape in zip(found, model.decoder.shapes, strict=True):
         assert mean_q.shape == log_std_q.shape == (2, *shape)
         assert mean_p.abs().max() == log_std_p.abs().max() == 0
 
@@ -220,12 +220,12 @@ def test_priors_begin_as_standard_normal(backbone: str) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_bound_is_the_sum_of_its_parts(backbone: str) -> None:
     """bits_per_dim against likelihood and divergences, computed here row by row from the networks' answers."""
-    method, x = shaken(build(backbone)), pictures(3)
-    got = method.bits_per_dim(x, Noise([5, 6, 7]))
+    model, x = shaken(build(backbone)), pictures(3)
+    got = model.bits_per_dim(x, Noise([5, 6, 7]))
     for row, seed in enumerate((5, 6, 7)):
         noise = Noise([seed])
-        drawn = [noise(*shape) for shape in method.decoder.shapes]
-        output, found = method.decoder(drawn, method.encoder(method._normalized(x[row : row + 1])))
+        drawn = [noise(*shape) for shape in model.decoder.shapes]
+        output, found = model.decoder(drawn, model.encoder(model._normalized(x[row : row + 1])))
         kl = sum(
             torch.distributions.kl_divergence(
                 torch.distributions.Normal(a, b.exp()), torch.distributions.Normal(c, d.exp())
@@ -248,59 +248,62 @@ def test_the_bound_is_the_sum_of_its_parts(backbone: str) -> None:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_lower_groups_count_only_where_asked_for(backbone: str) -> None:
-    method = shaken(build(backbone))
-    method.requires_grad_(False)
+    model = shaken(build(backbone))
+    model.requires_grad_(False)
     first, second = Noise([1, 2]), Noise([3, 4])
-    count = len(method.decoder.shapes)
+    count = len(model.decoder.shapes)
     for cut in range(1, count):
-        mixed = [method.mix(Noise([1, 2]), Noise(other), None, Draw(levels=cut), cut) for other in ([3, 4], [5, 6])]
+        mixed = [
+            model.mix(Noise([1, 2]), Noise(other), None, MHVAESampling(levels=cut), cut) for other in ([3, 4], [5, 6])
+        ]
         assert torch.equal(*mixed), f"with {cut} levels only the top {cut} groups may count"
-        free = [method.mix(Noise([1, 2]), Noise(other), None, Draw(), cut) for other in ([3, 4], [5, 6])]
+        free = [model.mix(Noise([1, 2]), Noise(other), None, MHVAESampling(), cut) for other in ([3, 4], [5, 6])]
         assert not torch.equal(*free)
-        assert torch.equal(mixed[0], method.sample(Noise([1, 2]), None, Draw(levels=cut)))
-    whole = method.sample(first, None, Draw())
+        assert torch.equal(mixed[0], model.sample(Noise([1, 2]), None, MHVAESampling(levels=cut)))
+    whole = model.sample(first, None, MHVAESampling())
     assert first.draws == count, "one call per group"
-    assert torch.equal(whole, method.mix(Noise([1, 2]), second, None, Draw(), count))
+    assert torch.equal(whole, model.mix(Noise([1, 2]), second, None, MHVAESampling(), count))
     assert torch.equal(
-        method.sample(Noise([3, 4]), None, Draw()), method.mix(Noise([1, 2]), Noise([3, 4]), None, Draw(), 0)
+        model.sample(Noise([3, 4]), None, MHVAESampling()),
+        model.mix(Noise([1, 2]), Noise([3, 4]), None, MHVAESampling(), 0),
     )
-    assert torch.equal(whole, method.sample(Noise([1, 2]), None, Draw(levels=count)))
+    assert torch.equal(whole, model.sample(Noise([1, 2]), None, MHVAESampling(levels=count)))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_temperature_zero_is_one_image(backbone: str) -> None:
-    method = shaken(build(backbone))
-    cold = method.sample(Noise([1, 2, 3]), None, Draw(temperature=0.0))
+    model = shaken(build(backbone))
+    cold = model.sample(Noise([1, 2, 3]), None, MHVAESampling(temperature=0.0))
     torch.testing.assert_close(cold[1:], cold[:1].expand(2, -1, -1, -1))
-    assert not torch.allclose(*method.sample(Noise([1, 2]), None, Draw()))
+    assert not torch.allclose(*model.sample(Noise([1, 2]), None, MHVAESampling()))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_rows_are_functions_of_their_own_noise_and_image(backbone: str) -> None:
-    method, x = shaken(build(backbone)), pictures(3)
-    together = method.translate(x, Noise([1, 2, 3]), Edit(noise=0.2, levels=2), Draw())
-    alone = method.translate(x[1:2], Noise([2]), Edit(noise=0.2, levels=2), Draw())
+    model, x = shaken(build(backbone)), pictures(3)
+    together = model.translate(x, Noise([1, 2, 3]), Edit(noise=0.2, levels=2), MHVAESampling())
+    alone = model.translate(x[1:2], Noise([2]), Edit(noise=0.2, levels=2), MHVAESampling())
     torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-5)
-    torch.testing.assert_close(method.translate(x, Noise([1, 2, 3]), Edit(), Draw()), method.reconstruct(x))
+    torch.testing.assert_close(model.translate(x, Noise([1, 2, 3]), Edit(), MHVAESampling()), model.reconstruct(x))
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_levels_of_an_encoded_image(backbone: str) -> None:
     """With the top k groups from the image, groups below take the prior's mean: fewer levels, another image."""
-    method, x = shaken(build(backbone)), pictures(2)
-    count = len(method.decoder.shapes)
-    steps = [method.translate(x, Noise([0, 1]), Edit(levels=k), Draw()) for k in range(1, count + 1)]
-    torch.testing.assert_close(steps[-1], method.reconstruct(x))
+    model, x = shaken(build(backbone)), pictures(2)
+    count = len(model.decoder.shapes)
+    steps = [model.translate(x, Noise([0, 1]), Edit(levels=k), MHVAESampling()) for k in range(1, count + 1)]
+    torch.testing.assert_close(steps[-1], model.reconstruct(x))
     assert all(not torch.allclose(a, b) for a, b in pairwise(steps))
 
 
 def test_levels_that_do_not_exist() -> None:
-    method = build("mlp")
+    model = build("mlp")
     for call in (
-        lambda: method.sample(Noise([0]), None, Draw(levels=5)),
-        lambda: method.translate(pictures(1), Noise([0]), Edit(levels=5), Draw()),
-        lambda: method.translate(pictures(1), Noise([0]), Edit(levels=0), Draw()),
-        lambda: method.mix(Noise([0]), Noise([1]), None, Draw(), 5),
+        lambda: model.sample(Noise([0]), None, MHVAESampling(levels=5)),
+        lambda: model.translate(pictures(1), Noise([0]), Edit(levels=5), MHVAESampling()),
+        lambda: model.translate(pictures(1), Noise([0]), Edit(levels=0), MHVAESampling()),
+        lambda: model.mix(Noise([0]), Noise([1]), None, MHVAESampling(), 5),
     ):
         with pytest.raises(UsageError, match="4 groups of latents") as caught:
             call()
@@ -312,36 +315,36 @@ def test_levels_that_do_not_exist() -> None:
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_short_fit_reconstructs_and_denoises(backbone: str) -> None:
-    method, x = build(backbone), pictures(64)
-    optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3, betas=(0.9, 0.9))
+    model, x = build(backbone), pictures(64)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.9))
     torch.manual_seed(0)
     for step in range(100):
-        losses = method.loss(Batch(x[(step % 2) * 32 :][:32], images_seen=step * 32))
+        losses = model.loss(Batch(x[(step % 2) * 32 :][:32], images_seen=step * 32))
         optimizer.zero_grad()
         losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    method.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
     plain = (x - x.mean(0)).square().mean()
-    assert (method.reconstruct(x) - x).square().mean() < 0.5 * plain
+    assert (model.reconstruct(x) - x).square().mean() < 0.5 * plain
     torch.manual_seed(0)
-    figures = method.validate(Batch(x))
+    figures = model.validate(Batch(x))
     assert next(iter(figures)) == "bits_per_dim"
     assert figures["bits_per_dim"] < 8, "no better than to say that all 256 values are equally likely"
     noisy = x + 0.5 * Noise(list(range(64)))(3, SIZE, SIZE)
-    cleaned = method.translate(x, Noise(list(range(64))), Edit(noise=0.5), Draw())
+    cleaned = model.translate(x, Noise(list(range(64))), Edit(noise=0.5), MHVAESampling())
     assert (cleaned - x).square().mean() < 0.7 * (noisy - x).square().mean()
 
 
 def test_the_doctor_sees_a_collapse() -> None:
     healthy = {"model/warmup": 1.0, **{f"model/kl_{group:02d}": 3.0 for group in range(4)}}
-    method = build("mlp")
-    assert method.diagnose(healthy) == ()
+    model = build("mlp")
+    assert model.diagnose(healthy) == ()
     ill = healthy | {f"model/kl_{group:02d}": 0.002 for group in (1, 2, 3)}
-    (finding,) = method.diagnose(ill)
+    (finding,) = model.diagnose(ill)
     assert finding.name == "posterior collapse"
     assert "3 of 4" in finding.says
-    assert method.diagnose(ill | {"model/warmup": 0.4}) == (), "the warm-up is not over"
+    assert model.diagnose(ill | {"model/warmup": 0.4}) == (), "the warm-up is not over"
     flag = finding.flag.removeprefix("--set ")
     assert preset_with(flag).model.free_bits > 0
     (again,) = build("mlp", free_bits=0.25).diagnose(ill)
@@ -350,7 +353,7 @@ def test_the_doctor_sees_a_collapse() -> None:
 
 def preset_with(setting: str) -> Any:
     layers = [Layer.from_yaml(paths.preset_file("mhvae", "smoke")), Layer.from_settings([setting])]
-    return config.resolve(layers, family="mhvae", model=Model, sample=Draw, optimizers=("model",))
+    return config.resolve(layers, family="mhvae", model=Model, sample=MHVAESampling, optimizers=("model",))
 
 
 # ---- bad input ------------------------------------------------------------------------------------------------

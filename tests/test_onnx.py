@@ -63,22 +63,22 @@ def test_onnxruntime_does_what_the_run_does(family: str, session_of: Any, tmp_pa
     files = {entry["file"]: session_of(folder / entry["file"]) for entry in index["networks"]}
     assert sorted(files) == sorted(file.name for file in folder.glob("*.onnx"))
     assert all(0 <= entry["largest_difference"] <= 1e-4 for entry in index["networks"])
-    method: Any = trained.method
+    model: Any = trained.model
     labels = torch.tensor([[0, 1], [1, -1], [-1, 2], [-1, -1], [0, 0]])
     asked = labels[:, [list(ATTRIBUTES).index(name) for name in index["labels"]]].numpy() if index["labels"] else None
     if "samples" in run.about["abilities"]:
-        how = trained.config.sample
+        sampling = trained.config.sample
         if "sigmas" in index["recipe"]:
-            how = replace(how, sampler="ddim", eta=0.0)
+            sampling = replace(sampling, sampler="ddim", eta=0.0)
             got = walked(index, files["denoiser.onnx"], asked)
         else:
             got = passed(index["networks"][0], files[index["networks"][0]["file"]], asked)
         with torch.no_grad():
-            expected = method.sample(Noise(SEEDS), labels if asked is not None else None, how).numpy()
+            expected = model.sample(Noise(SEEDS), labels if asked is not None else None, sampling).numpy()
         assert expected.std() > 0.02
         assert np.abs(expected - expected[:1]).max() > 0.02
         np.testing.assert_allclose(got, expected, atol=1e-4)
-    translated(method, files)
+    translated(model, files)
     for file in folder.iterdir():
         content = file.read_bytes()
         assert str(tmp_path).encode() not in content, file.name
@@ -116,14 +116,14 @@ def passed(network: dict[str, Any], session: Any, asked: np.ndarray | None) -> n
     return session.run(None, given)[0]
 
 
-def translated(method: Any, files: dict[str, Any]) -> None:
+def translated(model: Any, files: dict[str, Any]) -> None:
     """Networks from pictures to pictures, at sizes that they were not exported with where the family takes any."""
     ways = {
-        "to_anime.onnx": lambda x: method.translate(x, Noise([0] * len(x)), Edit(), None),
-        "to_photo.onnx": lambda x: method.translate(x, Noise([0] * len(x)), Edit(reverse=True), None),
-        "autoencoder.onnx": lambda x: method.reconstruct(x),
+        "to_anime.onnx": lambda x: model.translate(x, Noise([0] * len(x)), Edit(), None),
+        "to_photo.onnx": lambda x: model.translate(x, Noise([0] * len(x)), Edit(reverse=True), None),
+        "autoencoder.onnx": lambda x: model.reconstruct(x),
     }
-    shapes = [(5, 3, 16, 16), *([(1, 3, 72, 24), (2, 3, 24, 104)] if getattr(method, "any_size", False) else [])]
+    shapes = [(5, 3, 16, 16), *([(1, 3, 72, 24), (2, 3, 24, 104)] if getattr(model, "any_size", False) else [])]
     for file in ways.keys() & files.keys():
         for shape in shapes:
             x = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -131,13 +131,13 @@ def translated(method: Any, files: dict[str, Any]) -> None:
                 expected = ways[file](x).numpy()
             assert expected.std() > 0.01
             np.testing.assert_allclose(files[file].run(None, {"image": x.numpy()})[0], expected, atol=1e-4)
-    if getattr(method, "any_size", False):
-        assert {"to_anime.onnx"} | ({"to_photo.onnx"} if "reverse" in method.edits else set()) == files.keys()
+    if getattr(model, "any_size", False):
+        assert {"to_anime.onnx"} | ({"to_photo.onnx"} if "reverse" in model.edits else set()) == files.keys()
 
 
 def test_a_network_that_differs_is_an_error(tmp_path: Path) -> None:
     """One that forgets what an exporter cannot see: each call adds one more."""
-    method = torch.nn.Linear(1, 1)
+    model = torch.nn.Linear(1, 1)
     calls: list[int] = []
 
     def drifting(x: torch.Tensor) -> torch.Tensor:
@@ -146,7 +146,7 @@ def test_a_network_that_differs_is_an_error(tmp_path: Path) -> None:
 
     network = Network("drifting", drifting, {"x": Input("noise", "", (2,))}, "")
     with pytest.raises(DataError, match=r"drifting\.onnx differs .* by"):
-        onnx.write(method, [network], tmp_path)  # type: ignore[arg-type]
+        onnx.write(model, [network], tmp_path)  # type: ignore[arg-type]
 
 
 def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -221,11 +221,11 @@ def test_only_a_share_of_one_leaves_no_test_images(tmp_path: Path, share: float,
 def test_drawn_faces_are_no_twins_but_their_jpegs_are() -> None:
     finder = near_duplicates.Finder(300)
     for index in range(100):
-        finder.add(near_duplicates.look(drawn.draw(index, size=64).image))
+        finder.add(near_duplicates.fingerprint(drawn.draw(index, size=64).image))
     assert len(np.unique(finder.clusters())) >= 98
     for index in range(100):
         with Image.open(io.BytesIO(encoded(drawn.draw(index, size=64).image, "jpeg", quality=85))) as image:
-            finder.add(near_duplicates.look(image.resize((48, 48)).resize((64, 64))))
+            finder.add(near_duplicates.fingerprint(image.resize((48, 48)).resize((64, 64))))
     clusters = finder.clusters()
     assert (clusters[:100] == clusters[100:]).mean() >= 0.98
 

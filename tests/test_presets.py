@@ -14,7 +14,7 @@ import yaml
 from animegen_cli import config, paths
 from animegen_cli.config import Amount, Layer, RunConfig
 from animegen_cli.model import families
-from animegen_cli.model.family import Batch, Classifies, DataSpec, Edit, Method, Samples
+from animegen_cli.model.family import Batch, Classifies, DataSpec, Edit, Family, Samples
 from animegen_cli.model.noise import Noise
 
 ALL = paths.presets()
@@ -237,7 +237,7 @@ def resolved(name: str) -> RunConfig:
     return config.resolve(layers, family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers)
 
 
-def build(name: str, size: int | None = None, attributes: dict[str, tuple[str, ...]] | None = None) -> Method:
+def build(name: str, size: int | None = None, attributes: dict[str, tuple[str, ...]] | None = None) -> Family:
     """The preset's networks without memory or numbers."""
     settings = resolved(name)
     spec = DataSpec(size or settings.size or 64, 1000, attributes=attributes or {})
@@ -303,8 +303,8 @@ def test_smoke_presets_train_and_draw(name: str) -> None:
     settings = resolved(name)
     torch.manual_seed(0)
     data = DataSpec(16, 100, attributes={"hair": ("pink", "blue")}, domains=("anime", "photos"))
-    method = families.load(settings.family)(settings.model, data)
-    phase = method.phases()[0]
+    model = families.load(settings.family)(settings.model, data)
+    phase = model.phases()[0]
     images = torch.linspace(-1, 1, 4 * 3 * 16 * 16).view(4, 3, 16, 16)
     batch = Batch(images, photos=images.flip(3), labels=torch.tensor([[0], [1], [-1], [0]]))
     next(iter(phase.loss(batch).values())).backward()
@@ -312,20 +312,20 @@ def test_smoke_presets_train_and_draw(name: str) -> None:
     assert gradients
     assert all(gradient.isfinite().all() for gradient in gradients)
     with torch.no_grad():
-        method.eval()
-        if isinstance(method, Classifies):
-            (logits,) = method.classify(method.embed(images[:2])).values()  # type: ignore[operator]
+        model.eval()
+        if isinstance(model, Classifies):
+            (logits,) = model.classify(model.embed(images[:2])).values()  # type: ignore[operator]
             assert logits.shape == (2, 2)
             assert not torch.equal(logits[0], logits[1])
         else:
-            if isinstance(method, Samples):
-                drawn = method.sample(Noise([1, 2]), torch.tensor([[0], [1]]), settings.sample)
+            if isinstance(model, Samples):
+                drawn = model.sample(Noise([1, 2]), torch.tensor([[0], [1]]), settings.sample)
             else:
-                drawn = method.translate(images[:2], Noise([1, 2]), Edit(), settings.sample)  # type: ignore[operator]
+                drawn = model.translate(images[:2], Noise([1, 2]), Edit(), settings.sample)  # type: ignore[operator]
             assert drawn.shape == (2, 3, 16, 16)
             assert drawn.abs().max() <= 1
             assert drawn.std() > 0.01
-    assert sum(p.numel() for p in method.parameters()) < 1_000_000
+    assert sum(p.numel() for p in model.parameters()) < 1_000_000
     assert Amount.parse(settings.train.duration).images(batch=settings.train.batch, count=100) <= 4000
 
 

@@ -166,7 +166,7 @@ def test_what_it_recognises_is_what_the_network_says(labelled: Path, runs: dict[
     opened = generate.open_trained(Run(runs["classifier"]), device=CPU, precision="fp32")
     drawn = generate.images(Run(labelled), range(24), device=CPU)
     with torch.no_grad():
-        logits = opened.method.classify(opened.method.embed(drawn.float() / 127.5 - 1))  # type: ignore[operator]
+        logits = opened.model.classify(opened.model.embed(drawn.float() / 127.5 - 1))  # type: ignore[operator]
     for shown in found["histograms"]:
         counts = logits[shown["name"]].argmax(1).bincount(minlength=len(shown["values"]))
         assert shown["drawn"] == pytest.approx((counts / 24).tolist())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from animegen_cli.model import conditioning, diffusion, samplers
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Plan, ancestral, ddim, dpmpp, guided, heun
+from animegen_cli.model.samplers import SamplerConfig, ancestral, ddim, dpmpp, guided, heun
 from animegen_cli.model.schedules import DiscreteSchedule, cosine_betas, karras_sigmas, linear_betas
 
 C2 = 0.49
@@ -89,7 +89,7 @@ def test_more_order_is_more_exact() -> None:
 @pytest.mark.parametrize("schedule", [LINEAR, COSINE])
 def test_every_sampler_reaches_the_data(sampler: str, schedule: DiscreteSchedule) -> None:
     count = 20_000
-    plan = Plan(sampler=sampler, steps=400, spacing="logsnr")  # type: ignore[arg-type]
+    plan = SamplerConfig(sampler=sampler, steps=400, spacing="logsnr")  # type: ignore[arg-type]
     sigmas = schedule.sigmas(plan.steps, plan.spacing)
     x = column(count, schedule.scale_at(float(sigmas[0])))
     got = samplers.run(plan, exact, x, sigmas, Draws(count))
@@ -116,14 +116,14 @@ def test_dpmpp_by_hand() -> None:
     start = column(20, 20.0)
     x, previous = start * a[0], None
     for i in range(12):
-        clean = crooked(x / a[i], torch.tensor([levels[i]], dtype=torch.float64))
+        denoised = crooked(x / a[i], torch.tensor([levels[i]], dtype=torch.float64))
         h = half_log_snr[i + 1] - half_log_snr[i]
-        data = clean
+        data = denoised
         if previous is not None:
             r = (half_log_snr[i] - half_log_snr[i - 1]) / h
-            data = (1 + 1 / (2 * r)) * clean - previous / (2 * r)
+            data = (1 + 1 / (2 * r)) * denoised - previous / (2 * r)
         x = s[i + 1] / s[i] * x - a[i + 1] * (math.exp(-h) - 1) * data
-        previous = clean
+        previous = denoised
     torch.testing.assert_close(dpmpp(crooked, start, levels) * a[-1], x)
 
 
@@ -131,7 +131,7 @@ def test_dpmpp_ends_in_first_order_when_short() -> None:
     """Below ten steps the last step forgets history; from ten on it does not."""
     for steps, first_order in ((9, True), (10, False)):
         levels, x, states = geometric(steps), column(20, 10.0), list[Tensor]()
-        got = dpmpp(crooked, x, levels, watch=lambda step, state, clean, kept=states: kept.append(state))  # type: ignore[misc]
+        got = dpmpp(crooked, x, levels, callback=lambda step, state, denoised, kept=states: kept.append(state))  # type: ignore[misc]
         alone = ddim(crooked, states[-1], levels[-2:])
         assert torch.allclose(got, alone) == first_order
 
@@ -140,7 +140,7 @@ def test_last_step_to_zero_returns_the_clean_estimate() -> None:
     x, levels = column(20, 3.0), [3.0, 1.0, 0.4, 0.0]
     for run in (ddim, dpmpp, heun):
         last: list[Tensor] = []
-        got = run(crooked, x, levels, watch=lambda step, state, clean, kept=last: kept.append(clean))
+        got = run(crooked, x, levels, callback=lambda step, state, denoised, kept=last: kept.append(denoised))
         torch.testing.assert_close(got, last[-1])
 
 
@@ -175,8 +175,8 @@ def test_a_strided_step_is_the_posterior(n: int, then: int, variance: str) -> No
     beta = 1 - abar / before
     levels = [float(LINEAR.table[n]), float(LINEAR.table[then])]
     x, draws = column(100, levels[0]), Draws(100)
-    clean = crooked(x, torch.tensor([levels[0]], dtype=torch.float64))
-    mean = before.sqrt() * beta / (1 - abar) * clean + (1 - beta).sqrt() * (1 - before) / (1 - abar) * to_vp(x, n)
+    denoised = crooked(x, torch.tensor([levels[0]], dtype=torch.float64))
+    mean = before.sqrt() * beta / (1 - abar) * denoised + (1 - beta).sqrt() * (1 - before) / (1 - abar) * to_vp(x, n)
     spread = beta if variance == "large" else (1 - before) / (1 - abar) * beta
     got = to_vp(ancestral(crooked, x, levels, noise=draws, variance=variance), then)
     torch.testing.assert_close(got, mean + spread.sqrt() * draws.given[0], rtol=1e-9, atol=1e-9)
@@ -194,8 +194,8 @@ def test_full_ancestral_sampling_keeps_the_deviation(variance: str) -> None:
     spread = 1.0
     for n in range(999, -1, -1):
         beta, abar, before = float(LINEAR.betas[n]), float(LINEAR.abar[n]), float(LINEAR.abar[n - 1]) if n else 1.0
-        clean = math.sqrt(abar) * C2 / (abar * C2 + 1 - abar)  # E[x_0 | x_t] = clean * x_t
-        gain = (math.sqrt(before) * beta * clean + math.sqrt(1 - beta) * (1 - before)) / (1 - abar)
+        denoised = math.sqrt(abar) * C2 / (abar * C2 + 1 - abar)  # E[x_0 | x_t] = clean * x_t
+        gain = (math.sqrt(before) * beta * denoised + math.sqrt(1 - beta) * (1 - before)) / (1 - abar)
         added = 0.0 if n == 0 else beta if variance == "large" else (1 - before) / (1 - abar) * beta
         spread = gain**2 * spread + added
     assert math.sqrt(spread) == pytest.approx(0.7, rel=0.01)
@@ -217,12 +217,12 @@ def test_one_ddim_step_is_that_of_song(eta: float, n: int, then: int) -> None:
     abar, before = LINEAR.abar[n], LINEAR.abar[then]
     levels = [float(LINEAR.table[n]), float(LINEAR.table[then])]
     x, draws = column(100, levels[0]), Draws(100)
-    clean = crooked(x, torch.tensor([levels[0]], dtype=torch.float64))
-    eps = (x - clean) / levels[0]
+    denoised = crooked(x, torch.tensor([levels[0]], dtype=torch.float64))
+    eps = (x - denoised) / levels[0]
     sigma = eta * ((1 - before) / (1 - abar)).sqrt() * (1 - abar / before).sqrt()
     got = to_vp(ddim(crooked, x, levels, noise=draws, eta=eta), then)
     added = draws.given[0] if eta else torch.zeros_like(x)
-    expected = before.sqrt() * clean + (1 - before - sigma**2).sqrt() * eps + sigma * added
+    expected = before.sqrt() * denoised + (1 - before - sigma**2).sqrt() * eps + sigma * added
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
 
 
@@ -237,7 +237,7 @@ def test_ddim_with_eta_one_is_ancestral_with_the_small_variance() -> None:
 def test_deterministic_samplers_draw_no_noise() -> None:
     draws, x, levels = Draws(5), column(5, 10.0), [*geometric(12), 0.0]
     ddim(crooked, x, levels, noise=draws, eta=0.0)
-    heun(crooked, x, levels, noise=draws, churn=0.0)
+    heun(crooked, x, levels, noise=draws, s_churn=0.0)
     assert not draws.given
 
 
@@ -258,7 +258,7 @@ def test_churn_keeps_the_deviation() -> None:
 
     count = 50_000
     x, draws = column(count, math.sqrt(C2 + 80**2)), Draws(count)
-    got = heun(exact, x, levels, noise=draws, churn=40.0)
+    got = heun(exact, x, levels, noise=draws, s_churn=40.0)
     assert len(draws.given) == 40
     assert float(got.std()) == pytest.approx(math.sqrt(spread), rel=4 / math.sqrt(2 * count))
     still = heun(exact, x, levels, noise=Draws(count))
@@ -266,7 +266,7 @@ def test_churn_keeps_the_deviation() -> None:
 
 
 @pytest.mark.parametrize(("churn", "gamma"), [(0.5, 0.25), (10.0, math.sqrt(2) - 1)])
-def test_churn_raises_the_level(churn: float, gamma: float) -> None:
+def test_churn_raises_the_level(s_churn: float, gamma: float) -> None:
     """Karras et al. 2022, algorithm 2: gamma = min(S_churn / N, sqrt(2) - 1), here with N = 2."""
     x, draws, asked, states = column(5, 2.0), Draws(5), list[float](), list[Tensor]()
 
@@ -275,7 +275,7 @@ def test_churn_raises_the_level(churn: float, gamma: float) -> None:
         states.append(state)
         return exact(state, sigma)
 
-    heun(noted, x, [2.0, 1.0, 0.0], noise=draws, churn=churn, second_order=False)
+    heun(noted, x, [2.0, 1.0, 0.0], noise=draws, s_churn=s_churn, second_order=False)
     assert asked == pytest.approx([2 * (1 + gamma), 1 + gamma])
     torch.testing.assert_close(states[0], x + 2 * math.sqrt((1 + gamma) ** 2 - 1) * draws.given[0])
 
@@ -298,7 +298,7 @@ def test_calls_per_step() -> None:
     ):
         calls.clear()
         seen.clear()
-        run(watch=lambda step, state, clean: seen.append(step))
+        run(callback=lambda step, state, denoised: seen.append(step))
         assert calls == expected
         assert seen == [0, 1, 2, 3]
 
@@ -312,8 +312,8 @@ def their_walk(scheduler: object, steps: int, start: Tensor) -> Tensor:
     x = start
     for t in scheduler.timesteps:  # type: ignore[attr-defined]
         sigma = LINEAR.table[int(t)]
-        clean = crooked(x * (1 + sigma**2).sqrt(), sigma[None])
-        eps = (x - clean / (1 + sigma**2).sqrt()) * (1 + sigma**2).sqrt() / sigma
+        denoised = crooked(x * (1 + sigma**2).sqrt(), sigma[None])
+        eps = (x - denoised / (1 + sigma**2).sqrt()) * (1 + sigma**2).sqrt() / sigma
         x = scheduler.step(eps, t, x).prev_sample  # type: ignore[attr-defined]
     return x
 
@@ -413,10 +413,10 @@ def test_min_snr_weights_by_number() -> None:
 
 def test_draw_starts_at_unit_variance_and_shows_unit_states() -> None:
     states: list[Tensor] = []
-    plan = Plan(sampler="ddim", steps=200, spacing="trailing")
+    plan = SamplerConfig(sampler="ddim", steps=200, spacing="trailing")
     got = diffusion.draw(
         plan, LINEAR, lambda x, sigma, labels: exact(x, sigma), Noise(range(64)), 8, None,
-        watch=lambda step, state, clean: states.append(state),
+        callback=lambda step, state, denoised: states.append(state),
     )  # fmt: skip
     assert got.shape == (64, 3, 8, 8)
     torch.testing.assert_close(states[0], Noise(range(64))(3, 8, 8), rtol=1e-4, atol=1e-4)
@@ -432,14 +432,22 @@ def test_draw_passes_labels_and_guidance() -> None:
         seen.append(given)
         return torch.zeros_like(x)
 
-    diffusion.draw(Plan(steps=2, guidance=2.0), LINEAR, denoise, Noise([0, 1]), 8, labels)
+    diffusion.draw(SamplerConfig(steps=2, guidance=2.0), LINEAR, denoise, Noise([0, 1]), 8, labels)
     assert [given is not None for given in seen] == [False, True, False, True]
 
 
 def test_previews_are_short_and_deterministic() -> None:
-    preview = Plan(sampler="ancestral", steps=1000, variance="large", guidance=3.0, churn=5.0, eta=1.0).preview()
-    assert (preview.sampler, preview.steps, preview.eta, preview.churn, preview.guidance) == ("ddim", 20, 0.0, 0.0, 3.0)
-    assert Plan(steps=5).preview().steps == 5
+    preview = SamplerConfig(
+        sampler="ancestral", steps=1000, variance="large", guidance=3.0, s_churn=5.0, eta=1.0
+    ).preview()
+    assert (preview.sampler, preview.steps, preview.eta, preview.s_churn, preview.guidance) == (
+        "ddim",
+        20,
+        0.0,
+        0.0,
+        3.0,
+    )
+    assert SamplerConfig(steps=5).preview().steps == 5
 
 
 def test_training_drops_whole_rows_and_single_labels() -> None:

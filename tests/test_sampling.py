@@ -59,11 +59,13 @@ def assert_equal(some: dict[int, np.ndarray], others: dict[int, np.ndarray]) -> 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    "how", [["--sampler", "ddim"], ["--sampler", "ancestral"], ["--sampler", "heun", "--set", "churn=2"]]
+    "sampling", [["--sampler", "ddim"], ["--sampler", "ancestral"], ["--sampler", "heun", "--set", "s_churn=2"]]
 )
-def test_an_image_depends_on_its_seed_alone(family: str, how: list[str], runs: dict[str, Path], tmp_path: Path) -> None:
+def test_an_image_depends_on_its_seed_alone(
+    family: str, sampling: list[str], runs: dict[str, Path], tmp_path: Path
+) -> None:
     def images(*words: object) -> dict[int, np.ndarray]:
-        return draw(runs[family], tmp_path / "out", "--batch", "4", *how, *words)
+        return draw(runs[family], tmp_path / "out", "--batch", "4", *sampling, *words)
 
     many = images("--n", "10")
     assert sorted(many) == list(range(10))
@@ -349,6 +351,8 @@ def test_images_of_a_run(runs: dict[str, Path]) -> None:
     drawn = generate.images(Run(runs["ddpm"]), [5, 2], labels={"hair": "pink"}, overrides={"steps": 3})
     assert (drawn.dtype, tuple(drawn.shape)) == (torch.uint8, (2, 3, 16, 16))
     said: list[int] = []
-    alone = generate.images(Run(runs["ddpm"]), [2], labels={"hair": "pink"}, overrides={"steps": 3}, done=said.append)
+    alone = generate.images(
+        Run(runs["ddpm"]), [2], labels={"hair": "pink"}, overrides={"steps": 3}, on_progress=said.append
+    )
     np.testing.assert_array_equal(alone[0].numpy(), drawn[1].numpy())
     assert said == [1]

@@ -98,7 +98,7 @@ def test_flow_likelihood_of_a_gaussian_is_exact(name: str) -> None:
     def centred(x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
         return x * STD**2 / (STD**2 + sigma.view(-1, 1, 1, 1) ** 2)
 
-    found = diffusion.flow_nats(diffusion.Process(process, centred), x, probe, tolerance=1e-7)
+    found = diffusion.flow_nats(diffusion.DiffusionModel(process, centred), x, probe, tolerance=1e-7)
     # The points count as the lowest level; the prior ignores what is left of the data at the highest.
     spread = STD**2 + process.sigma_min**2
     exact = (0.5 * x**2 / spread + 0.5 * math.log(2 * math.pi * spread)).flatten(1).sum(1)
@@ -117,7 +117,7 @@ def test_flow_likelihood_has_the_divergence_of_a_full_matrix() -> None:
 
     point = torch.tensor([0.5, -0.3, 0.2, 0.9]).double()
     signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4).double().view(16, 1, 2, 2)
-    process = diffusion.Process(PROCESSES["ve"], denoise)
+    process = diffusion.DiffusionModel(PROCESSES["ve"], denoise)
     found = diffusion.flow_nats(process, point.expand(16, 4).reshape(16, 1, 2, 2), signs, tolerance=1e-6)
     noisy = covariance + PROCESSES["ve"].sigma_min ** 2 * torch.eye(4).double()
     exact = -torch.distributions.MultivariateNormal(torch.zeros(4).double(), noisy).log_prob(point)
@@ -168,11 +168,11 @@ def test_rows_of_the_solver_do_not_depend_on_each_other() -> None:
 @pytest.mark.parametrize("sampler", ["pc", "ode", "ancestral", "ddim", "dpmpp", "heun"])
 @pytest.mark.parametrize("process", ["ve", "vp", "subvp"])
 def test_every_sampler_draws(process: str, sampler: Any) -> None:
-    how = sde.Draw(sampler=sampler, steps=3, corrections=1, tolerance=1e-2)
+    sampling = sde.SDESampling(sampler=sampler, steps=3, corrections=1, tolerance=1e-2)
     model = tiny(process=process)
     with torch.inference_mode():
-        images = model.sample(Noise([1, 2]), None, how)
-        assert torch.equal(images[1:], model.sample(Noise([2]), None, how))
+        images = model.sample(Noise([1, 2]), None, sampling)
+        assert torch.equal(images[1:], model.sample(Noise([2]), None, sampling))
     assert images.shape == (2, 3, 8, 8)
     assert bool(images.isfinite().all())
     assert float(images.abs().max()) <= 1
@@ -203,13 +203,13 @@ def test_bits_per_dim_of_the_untrained_network_is_that_of_its_gaussian() -> None
 
 def test_papers_networks() -> None:
     """NCSN++ has every feature that DDPM++ lacks; their published sizes are about 62 million."""
-    for preset, waves, fir in (("ve", "fourier", True), ("vp", "positional", False)):
+    for preset, time_embedding, fir in (("ve", "fourier", True), ("vp", "positional", False)):
         from animegen_cli import paths
 
         kind = families.load("sde")
         layer = config.Layer.from_yaml(paths.preset_file("sde", preset))
         settings = config.resolve([layer], family="sde", model=kind.Config, sample=kind.Sampling, optimizers=["model"])
-        assert (settings.model.waves, settings.model.fir, settings.model.pyramid) == (waves, fir, fir)
+        assert (settings.model.time_embedding, settings.model.fir, settings.model.pyramid) == (time_embedding, fir, fir)
         with torch.device("meta"):
             count = sum(p.numel() for p in kind(settings.model, DataSpec(64, 10)).parameters())
         assert 55e6 < count < 70e6
@@ -229,7 +229,16 @@ def test_filters_keep_means_and_halve_exactly() -> None:
 def test_network_with_every_option_starts_at_zero_and_learns() -> None:
     torch.manual_seed(0)
     net = ScoreNet(
-        16, [8, 16], blocks=2, attention=[8], waves="fourier", fir=True, pyramid=True, classes=[3], augment=9, patch=2
+        16,
+        [8, 16],
+        blocks=2,
+        attention=[8],
+        time_embedding="fourier",
+        fir=True,
+        pyramid=True,
+        classes=[3],
+        augment=9,
+        patch=2,
     )
     inputs = torch.randn(2, 3, 16, 16), torch.tensor([-3.0, 2.0]), torch.tensor([[2], [-1]]), torch.randn(2, 9)
     output = net(*inputs)
@@ -256,12 +265,15 @@ def test_nonsense_is_refused(changes: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize("sampler", ["dpmpp", "pc"])
 def test_clipping_bounds_what_the_sampler_is_told(sampler: str) -> None:
     """An untrained network sees x itself as the clean image, which reaches far beyond [-1, 1] where the noise is strong."""
-    method, furthest = tiny(), {}
+    model, furthest = tiny(), {}
     for clip in (False, True):
         seen: list[float] = []
-        how = sde.Draw(sampler=sampler, steps=8, clip=clip)  # type: ignore[arg-type]
-        method.sample(
-            Noise([1]), None, how, lambda step, x, clean, seen=seen: seen.append(float(clean.detach().abs().max()))
+        sampling = sde.SDESampling(sampler=sampler, steps=8, clip=clip)  # type: ignore[arg-type]
+        model.sample(
+            Noise([1]),
+            None,
+            sampling,
+            lambda step, x, denoised, seen=seen: seen.append(float(denoised.detach().abs().max())),
         )
         furthest[clip] = max(seen)
     assert furthest[True] <= 1 < furthest[False]

@@ -16,7 +16,7 @@ from animegen_cli.errors import ConfigError
 from animegen_cli.model import families
 from animegen_cli.model.adversarial import squared_gradient
 from animegen_cli.model.families import stylegan2
-from animegen_cli.model.families.stylegan2 import Model, StyleGAN2, Truncation
+from animegen_cli.model.families.stylegan2 import Model, StyleGAN2, StyleGAN2Sampling
 from animegen_cli.model.family import Batch, DataSpec
 from animegen_cli.model.nets import style
 from animegen_cli.model.noise import Noise
@@ -32,19 +32,19 @@ def small(size: int = 16, attributes: dict[str, tuple[str, ...]] | None = None, 
     return StyleGAN2(Model(**SMALL | settings), DataSpec(size, 100, attributes=attributes or {}))
 
 
-def alive(method: StyleGAN2) -> StyleGAN2:
+def alive(model: StyleGAN2) -> StyleGAN2:
     """Noise inputs start without effect; here they have one."""
-    for name, parameter in method.named_parameters():
+    for name, parameter in model.named_parameters():
         if name.endswith("noise_strength"):
             parameter.data.fill_(0.3)
-    return method
+    return model
 
 
-def in_range(method: StyleGAN2) -> StyleGAN2:
+def in_range(model: StyleGAN2) -> StyleGAN2:
     """Colours that need no clamping, which no gradient passes."""
-    for layer in method.synthesis.colours:
+    for layer in model.synthesis.colours:
         layer.weight.data.mul_(0.2)  # type: ignore[union-attr, operator]
-    return method
+    return model
 
 
 def batch_of(count: int = 4, size: int = 16, labels: Tensor | None = None, seen: int = 0) -> Batch:
@@ -178,21 +178,21 @@ def test_the_critic_starts_at_unit_variance() -> None:
 
 def test_parameter_counts_of_auto_at_64() -> None:
     with torch.device("meta"):
-        method = StyleGAN2(resolved("auto").model, DataSpec(64, 100))
-    count = {name: sum(p.numel() for p in child.parameters()) for name, child in method.named_children()}
+        model = StyleGAN2(resolved("auto").model, DataSpec(64, 100))
+    count = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
     assert count["mapping"] + count["synthesis"] == 22_243_608
     assert count["critic"] == 23_407_361
-    assert method.synthesis.codes == 10
+    assert model.synthesis.codes == 10
 
 
 @pytest.mark.parametrize("size", [16, 32, 48, 64, 256])
 def test_sizes(size: int) -> None:
     with torch.device("meta"):
-        method = StyleGAN2(Model(**SMALL), DataSpec(size, 100))
-        ws = torch.zeros(2, method.synthesis.codes, 16)
-        images = method.synthesis(ws, method._random_maps(2, torch.device("meta")))
+        model = StyleGAN2(Model(**SMALL), DataSpec(size, 100))
+        ws = torch.zeros(2, model.synthesis.codes, 16)
+        images = model.synthesis(ws, model._random_maps(2, torch.device("meta")))
         assert images.shape == (2, 3, size, size)
-        assert method.critic(images).shape == (2, 1)
+        assert model.critic(images).shape == (2, 1)
 
 
 @pytest.mark.parametrize("size", [14, 100, 8])
@@ -241,20 +241,20 @@ def test_the_gradient_penalty_is_that_of_a_known_critic() -> None:
     inner = (a * x).sum((1, 2, 3))
     found = squared_gradient(inner.square() / 2, x)
     torch.testing.assert_close(found, inner.square() * a.square().sum())
-    method = small(r1=0.8, r1_every=8)
-    losses = method.gradient_penalty(batch_of())
+    model = small(r1=0.8, r1_every=8)
+    losses = model.gradient_penalty(batch_of())
     assert losses["loss"].item() == pytest.approx(losses["penalty"].item() * 0.4 * 8)
 
 
 def test_the_penalty_is_taken_through_the_augmentation() -> None:
     """By finite differences of the augmented critic along its own gradient."""
-    method = small(ada_start=1.0).double()
-    method.ada.taps = method.ada.taps.double()  # type: ignore[union-attr]
+    model = small(ada_start=1.0).double()
+    model.ada.taps = model.ada.taps.double()  # type: ignore[union-attr]
     images = batch_of(2).images.double()
 
     def logit(x: Tensor) -> Tensor:
         torch.manual_seed(5)
-        return method.critic(method._augmented(x)).sum()
+        return model.critic(model._augmented(x)).sum()
 
     x = images.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(logit(x), x, create_graph=True)
@@ -262,7 +262,7 @@ def test_the_penalty_is_taken_through_the_augmentation() -> None:
     slope = (logit(images + 1e-5 * direction) - logit(images - 1e-5 * direction)) / 2e-5
     assert float(slope.detach()) == pytest.approx(float(gradient.detach().norm()), rel=1e-4)
     gradient.square().sum().backward()
-    assert all(p.grad is not None for p in method.critic.blocks.parameters() if p.dim() > 1)
+    assert all(p.grad is not None for p in model.critic.blocks.parameters() if p.dim() > 1)
 
 
 def test_phases_follow_the_weights() -> None:
@@ -273,13 +273,13 @@ def test_phases_follow_the_weights() -> None:
 
 
 def test_the_critic_sees_the_generators_images_and_labels() -> None:
-    method = small(attributes=HAIR, ada=False, label_drop=0.0)
+    model = small(attributes=HAIR, ada=False, label_drop=0.0)
     batch = batch_of(labels=torch.tensor([[0], [1], [2], [-1]]))
-    method.generator_loss(batch)
-    losses = method.critic_loss(batch)
-    images, labels = method._images.get(0, 4), method._labels.get(0, 4)
+    model.generator_loss(batch)
+    losses = model.critic_loss(batch)
+    images, labels = model._images.get(0, 4), model._labels.get(0, 4)
     assert torch.equal(labels, batch.labels)
-    wanted = [method.critic(x, labels).mean().item() for x in (batch.images, images)]
+    wanted = [model.critic(x, labels).mean().item() for x in (batch.images, images)]
     assert [losses["real"].item(), losses["fake"].item()] == pytest.approx(wanted, abs=1e-5)
 
 
@@ -287,18 +287,18 @@ def test_the_critic_sees_the_generators_images_and_labels() -> None:
 
 
 def test_labels_matter_and_unknown_ones_are_the_zero_embedding() -> None:
-    method = small(attributes=HAIR).eval()
-    assert method.conditions == ("hair",)
+    model = small(attributes=HAIR).eval()
+    assert model.conditions == ("hair",)
     draw = [
-        method.sample(Noise([1]), None if label is None else torch.tensor([[label]]), Truncation())
+        model.sample(Noise([1]), None if label is None else torch.tensor([[label]]), StyleGAN2Sampling())
         for label in (None, -1, 0, 1)
     ]
     assert torch.equal(draw[0], draw[1])
     assert not torch.allclose(draw[1], draw[2])
     assert not torch.allclose(draw[2], draw[3])
     images = batch_of(1).images
-    logits = [method.critic(images, torch.tensor([[label]])).item() for label in (-1, 0)]
-    assert logits[0] == pytest.approx(method.critic(images).item())
+    logits = [model.critic(images, torch.tensor([[label]])).item() for label in (-1, 0)]
+    assert logits[0] == pytest.approx(model.critic(images).item())
     assert logits[0] != pytest.approx(logits[1])
 
 
@@ -306,57 +306,60 @@ def test_labels_matter_and_unknown_ones_are_the_zero_embedding() -> None:
 
 
 def test_rows_depend_on_their_seed_alone() -> None:
-    method = alive(small()).eval()
+    model = alive(small()).eval()
     with torch.no_grad():
-        together = method.sample(Noise([3, 4, 5]), None, Truncation())
-        alone = method.sample(Noise([4]), None, Truncation())
+        together = model.sample(Noise([3, 4, 5]), None, StyleGAN2Sampling())
+        alone = model.sample(Noise([4]), None, StyleGAN2Sampling())
     torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-5)
 
 
 def test_truncation_draws_towards_the_mean() -> None:
-    method = alive(small()).eval()
-    method.mapping.w_avg.copy_(torch.randn(16))
+    model = alive(small()).eval()
+    model.mapping.w_avg.copy_(torch.randn(16))
     with torch.no_grad():
-        w = method._code(Noise([1, 2]), None)
-        half = method._truncated(w, Truncation(truncation=0.5))
-        torch.testing.assert_close(half[:, 0], (w + method.mapping.w_avg) / 2)
-        cut = method._truncated(w, Truncation(truncation=0.0, truncation_cutoff=2))
-        torch.testing.assert_close(cut[:, :2], method.mapping.w_avg.expand(2, 2, 16))
+        w = model._code(Noise([1, 2]), None)
+        half = model._truncated(w, StyleGAN2Sampling(truncation=0.5))
+        torch.testing.assert_close(half[:, 0], (w + model.mapping.w_avg) / 2)
+        cut = model._truncated(w, StyleGAN2Sampling(truncation=0.0, truncation_cutoff=2))
+        torch.testing.assert_close(cut[:, :2], model.mapping.w_avg.expand(2, 2, 16))
         torch.testing.assert_close(cut[:, 2:], w[:, None].expand(2, 4, 16))
-        mean = method.sample(Noise([1, 2]), None, Truncation(truncation=0.0, noise="const"))
+        mean = model.sample(Noise([1, 2]), None, StyleGAN2Sampling(truncation=0.0, noise="const"))
     torch.testing.assert_close(mean[0], mean[1])
 
 
 def test_noise_inputs() -> None:
-    method = alive(small()).eval()
+    model = alive(small()).eval()
     with torch.no_grad():
-        random, const, none = (method.sample(Noise([1, 2]), None, Truncation(noise=kind)) for kind in ("random", "const", "none"))  # type: ignore[arg-type]  # fmt: skip
-        muted = small().eval().sample(Noise([1, 2]), None, Truncation())
+        random, const, none = (model.sample(Noise([1, 2]), None, StyleGAN2Sampling(noise=kind)) for kind in ("random", "const", "none"))  # type: ignore[arg-type]  # fmt: skip
+        muted = small().eval().sample(Noise([1, 2]), None, StyleGAN2Sampling())
     assert not torch.allclose(random, const)
     assert not torch.allclose(const, none)
     torch.testing.assert_close(muted, none)  # at strength 0 noise has no effect
 
 
 def test_a_mix_takes_both() -> None:
-    method = alive(small()).eval()
-    how = Truncation()
+    model = alive(small()).eval()
+    sampling = StyleGAN2Sampling()
     with torch.no_grad():
-        own, other = method.sample(Noise([1]), None, how), method.sample(Noise([2]), None, Truncation(noise="none"))
-        assert torch.equal(method.mix(Noise([1]), Noise([2]), None, how, cut=method.synthesis.codes), own)
-        mixed = method.mix(Noise([1]), Noise([2]), None, how)
-        swapped = method.mix(Noise([1]), Noise([2]), None, Truncation(noise="none"), cut=0)
+        own, other = (
+            model.sample(Noise([1]), None, sampling),
+            model.sample(Noise([2]), None, StyleGAN2Sampling(noise="none")),
+        )
+        assert torch.equal(model.mix(Noise([1]), Noise([2]), None, sampling, cut=model.synthesis.codes), own)
+        mixed = model.mix(Noise([1]), Noise([2]), None, sampling)
+        swapped = model.mix(Noise([1]), Noise([2]), None, StyleGAN2Sampling(noise="none"), cut=0)
     torch.testing.assert_close(swapped, other)
     assert not torch.allclose(mixed, own)
 
 
 @pytest.mark.parametrize("noise", ["random", "const", "none"])
 def test_a_walk_begins_and_ends_at_the_seeds(noise: Any) -> None:
-    method, how = alive(small()).eval(), Truncation(noise=noise)
+    model, sampling = alive(small()).eval(), StyleGAN2Sampling(noise=noise)
     with torch.no_grad():
-        walk = method.interpolate(Noise([1]), Noise([2]), torch.tensor([0.0, 0.5, 1.0]), None, how)
-        ends = [method.sample(Noise([seed]), None, how)[0] for seed in (1, 2)]
-        w = [method._code(Noise([seed]), None) for seed in (1, 2)]
-        middle = method.synthesis(((w[0] + w[1]) / 2)[:, None].expand(-1, 6, -1), None).clamp(-1, 1)
+        walk = model.interpolate(Noise([1]), Noise([2]), torch.tensor([0.0, 0.5, 1.0]), None, sampling)
+        ends = [model.sample(Noise([seed]), None, sampling)[0] for seed in (1, 2)]
+        w = [model._code(Noise([seed]), None) for seed in (1, 2)]
+        middle = model.synthesis(((w[0] + w[1]) / 2)[:, None].expand(-1, 6, -1), None).clamp(-1, 1)
     torch.testing.assert_close(walk[0], ends[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(walk[2], ends[1], rtol=0, atol=1e-5)
     if noise == "none":
@@ -364,49 +367,49 @@ def test_a_walk_begins_and_ends_at_the_seeds(noise: Any) -> None:
 
 
 def test_projection_finds_an_image_that_it_drew() -> None:
-    method = in_range(small()).eval().requires_grad_(False)
-    target = method.sample(Noise([5, 6]), None, Truncation(noise="none"))
+    model = in_range(small()).eval().requires_grad_(False)
+    target = model.sample(Noise([5, 6]), None, StyleGAN2Sampling(noise="none"))
     seen: list[int] = []
-    found = method.project(target, Noise([1, 2]), 100, None, lambda step, now, goal: seen.append(step))
+    found = model.project(target, Noise([1, 2]), 100, None, lambda step, now, goal: seen.append(step))
     middling = target.mean(0, keepdim=True)
     before, after = ((x - target).square().mean() for x in (middling, found))
     assert float(after) < 0.1 * float(before)
     assert seen[0] == 0
     assert seen[-1] == 99
-    assert all(p.grad is None for p in method.parameters())
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_projection_through_networks_in_bf16() -> None:
-    target = in_range(small()).eval().sample(Noise([5]), None, Truncation(noise="none")).detach()
-    method = generate.for_inference(in_range(small()), device=torch.device("cpu"), precision="bf16")
-    found = method.project(target, Noise([1]), 60, None, None)  # type: ignore[operator]
+    target = in_range(small()).eval().sample(Noise([5]), None, StyleGAN2Sampling(noise="none")).detach()
+    model = generate.for_inference(in_range(small()), device=torch.device("cpu"), precision="bf16")
+    found = model.project(target, Noise([1]), 60, None, None)  # type: ignore[operator]
     assert found.dtype == torch.float32
-    before = method._drawn(method._spread(target.device)[0][None], [torch.zeros(1, 1, s, s) for s in (4, 8, 8, 16, 16)])  # type: ignore[operator]  # fmt: skip
+    before = model._drawn(model._spread(target.device)[0][None], [torch.zeros(1, 1, s, s) for s in (4, 8, 8, 16, 16)])  # type: ignore[operator]  # fmt: skip
     assert float((found - target).square().mean()) < 0.5 * float((before - target).square().mean())
 
 
 def test_what_outlives_a_step_is_state() -> None:
-    method = small()
-    assert "mapping.w_avg" in generate.inference_state(method)
-    before = {name: value.clone() for name, value in method.state_dict().items()}
+    model = small()
+    assert "mapping.w_avg" in generate.inference_state(model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     for seen in range(0, 24, 4):
-        for phase in method.phases():
+        for phase in model.phases():
             phase.loss(batch_of(seen=seen))
-    state = method.state_dict()
+    state = model.state_dict()
     changed = {name for name in state if not torch.equal(state[name], before[name])}
     assert changed >= {"mapping.w_avg", "lengths.mean", "ada.signs", "ada.images", "ada.step"}
     other = small()
     other.load_state_dict(state)
     torch.manual_seed(3)
-    wanted = method.path_length(batch_of(seen=24))["loss"].detach()
+    wanted = model.path_length(batch_of(seen=24))["loss"].detach()
     torch.manual_seed(3)
     torch.testing.assert_close(other.path_length(batch_of(seen=24))["loss"].detach(), wanted)
 
 
 def test_projection_follows_given_features() -> None:
-    method = in_range(small()).eval().requires_grad_(False)
-    target = method.sample(Noise([5]), None, Truncation(noise="none"))
-    found = method.project(target, Noise([1]), 60, lambda x: x.mean((2, 3)), None)
+    model = in_range(small()).eval().requires_grad_(False)
+    target = model.sample(Noise([5]), None, StyleGAN2Sampling(noise="none"))
+    found = model.project(target, Noise([1]), 60, lambda x: x.mean((2, 3)), None)
     assert float((found.mean((2, 3)) - target.mean((2, 3))).abs().max()) < 0.05
 
 
@@ -424,16 +427,16 @@ def test_noise_correlation_is_small_for_white_noise_only() -> None:
 
 
 def test_findings() -> None:
-    method = small()
+    model = small()
     healthy = {"D/loss": 0.9, "D/signs": 0.6, "D/diversity": 0.9, "D/ada_p": 0.3}
-    assert method.diagnose(healthy) == []
-    assert method.diagnose({}) == []
+    assert model.diagnose(healthy) == []
+    assert model.diagnose({}) == []
     for change, name in (
         ({"D/loss": 0.01}, "the critic wins"),
         ({"D/diversity": 0.05}, "mode collapse"),
         ({"D/ada_p": 0.95, "D/signs": 0.8}, "augmentation at its limit"),
     ):
-        (finding,) = method.diagnose(healthy | change)
+        (finding,) = model.diagnose(healthy | change)
         assert finding.name == name
         assert finding.flag.startswith("--set model.")
 

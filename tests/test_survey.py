@@ -264,8 +264,8 @@ class Viewer:
             good = "a" if pair["a"] < pair["b"] else "b"
         return "left" if left == good else "right"
 
-    def answer(self, how: Callable[[str], str] | None = None) -> None:
-        side, before = (how or str)(self.wanted()), self.page.text_content("#count")
+    def answer(self, choose: Callable[[str], str] | None = None) -> None:
+        side, before = (choose or str)(self.wanted()), self.page.text_content("#count")
         self.page.wait_for_timeout(160)
         if side in ("1", "2", "0", "ArrowLeft", "ArrowRight"):
             self.page.keyboard.press(side)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from animegen_cli.config import Amount, Ema, Optim, RunConfig, Section, Train
-from animegen_cli.data.loading import Pieces
+from animegen_cli.data.loading import RawBatch
 from animegen_cli.errors import DivergedError, MachineError
 from animegen_cli.model import checkpoint
-from animegen_cli.model.family import Batch, DataSpec, Losses, Method, Phase
+from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
 from animegen_cli.train import optim
-from animegen_cli.train.choices import Choices
-from animegen_cli.train.ema import Average
+from animegen_cli.train.ema import EMA
+from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.trainer import Hook, Trainer
 
 CPU = torch.device("cpu")
@@ -27,13 +27,13 @@ CPU = torch.device("cpu")
 class Ones:
     """Batches of grey images, each as bright as its position."""
 
-    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
+    def batch(self, images_seen: int, count: int | None = None) -> RawBatch:
         assert count is not None
         levels = (torch.arange(images_seen, images_seen + count) * 17 % 256).to(torch.uint8)
-        return Pieces(levels.view(-1, 1, 1, 1).expand(-1, 3, 4, 4), torch.empty(count, 0, dtype=torch.int64))
+        return RawBatch(levels.view(-1, 1, 1, 1).expand(-1, 3, 4, 4), torch.empty(count, 0, dtype=torch.int64))
 
 
-class Plain(Method):
+class Plain(Family):
     """Fits 1x1 convolutions to the negative of what they see; no noise anywhere."""
 
     Config = Section
@@ -68,7 +68,7 @@ class Alternating(Plain):
 
 
 def trainer(
-    method: Method, *, micro: int = 8, channels_last: bool = False, batch: int = 8, sections: dict[str, Optim] | None = None,
+    model: Family, *, micro: int = 8, channels_last: bool = False, batch: int = 8, sections: dict[str, Optim] | None = None,
     **settings: Any,
 ) -> Trainer:  # fmt: skip
     settings = {"duration": "80 images", "ema": Ema(decay=0.5, ramp=False)} | settings
@@ -76,8 +76,8 @@ def trainer(
         family="plain", preset=None, about="", warning=None, size=None, data=None, model=None, sample=None,
         optim=sections or {"model": Optim(lr=0.01)}, train=Train(batch=batch, **settings), augment=None,  # type: ignore[arg-type]
     )  # fmt: skip
-    choices = Choices(precision="fp32", batch_gpu=micro, channels_last=channels_last, compile=False)
-    return Trainer(method, Ones(), config, choices, device=CPU, count=100)
+    options = ResolvedOptions(precision="fp32", batch_gpu=micro, channels_last=channels_last, compile=False)
+    return Trainer(model, Ones(), config, options, device=CPU, count=100)
 
 
 def plain(**options: Any) -> Plain:
@@ -130,9 +130,9 @@ def test_a_micro_batch_too_large_is_halved_and_nothing_counts_twice() -> None:
     crowded, roomy = trainer(Crowded(DataSpec(size=4, count=100)), micro=4), trainer(plain(), micro=2)
     crowded.train_step()
     roomy.train_step()
-    assert crowded.choices.batch_gpu == 2
+    assert crowded.options.batch_gpu == 2
     assert crowded.take_losses() == roomy.take_losses()
-    for ours, theirs in zip(crowded.method.parameters(), roomy.method.parameters(), strict=True):
+    for ours, theirs in zip(crowded.model.parameters(), roomy.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -156,19 +156,19 @@ def test_losses_are_means_over_the_steps_since_they_were_taken() -> None:
 
 def test_phases_train_their_own_networks_when_due() -> None:
     torch.manual_seed(0)
-    method = Alternating(DataSpec(size=4, count=100))
-    loop = trainer(method, sections={"G": Optim(lr=0.01), "D": Optim(lr=0.02)})
+    model = Alternating(DataSpec(size=4, count=100))
+    loop = trainer(model, sections={"G": Optim(lr=0.01), "D": Optim(lr=0.02)})
     moved = []
     for _ in range(3):
-        before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         loop.train_step()
         changed = {
-            name.split(".")[0] for name, tensor in method.state_dict().items() if not torch.equal(tensor, before[name])
+            name.split(".")[0] for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])
         }
         moved.append(changed)
     assert moved == [{"net", "critic"}, {"net"}, {"net", "critic"}]
     assert {name: o.param_groups[0]["lr"] for name, o in loop.optimizers.items()} == {"G": 0.01, "D": 0.02}
-    assert set(dict(loop.average.twin.named_children())) == {"net"}
+    assert set(dict(loop.ema.model.named_children())) == {"net"}
 
 
 def test_clipping_bounds_the_step_and_reports_the_norm_before() -> None:
@@ -193,18 +193,18 @@ def test_an_update_that_is_not_finite_is_skipped(value: float) -> None:
 
 
 def test_the_first_bad_step_is_named() -> None:
-    method = plain()
-    method.break_at = 24
-    loop = trainer(method)
+    model = plain()
+    model.break_at = 24
+    loop = trainer(model)
     for _ in range(3):
         loop.train_step()
-    good = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    good = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     loop.check()
     for _ in range(3):
         loop.train_step()
     with pytest.raises(DivergedError, match="step 3"):
         loop.check()
-    assert all(torch.equal(tensor, good[name]) for name, tensor in method.state_dict().items())
+    assert all(torch.equal(tensor, good[name]) for name, tensor in model.state_dict().items())
 
 
 # ---- hooks ----------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_hooks_come_when_due_and_at_the_end() -> None:
             Hook(Amount.parse("1 h"), lambda t: calls.append(("hourly", t.images))),
         ],
         stop=lambda: False,
-        tick=lambda _: None,
+        on_step=lambda _: None,
     )
     assert [images for name, images in calls if name == "often"] == [16, 32, 48, 64, 80]
     assert [images for name, images in calls if name == "seldom"] == [56, 80]
@@ -237,7 +237,7 @@ def test_told_to_stop_only_what_must_not_be_lost_is_done() -> None:
         Hook(Amount.parse("1 h"), lambda t: calls.append("save"), at_stop=True),
     ]
     with pytest.raises(StoppedError):
-        loop.run(hooks, stop=lambda: loop.step == 3, tick=lambda _: None)
+        loop.run(hooks, stop=lambda: loop.step == 3, on_step=lambda _: None)
     assert (calls, loop.images) == (["save"], 24)
 
 
@@ -245,74 +245,74 @@ def test_told_to_stop_only_what_must_not_be_lost_is_done() -> None:
 
 
 def test_the_average_by_hand() -> None:
-    method = plain(net=nn.BatchNorm2d(1, affine=True))
-    average = Average(method, Ema(decay=0.75, ramp=False))
+    model = plain(net=nn.BatchNorm2d(1, affine=True))
+    ema = EMA(model, Ema(decay=0.75, ramp=False))
     weights = []
     for step, value in enumerate((5.0, 9.0, 1.0), start=1):
-        method.net.weight.data.fill_(value)
-        average.update(step)
-        weights.append(average.twin.net.weight.item())
+        model.net.weight.data.fill_(value)
+        ema.update(step)
+        weights.append(ema.model.net.weight.item())
     # from 1: 0.75 * 1 + 0.25 * 5 = 2, 0.75 * 2 + 0.25 * 9 = 3.75, 0.75 * 3.75 + 0.25 * 1 = 3.0625
     assert weights == [2.0, 3.75, 3.0625]
 
 
 def test_the_ramp_by_hand() -> None:
-    average = Average(plain(), Ema(decay=0.5, ramp=True))
-    assert [average.decay(n) for n in (0, 1, 2, 5, 8, 100)] == [0.1, 2 / 11, 0.25, 0.4, 0.5, 0.5]
-    method = plain(net=nn.BatchNorm2d(1))
-    average = Average(method, Ema(decay=0.9999, ramp=True))
-    method.net.weight.data.fill_(11.0)
-    average.update(1)
-    assert average.twin.net.weight.item() == pytest.approx(0.1 * 1 + 0.9 * 11)  # not stuck at the first weights
+    ema = EMA(plain(), Ema(decay=0.5, ramp=True))
+    assert [ema.decay(n) for n in (0, 1, 2, 5, 8, 100)] == [0.1, 2 / 11, 0.25, 0.4, 0.5, 0.5]
+    model = plain(net=nn.BatchNorm2d(1))
+    ema = EMA(model, Ema(decay=0.9999, ramp=True))
+    model.net.weight.data.fill_(11.0)
+    ema.update(1)
+    assert ema.model.net.weight.item() == pytest.approx(0.1 * 1 + 0.9 * 11)  # not stuck at the first weights
 
 
 def test_half_lives_by_hand() -> None:
-    average = Average(plain(), Ema(half_life="40 images"), batch=10, count=100)
-    assert average.decay(0) == average.decay(1000) == pytest.approx(0.5**0.25)
-    average = Average(plain(), Ema(half_life="40 images", half_life_share=0.5), batch=10, count=100)
+    ema = EMA(plain(), Ema(half_life="40 images"), batch=10, count=100)
+    assert ema.decay(0) == ema.decay(1000) == pytest.approx(0.5**0.25)
+    ema = EMA(plain(), Ema(half_life="40 images", half_life_share=0.5), batch=10, count=100)
     # half of the 10, 20, 80 and 1000 images seen so far, at most 40
-    assert [average.decay(n) for n in (0, 1, 7, 99)] == pytest.approx([0.25, 0.5, 0.5**0.25, 0.5**0.25])
+    assert [ema.decay(n) for n in (0, 1, 7, 99)] == pytest.approx([0.25, 0.5, 0.5**0.25, 0.5**0.25])
 
 
 def test_an_average_every_third_step() -> None:
-    method = plain(net=nn.BatchNorm2d(1))
-    average = Average(method, Ema(decay=0.5, ramp=False, every=3))
+    model = plain(net=nn.BatchNorm2d(1))
+    ema = EMA(model, Ema(decay=0.5, ramp=False, every=3))
     seen = []
     for step in range(1, 7):
-        method.net.weight.data.fill_(float(step))
-        average.update(step)
-        seen.append(average.twin.net.weight.item())
+        model.net.weight.data.fill_(float(step))
+        ema.update(step)
+        seen.append(ema.model.net.weight.item())
     assert seen == [1, 1, 2, 2, 2, 4]
 
 
 @pytest.mark.parametrize(("kind", "mean"), [("average", 2.0), ("copy", 8.0)])
 def test_buffers_are_averaged_or_copied(kind: str, mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Plain, "ema_buffers", kind)
-    method = plain(net=nn.BatchNorm2d(1))
-    average = Average(method, Ema(decay=0.75, ramp=False))
-    method.net.running_mean.fill_(8.0)
-    method.net.num_batches_tracked.fill_(7)
-    average.update(1)
-    assert average.twin.net.running_mean.item() == mean
-    assert average.twin.net.num_batches_tracked.item() == 7  # a count has no average
+    model = plain(net=nn.BatchNorm2d(1))
+    ema = EMA(model, Ema(decay=0.75, ramp=False))
+    model.net.running_mean.fill_(8.0)
+    model.net.num_batches_tracked.fill_(7)
+    ema.update(1)
+    assert ema.model.net.running_mean.item() == mean
+    assert ema.model.net.num_batches_tracked.item() == 7  # a count has no average
 
 
 def test_the_distance_is_root_mean_square() -> None:
-    method = plain(net=nn.BatchNorm2d(2))
-    average = Average(method, Ema())
-    method.net.weight.data += torch.tensor([3.0, 1.0])
-    method.net.bias.data += torch.tensor([1.0, 1.0])
-    assert float(average.distance()) == pytest.approx(math.sqrt((9 + 1 + 1 + 1) / 4))
+    model = plain(net=nn.BatchNorm2d(2))
+    ema = EMA(model, Ema())
+    model.net.weight.data += torch.tensor([3.0, 1.0])
+    model.net.bias.data += torch.tensor([1.0, 1.0])
+    assert float(ema.distance()) == pytest.approx(math.sqrt((9 + 1 + 1 + 1) / 4))
 
 
 def test_the_average_follows_from_the_first_step_and_is_not_trained() -> None:
-    method = plain()
-    loop = trainer(method, ema=Ema(decay=0.9999, ramp=True))
-    first = loop.average.twin.net[0].weight.clone()
+    model = plain()
+    loop = trainer(model, ema=Ema(decay=0.9999, ramp=True))
+    first = loop.ema.model.net[0].weight.clone()
     loop.train_step()
-    assert not torch.equal(loop.average.twin.net[0].weight, first)
-    assert not any(parameter.requires_grad for parameter in loop.average.twin.parameters())
-    assert not loop.average.twin.training
+    assert not torch.equal(loop.ema.model.net[0].weight, first)
+    assert not any(parameter.requires_grad for parameter in loop.ema.model.parameters())
+    assert not loop.ema.model.training
 
 
 # ---- the learning rate ----------------------------------------------------------------------------------------
@@ -368,9 +368,9 @@ def test_an_optimizer_with_lazy_phases_is_slowed_down(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("skip", "moves"), [(1e-6, False), (1e6, True), (None, True)])
 def test_a_step_with_a_huge_gradient_is_left_out(skip: float | None, moves: bool) -> None:
     loop = trainer(plain(), sections={"model": Optim(lr=0.01, skip=skip)})
-    before = loop.method.net[0].weight.clone()  # type: ignore[index]
+    before = loop.model.net[0].weight.clone()  # type: ignore[index]
     loop.train_step()
-    assert torch.equal(loop.method.net[0].weight, before) is not moves  # type: ignore[index]
+    assert torch.equal(loop.model.net[0].weight, before) is not moves  # type: ignore[index]
     loop.check()  # large is not broken
 
 
@@ -378,11 +378,11 @@ def test_a_step_with_a_huge_gradient_is_left_out(skip: float | None, moves: bool
 
 
 def test_channels_last_is_saved_plain_and_comes_back(tmp_path: Path) -> None:
-    method = plain(net=nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)))
-    loop = trainer(method, channels_last=True)
+    model = plain(net=nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)))
+    loop = trainer(model, channels_last=True)
     for _ in range(3):
         loop.train_step()
-    weight = method.net[0].weight
+    weight = model.net[0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
     about = {"images": loop.images, "step": loop.step, "seconds": 1.0}
@@ -391,7 +391,7 @@ def test_channels_last_is_saved_plain_and_comes_back(tmp_path: Path) -> None:
     assert all(tensor.is_contiguous() for part in parts.values() for tensor in part.values())
     other = trainer(plain(net=nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1))), channels_last=True)
     other.restore(parts, said)
-    restored = other.method.net[0].weight
+    restored = other.model.net[0].weight
     assert restored.is_contiguous(memory_format=torch.channels_last)
     assert other.optimizers["model"].state[restored]["exp_avg"].is_contiguous(memory_format=torch.channels_last)
     for one in (loop, other):
@@ -473,7 +473,7 @@ def test_exact_phases_run_uncompiled_and_differentiate_gradients() -> None:
 
 def test_precision_of_exact_phases() -> None:
     loop = trainer(plain())
-    loop.choices = loop.choices._replace(precision="bf16")
+    loop.options = loop.options._replace(precision="bf16")
     net, x = nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 4, 4)
     phase = loop.phases[0]
     with loop._arithmetic(phase):

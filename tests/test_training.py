@@ -174,9 +174,9 @@ def test_dry_run_does_not_measure_what_may_not_fit(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    from animegen_cli.train import choices
+    from animegen_cli.train import options
 
-    monkeypatch.setattr(choices, "free_memory", lambda _: 2_000_000)
+    monkeypatch.setattr(options, "free_memory", lambda _: 2_000_000)
     words = train_words("ddim", faces, tmp_path / "run", "--dry-run", "--json", "--batch-gpu", "8")
     plan = json.loads(done(*words).out)
     assert plan["memory_bytes"] > 1_000_000

@@ -38,15 +38,15 @@ def fresh(family: str, folder: Path, *settings: str) -> Path:
     )
     spec = DataSpec(SIZE, 96, (0.1, 0.0, -0.1), (0.5, 0.5, 0.6), {"hair": ("pink", "aqua")}, kind.domains)
     torch.manual_seed(0)
-    method = kind(resolved.model, spec)
-    for parameter in method.parameters():  # layers that start at zero would hide what goes in
+    model = kind(resolved.model, spec)
+    for parameter in model.parameters():  # layers that start at zero would hide what goes in
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
     folder.mkdir(parents=True)
-    about = {"family": family, "state": "finished", "abilities": list(abilities_of(method))}
+    about = {"family": family, "state": "finished", "abilities": list(abilities_of(model))}
     paths.write_json(folder / "run.json", about)
     weights = {"config": resolved.to_dict(), "data": generate.spec_to_dict(spec), "images": 0}
-    checkpoint.save_weights(folder / "weights.safetensors", generate.inference_state(method), weights)
+    checkpoint.save_weights(folder / "weights.safetensors", generate.inference_state(model), weights)
     return folder
 
 

@@ -121,7 +121,7 @@ def test_numbers_that_are_no_seed(value: float | None) -> None:
 def test_settings_reach_the_networks(models: Models, runs: Path) -> None:
     diffusion = trained(models, runs, "diffusion")
     way = actions.way(diffusion, {"steps": 2, "sampler": "euler", "temperature": 0.5, "guidance": None})
-    assert (way.how.steps, way.how.sampler, way.labels) == (2, "euler", None)
+    assert (way.sampling.steps, way.sampling.sampler, way.labels) == (2, "euler", None)
     plain = actions.draw(diffusion, [5], way)
     pink = actions.way(diffusion, {"steps": 2, "sampler": "euler", "guidance": 4.0}, ["hair=pink"])
     assert not np.array_equal(plain, actions.draw(diffusion, [5], pink))
@@ -191,7 +191,7 @@ class Painter(torch.nn.Module):
         super().__init__()
         self.shape = shape
 
-    def sample(self, noise: Noise, labels: Tensor | None, how: Any, watch: Any = None) -> Tensor:
+    def sample(self, noise: Noise, labels: Tensor | None, sampling: Any, watch: Any = None) -> Tensor:
         code = noise(*self.shape)
         if len(self.shape) == 3:  # brightness of the upper and the lower half
             halves = [half.mean((1, 2, 3)) * half[0].numel() ** 0.5 for half in code.chunk(2, dim=2)]
@@ -210,16 +210,16 @@ def test_directions_are_those_that_the_pictures_follow(shape: tuple[int, ...]) -
         torch.device("cpu"),
         "fp32",  # type: ignore[arg-type]
     )
-    found = directions.find(painter, how=(), pictures=512)
+    found = directions.find(painter, sampling=(), pictures=512)
     assert found.vectors.shape == (directions.FOUND, *shape)
     assert torch.allclose(found.vectors.flatten(1) @ found.vectors.flatten(1).T, torch.eye(directions.FOUND), atol=1e-4)
     assert found.shares[0] > 0.7
     assert sum(found.shares) <= 1.01
     amounts = torch.zeros(3, directions.FOUND)
     amounts[:, 0] = torch.tensor([-2.0, 0.0, 2.0])
-    drawn = directions.steered(painter, 3, amounts, found, how=())
+    drawn = directions.steered(painter, 3, amounts, found, sampling=())
     means = drawn.float().mean((1, 2, 3))
-    assert torch.equal(drawn[1], generate.draw_noise(painter, Noise([3]), how=())[0])
+    assert torch.equal(drawn[1], generate.draw_noise(painter, Noise([3]), sampling=())[0])
     assert abs(means[2] - means[0]) == pytest.approx(4 * 0.2 * 127.5, rel=0.1)
 
 

@@ -226,7 +226,7 @@ def test_residual_unet_by_hand() -> None:
     x, variance = images(2, 8), torch.tensor([0.3, 0.8])
     frequencies = torch.tensor([1.0, 2.0, 4.0, 8.0])
     angles = 2 * math.pi * frequencies * variance[:, None]
-    waves = torch.cat([angles.sin(), angles.cos()], 1)[:, :, None, None].expand(2, 8, 8, 8)
+    time_embedding = torch.cat([angles.sin(), angles.cos()], 1)[:, :, None, None].expand(2, 8, 8, 8)
 
     def block(layer: Any, h: Tensor) -> Tensor:
         residue = layer.skip(h)
@@ -235,7 +235,7 @@ def test_residual_unet_by_hand() -> None:
         )  # fresh statistics: mean 0, variance 1
 
     with torch.no_grad():
-        skip = block(net.down[0][0], torch.cat([net.stem(x), waves], 1))
+        skip = block(net.down[0][0], torch.cat([net.stem(x), time_embedding], 1))
         h = block(net.middle[0], F.avg_pool2d(skip, 2))
         h = F.interpolate(h, size=(8, 8), mode="bilinear", align_corners=False)
         h = block(net.up[0][0], torch.cat([h, skip], 1))

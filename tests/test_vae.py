@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from animegen_cli.errors import ConfigError
-from animegen_cli.model.families.vae import VAE, Model, Pass
+from animegen_cli.model.families.vae import VAE, Model, VAESampling
 from animegen_cli.model.family import Batch, DataSpec, Edit
 from animegen_cli.model.nets import vae as nets
 from animegen_cli.model.noise import Noise
@@ -76,11 +76,11 @@ def linear(data: Tensor, latent: int) -> tuple[VAE, MultivariateNormal]:
     values, vectors = values.flip(0), vectors.flip(1)
     variance = float(values[latent:].mean())
     weight = vectors[:, :latent] * (values[:latent] - variance).sqrt()
-    method = VAE(Model(widths=(4,), latent=latent), DataSpec(4, len(data)))
-    method.encoder = LinearEncoder(weight, mu, variance)  # type: ignore[assignment]
-    method.decoder = Single(LinearDecoder(weight, mu), variance)  # type: ignore[assignment]
+    model = VAE(Model(widths=(4,), latent=latent), DataSpec(4, len(data)))
+    model.encoder = LinearEncoder(weight, mu, variance)  # type: ignore[assignment]
+    model.decoder = Single(LinearDecoder(weight, mu), variance)  # type: ignore[assignment]
     covariance = weight @ weight.T + variance * torch.eye(len(weight), dtype=torch.float64)
-    return method, MultivariateNormal(mu, covariance)
+    return model, MultivariateNormal(mu, covariance)
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +97,18 @@ def test_a_linear_vaes_bound_is_its_exact_likelihood(correlated: Tensor) -> None
 
     The distortion is quadratic in eps, so its mean over N(0, I) is that over the 2 L points +-sqrt(L) e_i.
     """
-    method, exact = linear(correlated, 4)
+    model, exact = linear(correlated, 4)
     points = 2.0 * torch.cat([torch.eye(4), -torch.eye(4)]).double()
-    found = [method.measure(correlated, point.expand(200, 4)) for point in points]
+    found = [model.measure(correlated, point.expand(200, 4)) for point in points]
     bound = torch.stack([part.distortion for part in found]).mean(0) + found[0].rate.sum(1)
     torch.testing.assert_close(bound, -exact.log_prob(correlated.flatten(1)), rtol=0, atol=1e-6)
 
 
 def test_a_worse_posterior_loosens_the_bound_by_its_divergence(correlated: Tensor) -> None:
-    method, exact = linear(correlated, 4)
-    method.encoder.log_std = method.encoder.log_std + 0.3  # type: ignore[union-attr, operator]
+    model, exact = linear(correlated, 4)
+    model.encoder.log_std = model.encoder.log_std + 0.3  # type: ignore[union-attr, operator]
     points = 2.0 * torch.cat([torch.eye(4), -torch.eye(4)]).double()
-    found = [method.measure(correlated, point.expand(200, 4)) for point in points]
+    found = [model.measure(correlated, point.expand(200, 4)) for point in points]
     bound = torch.stack([part.distortion for part in found]).mean(0) + found[0].rate.sum(1)
     gap = bound + exact.log_prob(correlated.flatten(1))
     divergence = 4 * (0.5 * math.exp(0.6) - 0.5 - 0.3)  # KL(N(m, e^0.6 s^2) || N(m, s^2)), four times
@@ -117,9 +117,9 @@ def test_a_worse_posterior_loosens_the_bound_by_its_divergence(correlated: Tenso
 
 def test_bits_per_dim_of_the_linear_vae(correlated: Tensor) -> None:
     """(-ln p + D ln 127.5) / (D ln 2), up to the dequantization, which the noise of 0.05 hides."""
-    method, exact = linear(correlated, 4)
+    model, exact = linear(correlated, 4)
     wanted = (-exact.log_prob(correlated.flatten(1)).mean() / 48 + math.log(127.5)) / math.log(2)
-    found = torch.stack([method.bits_per_dim(correlated, Noise(range(i, i + 200))) for i in range(0, 8000, 400)])
+    found = torch.stack([model.bits_per_dim(correlated, Noise(range(i, i + 200))) for i in range(0, 8000, 400)])
     assert found.shape == (20, 200)
     assert found.mean().item() == pytest.approx(float(wanted), abs=0.02)
 
@@ -127,11 +127,11 @@ def test_bits_per_dim_of_the_linear_vae(correlated: Tensor) -> None:
 @pytest.mark.parametrize(("pixels", "factor"), [("symmetric", 1.0), ("unit", 0.5)])
 def test_the_documents_weighting_is_the_bound_with_a_wide_gaussian(pixels: str, factor: float) -> None:
     """mean MSE + w KL = (bound - constant) * 2 s^2 / D with s^2 = w D / 2."""
-    method, x = small(likelihood="scaled", kl_weight=0.01, pixels=pixels), images()
+    model, x = small(likelihood="scaled", kl_weight=0.01, pixels=pixels), images()
     variance = 0.01 * 768 / 2 / factor**2
     for seed in (1, 2):
         torch.manual_seed(seed)
-        losses = method.loss(Batch(x))
+        losses = model.loss(Batch(x))
         constant = 384 * math.log(2 * math.pi * variance)
         wanted = (-losses["elbo"] - constant) * 2 * 0.01 / 2
         assert losses["loss"].item() == pytest.approx(float(wanted), rel=1e-4)
@@ -141,12 +141,12 @@ def test_the_documents_weighting_is_the_bound_with_a_wide_gaussian(pixels: str, 
 # ---- weights of the KL --------------------------------------------------------------------------------------------
 
 
-def excess(method: VAE, images_seen: int) -> tuple[float, float]:
+def excess(model: VAE, images_seen: int) -> tuple[float, float]:
     """What the objective adds to the distortion, and the KL, both in nats."""
     torch.manual_seed(3)
-    losses = method.loss(Batch(images(), images_seen=images_seen))
+    losses = model.loss(Batch(images(), images_seen=images_seen))
     torch.manual_seed(3)
-    found = method.measure(images(), torch.randn(4, 4))
+    found = model.measure(images(), torch.randn(4, 4))
     kl = found.rate.sum(1).mean().item()
     assert float(losses["kl"]) == pytest.approx(kl, rel=1e-5)
     return (losses["loss"] * 768 - found.distortion.mean()).item(), kl
@@ -180,11 +180,11 @@ def test_free_bits_leave_the_logged_kl_true() -> None:
 
 def test_the_documents_network_has_its_parameters_and_shapes() -> None:
     with torch.device("meta"):
-        method = VAE(Model(likelihood="scaled", pixels="unit"), DataSpec(64, 100))
-        assert sum(p.numel() for p in method.parameters()) == 3_937_635
+        model = VAE(Model(likelihood="scaled", pixels="unit"), DataSpec(64, 100))
+        assert sum(p.numel() for p in model.parameters()) == 3_937_635
         x = torch.empty(2, 3, 64, 64)
         shapes = []
-        for stage in method.encoder.stages:  # type: ignore[union-attr]
+        for stage in model.encoder.stages:  # type: ignore[union-attr]
             x = stage(x)  # type: ignore[operator]
             shapes.append(tuple(x.shape[1:]))
     assert shapes == [(32, 32, 32), (64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
@@ -193,26 +193,26 @@ def test_the_documents_network_has_its_parameters_and_shapes() -> None:
 @pytest.mark.parametrize("network", ["plain", "residual"])
 @pytest.mark.parametrize("size", [16, 18, 40, 72, 256])
 def test_any_size_comes_back(network: str, size: int) -> None:
-    method = small(size, network=network, widths=(4, 4, 4)).eval()
+    model = small(size, network=network, widths=(4, 4, 4)).eval()
     x = images(2, size)
-    assert method.reconstruct(x).shape == x.shape
-    assert method.sample(Noise([1, 2]), None, Pass()).shape == x.shape
+    assert model.reconstruct(x).shape == x.shape
+    assert model.sample(Noise([1, 2]), None, VAESampling()).shape == x.shape
 
 
 def test_rows_are_independent_and_temperature_narrows() -> None:
-    method = small(prior="flow").eval()
-    both = method.sample(Noise([3, 4]), None, Pass())
-    torch.testing.assert_close(method.sample(Noise([4]), None, Pass()), both[1:])
-    cold = method.sample(Noise([3, 4]), None, Pass(temperature=1e-4))
+    model = small(prior="flow").eval()
+    both = model.sample(Noise([3, 4]), None, VAESampling())
+    torch.testing.assert_close(model.sample(Noise([4]), None, VAESampling()), both[1:])
+    cold = model.sample(Noise([3, 4]), None, VAESampling(temperature=1e-4))
     assert (cold[0] - cold[1]).abs().max() < 1e-2 < (both[0] - both[1]).abs().max()
 
 
 def test_networks_in_bf16_draw_nearly_the_same() -> None:
-    method = small(prior="flow", network="residual").eval()
-    exact = method.sample(Noise(range(4)), None, Pass())
-    method.decoder.bfloat16()
+    model = small(prior="flow", network="residual").eval()
+    exact = model.sample(Noise(range(4)), None, VAESampling())
+    model.decoder.bfloat16()
     z = Noise(range(4))(4).bfloat16()
-    drawn, _, _ = method.decoder(z, from_noise=True)
+    drawn, _, _ = model.decoder(z, from_noise=True)
     assert drawn.dtype == torch.float32
     assert (drawn.clamp(-1, 1) - exact).abs().max() < 0.05
 
@@ -275,15 +275,15 @@ def test_bands_of_equal_deviation_are_one_gaussian() -> None:
 
 def test_deviations_are_learned_within_some_hundred_steps() -> None:
     """The optimum of the scale is the root of the mean squared error (Rybkin et al. 2021, section 3.1)."""
-    method = small(latent=1)
-    optimizer = torch.optim.Adam([method.decoder.steepness], lr=1e-3)  # type: ignore[list-item]
+    model = small(latent=1)
+    optimizer = torch.optim.Adam([model.decoder.steepness], lr=1e-3)  # type: ignore[list-item]
     for _ in range(300):
         torch.manual_seed(0)
-        losses = method.loss(Batch(images()))
+        losses = model.loss(Batch(images()))
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
-    learned = float(torch.exp(method.decoder.steepness.detach() * nets.STEEP))  # type: ignore[operator]
+    learned = float(torch.exp(model.decoder.steepness.detach() * nets.STEEP))  # type: ignore[operator]
     assert learned == pytest.approx(float(losses["mse"]) ** 0.5, rel=0.02)
 
 
@@ -291,24 +291,24 @@ def test_deviations_are_learned_within_some_hundred_steps() -> None:
 
 
 def test_denoising_sees_the_noise_that_was_asked_for() -> None:
-    method, x = small().eval(), images()
-    clean = method.translate(x, Noise(range(4)), Edit(), Pass())
-    assert torch.equal(clean, method.reconstruct(x))
+    model, x = small().eval(), images()
+    clean = model.translate(x, Noise(range(4)), Edit(), VAESampling())
+    assert torch.equal(clean, model.reconstruct(x))
     noise = Noise(range(4))(3, 16, 16)
-    noisy = method.translate(x, Noise(range(4)), Edit(noise=0.2), Pass())
-    torch.testing.assert_close(noisy, method.reconstruct(x + 0.2 * noise))
+    noisy = model.translate(x, Noise(range(4)), Edit(noise=0.2), VAESampling())
+    torch.testing.assert_close(noisy, model.reconstruct(x + 0.2 * noise))
     assert not torch.equal(noisy, clean)
 
 
 def test_it_says_what_is_wrong() -> None:
-    method = small(warmup="1k images")
-    assert method.diagnose({}) == []
-    assert method.diagnose({"model/kl": 0.2, "model/kl_factor": 0.5}) == []
-    assert method.diagnose({"model/kl": 40.0, "model/kl_factor": 1.0}) == []
-    (collapse,) = method.diagnose({"model/kl": 0.2, "model/kl_factor": 1.0})
+    model = small(warmup="1k images")
+    assert model.diagnose({}) == []
+    assert model.diagnose({"model/kl": 0.2, "model/kl_factor": 0.5}) == []
+    assert model.diagnose({"model/kl": 40.0, "model/kl_factor": 1.0}) == []
+    (collapse,) = model.diagnose({"model/kl": 0.2, "model/kl_factor": 1.0})
     assert collapse.name == "posterior collapse"
     assert "0.20 nats" in collapse.says
-    (large,) = method.diagnose({"model/kl": 1e5, "model/kl_factor": 1.0})
+    (large,) = model.diagnose({"model/kl": 1e5, "model/kl_factor": 1.0})
     assert large.name == "exploding latents"
     for finding in (collapse, large):
         for word in finding.flag.split("--set ")[1:]:

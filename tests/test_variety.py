@@ -149,9 +149,9 @@ def blurred(pixels: np.ndarray) -> np.ndarray:
 def test_repeats_among_images() -> None:
     pixels = [np.asarray(picture(seed)) for seed in range(12)]
     images = tensor(np.stack([*pixels, jpeg(pixels[3]), pixels[7], blurred(pixels[7])]))
-    found = copies.repeated(copies.looks(images))
+    found = copies.repeated(copies.fingerprints(images))
     assert np.flatnonzero(found).tolist() == [3, 7, 12, 13, 14]
-    assert not copies.repeated(copies.looks(images[:1])).any()
+    assert not copies.repeated(copies.fingerprints(images[:1])).any()
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_copies_of_training_images_are_found(damage: object, by_features: bool, 
     places = np.arange(0, len(training), 8)
     copied = portraits.pixels(portraits.indices("train")[places])
     drawn = tensor(np.stack([damage(pixels) for pixels in copied]))  # type: ignore[operator]
-    hashed = copies.hashed_copies(*(copies.looks(side) for side in (drawn, drawn.flip(3), training)))
+    hashed = copies.hashed_copies(*(copies.fingerprints(side) for side in (drawn, drawn.flip(3), training)))
     assert (hashed == places).mean() >= 0.95
     if by_features:
         known = extractor.features(training)

@@ -15,7 +15,7 @@ from chain import TINY
 from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.model import checkpoint, families
-from animegen_cli.model.family import DataSpec, Method, abilities_of
+from animegen_cli.model.family import DataSpec, Family, abilities_of
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
@@ -23,14 +23,14 @@ from animegen_cli.sample import generate
 ATTRIBUTES = {"hair": ("pink", "black"), "eyes": ("blue", "red", "green")}
 
 
-def shake(method: Method, scale: float = 0.3) -> None:
+def shake(model: Family, scale: float = 0.3) -> None:
     """Move every weight a little, and every statistic up, always in the same way."""
     chance = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for tensor in method.parameters():
+        for tensor in model.parameters():
             width = math.sqrt(max(tensor[0].numel() if tensor.dim() else 1, 4))
             tensor.add_(torch.randn(tensor.shape, generator=chance) * scale / width)
-        for buffer in method.buffers():
+        for buffer in model.buffers():
             if buffer.is_floating_point():
                 buffer.add_(torch.rand(buffer.shape, generator=chance) * scale)
 
@@ -50,15 +50,15 @@ def make(family: str, folder: Path, *settings: str, size: int = 16, **about: Any
     settled, kind = resolved(family, *settings), families.load(family)
     data = DataSpec(size, 78, (0.1, 0.0, -0.2), (0.5, 0.6, 0.7), ATTRIBUTES, kind.domains)
     torch.manual_seed(0)
-    method = kind(settled.model, data)
-    shake(method)
+    model = kind(settled.model, data)
+    shake(model)
     folder.mkdir(parents=True)
     run = Run(folder)
     said = {"config": settled.to_dict(), "data": generate.spec_to_dict(data), "images": 640}
-    checkpoint.save_weights(run.weights, generate.inference_state(method), said)
+    checkpoint.save_weights(run.weights, generate.inference_state(model), said)
     run.config.write_text(yaml.safe_dump(settled.to_dict() | {"data": str(folder / "faces.zip")}))
     facts = {
-        "family": family, "preset": "smoke", "abilities": abilities_of(method), "state": "finished", "images": 640,
+        "family": family, "preset": "smoke", "abilities": abilities_of(model), "state": "finished", "images": 640,
         "parameters": {"all": 1000}, "device": "cpu", "seconds": 12.0,
         "data": {"path": str(folder / "faces.zip"), "name": "faces", "identity": "ab" * 32, "count": 78, "size": size,
                  "attributes": {name: list(values) for name, values in ATTRIBUTES.items()}},

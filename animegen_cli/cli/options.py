@@ -52,7 +52,7 @@ Device = Annotated[
 Sampler = Annotated[str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps (diffusion).")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Any key of the run's `sample` section: --set churn=40")
+    list[str] | None, typer.Option("--set", help="Any key of the run's `sample` section: --set s_churn=40")
 ]
 Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images per network call.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]

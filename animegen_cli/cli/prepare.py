@@ -130,8 +130,8 @@ def _asked(sources: list[str], photos: list[str], anime: list[str]) -> tuple[lis
     return sources or anime, photos
 
 
-def _summary(done: Any) -> str:
-    about = done.about
+def _summary(prepared: Any) -> str:
+    about = prepared.about
     twins, attributes = about["near_twins"], about["attributes"]
     parts = about.get("by_domain", {"": about})
     kept = _each({name or "images": part["images"] for name, part in parts.items()})
@@ -144,9 +144,9 @@ def _summary(done: Any) -> str:
         )
     train, test = (_each({name: part["split"][side] for name, part in parts.items()}) for side in ("train", "test"))
     lines.append(f"split    {train} for training, {test} for testing")
-    lines.append(f"written  {done.path}")
-    if done.contact:
-        lines.append(f"look at  {done.contact}")
+    lines.append(f"written  {prepared.path}")
+    if prepared.contact:
+        lines.append(f"look at  {prepared.contact}")
     return "\n".join(lines)
 
 

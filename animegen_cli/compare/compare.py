@@ -24,7 +24,7 @@ from animegen_cli.report import canvas, grids, published, records, tables
 from animegen_cli.report import same_seeds as seeds
 from animegen_cli.report.columns import Comparison, Entry, Measure, entries_of, identity, measures_of, protocol_notes
 from animegen_cli.report.figures import Pair
-from animegen_cli.report.numbering import Book
+from animegen_cli.report.numbering import Numbering
 from animegen_cli.report.page import comparison_page
 from animegen_cli.report.pictures import Drawn
 from animegen_cli.report.preferences import Opinion
@@ -302,21 +302,21 @@ def write(
     for name, (file, text) in texts.items():
         written[name] = out / file
         written[name].write_text(text, encoding="utf-8")
-    written["tables"] = _write_tables(made.book, out / "tables")
+    written["tables"] = _write_tables(made.numbering, out / "tables")
     if drawn is not None and any(not isinstance(row, str) for row in drawn.rows):
         pictures = [None if isinstance(row, str) else row for row in drawn.rows]
         captions = [str(number) for number in drawn.seeds]
         image = grids.rows(list(zip(comparison.names, pictures, strict=True)), captions)
         written["picture"] = grids.save(image, out / "same-seeds.png")
     if figures:
-        written["figures"] = _write_figures(made.book, out / "figures")
+        written["figures"] = _write_figures(made.numbering, out / "figures")
     return written
 
 
-def _write_tables(book: Book, folder: Path) -> Path:
+def _write_tables(numbering: Numbering, folder: Path) -> Path:
     """Each table of the page in every form, under its own name."""
     make_folder(folder)
-    for name, table in book.tables.items():
+    for name, table in numbering.tables.items():
         texts = {
             "md": tables.markdown(table), "tex": tables.latex(table), "csv": tables.as_csv(table),
             "json": json.dumps(tables.as_json(table), indent=1, default=str) + "\n",
@@ -326,13 +326,13 @@ def _write_tables(book: Book, folder: Path) -> Path:
     return folder
 
 
-def _write_figures(book: Book, folder: Path) -> Path:
+def _write_figures(numbering: Numbering, folder: Path) -> Path:
     """Each plot of the page as SVG and PNG, each picture as PNG, under its own name."""
     make_folder(folder)
-    for name, plot in book.plots.items():
+    for name, plot in numbering.plots.items():
         (folder / f"{name}.svg").write_text(canvas.svg(plot) + "\n", encoding="utf-8")
         grids.save(canvas.pixels(plot), folder / f"{name}.png")
-    for name, path in book.pictures.items():
+    for name, path in numbering.pictures.items():
         with Image.open(path) as picture:
             grids.save(picture.convert("RGB"), folder / f"{name}.png")
     return folder

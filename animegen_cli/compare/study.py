@@ -53,7 +53,7 @@ Time = Annotated[str, AfterValidator(_check_time)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member(Section):
+class StudyRun(Section):
     """One run."""
 
     family: str
@@ -88,12 +88,12 @@ class Plot(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Section):
+class StudyConfig(Section):
     """A study as its file says it."""
 
     title: str
     about: str
-    runs: dict[str, Member]
+    runs: dict[str, StudyRun]
     size: Annotated[int, Field(ge=8)] | None = None
     """Pixels; of the set or of the presets when absent."""
     demo: Annotated[int, Field(ge=16)] | None = None
@@ -108,12 +108,12 @@ class Plan(Section):
     """Where a budget was measured; written by the study."""
 
 
-def load(spec: str | Path) -> Plan:
+def load(spec: str | Path) -> StudyConfig:
     """A shipped study, or a YAML file; ConfigError with its lines where it is wrong."""
     file = paths.study_file(str(spec))
     shipped = file.parent == paths.presets_folder() / "studies"
     layer = Layer.from_yaml(file, shown=f"presets/studies/{file.name}" if shipped else None)
-    plan = config.build(layer, Plan, hint="see presets/studies/smoke.yaml for a whole one")
+    plan = config.build(layer, StudyConfig, hint="see presets/studies/smoke.yaml for a whole one")
     unknown = {name for plot in plan.plots for name in plot.runs} - set(plan.runs)
     if unknown or not plan.runs:
         what = f"plots name runs that it does not have: {', '.join(sorted(unknown))}" if unknown else "it has no runs"
@@ -182,7 +182,7 @@ def run(request: Request) -> Done:
         return Done(folder, *_page(request, plan, started, folder), open=still)
 
 
-def plan_of(request: Request) -> tuple[Plan, list[str]]:
+def plan_of(request: Request) -> tuple[StudyConfig, list[str]]:
     """The study as it would run, and the command of each training: nothing is trained or measured."""
     folder = request.out or paths.STUDIES / Path(request.study).stem
     plan = load(folder / PLAN) if (folder / PLAN).is_file() else _asked(request)
@@ -198,7 +198,7 @@ def plan_of(request: Request) -> tuple[Plan, list[str]]:
     return plan, commands
 
 
-def _asked(request: Request) -> Plan:
+def _asked(request: Request) -> StudyConfig:
     plan = load(request.study)
     if request.budget is None:
         return plan
@@ -210,7 +210,7 @@ def _asked(request: Request) -> Plan:
     return replace(plan, budget=budget, runs=members)
 
 
-def _data(request: Request, plan: Plan, folder: Path) -> Path:
+def _data(request: Request, plan: StudyConfig, folder: Path) -> Path:
     """The data set: the flag's, the drawn faces of the study, or the newest."""
     if request.data is not None:
         return request.data
@@ -225,7 +225,7 @@ def _data(request: Request, plan: Plan, folder: Path) -> Path:
     return drawn
 
 
-def _plan(request: Request, asked: Plan, faces: FaceSet, folder: Path) -> Plan:
+def _plan(request: Request, asked: StudyConfig, faces: FaceSet, folder: Path) -> StudyConfig:
     """The plan in the study's folder, made at the first call: every run's duration is an amount of images or epochs."""
     file = folder / PLAN
     if file.is_file():
@@ -256,7 +256,7 @@ def _plan(request: Request, asked: Plan, faces: FaceSet, folder: Path) -> Plan:
 _HEAD = "# Written by `animegen compare --study`; give this file to `--study` to run the same again.\n"
 
 
-def _plain(plan: Plan) -> dict[str, Any]:
+def _plain(plan: StudyConfig) -> dict[str, Any]:
     """Values for YAML, without what was not said."""
 
     def sparse(value: Any) -> Any:
@@ -268,12 +268,12 @@ def _plain(plan: Plan) -> dict[str, Any]:
     return found
 
 
-def _check_same(kept: Plan, asked: Plan, faces: FaceSet, folder: Path) -> None:
+def _check_same(kept: StudyConfig, asked: StudyConfig, faces: FaceSet, folder: Path) -> None:
     """UsageError when the folder holds a study of other runs, budget or data."""
 
     measured = kept.budget or asked.budget
 
-    def runs(plan: Plan) -> dict[str, Any]:
+    def runs(plan: StudyConfig) -> dict[str, Any]:
         return {
             name: (m.family, m.preset, m.settings, None if measured else m.duration) for name, m in plan.runs.items()
         }
@@ -291,7 +291,9 @@ def _check_same(kept: Plan, asked: Plan, faces: FaceSet, folder: Path) -> None:
         )
 
 
-def _measured(plan: Plan, member: Member, request: train.Request, run_config: RunConfig, faces: FaceSet) -> Member:
+def _measured(
+    plan: StudyConfig, member: StudyRun, request: train.Request, run_config: RunConfig, faces: FaceSet
+) -> StudyRun:
     """The budget of time as images, from half a minute of training that is thrown away."""
     prepared = train.prepare(request, run_config, faces)
     rate = images_per_second(prepared)
@@ -301,7 +303,7 @@ def _measured(plan: Plan, member: Member, request: train.Request, run_config: Ru
     return replace(member, duration=f"{images} images", images_per_second=round(rate, 2))
 
 
-def _training(request: Request, plan: Plan, member: Member, data: Path | None) -> train.Request:
+def _training(request: Request, plan: StudyConfig, member: StudyRun, data: Path | None) -> train.Request:
     words = [f"{key}={value}" for key, value in _settings(plan, member).items()]
     flags = [Layer.from_flag("--duration", "train.duration", member.duration)] if member.duration else []
     return train.Request(
@@ -309,15 +311,15 @@ def _training(request: Request, plan: Plan, member: Member, data: Path | None) -
     )
 
 
-def _settings(plan: Plan, member: Member) -> dict[str, Any]:
+def _settings(plan: StudyConfig, member: StudyRun) -> dict[str, Any]:
     return ({"size": plan.size} if plan.size else {}) | member.settings
 
 
-def _runs(plan: Plan, folder: Path) -> dict[str, Run]:
+def _runs(plan: StudyConfig, folder: Path) -> dict[str, Run]:
     return {name: Run(folder / "runs" / name) for name in plan.runs}
 
 
-def _train(request: Request, plan: Plan, name: str, data: Path, folder: Path) -> str | None:
+def _train(request: Request, plan: StudyConfig, name: str, data: Path, folder: Path) -> str | None:
     """Train a run to its end; why it has none, otherwise."""
     found, member = _runs(plan, folder)[name], plan.runs[name]
     begun = (found.path / "run.json").is_file()
@@ -339,7 +341,7 @@ def _train(request: Request, plan: Plan, name: str, data: Path, folder: Path) ->
     return None
 
 
-def _score(request: Request, plan: Plan, name: str, data: Path, folder: Path) -> None:
+def _score(request: Request, plan: StudyConfig, name: str, data: Path, folder: Path) -> None:
     scoring = plan.scores
     evaluate.evaluate(
         evaluate.Request(
@@ -373,7 +375,7 @@ def _stoppable() -> Iterator[None]:
 
 
 def _page(
-    request: Request, plan: Plan, runs: Sequence[Run], folder: Path
+    request: Request, plan: StudyConfig, runs: Sequence[Run], folder: Path
 ) -> tuple[compare.Comparison, Mapping[str, Path]]:
     compared = compare.compare(runs)
     drawn = compare.same_seeds(
@@ -389,7 +391,7 @@ def _page(
     return compared, written
 
 
-def table(plan: Plan, folder: Path | None = None) -> Table:
+def table(plan: StudyConfig, folder: Path | None = None) -> Table:
     """The runs of a study: what each is, how long it trains and, where it has begun, what became of it."""
     columns = (
         Column("run", "run", right=False), Column("settings", "settings", right=False), Column("duration", "trains for"),
@@ -417,5 +419,5 @@ def table(plan: Plan, folder: Path | None = None) -> Table:
     return Table("The study", columns, tuple(rows), tuple(notes))
 
 
-def _length(plan: Plan, member: Member) -> str:
+def _length(plan: StudyConfig, member: StudyRun) -> str:
     return member.duration or plan.budget or "as its preset says"

@@ -54,7 +54,7 @@ class Cleaned(NamedTuple):
     """CRC-32 of `png`."""
     digest: bytes
     """sha256 of the final RGB pixels."""
-    look: bytes
+    fingerprint: bytes
     """What `twins` compares."""
 
 
@@ -84,7 +84,7 @@ def finish(image: Image.Image, recipe: Recipe) -> Cleaned:
     square = fit_square(image, recipe.size, recipe.fit)
     pixels = np.asarray(square)
     png = encode_png(pixels)
-    return Cleaned(png, zlib.crc32(png), digest(pixels), near_duplicates.look(square))
+    return Cleaned(png, zlib.crc32(png), digest(pixels), near_duplicates.fingerprint(square))
 
 
 def digest(pixels: np.ndarray) -> bytes:

@@ -23,7 +23,7 @@ _AHEAD = 3  # batches that are decoded before they are asked for
 Channels = tuple[float, float, float]
 
 
-class Stock:
+class ImageStore:
     """Uint8 images, by position in training.
 
     Attributes:

@@ -21,7 +21,7 @@ def member_name(index: int, folder: str = "") -> str:
     return f"{folder}{index // 1000:05d}/img{index:08d}.png"
 
 
-class Ledger:
+class DatasetIndex:
     """The images of one domain. Grows while pictures arrive; `close` decides clusters and split."""
 
     def __init__(self, vocabulary: Vocabulary, most: int, folder: str = "", start: int = 0) -> None:
@@ -37,7 +37,7 @@ class Ledger:
         self.shown: list[tuple[str, str, bytes]] = []
         """(name, reason, PNG) of some dropped pictures."""
         self._digests, self._seen = bytearray(), set[bytes]()
-        self._twins = near_duplicates.Finder(most)
+        self._near_duplicates = near_duplicates.Finder(most)
         self._labels = array("h")
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Ledger:
         """Why `image` repeats one that is kept, or None."""
         if dedupe != "off" and image.digest in self._seen:
             return "exact duplicate"
-        if dedupe == "near" and self._twins.twin(image.look) is not None:
+        if dedupe == "near" and self._near_duplicates.near_duplicate(image.fingerprint) is not None:
             return "near duplicate"
         return None
 
@@ -62,10 +62,10 @@ class Ledger:
         self.names.append(name)
         self._seen.add(image.digest)
         self._digests += image.digest
-        self._twins.add(image.look)
+        self._near_duplicates.add(image.fingerprint)
         self._labels.extend(row.tolist())
 
-    def shared(self, other: Ledger) -> int:
+    def shared(self, other: DatasetIndex) -> int:
         """How many images both hold; to be asked before `close`."""
         return len(self._seen & other._seen)
 
@@ -84,8 +84,8 @@ class Ledger:
 
     def close(self, split: float) -> None:
         """Find the near-twins and split by content."""
-        self.clusters = self._twins.clusters()
-        self._seen, self._twins = set(), near_duplicates.Finder(0)  # their memory is needed for what follows
+        self.clusters = self._near_duplicates.clusters()
+        self._seen, self._near_duplicates = set(), near_duplicates.Finder(0)  # their memory is needed for what follows
         self.test = self._split(split)
 
     def _split(self, share: float) -> np.ndarray:

@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from animegen_cli.data.dataset import FaceSet, require_size
-from animegen_cli.data.image_store import Stock, send, words
+from animegen_cli.data.image_store import ImageStore, send, words
 from animegen_cli.data.sources import PHOTOS
 from animegen_cli.device import free_memory
 from animegen_cli.errors import ConfigError, DataError
 
 
-class Pieces(NamedTuple):
+class RawBatch(NamedTuple):
     """A batch as it lies on the device."""
 
     images: Tensor
@@ -104,7 +104,7 @@ class Loader:
         self.resident = needed <= limit
         self._threads = None if self.resident else ThreadPoolExecutor(_workers(workers))
         self._images, *other = [
-            Stock(faces, indices, size=kept, seed=seed, draw=draw, device=self.device, threads=self._threads)
+            ImageStore(faces, indices, size=kept, seed=seed, draw=draw, device=self.device, threads=self._threads)
             for indices, draw in zip(both, ("order", "photos order"), strict=False)
         ]
         self._photos = other[0] if other else None
@@ -119,7 +119,7 @@ class Loader:
         """Seconds that `batch` has spent waiting for images."""
         return self._images.waited + (self._photos.waited if self._photos else 0.0)
 
-    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
+    def batch(self, images_seen: int, count: int | None = None) -> RawBatch:
         """This rank's share of the step that begins after `images_seen` images.
 
         Args:
@@ -133,7 +133,7 @@ class Loader:
         step = share * self.world
         positions = images_seen + self.rank * share + np.arange(share)
         images, where = self._images.take(positions, step)
-        pieces = Pieces(self._augment(images, positions, ""), self._labels.index_select(0, where))
+        pieces = RawBatch(self._augment(images, positions, ""), self._labels.index_select(0, where))
         if self._photos is None:
             return pieces
         photos, _ = self._photos.take(positions, step)

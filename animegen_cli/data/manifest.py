@@ -14,7 +14,7 @@ import PIL
 
 from animegen_cli import __version__
 from animegen_cli.data import near_duplicates
-from animegen_cli.data.index import Ledger, member_name
+from animegen_cli.data.index import DatasetIndex, member_name
 from animegen_cli.data.sources import DOMAINS
 
 FORMAT = "animegen-faces"
@@ -36,9 +36,9 @@ def identity_of_domains(digests: Mapping[str, Iterable[bytes]], size: int) -> st
     return parts[0] if len(parts) == 1 else identity_of((), size, *zip(digests, parts, strict=True))
 
 
-def about(ledgers: Sequence[Ledger], split: float) -> dict[str, Any]:
+def about(indexes: Sequence[DatasetIndex], split: float) -> dict[str, Any]:
     """The part of the manifest that the images decide: totals, and with two domains the figures of each."""
-    parts = [ledger.about(split) for ledger in ledgers]
+    parts = [dataset_index.about(split) for dataset_index in indexes]
     whole: dict[str, Any] = {
         "images": sum(part["images"] for part in parts),
         "split": {"share": split, **{side: sum(part["split"][side] for part in parts) for side in ("train", "test")}},
@@ -46,8 +46,8 @@ def about(ledgers: Sequence[Ledger], split: float) -> dict[str, Any]:
             **{name: sum(part["near_twins"][name] for part in parts) for name in ("clusters", "images")},
             "method": near_duplicates.METHOD,
         },
-        "attributes": {name: list(values) for name, values in ledgers[0].vocabulary.items()},
-        "domains": list(DOMAINS[: len(ledgers)]),
+        "attributes": {name: list(values) for name, values in indexes[0].vocabulary.items()},
+        "domains": list(DOMAINS[: len(indexes)]),
         "dropped": dict(sorted(sum((Counter(part["dropped"]) for part in parts), Counter[str]()).items())),
     }
     if len(parts) > 1:
@@ -55,43 +55,57 @@ def about(ledgers: Sequence[Ledger], split: float) -> dict[str, Any]:
     return whole
 
 
-def identity(ledgers: Sequence[Ledger], size: int) -> str:
+def identity(indexes: Sequence[DatasetIndex], size: int) -> str:
     """Identity of the whole set."""
-    return identity_of_domains(dict(zip(DOMAINS, (ledger.digests() for ledger in ledgers), strict=False)), size)
+    return identity_of_domains(
+        dict(zip(DOMAINS, (dataset_index.digests() for dataset_index in indexes), strict=False)), size
+    )
 
 
-def dataset_json(ledgers: Sequence[Ledger]) -> Buffer:
+def dataset_json(indexes: Sequence[DatasetIndex]) -> Buffer:
     """`dataset.json` of StyleGAN2/3 and EDM: all attributes as one concatenated one-hot vector per image."""
-    vocabulary = ledgers[0].vocabulary
+    vocabulary = indexes[0].vocabulary
     if not vocabulary:
         return b'{"labels": null}\n'
     widths = [len(values) for values in vocabulary.values()]
     starts = np.cumsum([0, *widths[:-1]])
     out = io.BytesIO()
-    for ledger in ledgers:
-        for index, row in enumerate(ledger.labels):
+    for dataset_index in indexes:
+        for index, row in enumerate(dataset_index.labels):
             vector = bytearray(b"0" * sum(widths))
             for start, value in zip(starts, row, strict=True):
                 if value >= 0:
                     vector[start + value] = ord("1")
             out.write(b",\n" if out.tell() else b'{"labels": [\n')
-            out.write(f'["{member_name(index, ledger.folder)}", [{",".join(vector.decode())}]]'.encode())
+            out.write(f'["{member_name(index, dataset_index.folder)}", [{",".join(vector.decode())}]]'.encode())
     out.write(b"\n]}\n")
     return out.getbuffer()
 
 
-def manifest_json(ledgers: Sequence[Ledger], about: dict[str, Any]) -> Buffer:
+def manifest_json(indexes: Sequence[DatasetIndex], about: dict[str, Any]) -> Buffer:
     """`manifest.json`: `about`, then per image its hash, name and cluster, then what was dropped."""
     made = {"format": FORMAT, "version": VERSION, "made_with": {"animegen": __version__, "pillow": PIL.__version__}}
-    test = [index + ledger.start for ledger in ledgers for index in np.flatnonzero(ledger.test).tolist()]
-    clusters = [[index + ledger.start for index in group] for ledger in ledgers for group in ledger.twin_groups()]
+    test = [
+        index + dataset_index.start
+        for dataset_index in indexes
+        for index in np.flatnonzero(dataset_index.test).tolist()
+    ]
+    clusters = [
+        [index + dataset_index.start for index in group]
+        for dataset_index in indexes
+        for group in dataset_index.twin_groups()
+    ]
     out = io.BytesIO()
     out.write(json.dumps({**made, **about}, indent=1)[:-2].encode())
     out.write(b',\n "test": ' + json.dumps(test, separators=(",", ":")).encode())
     out.write(b',\n "twins": ' + json.dumps(clusters, separators=(",", ":")).encode())
-    _write_list(out, "sha256", (digest.hex() for ledger in ledgers for digest in ledger.digests()))
-    _write_list(out, "names", (ledger.folder + name for ledger in ledgers for name in ledger.names))
-    dropped = ((ledger.folder + name, why) for ledger in ledgers for name, why in sorted(ledger.dropped))
+    _write_list(out, "sha256", (digest.hex() for dataset_index in indexes for digest in dataset_index.digests()))
+    _write_list(
+        out, "names", (dataset_index.folder + name for dataset_index in indexes for name in dataset_index.names)
+    )
+    dropped = (
+        (dataset_index.folder + name, why) for dataset_index in indexes for name, why in sorted(dataset_index.dropped)
+    )
     _write_list(out, "dropped_names", dropped)
     out.write(b"\n}\n")
     return out.getbuffer()

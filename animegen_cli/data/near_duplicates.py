@@ -30,7 +30,7 @@ METHOD = {"hash": "dct-256", "thumbnail": "rgb-8x8", "cluster": CLUSTER._asdict(
 
 _BITS = 256
 _SIDE, _LOW, _THUMB = 32, 16, 8
-LOOK_BYTES = _BITS // 8 + 3 * _THUMB * _THUMB
+FINGERPRINT_BYTES = _BITS // 8 + 3 * _THUMB * _THUMB
 _BLOCK, _TILE = 256, 1024  # images that are compared with others at a time
 
 
@@ -42,7 +42,7 @@ def _dct(low: int, side: int) -> np.ndarray:
 _WAVES = np.rint(_dct(_LOW, _SIDE) * 4096)  # whole numbers: float64 sums of them are exact in any order
 
 
-def look(image: Image.Image) -> bytes:
+def fingerprint(image: Image.Image) -> bytes:
     """What two images are compared by: a 256-bit perceptual hash, then the thumbnail's 192 bytes."""
     grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float64)
     waves = (_WAVES @ grey @ _WAVES.T).ravel()
@@ -60,24 +60,24 @@ class Finder:
     def __init__(self, most: int, limits: Limits = CLUSTER) -> None:
         """`most` looks can be collected; memory is touched, and so taken, only as they come. Clusters take `limits`."""
         self._limits = limits
-        self._looks = np.empty((most, LOOK_BYTES), np.uint8)
+        self._fingerprints = np.empty((most, FINGERPRINT_BYTES), np.uint8)
         self._points = np.empty((most, _BASIS.shape[1] + 2), np.float32)
         self._count = self._projected = self._compared = 0
         self._parent = np.arange(most)
         self._scratch = np.empty((_BLOCK, _TILE), np.float32)
 
-    def add(self, look: bytes) -> None:
+    def add(self, fingerprint: bytes) -> None:
         """Collect the look of the next image."""
-        self._looks[self._count] = np.frombuffer(look, np.uint8)
+        self._fingerprints[self._count] = np.frombuffer(fingerprint, np.uint8)
         self._count += 1
         if self._count - self._compared == _BLOCK:
             self._compare()
 
-    def twin(self, look: bytes) -> int | None:
+    def near_duplicate(self, fingerprint: bytes) -> int | None:
         """The first collected image that is so near that this one may be dropped."""
-        one = np.frombuffer(look, np.uint8)[None]
+        one = np.frombuffer(fingerprint, np.uint8)[None]
         near = self._candidates(_project(one))[1]
-        found = near[_twins(np.broadcast_to(one, (len(near), LOOK_BYTES)), self._looks[near], DROP)]
+        found = near[_twins(np.broadcast_to(one, (len(near), FINGERPRINT_BYTES)), self._fingerprints[near], DROP)]
         return int(found[0]) if len(found) else None
 
     def clusters(self) -> np.ndarray:
@@ -91,7 +91,7 @@ class Finder:
         new, old = self._candidates(self._project_new()[start:])
         new += start
         new, old = new[old < new], old[old < new]
-        real = _twins(self._looks[new], self._looks[old], self._limits)
+        real = _twins(self._fingerprints[new], self._fingerprints[old], self._limits)
         for pair in zip(new[real].tolist(), old[real].tolist(), strict=True):
             a, b = map(self._root, pair)
             if a != b:
@@ -106,7 +106,7 @@ class Finder:
     def _project_new(self) -> np.ndarray:
         """The points of all collected images."""
         new = slice(self._projected, self._count)
-        self._points[new] = _project(self._looks[new])
+        self._points[new] = _project(self._fingerprints[new])
         self._projected = self._count
         return self._points[: self._count]
 
@@ -148,9 +148,9 @@ def _basis() -> np.ndarray:
 _BASIS = _basis()
 
 
-def _project(looks: np.ndarray) -> np.ndarray:
+def _project(fingerprints: np.ndarray) -> np.ndarray:
     """(n, 25) so that the product of one row with another, its last two swapped, is -|a - b|^2 / 2."""
-    thumbs = looks[:, _BITS // 8 :].astype(np.float32)
+    thumbs = fingerprints[:, _BITS // 8 :].astype(np.float32)
     thumbs -= thumbs.mean(axis=1, keepdims=True)
     thumbs /= np.sqrt((thumbs * thumbs).sum(axis=1, keepdims=True)) + 1e-6
     points = thumbs @ _BASIS

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from animegen_cli.drawn import hair, head, photograph, scene
-from animegen_cli.drawn.appearance import Look, look
+from animegen_cli.drawn.appearance import Appearance, appearance
 from animegen_cli.drawn.attributes import ATTRIBUTES, choose
 from animegen_cli.drawn.paint import Canvas
 from animegen_cli.errors import UsageError
@@ -44,7 +44,7 @@ def draw(index: int, *, size: int = 64, seed: int = 0) -> Face:
     """
     _check(size)
     labels = attributes(index, seed=seed)
-    return Face(_portrait(look(labels, _random("look", seed, index)), size), labels)
+    return Face(_portrait(appearance(labels, _random("look", seed, index)), size), labels)
 
 
 def photo(index: int, *, size: int = 64, seed: int = 0) -> Image.Image:
@@ -64,7 +64,7 @@ def _check(size: int) -> None:
         )
 
 
-def _portrait(plan: Look, size: int) -> Image.Image:
+def _portrait(plan: Appearance, size: int) -> Image.Image:
     """Paint from back to front, then average the finer canvas down: that smooths every edge."""
     finer = _supersampling(size)
     canvas = Canvas(size * finer, plan.pose)

@@ -25,7 +25,7 @@ class Tones:
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """Everything that is decided before the first brush stroke. Lengths are in face units."""
 
     labels: dict[str, str]
@@ -50,7 +50,7 @@ class Look:
         return 1 if self.rng.random() < 0.5 else -1
 
 
-def look(labels: dict[str, str], rng: random.Random) -> Look:
+def appearance(labels: dict[str, str], rng: random.Random) -> Appearance:
     """Decide how the face with these `labels` looks."""
 
     def vary(low: float, high: float) -> float:
@@ -69,7 +69,7 @@ def look(labels: dict[str, str], rng: random.Random) -> Look:
     hair = tone(HAIR[labels["hair"]], vary(0.93, 1.04), vary(0.88, 1.06), vary(-0.012, 0.012))
     skin = tone(SKIN[labels["skin"]], vary(0.98, 1.0), vary(0.9, 1.1))
     cloth = tone((200, 60, 60), vary(0.4, 1.25), vary(0.2, 1.1), vary(0, 1))
-    return Look(
+    return Appearance(
         labels=labels,
         rng=rng,
         pose=pose,

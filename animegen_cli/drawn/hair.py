@@ -7,31 +7,38 @@ from itertools import pairwise
 
 import numpy as np
 
-from animegen_cli.drawn.appearance import Look
+from animegen_cli.drawn.appearance import Appearance
 from animegen_cli.drawn.paint import Canvas, Points, bow, curve, lock, mirror, mix, moved, oval, ribbon, shares
 
 _INK = 0.018
 
 
-def _piece(canvas: Canvas, look: Look, shape: np.ndarray, dark: float = 0.0) -> None:
+def _piece(canvas: Canvas, appearance: Appearance, shape: np.ndarray, dark: float = 0.0) -> None:
     """A mass of hair with its gradient and outline; `dark` in 0..1 takes it into the shade."""
-    hair = look.hair
+    hair = appearance.hair
     top, low = mix(hair.base, hair.shade, dark), mix(hair.shade, hair.deep, dark)
     canvas.shade(shape, [top, top, mix(top, low, 0.6), low])
     canvas.outline(shape, _INK, hair.line)
 
 
-def _lock(canvas: Canvas, look: Look, root: Points, bend: Points, tip: Points, width: float, dark: float = 0.0) -> None:
-    _piece(canvas, look, lock(root, bend, tip, width), dark)
+def _lock(
+    canvas: Canvas, appearance: Appearance, root: Points, bend: Points, tip: Points, width: float, dark: float = 0.0
+) -> None:
+    _piece(canvas, appearance, lock(root, bend, tip, width), dark)
     line = bow(root, bend, tip, 14)
-    canvas.stroke(moved(line[3:12], width * 0.25), width * 0.5, look.hair.shade if dark < 0.5 else look.hair.deep, 0.75)
-    canvas.stroke(line[2:8] - (width * 0.3), width * 0.3, look.hair.light, 0.45)
+    canvas.stroke(
+        moved(line[3:12], width * 0.25),
+        width * 0.5,
+        appearance.hair.shade if dark < 0.5 else appearance.hair.deep,
+        0.75,
+    )
+    canvas.stroke(line[2:8] - (width * 0.3), width * 0.3, appearance.hair.light, 0.45)
 
 
 # --------------------------------------------------------------------------------------------- behind
 
 
-def back(canvas: Canvas, look: Look) -> None:
+def back(canvas: Canvas, appearance: Appearance) -> None:
     """The hair behind the head and neck."""
     canvas.depth = -0.05
     {
@@ -43,15 +50,17 @@ def back(canvas: Canvas, look: Look) -> None:
         "twintails": _twintails,
         "ponytail": _ponytail,
         "buns": _buns,
-    }[look.labels["style"]](canvas, look)
+    }[appearance.labels["style"]](canvas, appearance)
 
 
-def _skull(canvas: Canvas, look: Look, width: float = 0.74, low: float = 0.4) -> None:
+def _skull(canvas: Canvas, appearance: Appearance, width: float = 0.74, low: float = 0.4) -> None:
     half = np.array([(0.0, -1.0), (0.45, -0.9), (width - 0.03, -0.5), (width, -0.1), (width - 0.08, low)])
-    _piece(canvas, look, curve(np.concatenate([half, mirror(half[1:], -1)[::-1]]), closed=True), 0.5)
+    _piece(canvas, appearance, curve(np.concatenate([half, mirror(half[1:], -1)[::-1]]), closed=True), 0.5)
 
 
-def _fringe_back(canvas: Canvas, look: Look, width: float, low: float, tips: int, wave: float, flare: float) -> None:
+def _fringe_back(
+    canvas: Canvas, appearance: Appearance, width: float, low: float, tips: int, wave: float, flare: float
+) -> None:
     """Loose hair that ends in `tips` points at the height `low`."""
     right = [(0.0, -1.0), (0.48, -0.9), (0.74, -0.5), (width, -0.05)]
     steps = np.linspace(0.15, 1, 6)
@@ -60,21 +69,29 @@ def _fringe_back(canvas: Canvas, look: Look, width: float, low: float, tips: int
     edge, reach = [], width + flare
     xs = np.linspace(reach, -reach, 2 * tips + 1)
     for i, x in enumerate(xs[1:-1], 1):
-        edge.append((x + look.vary(-0.03, 0.03), low + (-0.1 if i % 2 else look.vary(0.02, 0.1))))
-    _piece(canvas, look, np.concatenate([top, np.array(edge)]), 0.45)
+        edge.append((x + appearance.vary(-0.03, 0.03), low + (-0.1 if i % 2 else appearance.vary(0.02, 0.1))))
+    _piece(canvas, appearance, np.concatenate([top, np.array(edge)]), 0.45)
     for side in (-1, 1):
         for x in (0.52, 0.66, 0.8):
             if x < width:
                 end = (x + flare * 0.8 + wave * 0.6, low - 0.1)
                 line = mirror(bow((x * 0.85, -0.5), (x + 0.08, 0.0), end, 10), side)
-                canvas.stroke(line, 0.04, look.hair.deep, 0.8)
+                canvas.stroke(line, 0.04, appearance.hair.deep, 0.8)
 
 
-def _short_back(canvas: Canvas, look: Look) -> None:
-    _fringe_back(canvas, look, look.vary(0.74, 0.78), look.vary(0.3, 0.5), 6, 0.0, look.vary(-0.16, -0.02))
+def _short_back(canvas: Canvas, appearance: Appearance) -> None:
+    _fringe_back(
+        canvas,
+        appearance,
+        appearance.vary(0.74, 0.78),
+        appearance.vary(0.3, 0.5),
+        6,
+        0.0,
+        appearance.vary(-0.16, -0.02),
+    )
 
 
-def _spike(canvas: Canvas, look: Look, angle: float, out: float, width: float, dark: float) -> None:
+def _spike(canvas: Canvas, appearance: Appearance, angle: float, out: float, width: float, dark: float) -> None:
     """A sharp tuft that leaves the skull in the direction `angle`, hollow on its upper side."""
     x, y = math.cos(angle), -math.sin(angle)
     side = 1 if x > 0 else -1
@@ -82,65 +99,79 @@ def _spike(canvas: Canvas, look: Look, angle: float, out: float, width: float, d
     across = np.array((y, -x)) * side * width  # from the spike's middle to its lower side
     upper = bow(root - across, (root + tip) / 2 - across * 0.25, tip)
     lower = bow(tip, (root + tip) / 2 + across * 0.95, root + across)
-    _piece(canvas, look, np.concatenate([upper, lower]), dark)
+    _piece(canvas, appearance, np.concatenate([upper, lower]), dark)
     canvas.stroke(
         bow(root + across * 0.2, (root + tip) / 2 + across * 0.35, tip)[1:8],
         0.05,
-        look.hair.deep if dark > 0.4 else look.hair.shade,
+        appearance.hair.deep if dark > 0.4 else appearance.hair.shade,
         0.8,
         taper="end",
     )
 
 
-def _spiky_back(canvas: Canvas, look: Look) -> None:
-    _skull(canvas, look, 0.72, 0.25)
+def _spiky_back(canvas: Canvas, appearance: Appearance) -> None:
+    _skull(canvas, appearance, 0.72, 0.25)
     for count, out, dark in ((10, 0.98, 0.5), (10, 1.04, 0.1)):
         for i in range(count):
             # Both sides in turn, from the nape up, so that upper tufts lie over lower ones.
             share = (i // 2) / (count // 2 - 1)
-            rise = math.pi * (-0.14 + 0.6 * share) + look.vary(-0.06, 0.06)
+            rise = math.pi * (-0.14 + 0.6 * share) + appearance.vary(-0.06, 0.06)
             angle = rise if i % 2 else math.pi - rise
-            _spike(canvas, look, angle, out + look.vary(-0.06, 0.16), look.vary(0.25, 0.32), dark)
+            _spike(canvas, appearance, angle, out + appearance.vary(-0.06, 0.16), appearance.vary(0.25, 0.32), dark)
 
 
-def _bob_back(canvas: Canvas, look: Look) -> None:
-    low = look.vary(0.5, 0.75)
+def _bob_back(canvas: Canvas, appearance: Appearance) -> None:
+    low = appearance.vary(0.5, 0.75)
     half = np.array([(0.0, -1.0), (0.48, -0.9), (0.75, -0.5), (0.82, 0.0), (0.8, low * 0.7), (0.62, low)])
     inner = np.array([(0.5, low - 0.06), (0.36, low + 0.02), (0.2, low - 0.1)])
     half = np.concatenate([half, inner])
-    _piece(canvas, look, np.concatenate([curve(half), curve(mirror(half, -1)[::-1])]), 0.45)
+    _piece(canvas, appearance, np.concatenate([curve(half), curve(mirror(half, -1)[::-1])]), 0.45)
     for side in (-1, 1):
         for x in (0.55, 0.68):
             canvas.stroke(
-                mirror(bow((x, -0.3), (x + 0.12, 0.3), (x - 0.06, low - 0.06)), side), 0.035, look.hair.deep, 0.8
+                mirror(bow((x, -0.3), (x + 0.12, 0.3), (x - 0.06, low - 0.06)), side), 0.035, appearance.hair.deep, 0.8
             )
 
 
-def _long_back(canvas: Canvas, look: Look) -> None:
-    _fringe_back(canvas, look, look.vary(0.74, 0.84), look.vary(1.05, 1.4), 6, 0.0, look.vary(-0.02, 0.14))
-
-
-def _wavy_back(canvas: Canvas, look: Look) -> None:
+def _long_back(canvas: Canvas, appearance: Appearance) -> None:
     _fringe_back(
-        canvas, look, look.vary(0.78, 0.84), look.vary(0.95, 1.3), 5, look.vary(0.05, 0.07), look.vary(0.02, 0.1)
+        canvas,
+        appearance,
+        appearance.vary(0.74, 0.84),
+        appearance.vary(1.05, 1.4),
+        6,
+        0.0,
+        appearance.vary(-0.02, 0.14),
     )
 
 
-def _curl(canvas: Canvas, look: Look, x: float, low: float, width: float, side: int) -> None:
+def _wavy_back(canvas: Canvas, appearance: Appearance) -> None:
+    _fringe_back(
+        canvas,
+        appearance,
+        appearance.vary(0.78, 0.84),
+        appearance.vary(0.95, 1.3),
+        5,
+        appearance.vary(0.05, 0.07),
+        appearance.vary(0.02, 0.1),
+    )
+
+
+def _curl(canvas: Canvas, appearance: Appearance, x: float, low: float, width: float, side: int) -> None:
     """A lock that winds down beside the face."""
     t = np.linspace(0, 1, 26)
-    sway = 0.065 * np.sin(t * 11.5 + look.vary(-0.5, 0.5)) * np.minimum(1, 3 * t)
+    sway = 0.065 * np.sin(t * 11.5 + appearance.vary(-0.5, 0.5)) * np.minimum(1, 3 * t)
     line = np.stack([side * (x + sway - 0.16 * (1 - np.minimum(1, 3 * t)) ** 2), -0.5 + (low + 0.5) * t], axis=1)
     profile = width * np.minimum(1, 0.1 + 3 * t) * (1 - t**4) * (1 + 0.25 * np.sin(t * 23))
-    _piece(canvas, look, ribbon(line, profile))
-    canvas.stroke(moved(line[6:22], width * 0.3), width * 0.5, look.hair.shade, 0.8)
-    canvas.stroke(line[4:14] - (width * 0.35), width * 0.4, look.hair.light, 0.5)
+    _piece(canvas, appearance, ribbon(line, profile))
+    canvas.stroke(moved(line[6:22], width * 0.3), width * 0.5, appearance.hair.shade, 0.8)
+    canvas.stroke(line[4:14] - (width * 0.35), width * 0.4, appearance.hair.light, 0.5)
 
 
-def _twintails(canvas: Canvas, look: Look) -> None:
-    _skull(canvas, look)
-    high = look.vary(-0.72, -0.4)
-    spread, low = look.vary(0.92, 1.08), look.vary(0.75, 1.25)
+def _twintails(canvas: Canvas, appearance: Appearance) -> None:
+    _skull(canvas, appearance)
+    high = appearance.vary(-0.72, -0.4)
+    spread, low = appearance.vary(0.92, 1.08), appearance.vary(0.75, 1.25)
     for side in (-1, 1):
         outer = [
             (0.62, high - 0.02),
@@ -156,45 +187,48 @@ def _twintails(canvas: Canvas, look: Look) -> None:
             (0.72, high + 0.3),
             (0.62, high - 0.02),
         ]
-        _piece(canvas, look, mirror(np.concatenate([curve(outer), curve(inner)]), side), 0.1)
+        _piece(canvas, appearance, mirror(np.concatenate([curve(outer), curve(inner)]), side), 0.1)
         for shift in (0.0, 0.1):
             line = curve(
                 [(0.72, high), (0.86 + shift, high + 0.2), (spread - 0.12 + shift, 0.3), (spread - 0.09, low - 0.1)]
             )
-            canvas.stroke(mirror(line, side), 0.035, look.hair.shade)
+            canvas.stroke(mirror(line, side), 0.035, appearance.hair.shade)
         canvas.stroke(
-            mirror(bow((0.86, high + 0.02), (1.0, high + 0.2), (0.98, high + 0.5)), side), 0.06, look.hair.light, 0.7
+            mirror(bow((0.86, high + 0.02), (1.0, high + 0.2), (0.98, high + 0.5)), side),
+            0.06,
+            appearance.hair.light,
+            0.7,
         )
         tie = mirror(oval((0.68, high), 0.08, 0.1, 14), side)
-        canvas.fill(tie, look.trim)
-        canvas.outline(tie, 0.02, look.hair.line)
+        canvas.fill(tie, appearance.trim)
+        canvas.outline(tie, 0.02, appearance.hair.line)
 
 
-def _ponytail(canvas: Canvas, look: Look) -> None:
-    side = look.side()
-    top, low = look.vary(-0.85, -0.55), look.vary(0.5, 1.1)
+def _ponytail(canvas: Canvas, appearance: Appearance) -> None:
+    side = appearance.side()
+    top, low = appearance.vary(-0.85, -0.55), appearance.vary(0.5, 1.1)
     outer = [(0.4, top), (0.75, top - 0.22), (1.02, top + 0.25), (1.03, 0.2), (0.84, low)]
     inner = [(0.84, low), (0.78, low - 0.35), (0.7, 0.0), (0.4, top)]
-    _piece(canvas, look, mirror(np.concatenate([curve(outer), curve(inner)]), side), 0.1)
+    _piece(canvas, appearance, mirror(np.concatenate([curve(outer), curve(inner)]), side), 0.1)
     for shift in (0.0, 0.1):
         line = curve([(0.6, top - 0.03), (0.8 + shift, top + 0.3), (0.84 + shift, 0.2), (0.84, low - 0.1)])
-        canvas.stroke(mirror(line, side), 0.035, look.hair.shade)
-    canvas.stroke(mirror(bow((0.78, top), (0.98, top + 0.3), (0.98, 0.0)), side), 0.05, look.hair.light, 0.7)
+        canvas.stroke(mirror(line, side), 0.035, appearance.hair.shade)
+    canvas.stroke(mirror(bow((0.78, top), (0.98, top + 0.3), (0.98, 0.0)), side), 0.05, appearance.hair.light, 0.7)
     tie = mirror(oval((0.56, top - 0.03), 0.1, 0.12, 14), side)
-    _skull(canvas, look, 0.72, 0.3)
-    canvas.fill(tie, look.trim)
-    canvas.outline(tie, 0.02, look.hair.line)
+    _skull(canvas, appearance, 0.72, 0.3)
+    canvas.fill(tie, appearance.trim)
+    canvas.outline(tie, 0.02, appearance.hair.line)
 
 
-def _buns(canvas: Canvas, look: Look) -> None:
+def _buns(canvas: Canvas, appearance: Appearance) -> None:
     for side in (-1, 1):
         centre = (side * 0.62, -0.82)
-        _piece(canvas, look, oval(centre, 0.27, 0.26), 0.0)
+        _piece(canvas, appearance, oval(centre, 0.27, 0.26), 0.0)
         for size in (0.17, 0.09):
             swirl = oval((centre[0] + 0.02 * side, centre[1] + 0.02), size, size, 20)[4:17]
-            canvas.stroke(swirl, 0.03, look.hair.shade)
-        canvas.fill(oval((centre[0] - 0.08, centre[1] - 0.12), 0.07, 0.04, 12), look.hair.light, 0.8)
-    _skull(canvas, look)
+            canvas.stroke(swirl, 0.03, appearance.hair.shade)
+        canvas.fill(oval((centre[0] - 0.08, centre[1] - 0.12), 0.07, 0.04, 12), appearance.hair.light, 0.8)
+    _skull(canvas, appearance)
 
 
 # -------------------------------------------------------------------------------------------- in front
@@ -203,12 +237,12 @@ def _buns(canvas: Canvas, look: Look) -> None:
 class Front:
     """The cap of hair over the forehead: its lower edge of tips and valleys, and the way its strands flow."""
 
-    def __init__(self, look: Look) -> None:
-        self.look = look
-        kind = look.labels["bangs"]
-        self.crown = (look.part * 0.3, -1.0)
+    def __init__(self, appearance: Appearance) -> None:
+        self.appearance = appearance
+        kind = appearance.labels["bangs"]
+        self.crown = (appearance.part * 0.3, -1.0)
         if kind == "swept":
-            self.crown = (math.copysign(abs(look.part) + 0.08, look.part), -0.97)
+            self.crown = (math.copysign(abs(appearance.part) + 0.08, appearance.part), -0.97)
         self.tips, self.valleys = getattr(self, "_" + kind)()
         top = curve(
             [(-0.735, -0.12), (-0.7, -0.55), (-0.44, -0.91), (0.0, -1.045), (0.44, -0.91), (0.7, -0.55), (0.735, -0.12)]
@@ -219,13 +253,13 @@ class Front:
     def _straight(self) -> tuple[list, list]:
         count = 7
         xs = np.linspace(0.44, -0.44, count)
-        low = self.look.vary(-0.1, -0.02)
-        tips = [(x + self.look.vary(-0.02, 0.02), low + self.look.vary(-0.02, 0.03)) for x in xs]
-        valleys = [((a + b) / 2, low - self.look.vary(0.05, 0.12)) for a, b in pairwise(xs)]
+        low = self.appearance.vary(-0.1, -0.02)
+        tips = [(x + self.appearance.vary(-0.02, 0.02), low + self.appearance.vary(-0.02, 0.03)) for x in xs]
+        valleys = [((a + b) / 2, low - self.appearance.vary(0.05, 0.12)) for a, b in pairwise(xs)]
         return tips, valleys
 
     def _choppy(self) -> tuple[list, list]:
-        v = self.look.vary
+        v = self.appearance.vary
         tips = [
             (0.46, v(-0.05, 0.12)),
             (0.25, v(-0.08, 0.0)),
@@ -237,22 +271,22 @@ class Front:
         return tips, valleys
 
     def _swept(self) -> tuple[list, list]:
-        v = self.look.vary
-        side = 1 if self.look.part > 0 else -1
+        v = self.appearance.vary
+        side = 1 if self.appearance.part > 0 else -1
         # For a parting on the right: a short tuft beyond it, then ever longer ones that lean to the left.
         tips = [(0.5, v(-0.05, 0.15)), (0.12, v(-0.2, -0.1)), (-0.16, v(-0.14, -0.02)), (-0.46, v(0.05, 0.25))]
-        valleys = [(abs(self.look.part) + 0.06, -0.66), (0.06, v(-0.34, -0.26)), (-0.2, v(-0.28, -0.2))]
+        valleys = [(abs(self.appearance.part) + 0.06, -0.66), (0.06, v(-0.34, -0.26)), (-0.2, v(-0.28, -0.2))]
         if side < 0:
             return [(-x, y) for x, y in tips[::-1]], [(-x, y) for x, y in valleys[::-1]]
         return tips, valleys
 
     def _parted(self) -> tuple[list, list]:
-        v, x = self.look.vary, self.crown[0]
+        v, x = self.appearance.vary, self.crown[0]
         tips = [(0.52, v(0.0, 0.2)), (0.36, v(-0.14, -0.04)), (-0.36, v(-0.14, -0.04)), (-0.52, v(0.0, 0.2))]
         return tips, [(0.45, -0.25), (x, -0.68), (-0.45, -0.25)]
 
     def _edge(self) -> np.ndarray:
-        v = self.look.vary
+        v = self.appearance.vary
         points = [(0.735, -0.12), (0.62, v(0.15, 0.3)), (0.55, v(-0.25, -0.1))]
         for i, tip in enumerate(self.tips):
             points.append(tip)
@@ -275,11 +309,11 @@ class Front:
         return bow((cx + (x - cx) * 0.12, cy + 0.02), (cx + (x - cx) * 0.95, cy * 0.8), (x, y), steps)
 
 
-def front(canvas: Canvas, look: Look, cap: Front) -> None:
+def front(canvas: Canvas, appearance: Appearance, cap: Front) -> None:
     """The locks beside the face, then the cap with bangs, strands and shine."""
-    hair = look.hair
+    hair = appearance.hair
     canvas.depth = 0.04
-    _side_locks(canvas, look)
+    _side_locks(canvas, appearance)
     canvas.depth = 0.10
     canvas.shade(cap.shape, [hair.shade, hair.base, mix(hair.base, hair.light, 0.35), hair.base, hair.base, hair.shade])
     for tip in cap.tips:  # each bundle lies in shade along one side
@@ -290,35 +324,35 @@ def front(canvas: Canvas, look: Look, cap: Front) -> None:
     for side in (-1, 1):
         canvas.stroke(cap.flow((side * 0.56, -0.2))[2:], 0.03, hair.deep, 0.9)
         canvas.stroke(cap.flow((side * 0.67, -0.1))[2:], 0.05, hair.shade, 0.9)
-    _shine(canvas, look, cap)
+    _shine(canvas, appearance, cap)
     canvas.outline(cap.shape, _INK, hair.line)
-    if look.rng.random() < 0.3:
-        _stray_lock(canvas, look)
+    if appearance.rng.random() < 0.3:
+        _stray_lock(canvas, appearance)
 
 
-def _stray_lock(canvas: Canvas, look: Look) -> None:
+def _stray_lock(canvas: Canvas, appearance: Appearance) -> None:
     """The one lock on top that no comb can tame."""
-    side, reach = look.side(), look.vary(0.2, 0.34)
+    side, reach = appearance.side(), appearance.vary(0.2, 0.34)
     line = curve([(0.0, -1.0), (side * 0.04, -1.14), (side * reach * 0.6, -1.2), (side * reach, -1.06)])
     t = shares(len(line))
     shape = ribbon(line, 0.045 * np.sin((0.35 + 0.65 * t) * math.pi))
-    canvas.fill(shape, look.hair.base)
-    canvas.outline(shape, _INK, look.hair.line)
+    canvas.fill(shape, appearance.hair.base)
+    canvas.outline(shape, _INK, appearance.hair.line)
 
 
-def _shine(canvas: Canvas, look: Look, cap: Front) -> None:
-    bright = mix(look.hair.light, (255, 255, 255), 0.35)
+def _shine(canvas: Canvas, appearance: Appearance, cap: Front) -> None:
+    bright = mix(appearance.hair.light, (255, 255, 255), 0.35)
     count = 15
     for i, x in enumerate(np.linspace(-0.58, 0.58, count)):
         line = cap.flow((x, -0.12), 20)
-        middle = 9 + look.vary(-0.6, 0.6)
-        reach = (2.6 if i % 2 else 1.5) + look.vary(0, 0.8)
+        middle = 9 + appearance.vary(-0.6, 0.6)
+        reach = (2.6 if i % 2 else 1.5) + appearance.vary(0, 0.8)
         lo, hi = int(middle - reach), int(middle + reach) + 2
         canvas.stroke(line[lo:hi], 0.06, bright, 0.8)
 
 
-def _side_locks(canvas: Canvas, look: Look) -> None:
-    style, v = look.labels["style"], look.vary
+def _side_locks(canvas: Canvas, appearance: Appearance) -> None:
+    style, v = appearance.labels["style"], appearance.vary
     if style in ("short", "spiky"):
         low = v(0.2, 0.42)
     elif style == "bob":
@@ -329,12 +363,12 @@ def _side_locks(canvas: Canvas, look: Look) -> None:
         length = low + v(-0.06, 0.06)
         width = v(0.085, 0.12)
         if style == "wavy":
-            _curl(canvas, look, v(0.76, 0.8), length + 0.3, 0.1, side)
-            _curl(canvas, look, v(0.61, 0.65), length + 0.05, 0.11, side)
+            _curl(canvas, appearance, v(0.76, 0.8), length + 0.3, 0.1, side)
+            _curl(canvas, appearance, v(0.61, 0.65), length + 0.05, 0.11, side)
             continue
         _lock(
             canvas,
-            look,
+            appearance,
             (side * 0.62, -0.35),
             (side * v(0.66, 0.74), length * 0.45),
             (side * v(0.5, 0.58), length),
@@ -342,13 +376,13 @@ def _side_locks(canvas: Canvas, look: Look) -> None:
         )
         if style in ("long", "twintails", "bob"):
             tip = (side * v(0.62, 0.72), length + 0.14)
-            _lock(canvas, look, (side * 0.68, -0.3), (side * v(0.74, 0.82), length * 0.5), tip, width * 0.8)
+            _lock(canvas, appearance, (side * 0.68, -0.3), (side * v(0.74, 0.82), length * 0.5), tip, width * 0.8)
 
 
-def shadow(canvas: Canvas, look: Look, cap: Front, face: np.ndarray) -> None:
+def shadow(canvas: Canvas, appearance: Appearance, cap: Front, face: np.ndarray) -> None:
     """The shadow of the bangs on the forehead, cut off at the contour `face`."""
     canvas.depth = 0.09
-    canvas.shade(moved(cap.shape, 0.015, 0.06), [look.skin.shade] * 2, 0.85, within=face)
+    canvas.shade(moved(cap.shape, 0.015, 0.06), [appearance.skin.shade] * 2, 0.85, within=face)
     for side in (-1, 1):  # and the side locks on the cheeks
         cheek = lock((side * 0.56, -0.3), (side * 0.6, 0.15), (side * 0.47, 0.5), 0.1)
-        canvas.shade(cheek, [look.skin.shade] * 2, 0.6, within=face)
+        canvas.shade(cheek, [appearance.skin.shade] * 2, 0.6, within=face)

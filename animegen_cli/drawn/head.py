@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from animegen_cli.drawn.appearance import Look
+from animegen_cli.drawn.appearance import Appearance
 from animegen_cli.drawn.paint import (
     WHITE,
     Canvas,
@@ -46,33 +46,35 @@ _MOODS = {
 }
 
 
-def outline(look: Look) -> np.ndarray:
+def outline(appearance: Appearance) -> np.ndarray:
     """The contour of the face, closed, with a pointed chin."""
-    jaw, chin = look.jaw, look.chin
+    jaw, chin = appearance.jaw, appearance.chin
     half = [(0.5, -0.6), (0.585, -0.2), (0.585, 0.12), (0.53 * jaw, 0.38), (0.36 * jaw, chin - 0.2)]
     half += [(0.15 * jaw, chin - 0.045), (0.045, chin)]
     right = np.array(half)
     return curve(np.concatenate([right, mirror(right, -1)[::-1]]), closed=True)
 
 
-def neck(canvas: Canvas, look: Look) -> None:
+def neck(canvas: Canvas, appearance: Appearance) -> None:
     """The neck and the shadow that the head throws on it."""
     canvas.depth = 0.0
-    width = 0.25 if look.male else 0.2
+    width = 0.25 if appearance.male else 0.2
     sides = np.concatenate([bow((width, 0.4), (width - 0.02, 0.9), (width + 0.2, 1.3)), [(-width - 0.2, 1.3)]])
     shape = np.concatenate([sides, bow((-width - 0.2, 1.3), (-width + 0.02, 0.9), (-width, 0.4))])
-    canvas.shade(shape, [look.skin.base, look.skin.base])
-    shadow = np.concatenate([[(-width, 0.5), (width, 0.5), (width + 0.01, look.chin + 0.06)]])
-    tip = bow((width + 0.01, look.chin + 0.06), (0.05, look.chin + 0.3), (-width - 0.01, look.chin + 0.02))
-    canvas.fill(np.concatenate([shadow, tip]), look.skin.shade)
+    canvas.shade(shape, [appearance.skin.base, appearance.skin.base])
+    shadow = np.concatenate([[(-width, 0.5), (width, 0.5), (width + 0.01, appearance.chin + 0.06)]])
+    tip = bow(
+        (width + 0.01, appearance.chin + 0.06), (0.05, appearance.chin + 0.3), (-width - 0.01, appearance.chin + 0.02)
+    )
+    canvas.fill(np.concatenate([shadow, tip]), appearance.skin.shade)
     for side in (-1, 1):
         line = mirror(bow((width, 0.5), (width - 0.02, 0.9), (width + 0.2, 1.3)), side)
-        canvas.stroke(line, _INK, look.skin.line, taper="none")
+        canvas.stroke(line, _INK, appearance.skin.line, taper="none")
 
 
-def face(canvas: Canvas, look: Look) -> None:
+def face(canvas: Canvas, appearance: Appearance) -> None:
     """Ears, the face itself, and its blush."""
-    skin = look.skin
+    skin = appearance.skin
     canvas.depth = 0.0
     for side in (-1, 1):
         ear = mirror(curve([(0.54, 0.0), (0.64, -0.04), (0.69, 0.08), (0.63, 0.3), (0.54, 0.36)]), side)
@@ -80,52 +82,52 @@ def face(canvas: Canvas, look: Look) -> None:
         canvas.stroke(ear, _INK, skin.line, taper="none")
         canvas.stroke(mirror(bow((0.63, 0.05), (0.59, 0.12), (0.61, 0.22)), side), 0.02, skin.deep)
     canvas.depth = 0.08
-    contour = outline(look)
+    contour = outline(appearance)
     canvas.shade(contour, [skin.base, skin.base, mix(skin.base, skin.light, 0.5), skin.base])
     canvas.outline(contour, _INK, skin.line)
-    strength = {"shy": 0.17, "happy": 0.1}.get(look.labels["expression"], 0.035 if look.male else 0.07)
+    strength = {"shy": 0.17, "happy": 0.1}.get(appearance.labels["expression"], 0.035 if appearance.male else 0.07)
     for side in (-1, 1):
-        x = side * 0.37 + 0.04 * look.pose.yaw
+        x = side * 0.37 + 0.04 * appearance.pose.yaw
         for size in (1.0, 0.83, 0.66, 0.48):
             cheek = oval((x, 0.435), 0.155 * size, 0.075 * size, 20)
             canvas.shade(cheek, [_BLUSH, _BLUSH], strength, within=contour)
-        if look.labels["expression"] == "shy":
+        if appearance.labels["expression"] == "shy":
             for dx in (-0.06, 0.0, 0.06):
                 canvas.stroke(
                     [(x + dx + 0.015, 0.40), (x + dx - 0.015, 0.47)], 0.018, (226, 90, 100), 0.8, taper="none"
                 )
 
 
-def features(canvas: Canvas, look: Look) -> None:
+def features(canvas: Canvas, appearance: Appearance) -> None:
     """Eyes, nose and mouth."""
     canvas.depth = 0.165
-    gaze = look.vary(-0.02, 0.02)
-    closed = look.side() if look.labels["expression"] == "wink" else 0
+    gaze = appearance.vary(-0.02, 0.02)
+    closed = appearance.side() if appearance.labels["expression"] == "wink" else 0
     for side in (-1, 1):
         if side == closed:
-            _closed_eye(canvas, look, side)
+            _closed_eye(canvas, appearance, side)
         else:
-            _eye(canvas, look, side, gaze)
+            _eye(canvas, appearance, side, gaze)
     canvas.depth = 0.21
-    nose = (0.02 + 0.03 * look.pose.yaw, 0.42)
+    nose = (0.02 + 0.03 * appearance.pose.yaw, 0.42)
     canvas.stroke(
         [
-            (nose[0] - 0.02, nose[1] - (0.07 if look.male else 0.03)),
+            (nose[0] - 0.02, nose[1] - (0.07 if appearance.male else 0.03)),
             (nose[0] + 0.012, nose[1]),
             (nose[0] - 0.02, nose[1] + 0.015),
         ],
         0.026,
-        look.skin.deep,
+        appearance.skin.deep,
         taper="none",
     )
     canvas.depth = 0.18
-    _mouth(canvas, look)
+    _mouth(canvas, appearance)
 
 
-def _eye(canvas: Canvas, look: Look, side: int, gaze: float) -> None:
-    width, height, raised = _SHAPES[look.labels["shape"]]
-    opening, anger, _ = _MOODS[look.labels["expression"]]
-    height *= opening * (0.8 if look.male else 1.0)
+def _eye(canvas: Canvas, appearance: Appearance, side: int, gaze: float) -> None:
+    width, height, raised = _SHAPES[appearance.labels["shape"]]
+    opening, anger, _ = _MOODS[appearance.labels["expression"]]
+    height *= opening * (0.8 if appearance.male else 1.0)
 
     def at(points: Points) -> np.ndarray:
         """From the eye's own frame (-1..1, inner corner to outer) to the face."""
@@ -138,27 +140,27 @@ def _eye(canvas: Canvas, look: Look, side: int, gaze: float) -> None:
     lower = curve([(1.04, 0.12), (0.84, 0.7), (0.3, 0.98), (-0.35, 0.96), (-0.82, 0.68), (-1.0, 0.25)], steps=5)
     white = at(np.concatenate([upper, lower]))
     canvas.shade(white, [(206, 210, 232), WHITE, WHITE])
-    _iris(canvas, look, white, moved(at([(-0.04, 0.06)])[0], gaze), 0.44 * width + 0.3 * height, height * 0.99)
+    _iris(canvas, appearance, white, moved(at([(-0.04, 0.06)])[0], gaze), 0.44 * width + 0.3 * height, height * 0.99)
 
-    ink = mix(look.hair.line, (36, 20, 34), 0.6)
+    ink = mix(appearance.hair.line, (36, 20, 34), 0.6)
     lid = at(upper)
     t = shares(len(lid))
-    heavy = 0.7 if look.male else 1.0
+    heavy = 0.7 if appearance.male else 1.0
     canvas.fill(
         ribbon(moved(lid, 0, -0.008), heavy * (0.010 + 0.024 * np.sin(np.minimum(t * 1.25, 1.2) * np.pi / 2))), ink
     )
-    if not look.male:  # the lashes at the outer corner
+    if not appearance.male:  # the lashes at the outer corner
         for x, y, reach in ((0.98, -0.1, 0.3), (0.84, -0.5, 0.26)):
             flick = bow((x - 0.3, y - 0.05), (x, y), (x + reach, y - 0.34))
             canvas.stroke(at(flick), 0.036, ink, taper="end")
-    canvas.stroke(at(lower)[1:14], 0.02, mix(ink, look.skin.deep, 0.35), taper="end")
+    canvas.stroke(at(lower)[1:14], 0.02, mix(ink, appearance.skin.deep, 0.35), taper="end")
     crease = at(bow((-0.7, -0.9), (0.05, -1.62), (0.9, -0.85)))
-    canvas.stroke(crease, 0.016, look.skin.deep, 0.9)
+    canvas.stroke(crease, 0.016, appearance.skin.deep, 0.9)
 
 
-def _iris(canvas: Canvas, look: Look, white: np.ndarray, centre: np.ndarray, rx: float, ry: float) -> None:
+def _iris(canvas: Canvas, appearance: Appearance, white: np.ndarray, centre: np.ndarray, rx: float, ry: float) -> None:
     """An iris with the half axes `rx` and `ry`, seen through the opening `white`."""
-    colour: Colour = look.eye
+    colour: Colour = appearance.eye
     dark, glow = tone(colour, 0.36, 1.15), mix(tone(colour, 1.3, 0.85), WHITE, 0.28)
     canvas.shade(oval(centre, rx, ry), [tone(dark, 0.8), dark], within=white)
     inner = oval(moved(centre, 0, 0.012), rx * 0.84, ry * 0.88)
@@ -173,8 +175,8 @@ def _iris(canvas: Canvas, look: Look, white: np.ndarray, centre: np.ndarray, rx:
     canvas.fill(oval(moved(centre, rx * 0.45, ry * 0.42), rx * 0.2, ry * 0.14, 12), WHITE, 0.95)
 
 
-def _closed_eye(canvas: Canvas, look: Look, side: int) -> None:
-    ink = mix(look.hair.line, (36, 20, 34), 0.6)
+def _closed_eye(canvas: Canvas, appearance: Appearance, side: int) -> None:
+    ink = mix(appearance.hair.line, (36, 20, 34), 0.6)
     x, width = EYE_X, 0.175
     lid = mirror(bow((x - width, EYE_Y + 0.07), (x, EYE_Y - 0.12), (x + width, EYE_Y + 0.07), 12), side)
     canvas.stroke(lid, 0.06, ink)
@@ -183,22 +185,22 @@ def _closed_eye(canvas: Canvas, look: Look, side: int) -> None:
         canvas.stroke(lash, 0.03, ink, taper="end")
 
 
-def brows(canvas: Canvas, look: Look) -> None:
+def brows(canvas: Canvas, appearance: Appearance) -> None:
     """The brows, which in this style show through the bangs."""
     canvas.depth = 0.165
-    _, anger, rise = _MOODS[look.labels["expression"]]
-    height = _SHAPES[look.labels["shape"]][1] * (0.85 if look.male else 1.0)
+    _, anger, rise = _MOODS[appearance.labels["expression"]]
+    height = _SHAPES[appearance.labels["shape"]][1] * (0.85 if appearance.male else 1.0)
     y = EYE_Y - height - 0.085 - rise
-    thick = 0.042 if look.male else 0.03
+    thick = 0.042 if appearance.male else 0.03
     for side in (-1, 1):
         inner, outer = (EYE_X - 0.15, y + anger + 0.005), (EYE_X + 0.17, y - anger * 0.35 + 0.03)
         line = mirror(bow(inner, (EYE_X + 0.02, y - 0.045), outer, 10), side)
-        canvas.stroke(line, thick, look.hair.line, 0.85, taper="end")
+        canvas.stroke(line, thick, appearance.hair.line, 0.85, taper="end")
 
 
-def _mouth(canvas: Canvas, look: Look) -> None:
-    mood, line = look.labels["expression"], mix(look.skin.line, (110, 30, 40), 0.4)
-    x, y = 0.0, look.chin - 0.205
+def _mouth(canvas: Canvas, appearance: Appearance) -> None:
+    mood, line = appearance.labels["expression"], mix(appearance.skin.line, (110, 30, 40), 0.4)
+    x, y = 0.0, appearance.chin - 0.205
     inside, tongue = (148, 40, 52), (240, 128, 130)
     if mood in ("happy", "wink"):
         wide = 0.155 if mood == "happy" else 0.125
@@ -238,4 +240,4 @@ def _mouth(canvas: Canvas, look: Look) -> None:
     else:
         wide, bend = {"smile": (0.14, 0.09), "sad": (0.09, -0.07), "calm": (0.075, 0.015)}[mood]
         canvas.stroke(bow((x - wide, y - bend * 0.3), (x, y + bend), (x + wide, y - bend * 0.3)), 0.03, line)
-        canvas.stroke(bow((x - 0.04, y + 0.085), (x, y + 0.1), (x + 0.04, y + 0.085)), 0.02, look.skin.deep, 0.6)
+        canvas.stroke(bow((x - 0.04, y + 0.085), (x, y + 0.1), (x + 0.04, y + 0.085)), 0.02, appearance.skin.deep, 0.6)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from animegen_cli.drawn.appearance import Look
+from animegen_cli.drawn.appearance import Appearance
 from animegen_cli.drawn.head import EYE_X, EYE_Y
 from animegen_cli.drawn.paint import WHITE, Canvas, bow, curve, mirror, mix, oval, tone
 
@@ -16,12 +16,12 @@ _INK = 0.018
 # ------------------------------------------------------------------------------------------ background
 
 
-def background(canvas: Canvas, look: Look) -> None:
+def background(canvas: Canvas, appearance: Appearance) -> None:
     """The whole frame behind the head."""
     canvas.depth = 0.0
-    kind, v = look.labels["background"], look.vary
+    kind, v = appearance.labels["background"], appearance.vary
     pale = tone((255, 178, 178), v(0.94, 1.0), v(0.55, 1.05), v(0, 1))
-    other = tone(pale, v(0.9, 1.0), v(1.3, 1.8), look.side() * v(0.1, 0.25))
+    other = tone(pale, v(0.9, 1.0), v(1.3, 1.8), appearance.side() * v(0.1, 0.25))
     if kind == "white":
         canvas.ground([WHITE, mix(WHITE, pale, 0.15)])
     elif kind == "night":
@@ -54,10 +54,10 @@ def background(canvas: Canvas, look: Look) -> None:
 # --------------------------------------------------------------------------------------------- clothes
 
 
-def clothes(canvas: Canvas, look: Look) -> None:
+def clothes(canvas: Canvas, appearance: Appearance) -> None:
     """Shoulders and a collar: sailor, shirt or hood."""
     canvas.depth = 0.0
-    cloth, kind = look.cloth, int(look.vary(0, 3))
+    cloth, kind = appearance.cloth, int(appearance.vary(0, 3))
     half = [(0.24, 0.98), (0.62, 1.06), (0.98, 1.2), (1.15, 1.6)]
     body = curve(np.concatenate([mirror(half, -1)[::-1], [(0.0, 1.16)], half]))
     canvas.shade(np.concatenate([body, [(1.15, 2.0), (-1.15, 2.0)]]), [cloth.base, cloth.shade])
@@ -73,37 +73,37 @@ def clothes(canvas: Canvas, look: Look) -> None:
         canvas.fill(shape, colour)
         canvas.outline(shape, _INK, cloth.line)
     if kind == 0:
-        _bow(canvas, look, (0.0, 1.2), 0.2)
+        _bow(canvas, appearance, (0.0, 1.2), 0.2)
 
 
-def _bow(canvas: Canvas, look: Look, centre: tuple[float, float], size: float, tilt: float = 0.0) -> None:
+def _bow(canvas: Canvas, appearance: Appearance, centre: tuple[float, float], size: float, tilt: float = 0.0) -> None:
     """A tied ribbon."""
     cos, sin = math.cos(tilt), math.sin(tilt)
     turn = np.array([[cos, sin], [-sin, cos]]) * size
-    line = tone(look.trim, 0.4)
+    line = tone(appearance.trim, 0.4)
     for side in (-1, 1):
         wing = (
             mirror(curve([(0.0, 0.0), (0.6, -0.62), (1.15, -0.55), (1.1, 0.5), (0.55, 0.45)], True), side) @ turn
             + centre
         )
-        canvas.shade(wing, [mix(look.trim, WHITE, 0.3), look.trim, tone(look.trim, 0.8)])
+        canvas.shade(wing, [mix(appearance.trim, WHITE, 0.3), appearance.trim, tone(appearance.trim, 0.8)])
         canvas.outline(wing, 0.02, line)
         fold = mirror(bow((0.15, 0.0), (0.5, -0.1), (0.85, -0.05)), side) @ turn + centre
         canvas.stroke(fold, 0.14 * size, line, 0.7)
     knot = oval((0, 0), 0.26, 0.3, 14) @ turn + centre
-    canvas.fill(knot, look.trim)
+    canvas.fill(knot, appearance.trim)
     canvas.outline(knot, 0.02, line)
 
 
 # ----------------------------------------------------------------------------------------- accessories
 
 
-def accessory_behind(canvas: Canvas, look: Look) -> None:
+def accessory_behind(canvas: Canvas, appearance: Appearance) -> None:
     """What stands behind the bangs: cat ears."""
-    if look.labels["accessory"] != "cat-ears":
+    if appearance.labels["accessory"] != "cat-ears":
         return
     canvas.depth = 0.0
-    hair = look.hair
+    hair = appearance.hair
     for side in (-1, 1):
         ear = [*bow((0.28, -0.85), (0.42, -1.1), (0.62, -1.22)), *bow((0.62, -1.22), (0.76, -0.9), (0.7, -0.5))]
         inner = [*bow((0.4, -0.82), (0.5, -1.0), (0.6, -1.08)), *bow((0.6, -1.08), (0.68, -0.85), (0.64, -0.6))]
@@ -112,21 +112,21 @@ def accessory_behind(canvas: Canvas, look: Look) -> None:
         canvas.shade(mirror(inner, side), [(255, 200, 205), (244, 150, 165)])
 
 
-def accessory(canvas: Canvas, look: Look) -> None:
+def accessory(canvas: Canvas, appearance: Appearance) -> None:
     """What is worn over face and hair."""
-    kind = look.labels["accessory"]
+    kind = appearance.labels["accessory"]
     worn = {"glasses": _glasses, "ribbon": _ribbon, "hairclip": _hairclip, "flower": _flower}
     worn |= {"headband": _headband, "headphones": _headphones}
     if kind in worn:
         canvas.depth = 0.10
-        worn[kind](canvas, look)
+        worn[kind](canvas, appearance)
 
 
-def _glasses(canvas: Canvas, look: Look) -> None:
+def _glasses(canvas: Canvas, appearance: Appearance) -> None:
     canvas.depth = 0.165
-    rim = tone(look.trim, 0.45) if look.rng.random() < 0.5 else (50, 36, 44)
+    rim = tone(appearance.trim, 0.45) if appearance.rng.random() < 0.5 else (50, 36, 44)
     for side in (-1, 1):
-        lens = oval((side * EYE_X, EYE_Y + 0.02), 0.225, look.vary(0.19, 0.2), 26)
+        lens = oval((side * EYE_X, EYE_Y + 0.02), 0.225, appearance.vary(0.19, 0.2), 26)
         canvas.fill(lens, WHITE, 0.14)
         canvas.outline(lens, 0.034, rim)
         canvas.stroke([(side * 0.5, EYE_Y - 0.02), (side * 0.62, EYE_Y - 0.05)], 0.03, rim, taper="none")
@@ -135,47 +135,53 @@ def _glasses(canvas: Canvas, look: Look) -> None:
     canvas.stroke(bow((-0.075, EYE_Y), (0, EYE_Y - 0.05), (0.075, EYE_Y)), 0.034, rim, taper="none")
 
 
-def _ribbon(canvas: Canvas, look: Look) -> None:
-    side = look.side()
-    _bow(canvas, look, (side * look.vary(0.42, 0.52), look.vary(-0.7, -0.6)), look.vary(0.24, 0.29), side * 0.6)
+def _ribbon(canvas: Canvas, appearance: Appearance) -> None:
+    side = appearance.side()
+    _bow(
+        canvas,
+        appearance,
+        (side * appearance.vary(0.42, 0.52), appearance.vary(-0.7, -0.6)),
+        appearance.vary(0.24, 0.29),
+        side * 0.6,
+    )
 
 
-def _hairclip(canvas: Canvas, look: Look) -> None:
-    side = look.side()
+def _hairclip(canvas: Canvas, appearance: Appearance) -> None:
+    side = appearance.side()
     for dy in (0.0, 0.12):
         start, end = np.array((side * 0.36, -0.42 + dy)), np.array((side * 0.62, -0.34 + dy))
-        canvas.stroke([start, end], 0.085, tone(look.trim, 0.4), taper="none")
-        canvas.stroke([start, end], 0.05, look.trim, taper="none")
+        canvas.stroke([start, end], 0.085, tone(appearance.trim, 0.4), taper="none")
+        canvas.stroke([start, end], 0.05, appearance.trim, taper="none")
 
 
-def _flower(canvas: Canvas, look: Look) -> None:
-    side = look.side()
+def _flower(canvas: Canvas, appearance: Appearance) -> None:
+    side = appearance.side()
     centre = np.array((side * 0.52, -0.55))
-    petal = mix(look.trim, WHITE, look.vary(0.2, 0.85))
+    petal = mix(appearance.trim, WHITE, appearance.vary(0.2, 0.85))
     for i in range(5):
         angle = 2 * math.pi * i / 5 + 0.3
         shape = oval(centre + 0.12 * np.array((math.cos(angle), math.sin(angle))), 0.095, 0.095, 14)
         canvas.fill(shape, petal)
-        canvas.outline(shape, 0.016, tone(look.trim, 0.5))
+        canvas.outline(shape, 0.016, tone(appearance.trim, 0.5))
     canvas.fill(oval(centre, 0.07, 0.07, 12), (250, 205, 70))
 
 
-def _headband(canvas: Canvas, look: Look) -> None:
+def _headband(canvas: Canvas, appearance: Appearance) -> None:
     low = bow((-0.735, -0.3), (0.0, -1.22), (0.735, -0.3), 18)
     high = bow((0.73, -0.44), (0.0, -1.42), (-0.73, -0.44), 18)
     band = np.concatenate([low, high])
-    canvas.shade(band, [mix(look.trim, WHITE, 0.45), look.trim, tone(look.trim, 0.75)])
-    canvas.outline(band, 0.02, tone(look.trim, 0.4))
+    canvas.shade(band, [mix(appearance.trim, WHITE, 0.45), appearance.trim, tone(appearance.trim, 0.75)])
+    canvas.outline(band, 0.02, tone(appearance.trim, 0.4))
 
 
-def _headphones(canvas: Canvas, look: Look) -> None:
-    line = tone(look.trim, 0.35)
+def _headphones(canvas: Canvas, appearance: Appearance) -> None:
+    line = tone(appearance.trim, 0.35)
     arch = curve(
         [(-0.76, -0.05), (-0.76, -0.5), (-0.48, -0.94), (0, -1.09), (0.48, -0.94), (0.76, -0.5), (0.76, -0.05)]
     )
     canvas.stroke(arch, 0.13, line, taper="none")
-    canvas.stroke(arch, 0.08, mix(look.trim, WHITE, 0.25), taper="none")
+    canvas.stroke(arch, 0.08, mix(appearance.trim, WHITE, 0.25), taper="none")
     for side in (-1, 1):
         cup = oval((side * 0.75, 0.08), 0.13, 0.24, 22)
-        canvas.shade(cup, [mix(look.trim, WHITE, 0.4), look.trim, tone(look.trim, 0.7)])
+        canvas.shade(cup, [mix(appearance.trim, WHITE, 0.4), appearance.trim, tone(appearance.trim, 0.7)])
         canvas.outline(cup, _INK, line)

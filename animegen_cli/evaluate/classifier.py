@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from animegen_cli import console, paths
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.evaluate.images import CHUNK, Subject
+from animegen_cli.evaluate.images import CHUNK, EvaluatedRun
 from animegen_cli.evaluate.judge import Verdict, entry
 from animegen_cli.evaluate.reference import set_features
 from animegen_cli.metrics import extractors
@@ -27,7 +27,7 @@ from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.metrics.scores import score_features
 from animegen_cli.metrics.uncertainty import Estimate, combine
 from animegen_cli.model import abilities
-from animegen_cli.model.family import Embeds, Method, Samples
+from animegen_cli.model.family import Embeds, Family, Samples
 from animegen_cli.paths import Run
 from animegen_cli.sample import edit, generate
 from animegen_cli.sample.generate import Trained
@@ -52,7 +52,7 @@ class Recogniser:
         trained = generate.open_trained(run, device=device, precision="fp32")
         self._method: Any = edit.require(trained, "classifies")
         self.extractor = extractors.classifier_extractor(
-            _Embedder(trained.method), paths.sha256(run.weights), trained.data.size, device=device, precision=precision
+            _Embedder(trained.model), paths.sha256(run.weights), trained.data.size, device=device, precision=precision
         )
         blank = torch.zeros(1, 3, trained.data.size, trained.data.size, dtype=torch.uint8)
         recognised = self._logits(self.extractor.features(blank))
@@ -75,13 +75,13 @@ class Recogniser:
 class _Embedder(nn.Module):
     """What an extractor wants of a network: images in, features out."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, model: Family) -> None:
         super().__init__()
-        self.method = method
+        self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        assert isinstance(self.method, Embeds)
-        return self.method.embed(images)
+        assert isinstance(self.model, Embeds)
+        return self.model.embed(images)
 
 
 def open_recogniser(spec: str, *, device: torch.device, precision: Precision = "fp32") -> Recogniser:
@@ -110,7 +110,7 @@ def open_extractor(
 # ---- what is asked of a run -------------------------------------------------------------------------------------
 
 
-def asked(subject: Subject, words: Sequence[str] | None) -> list[Protocol]:
+def asked(subject: EvaluatedRun, words: Sequence[str] | None) -> list[Protocol]:
     """How each score is measured; nothing without `--attributes`.
 
     UsageError where a score was named that the run, the reference or the command cannot give.
@@ -138,7 +138,7 @@ def asked(subject: Subject, words: Sequence[str] | None) -> list[Protocol]:
     return wanted
 
 
-class Order(NamedTuple):
+class LabelRequest(NamedTuple):
     """What a run is asked to draw: the values of an attribute that it and the classifier both know."""
 
     attribute: str
@@ -147,19 +147,19 @@ class Order(NamedTuple):
     """Values that only one of the two knows."""
 
 
-def _orders(trained: Trained, judge: Recogniser) -> list[Order]:
+def _orders(trained: Trained, judge: Recogniser) -> list[LabelRequest]:
     found = []
     for name in _conditions(trained):
         own, known = trained.data.attributes[name], judge.attributes.get(name, ())
         values = tuple(value for value in own if value in known)
         if values:
-            found.append(Order(name, values, tuple(sorted(set(own) ^ set(known)))))
+            found.append(LabelRequest(name, values, tuple(sorted(set(own) ^ set(known)))))
     return found
 
 
 def _conditions(trained: Trained) -> tuple[str, ...]:
     """The attributes that a run can be asked for."""
-    return getattr(trained.method, "conditions", ()) if isinstance(trained.method, Samples) else ()
+    return getattr(trained.model, "conditions", ()) if isinstance(trained.model, Samples) else ()
 
 
 def _no_orders(trained: Trained, judge: Recogniser) -> str:
@@ -170,7 +170,7 @@ def _no_orders(trained: Trained, judge: Recogniser) -> str:
     return f"the run is asked for {', '.join(own)}, and {judge.name} recognises {', '.join(judge.attributes)}"
 
 
-def _recogniser(subject: Subject) -> Recogniser:
+def _recogniser(subject: EvaluatedRun) -> Recogniser:
     request = subject.request
     assert request.attributes is not None
     return open_recogniser(
@@ -180,7 +180,7 @@ def _recogniser(subject: Subject) -> Recogniser:
     )
 
 
-def _protocol(subject: Subject, judge: Recogniser, metric: str, **changes: Any) -> Protocol:
+def _protocol(subject: EvaluatedRun, judge: Recogniser, metric: str, **changes: Any) -> Protocol:
     eye = judge.extractor
     return subject.protocol(
         metric, extractor=eye.name, extractor_sha=eye.sha, resize=eye.resize, seeds="; ".join(subject.source.ranges),
@@ -188,7 +188,7 @@ def _protocol(subject: Subject, judge: Recogniser, metric: str, **changes: Any) 
     )  # fmt: skip
 
 
-def _of_requests(subject: Subject, judge: Recogniser, order: Order) -> Protocol:
+def _of_requests(subject: EvaluatedRun, judge: Recogniser, order: LabelRequest) -> Protocol:
     """Who was asked for other values, or for another number of images, stands in another column."""
     return _protocol(
         subject, judge, f"requests-{order.attribute}", reference=",".join(order.values), reference_split="", n_real=0,
@@ -196,7 +196,7 @@ def _of_requests(subject: Subject, judge: Recogniser, order: Order) -> Protocol:
     )  # fmt: skip
 
 
-def _seeds(subject: Subject) -> Sequence[int]:
+def _seeds(subject: EvaluatedRun) -> Sequence[int]:
     """Those of each request: the first of the seeds that the run is judged by, the same for every value."""
     ranges: list[Sequence[int]] = getattr(subject.source, "numbers", [()])
     return ranges[0][: subject.request.per_value]
@@ -205,7 +205,7 @@ def _seeds(subject: Subject) -> Sequence[int]:
 # ---- what is found ----------------------------------------------------------------------------------------------
 
 
-def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
+def judge(subject: EvaluatedRun, wanted: Sequence[Protocol]) -> Verdict:
     """The scores of `wanted`, with the histograms and requests that they sum up."""
     recogniser, verdict = _recogniser(subject), Verdict()
     by_metric = {measured.metric: measured for measured in wanted}
@@ -220,7 +220,7 @@ def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
     return verdict
 
 
-def _look(subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol], verdict: Verdict) -> None:
+def _look(subject: EvaluatedRun, judge: Recogniser, by_metric: Mapping[str, Protocol], verdict: Verdict) -> None:
     """Features and histograms of drawn against real images."""
     began, reference, images = time.perf_counter(), subject.reference, subject.trained.images
     drawn, real = subject.features_of(judge.extractor), reference.features(judge.extractor)
@@ -257,18 +257,22 @@ def _look(subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol]
 
 
 def _request(
-    subject: Subject, judge: Recogniser, by_metric: Mapping[str, Protocol], orders: Sequence[Order], verdict: Verdict
+    subject: EvaluatedRun,
+    judge: Recogniser,
+    by_metric: Mapping[str, Protocol],
+    orders: Sequence[LabelRequest],
+    verdict: Verdict,
 ) -> None:
     """Draw what is asked for, value by value, from the same seeds, and count what is recognised."""
     trained, seeds = subject.trained, _seeds(subject)
-    how = generate.sampling(trained, subject.request.overrides)
+    sampling = generate.sampling_of(trained, subject.request.overrides)
     bound = _on_real_images(subject, judge, orders, verdict)
     with console.progress("requests", len(seeds) * sum(len(order.values) for order in orders)) as bar:
         for order in orders:
             began, name, hits = time.perf_counter(), order.attribute, []
             for value in order.values:
                 labels = generate.label_row(trained, {name: value})
-                drawn = generate.draw(trained, seeds, how=how, labels=labels, done=bar.advance)
+                drawn = generate.draw(trained, seeds, sampling=sampling, labels=labels, on_progress=bar.advance)
                 found = judge.values(judge.features(drawn))[name]
                 hits.append(found == judge.attributes[name].index(value))
                 verdict.requests.append(
@@ -291,7 +295,7 @@ def _request(
 
 
 def _on_real_images(
-    subject: Subject, judge: Recogniser, orders: Sequence[Order], verdict: Verdict
+    subject: EvaluatedRun, judge: Recogniser, orders: Sequence[LabelRequest], verdict: Verdict
 ) -> dict[tuple[str, str], float]:
     """(attribute, value) -> share of the run's real held-out faces of that value in which it is recognised.
 

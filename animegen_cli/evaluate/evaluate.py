@@ -17,7 +17,7 @@ from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
 from animegen_cli.evaluate import classifier, heldout, variety
 from animegen_cli.evaluate.classifier import open_extractor
-from animegen_cli.evaluate.images import Folder, Pictures, Subject
+from animegen_cli.evaluate.images import EvaluatedRun, Folder, ImageSet
 from animegen_cli.evaluate.judge import Judge, Request, Verdict, entry
 from animegen_cli.evaluate.reference import Reference
 from animegen_cli.metrics.extractors import Extractor, for_kid75
@@ -37,21 +37,21 @@ class _Likeness:
 
     METRICS = METRICS
 
-    def asked(self, subject: Pictures, words: Sequence[str] | None) -> list[Protocol]:
+    def asked(self, subject: ImageSet, words: Sequence[str] | None) -> list[Protocol]:
         if words is None:
             words = _unasked(subject.extractor, subject.reference, subject.count)
         _check(words, subject.extractor, subject.reference)
         seeds = "; ".join(subject.ranges)
         return [subject.protocol(word, resize=_looked(subject.extractor, word).resize, seeds=seeds) for word in words]
 
-    def judge(self, subject: Pictures, wanted: Sequence[Protocol]) -> Verdict:
+    def judge(self, subject: ImageSet, wanted: Sequence[Protocol]) -> Verdict:
         return _scores(subject.reference, subject.features_of, subject.extractor, wanted, subject.seen)
 
 
 LIKENESS = _Likeness()
-OF_PICTURES: tuple[Judge[Pictures], ...] = (LIKENESS, variety)
+OF_PICTURES: tuple[Judge[ImageSet], ...] = (LIKENESS, variety)
 """Who looks at images wherever they come from, in the order of their scores."""
-JUDGES: tuple[Judge[Subject], ...] = (*OF_PICTURES, heldout, classifier)
+JUDGES: tuple[Judge[EvaluatedRun], ...] = (*OF_PICTURES, heldout, classifier)
 """Who looks at a run."""
 
 
@@ -148,7 +148,7 @@ def _asked(judge: Judge[P], subject: P, words: list[str] | None, request: Reques
 def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | None) -> dict[str, Any]:
     run = paths.open_run(request.subject, able_to=("samples", "translates"))
     console.note(f"run: {run.path}")
-    subject = Subject(run, request, extractor)
+    subject = EvaluatedRun(run, request, extractor)
     images = subject.trained.images
     asked = [(judge, _asked(judge, subject, chosen, request)) for judge, chosen in _shared(JUDGES, words, request)]
     stored = read_stored(run)

@@ -9,7 +9,7 @@ import torch
 
 from animegen_cli import console
 from animegen_cli.errors import UsageError
-from animegen_cli.evaluate.images import Subject
+from animegen_cli.evaluate.images import EvaluatedRun
 from animegen_cli.evaluate.judge import Verdict, entry
 from animegen_cli.metrics import fidelity
 from animegen_cli.metrics.protocol import Protocol
@@ -22,33 +22,33 @@ METRICS = (*fidelity.FUNCTIONS, "bpd")
 """Errors of reconstructions, and bits per dimension."""
 
 
-def asked(subject: Subject, words: Sequence[str] | None) -> list[Protocol]:
+def asked(subject: EvaluatedRun, words: Sequence[str] | None) -> list[Protocol]:
     """How each score is measured; unasked all but the likelihood of a probability flow, which takes too long."""
-    method = subject.trained.method
+    model = subject.trained.model
     if words is None:
-        words = list(fidelity.FUNCTIONS) if isinstance(method, Reconstructs) else []
-        if isinstance(method, Likelihood) and method.bound == "elbo":
+        words = list(fidelity.FUNCTIONS) if isinstance(model, Reconstructs) else []
+        if isinstance(model, Likelihood) and model.bound == "elbo":
             words = [*words, "bpd"]
     return [_protocol(word, subject) for word in words]
 
 
-def _protocol(metric: str, subject: Subject) -> Protocol:
+def _protocol(metric: str, subject: EvaluatedRun) -> Protocol:
     """How `metric` is measured on held-out images; UsageError for a family that lacks what it takes."""
     trained, faces = subject.trained, subject.faces
-    method, split = trained.method, "test" if len(faces.indices("test")) else "train"
-    able = isinstance(method, Likelihood) if metric == "bpd" else isinstance(method, Reconstructs)
+    model, split = trained.model, "test" if len(faces.indices("test")) else "train"
+    able = isinstance(model, Likelihood) if metric == "bpd" else isinstance(model, Reconstructs)
     if not able:
         what = "likelihood" if metric == "bpd" else "way to reconstruct an image"
         raise UsageError(f"a {trained.config.family} run has no {what}", hint=f"leave `{metric}` out of `--metrics`")
     count = min(len(faces.indices(split)), subject.request.n)
-    name = f"bpd-{method.bound}" if isinstance(method, Likelihood) and metric == "bpd" else metric
+    name = f"bpd-{model.bound}" if isinstance(model, Likelihood) and metric == "bpd" else metric
     return subject.protocol(
         name, extractor="", extractor_sha="", resize="", reference=faces.split_identity(split, trained.data.size),
         reference_split=split, n_real=count, n_fake=count, precision=trained.precision, seeds="", sampling="",
     )  # fmt: skip
 
 
-def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
+def judge(subject: EvaluatedRun, wanted: Sequence[Protocol]) -> Verdict:
     """Means over held-out images with their standard errors."""
     trained, faces = subject.trained, subject.faces
     began, size = time.perf_counter(), trained.data.size
@@ -63,11 +63,11 @@ def judge(subject: Subject, wanted: Sequence[Protocol]) -> Verdict:
             for metric in values:
                 if metric in fidelity.FUNCTIONS:
                     if found is None:
-                        found = to_uint8(trained.method.reconstruct(images)).cpu()  # type: ignore[operator]
+                        found = to_uint8(trained.model.reconstruct(images)).cpu()  # type: ignore[operator]
                     values[metric].append(fidelity.FUNCTIONS[metric](found, pixels))
                 else:
                     noise = Noise(range(start, start + len(pixels)), trained.device)
-                    values[metric].append(trained.method.bits_per_dim(images, noise).double().cpu())  # type: ignore[operator]
+                    values[metric].append(trained.model.bits_per_dim(images, noise).double().cpu())  # type: ignore[operator]
             bar.advance(len(pixels))
     verdict, seconds = Verdict(), time.perf_counter() - began
     for measured in wanted:

@@ -32,8 +32,8 @@ from animegen_cli.seeds import spell_seeds
 CHUNK = 512
 
 
-class Pictures:
-    """Images under judgement, and what they are held against: a run's (`Subject`), or those of a folder."""
+class ImageSet:
+    """Images under judgement, and what they are held against: a run's (`EvaluatedRun`), or those of a folder."""
 
     extractor: Extractor
     reference: Reference
@@ -63,7 +63,7 @@ class Pictures:
         """Features (n, D) of each range of seeds, on the CPU."""
         raise NotImplementedError
 
-    def called(self, index: int) -> str:
+    def label(self, index: int) -> str:
         """What image `index` is called on a sheet."""
         return f"image {index}"
 
@@ -78,7 +78,7 @@ class Pictures:
         return replace(base, **changes)
 
 
-class Folder(Pictures):
+class Folder(ImageSet):
     """A folder (or zip, or data set) of images under judgement."""
 
     def __init__(self, path: Path, request: Request, extractor: Extractor) -> None:
@@ -105,7 +105,7 @@ class Folder(Pictures):
         return [set_features(self.faces, "all", self.size, extractor)]
 
 
-class Subject(Pictures):
+class EvaluatedRun(ImageSet):
     """A run under judgement. What costs time (drawing, features) is made when a judge first asks for it."""
 
     def __init__(self, run: Run, request: Request, extractor: Extractor) -> None:
@@ -117,14 +117,16 @@ class Subject(Pictures):
         if extractor.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(extractor.device)
         self.reference = Reference(source, request.split, self.size)
-        how = generate.sampling(self.trained, request.overrides)
-        drawn = isinstance(self.trained.method, Samples)
-        self.source = _Drawn(self.trained, how, request) if drawn else _Translated(self.trained, request, self.faces)
+        sampling = generate.sampling_of(self.trained, request.overrides)
+        drawn = isinstance(self.trained.model, Samples)
+        self.source = (
+            _Drawn(self.trained, sampling, request) if drawn else _Translated(self.trained, request, self.faces)
+        )
         self.ranges, self.sampling, self.count = self.source.ranges, self.source.sampling, len(self.source)
 
-    def called(self, index: int) -> str:
+    def label(self, index: int) -> str:
         """Its seed, or the photo that it was translated from."""
-        return self.source.called(index)
+        return self.source.label(index)
 
     @functools.cached_property
     def faces(self) -> FaceSet:
@@ -210,31 +212,33 @@ def own_data(run: Run, path: Path | None = None) -> FaceSet:
 class _Drawn:
     """What a run draws from seeds."""
 
-    def __init__(self, trained: Trained, how: Any, request: Request) -> None:
-        self.trained, self.how, self.seconds, self.made = trained, how, 0.0, 0
+    def __init__(self, trained: Trained, sampling: Any, request: Request) -> None:
+        self.trained, self.sampling, self.seconds, self.made = trained, sampling, 0.0, 0
         if request.seeds is not None:
             self.numbers: list[Sequence[int]] = [list(request.seeds)]
         else:
             self.numbers = [range(i * request.n, (i + 1) * request.n) for i in range(request.repeats)]
         self.ranges, self.sampling = (
             [spell_seeds(numbers) for numbers in self.numbers],
-            generate.describe_sampling(how),
+            generate.describe_sampling(sampling),
         )
 
     def __len__(self) -> int:
         return len(self.numbers[0])
 
-    def called(self, index: int) -> str:
+    def label(self, index: int) -> str:
         return f"seed {self.numbers[0][index]}"
 
     def key(self, number: int) -> tuple[str, ...]:
         return self.sampling, self.ranges[number]
 
-    def images(self, number: int, done: Callable[[int], None]) -> Iterator[Tensor]:
+    def images(self, number: int, on_progress: Callable[[int], None]) -> Iterator[Tensor]:
         numbers = self.numbers[number]
         for start in range(0, len(numbers), CHUNK):
             began = time.perf_counter()
-            drawn = generate.draw(self.trained, numbers[start : start + CHUNK], how=self.how, done=done)
+            drawn = generate.draw(
+                self.trained, numbers[start : start + CHUNK], sampling=self.sampling, on_progress=on_progress
+            )
             self.seconds += time.perf_counter() - began
             self.made += len(drawn)
             yield drawn
@@ -253,14 +257,14 @@ class _Translated:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def called(self, index: int) -> str:
+    def label(self, index: int) -> str:
         return Path(self.faces.origin(self.indices[index])).name
 
     def key(self, number: int) -> tuple[str, ...]:
         photos = self.faces.split_identity(self.split, self.trained.data.size, "photos")
         return self.sampling, photos, str(len(self)), str(number)
 
-    def images(self, number: int, done: Callable[[int], None]) -> Iterator[Tensor]:
+    def images(self, number: int, on_progress: Callable[[int], None]) -> Iterator[Tensor]:
         for start in range(0, len(self), CHUNK):
             pixels = self.faces.pixels(self.indices[start : start + CHUNK], size=self.trained.data.size)
             began = time.perf_counter()
@@ -268,4 +272,4 @@ class _Translated:
             self.seconds += time.perf_counter() - began
             self.made += len(translated)
             yield translated
-            done(len(pixels))
+            on_progress(len(pixels))

@@ -56,7 +56,7 @@ class Verdict:
 
 
 class Judge(Protocol[P]):
-    """A module (or object) that looks at a run in one way; one that looks at `Pictures` looks at folders too."""
+    """A module (or object) that looks at a run in one way; one that looks at `ImageSet` looks at folders too."""
 
     @property
     def METRICS(self) -> Sequence[str]:

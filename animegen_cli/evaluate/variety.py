@@ -16,7 +16,7 @@ from animegen_cli.data import near_duplicates
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import UsageError
 from animegen_cli.evaluate import cache
-from animegen_cli.evaluate.images import CHUNK, Pictures
+from animegen_cli.evaluate.images import CHUNK, ImageSet
 from animegen_cli.evaluate.judge import Verdict, entry
 from animegen_cli.evaluate.reference import read, set_features
 from animegen_cli.metrics import colours, copies, distributions
@@ -44,7 +44,7 @@ _COLOURS = {
 _Value = tuple[float, float, tuple[float, float]]  # with its standard error and 95 % interval
 
 
-def asked(subject: Pictures, words: Sequence[str] | None) -> list[Protocol]:
+def asked(subject: ImageSet, words: Sequence[str] | None) -> list[Protocol]:
     """How each score is measured; unasked all that images, reference and its splits allow."""
     if words is None:
         words = [word for word in METRICS if _lacking(word, subject) is None]
@@ -55,7 +55,7 @@ def asked(subject: Pictures, words: Sequence[str] | None) -> list[Protocol]:
     return [_protocol(word, subject) for word in dict.fromkeys(words)]
 
 
-def _lacking(word: str, subject: Pictures) -> tuple[str, str] | None:
+def _lacking(word: str, subject: ImageSet) -> tuple[str, str] | None:
     """Why `word` cannot be measured and what to do about it, or None."""
     faces = subject.reference.faces
     if word == "duplicates":
@@ -74,7 +74,7 @@ def _lacking(word: str, subject: Pictures) -> tuple[str, str] | None:
     return None
 
 
-def _protocol(word: str, subject: Pictures) -> Protocol:
+def _protocol(word: str, subject: ImageSet) -> Protocol:
     if word == "duplicates":
         return subject.protocol(word, **_PIXELS, reference="", reference_split="", n_real=0)
     if word in ("copies", "copies-hash"):
@@ -89,7 +89,7 @@ def _protocol(word: str, subject: Pictures) -> Protocol:
     return subject.protocol(word, **_PIXELS | {"resize": resize})
 
 
-def judge(subject: Pictures, wanted: Sequence[Protocol]) -> Verdict:
+def judge(subject: ImageSet, wanted: Sequence[Protocol]) -> Verdict:
     """The scores of `wanted`, the histograms behind the distances, and the sheet of nearest training images."""
     return _Look(subject, wanted).verdict
 
@@ -100,10 +100,10 @@ def judge(subject: Pictures, wanted: Sequence[Protocol]) -> Verdict:
 class _Look:
     """What is found in one set of images; `verdict` holds it."""
 
-    def __init__(self, subject: Pictures, wanted: Sequence[Protocol]) -> None:
+    def __init__(self, subject: ImageSet, wanted: Sequence[Protocol]) -> None:
         self.subject, self.verdict = subject, Verdict()
         self.near: copies.Nearest | None = None
-        self.twins = np.full(subject.count, -1)
+        self.repeated = np.full(subject.count, -1)
         self.limit = 0.0
         self.unseen: list[str] = []
         find = {
@@ -160,7 +160,7 @@ class _Look:
         return self._real[:, column], self._drawn[:, column]
 
     def _duplicates(self) -> _Value:
-        return _share(copies.repeated(self._drawn_looks))
+        return _share(copies.repeated(self._drawn_fingerprints))
 
     def _copies(self) -> _Value:
         """Nearer to a training image than all but `NEAR` of the held-out images are."""
@@ -181,12 +181,12 @@ class _Look:
         """The same picture as a training image, by the narrow limits of perceptual hash and thumbnail."""
         faces, size = self._faces, self.subject.size
         words = (faces.split_identity("train", size), repr(near_duplicates.METHOD))
-        training = _kept(words, near_duplicates.LOOK_BYTES, lambda: _looks(read(faces, "train", size)))
-        mirrored = copies.looks(self.subject.images.flip(3))
-        self.twins = copies.hashed_copies(self._drawn_looks, mirrored, training.numpy())
-        value = _share(self.twins >= 0)
+        training = _kept(words, near_duplicates.FINGERPRINT_BYTES, lambda: _looks(read(faces, "train", size)))
+        mirrored = copies.fingerprints(self.subject.images.flip(3))
+        self.repeated = copies.hashed_copies(self._drawn_fingerprints, mirrored, training.numpy())
+        value = _share(self.repeated >= 0)
         if value[0]:
-            self._warn(f"{(self.twins >= 0).sum()} images repeat training images, by their hash")
+            self._warn(f"{(self.repeated >= 0).sum()} images repeat training images, by their hash")
         return value
 
     def _warn(self, said: str) -> None:
@@ -194,13 +194,13 @@ class _Look:
 
     def _sheet(self, near: copies.Nearest) -> grids.Image.Image:
         """Copies by their hash first, then the nearest; with the distance, and its ratio to those of the next ones."""
-        order = np.lexsort((near.ratio.numpy(), self.twins < 0))[:_SHOWN]
-        places = np.where(self.twins >= 0, self.twins, near.place.numpy())[order]
+        order = np.lexsort((near.ratio.numpy(), self.repeated < 0))[:_SHOWN]
+        places = np.where(self.repeated >= 0, self.repeated, near.place.numpy())[order]
         training = self._faces.pixels(self._faces.indices("train")[places], size=self.subject.size)
         found = []
         for i, image in zip(order.tolist(), training, strict=True):
-            said = f"{self.subject.called(i)}: {near.distance[i]:.2f} ({near.ratio[i]:.2f})"
-            copy = self.twins[i] >= 0 or near.ratio[i] < self.limit
+            said = f"{self.subject.label(i)}: {near.distance[i]:.2f} ({near.ratio[i]:.2f})"
+            copy = self.repeated[i] >= 0 or near.ratio[i] < self.limit
             drawn = self.subject.images[i].permute(1, 2, 0).numpy()
             found.append((drawn, image, said + (" copy" if copy else "")))
         return grids.pairs(found, titles=("drawn", "nearest real"))
@@ -212,8 +212,8 @@ class _Look:
         return faces
 
     @functools.cached_property
-    def _drawn_looks(self) -> np.ndarray:
-        return copies.looks(self.subject.images)
+    def _drawn_fingerprints(self) -> np.ndarray:
+        return copies.fingerprints(self.subject.images)
 
     @functools.cached_property
     def _drawn(self) -> Tensor:
@@ -222,8 +222,8 @@ class _Look:
     @functools.cached_property
     def _real(self) -> Tensor:
         split, size = self.subject.reference.split, self.subject.size
-        how = repr((colours.HAIR_PALETTE, colours.EYE_PALETTE))
-        words = (self._faces.split_identity(split, size), how)
+        sampling = repr((colours.HAIR_PALETTE, colours.EYE_PALETTE))
+        words = (self._faces.split_identity(split, size), sampling)
         return _kept(words, len(_FACTS), lambda: _facts(read(self._faces, split, size)))
 
 
@@ -237,7 +237,7 @@ def _facts(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _looks(parts: Iterable[Tensor]) -> Tensor:
-    return torch.cat([torch.from_numpy(copies.looks(part)) for part in parts])
+    return torch.cat([torch.from_numpy(copies.fingerprints(part)) for part in parts])
 
 
 def _kept(words: Sequence[str], columns: int, make: Callable[[], Tensor]) -> Tensor:

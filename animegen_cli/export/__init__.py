@@ -20,7 +20,7 @@ from animegen_cli import console, drawn, paths
 from animegen_cli.device import pick_device
 from animegen_cli.errors import ConfigError, MachineError, UsageError
 from animegen_cli.export import diffusers, onnx, usage
-from animegen_cli.model.family import Converts, Edit, Foreign, Samples
+from animegen_cli.model.family import Converts, DiffusersModel, Edit, Samples
 from animegen_cli.model.pixels import channels_first, channels_last
 from animegen_cli.paths import Run
 from animegen_cli.report import card, grids, records, same_seeds
@@ -63,7 +63,7 @@ def export(request: Request) -> dict[str, Any]:
         index, facts = _diffusers(trained, found, folder) if found else _onnx(trained, folder)
         picture, caption = _sheet(request, record, trained, folder)
         facts = facts._replace(
-            license=request.license, draws=isinstance(trained.method, Samples), picture=picture, caption=caption
+            license=request.license, draws=isinstance(trained.model, Samples), picture=picture, caption=caption
         )
         (folder / "README.md").write_text(card.card(record, facts), encoding="utf-8")
         config = card.without_paths(trained.config.to_dict()) | {"data": None}
@@ -95,15 +95,15 @@ def _opened(spec: str | None) -> Run:
     return run
 
 
-def _kind(request: Request, trained: Trained) -> tuple[str, Foreign | None]:
+def _kind(request: Request, trained: Trained) -> tuple[str, DiffusersModel | None]:
     """What is written, and its contents where that is a diffusers folder."""
     if request.to == "onnx":
         return "onnx", None
     if request.to == "diffusers":
         edit.require(trained, "converts")
-    if isinstance(trained.method, Converts):
+    if isinstance(trained.model, Converts):
         try:
-            found = trained.method.to_diffusers(trained.config.sample)
+            found = trained.model.to_diffusers(trained.config.sample)
         except ConfigError:
             if request.to:
                 raise
@@ -118,7 +118,7 @@ def _kind(request: Request, trained: Trained) -> tuple[str, Foreign | None]:
 # ---- the two formats --------------------------------------------------------------------------------------------
 
 
-def _diffusers(trained: Trained, found: Foreign, folder: Path) -> tuple[dict[str, Any], Facts]:
+def _diffusers(trained: Trained, found: DiffusersModel, folder: Path) -> tuple[dict[str, Any], Facts]:
     diffusers.write(found, folder)
     labels = {name: list(trained.data.attributes[name]) for name in found.labels}
     values = next(iter(labels.values()), [])
@@ -130,7 +130,7 @@ def _diffusers(trained: Trained, found: Foreign, folder: Path) -> tuple[dict[str
 def _onnx(trained: Trained, folder: Path) -> tuple[dict[str, Any], Facts]:
     exported = edit.require(trained, "exports").exported(trained.config.sample)
     with console.progress("exporting", 1) as bar:
-        networks = onnx.write(trained.method, exported.networks, folder)
+        networks = onnx.write(trained.model, exported.networks, folder)
         bar.advance()
     labels = {name: list(trained.data.attributes[name]) for name in exported.labels}
     sampling = trained.config.to_dict()["sample"]
@@ -146,7 +146,7 @@ def _sheet(request: Request, record: records.Record, trained: Trained, folder: P
     count = request.count
     if not count:
         return None, ""
-    if isinstance(trained.method, Samples):
+    if isinstance(trained.model, Samples):
 
         def draw(run: Run, numbers: Sequence[int]) -> np.ndarray:
             console.note(f"drawing {len(numbers)} faces for the card (`--n 0` for none)")
@@ -158,7 +158,7 @@ def _sheet(request: Request, record: records.Record, trained: Trained, folder: P
         count = min(count, 12)
         photos = np.stack([np.asarray(drawn.photo(number, size=trained.data.size)) for number in range(count)])
         chw = channels_first(photos)
-        after = channels_last(edit.translate(trained, chw, Edit(), how=trained.config.sample))
+        after = channels_last(edit.translate(trained, chw, Edit(), sampling=trained.config.sample))
         picture = grids.pairs([(b, a, f"{i}") for i, (b, a) in enumerate(zip(photos, after, strict=True))])
         caption = "Drawn stand-ins for photographs, before and after"
     grids.save(picture, folder / "samples.png")

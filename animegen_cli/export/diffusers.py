@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 
 from animegen_cli import paths
 from animegen_cli.model.diffusers import WEIGHTS
-from animegen_cli.model.family import Foreign
+from animegen_cli.model.family import DiffusersModel
 
 
-def write(found: Foreign, folder: Path) -> None:
+def write(found: DiffusersModel, folder: Path) -> None:
     """Write `model_index.json`, `unet/` and `scheduler/` into an empty folder."""
     parts = {"unet": found.network, "scheduler": found.scheduler}
     for name, config in parts.items():

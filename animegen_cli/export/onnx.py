@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from animegen_cli.errors import DataError, MachineError
-from animegen_cli.model.family import Input, Method, Network
+from animegen_cli.model.family import Family, Input, Network
 
 TOLERANCE = 1e-4
 """Largest difference from our output that counts as equal, in units of [-1, 1]; at noise levels above 1 so many times
@@ -25,7 +25,7 @@ _LARGE = 1_900_000_000
 """Bytes of weights above which they lie in a file of their own: a protobuf ends at 2 GiB."""
 
 
-def write(method: Method, networks: Sequence[Network], folder: Path) -> list[dict[str, Any]]:
+def write(model: Family, networks: Sequence[Network], folder: Path) -> list[dict[str, Any]]:
     """Write `<name>.onnx` for each network, checked; what a program must know of each.
 
     Args:
@@ -36,7 +36,7 @@ def write(method: Method, networks: Sequence[Network], folder: Path) -> list[dic
         DataError: onnxruntime computes something else than we do.
     """
     runtime = _runtime()
-    return [_write(method, network, folder / f"{network.name}.onnx", runtime) for network in networks]
+    return [_write(model, network, folder / f"{network.name}.onnx", runtime) for network in networks]
 
 
 def _runtime() -> Any:
@@ -49,9 +49,9 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def _write(method: Method, network: Network, path: Path, runtime: Any) -> dict[str, Any]:
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in method.parameters())
-    program = _program(method, network)
+def _write(model: Family, network: Network, path: Path, runtime: Any) -> dict[str, Any]:
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    program = _program(model, network)
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # stack traces, with the paths of this machine
     program.save(path, external_data=weights > _LARGE)
@@ -71,15 +71,15 @@ def _write(method: Method, network: Network, path: Path, runtime: Any) -> dict[s
 class _Function(nn.Module):
     """A network's call as the exporter wants it: a module that owns the weights."""
 
-    def __init__(self, method: Method, network: Network) -> None:
+    def __init__(self, model: Family, network: Network) -> None:
         super().__init__()
-        self.method, self.call = method, network.call
+        self.model, self.call = model, network.call
 
     def forward(self, *tensors: Tensor) -> Tensor:
         return self.call(*tensors)
 
 
-def _program(method: Method, network: Network) -> Any:
+def _program(model: Family, network: Network) -> Any:
     # One object per name, so that equal names are equal sizes.
     axes = {name: torch.export.Dim(name) for name in ("batch", "height", "width")}
     shapes = tuple(
@@ -99,7 +99,7 @@ def _program(method: Method, network: Network) -> Any:
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         # Its optimizer takes an epsilon of 1e-8 for zero; runtimes optimize graphs themselves.
         return torch.onnx.export(
-            _Function(method, network), example, dynamo=True, optimize=False, verbose=False,
+            _Function(model, network), example, dynamo=True, optimize=False, verbose=False,
             dynamic_shapes=(shapes,), input_names=list(network.inputs), output_names=[OUTPUT],
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from animegen_cli.model.family import Exported, Foreign
+from animegen_cli.model.family import DiffusersModel, Exported
 
 _HEAD = """
 import json
@@ -69,7 +69,7 @@ def onnx(exported: Exported, *, size: int) -> str:
     return (_HEAD + body + _TAIL).strip().replace("\n\n\n", "\n\n")
 
 
-def diffusers(found: Foreign, *, size: int, values: Sequence[str]) -> str:
+def diffusers(found: DiffusersModel, *, size: int, values: Sequence[str]) -> str:
     """For diffusers; leaves `images`, PIL pictures or, with classes, a tensor (n, 3, H, W) in [-1, 1]."""
     words = ", ".join(f"{key}={value!r}" for key, value in found.options.items())
     if not found.labels:

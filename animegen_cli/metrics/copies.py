@@ -39,11 +39,11 @@ class Nearest(NamedTuple):
     """Whether it is the mirrored image that is near, bool (n,)."""
 
 
-def looks(images: Tensor) -> np.ndarray:
+def fingerprints(images: Tensor) -> np.ndarray:
     """What `twins` compares images by: uint8 (n, 3, H, W) -> uint8 (n, LOOK_BYTES)."""
     pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
-    found = [np.frombuffer(near_duplicates.look(Image.fromarray(image)), np.uint8) for image in pixels]
-    return np.stack(found) if found else np.empty((0, near_duplicates.LOOK_BYTES), np.uint8)
+    found = [np.frombuffer(near_duplicates.fingerprint(Image.fromarray(image)), np.uint8) for image in pixels]
+    return np.stack(found) if found else np.empty((0, near_duplicates.FINGERPRINT_BYTES), np.uint8)
 
 
 def repeated(seen: np.ndarray) -> np.ndarray:
@@ -63,9 +63,9 @@ def hashed_copies(seen: np.ndarray, mirrored: np.ndarray, training: np.ndarray) 
     finder = _finder(training, near_duplicates.DROP)
     found = np.full(len(seen), -1)
     for i, both in enumerate(zip(seen, mirrored, strict=True)):
-        for look in both:
-            if found[i] < 0 and (twin := finder.twin(look.tobytes())) is not None:
-                found[i] = twin
+        for fingerprint in both:
+            if found[i] < 0 and (repeated := finder.near_duplicate(fingerprint.tobytes())) is not None:
+                found[i] = repeated
     return found
 
 
@@ -100,8 +100,8 @@ def share_interval(share: float, count: int) -> tuple[float, float]:
 
 def _finder(seen: np.ndarray, limits: near_duplicates.Limits) -> near_duplicates.Finder:
     finder = near_duplicates.Finder(len(seen), limits)
-    for look in seen:
-        finder.add(look.tobytes())
+    for fingerprint in seen:
+        finder.add(fingerprint.tobytes())
     return finder
 
 

@@ -50,7 +50,7 @@ def squared_gradient(logits: Tensor, images: Tensor) -> Tensor:
     return gradient.square().sum((1, 2, 3))
 
 
-class Handover:
+class FakeBuffer:
     """Generated images that one phase makes and the next one uses, over micro-batches that may be cut differently.
 
     They live for one step, so they are no state.

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from animegen_cli import paths
 from animegen_cli.errors import DataError
-from animegen_cli.model.family import Converts, Foreign, Method
+from animegen_cli.model.family import Converts, DiffusersModel, Family
 
 WEIGHTS = "diffusion_pytorch_model"
 
@@ -24,7 +24,7 @@ def is_folder(path: Path) -> bool:
     )
 
 
-def read(path: Path) -> Foreign:
+def read(path: Path) -> DiffusersModel:
     """A pipeline's or a network's folder, its tensors on the CPU.
 
     Raises:
@@ -35,7 +35,7 @@ def read(path: Path) -> Foreign:
     scheduler: Mapping[str, Any] = {}
     if (path / "scheduler" / "scheduler_config.json").is_file():
         scheduler = paths.read_json(path / "scheduler" / "scheduler_config.json", what="diffusers scheduler")
-    return Foreign(network, _tensors(unet), scheduler, "")
+    return DiffusersModel(network, _tensors(unet), scheduler, "")
 
 
 def _tensors(unet: Path) -> dict[str, torch.Tensor]:
@@ -52,18 +52,18 @@ def _tensors(unet: Path) -> dict[str, torch.Tensor]:
         raise DataError(f"{file} is damaged: {error}", hint="fetch or save the folder again") from error
 
 
-def adopt(method: Method, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
+def adopt(model: Family, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
     """The folder's network under the method's own names, and warnings.
 
     Raises:
         DataError: a folder that cannot be read, a family that has no such network, or another shape.
     """
-    if not isinstance(method, Converts):
+    if not isinstance(model, Converts):
         raise DataError(
             f"{path} is a diffusers folder, and this family has no network of that kind",
             hint="name a run of the same family after `--init-from`",
         )
     try:
-        return method.from_diffusers(read(path))
+        return model.from_diffusers(read(path))
     except DataError as error:
         raise DataError(f"{path}: {error.message}", hint=error.hint) from error

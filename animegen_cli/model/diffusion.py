@@ -43,9 +43,9 @@ def clean_image(predicts: Predicts, output: Tensor, x_t: Tensor, a: Tensor, s: T
     return output if predicts == "image" else a * x_t - s * output
 
 
-def noise_of(clean: Tensor, x_t: Tensor, a: Tensor, s: Tensor) -> Tensor:
+def noise_of(denoised: Tensor, x_t: Tensor, a: Tensor, s: Tensor) -> Tensor:
     """The noise that an estimate of the clean image implies: (x_t - a x_0) / s."""
-    return (x_t - a * clean) / s
+    return (x_t - a * denoised) / s
 
 
 def min_snr_weight(predicts: Predicts, a: Tensor, s: Tensor, gamma: float) -> Tensor:
@@ -57,30 +57,30 @@ def min_snr_weight(predicts: Predicts, a: Tensor, s: Tensor, gamma: float) -> Te
 
 
 def draw(
-    plan: samplers.Plan,
+    sampling: samplers.SamplerConfig,
     schedule: Schedule,
     denoise: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     noise: Noise,
     size: int,
     labels: Tensor | None,
-    watch: samplers.Watch | None = None,
+    callback: samplers.Callback | None = None,
 ) -> Tensor:
     """Images in the family's own units, (B, 3, size, size): start from noise and walk the plan's levels.
 
-    `denoise(x, sigma, labels)` works in variance-exploding coordinates; `watch` sees x / sqrt(1 + sigma^2), the
+    `denoise(x, sigma, labels)` works in variance-exploding coordinates; `callback` sees x / sqrt(1 + sigma^2), the
     variance-preserving state that papers show.
     """
-    sigmas = schedule.sigmas(plan.steps, plan.spacing)
+    sigmas = schedule.sigmas(sampling.steps, sampling.spacing)
     levels = sigmas.tolist()
     scaled = None
-    if watch is not None:
-        see = watch
+    if callback is not None:
+        see = callback
 
-        def scaled(step: int, x: Tensor, clean: Tensor) -> None:
-            see(step, x / (1 + levels[step] ** 2) ** 0.5, clean)
+        def scaled(step: int, x: Tensor, denoised: Tensor) -> None:
+            see(step, x / (1 + levels[step] ** 2) ** 0.5, denoised)
 
     x = noise(3, size, size) * schedule.scale_at(levels[0])
-    return samplers.run(plan, samplers.guided(denoise, labels, plan.guidance), x, sigmas, noise, scaled)
+    return samplers.run(sampling, samplers.guided(denoise, labels, sampling.guidance), x, sigmas, noise, scaled)
 
 
 # ---- editing ----------------------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ def _itself(x: Tensor) -> Tensor:
     return x
 
 
-class Process(NamedTuple):
+class DiffusionModel(NamedTuple):
     """A trained diffusion model as editing and likelihoods see it."""
 
     schedule: Schedule
@@ -102,7 +102,9 @@ class Process(NamedTuple):
     """And back."""
 
 
-def translate(process: Process, images: Tensor, noise: Noise, edit: Edit, plan: samplers.Plan) -> Tensor:
+def translate(
+    process: DiffusionModel, images: Tensor, noise: Noise, edit: Edit, sampling: samplers.SamplerConfig
+) -> Tensor:
     """Take images (B, 3, H, W) in [-1, 1] up to a level and denoise them from there (Meng et al. 2022, SDEdit).
 
     `edit.strength` is the share of the forward process. With `edit.exact` no noise is added: the image follows the
@@ -114,7 +116,7 @@ def translate(process: Process, images: Tensor, noise: Noise, edit: Edit, plan: 
     if not 0 < edit.strength <= 1:
         raise UsageError(f"a strength of {edit.strength:g} is not in (0, 1]", hint="write `--strength 0.5`")
     start = process.schedule.level_at(edit.strength)
-    walked = process.schedule.sigmas(plan.steps, plan.spacing)
+    walked = process.schedule.sigmas(sampling.steps, sampling.spacing)
     sigmas = torch.cat([walked.new_tensor([start]), walked[walked < start * (1 - 1e-6)]])
     denoise = samplers.guided(process.denoise, None, 1.0)
     x = process.into(images)
@@ -122,12 +124,17 @@ def translate(process: Process, images: Tensor, noise: Noise, edit: Edit, plan: 
         x = samplers.invert(denoise, x, sigmas.tolist())
         x = samplers.ddim(denoise, x, sigmas.tolist())
     else:
-        x = samplers.run(plan, denoise, x + start * noise(*x.shape[1:]), sigmas, noise)
+        x = samplers.run(sampling, denoise, x + start * noise(*x.shape[1:]), sigmas, noise)
     return process.out(x).clamp(-1, 1)
 
 
 def inpaint(
-    process: Process, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, plan: samplers.Plan
+    process: DiffusionModel,
+    images: Tensor,
+    mask: Tensor,
+    noise: Noise,
+    labels: Tensor | None,
+    sampling: samplers.SamplerConfig,
 ) -> Tensor:
     """New content where mask (B, 1, H, W) is 1 that suits what stays where it is 0 (Lugmayr et al. 2022, algorithm 1).
 
@@ -136,10 +143,10 @@ def inpaint(
     whatever the plan's, since any other would have to remember the steps before a jump.
     """
     x_0, fresh = process.into(images), mask > 0.5
-    levels = process.schedule.sigmas(plan.steps, plan.spacing).tolist()
-    denoise = samplers.guided(process.denoise, labels, plan.guidance)
+    levels = process.schedule.sigmas(sampling.steps, sampling.spacing).tolist()
+    denoise = samplers.guided(process.denoise, labels, sampling.guidance)
     x = noise(*images.shape[1:]) * process.schedule.scale_at(levels[0])
-    for now, then in pairwise(resampling(plan.steps, max(plan.steps // 10, 1), 3)):
+    for now, then in pairwise(resampling(sampling.steps, max(sampling.steps // 10, 1), 3)):
         high, low = levels[now], levels[then]
         if then < now:
             x = x + math.sqrt(low**2 - high**2) * noise(*x.shape[1:])
@@ -168,10 +175,12 @@ def resampling(steps: int, length: int, times: int) -> list[int]:
 # ---- other programs ---------------------------------------------------------------------------------------------
 
 
-def exported(process: Process, plan: samplers.Plan, data: DataSpec, labels: tuple[str, ...] = ()) -> Exported:
+def exported(
+    process: DiffusionModel, sampling: samplers.SamplerConfig, data: DataSpec, labels: tuple[str, ...] = ()
+) -> Exported:
     """The denoiser D(x; sigma) as one network, and the levels that the plan walks with it."""
     schedule, size = process.schedule, data.size
-    sigmas = schedule.sigmas(plan.steps, plan.spacing)
+    sigmas = schedule.sigmas(sampling.steps, sampling.spacing)
 
     def denoise(x: Tensor, sigma: Tensor, asked: Tensor | None = None) -> Tensor:
         return process.denoise(x, sigma, conditioning.spread_labels(asked, labels, data))
@@ -194,7 +203,7 @@ def exported(process: Process, plan: samplers.Plan, data: DataSpec, labels: tupl
 # ---- likelihood -------------------------------------------------------------------------------------------------
 
 
-def flow_nats(process: Process, x: Tensor, probe: Tensor, *, tolerance: float = 1e-4) -> Tensor:
+def flow_nats(process: DiffusionModel, x: Tensor, probe: Tensor, *, tolerance: float = 1e-4) -> Tensor:
     """-ln p of points (B, C, H, W) in the family's units by the probability flow (Song et al. 2021b, eq. 39), (B,) nats.
 
     In variance-exploding coordinates the flow is dx / d ln sigma = x - D(x; sigma), and the log-density along it falls
@@ -218,7 +227,7 @@ def flow_nats(process: Process, x: Tensor, probe: Tensor, *, tolerance: float = 
     return prior - gained
 
 
-def bits_per_dim(process: Process, images: Tensor, noise: Noise) -> Tensor:
+def bits_per_dim(process: DiffusionModel, images: Tensor, noise: Noise) -> Tensor:
     """Bits per dimension of 8-bit images (B, 3, H, W) in [-1, 1] by the flow, (B,) float32.
 
     Spread evenly over their bins, with a random sign per pixel as probe, both from `noise`. For families whose own

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 from torch import Tensor, nn
 
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Watch
+from animegen_cli.model.samplers import Callback
 
 Losses = dict[str, Tensor]
 
@@ -65,7 +65,7 @@ class Phase(NamedTuple):
     """Differentiates a gradient: fp32, never compiled."""
 
 
-class Method(nn.Module, ABC):
+class Family(nn.Module, ABC):
     """A family: built as `Family(config.model, data)`. Families are final and inherit no behaviour."""
 
     Config: ClassVar[type]
@@ -156,7 +156,7 @@ class Exported(NamedTuple):
     """The attributes that the columns of an input `labels` stand for, in their order."""
 
 
-class Foreign(NamedTuple):
+class DiffusersModel(NamedTuple):
     """A U-Net and its sampler in another library's terms: the contents of a diffusers folder."""
 
     network: Mapping[str, Any]
@@ -181,10 +181,10 @@ class Foreign(NamedTuple):
 class Samples(Protocol):
     """Draws images from noise."""
 
-    def sample(self, noise: Noise, labels: Tensor | None, how: Any, watch: Watch | None = None) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1]; `how` is the family's `Sampling` section, labels (B, A) int64 or None.
+    def sample(self, noise: Noise, labels: Tensor | None, sampling: Any, callback: Callback | None = None) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1]; `sampling` is the family's `Sampling` section, labels (B, A) int64 or None.
 
-        Families that draw step by step call `watch(step, state, clean)` with images in [-1, 1] (the state unclipped).
+        Families that draw step by step call `callback(step, state, clean)` with images in [-1, 1] (the state unclipped).
         """
         ...
 
@@ -214,7 +214,7 @@ class Translates(Protocol):
     edits: ClassVar[frozenset[str]]
     """The fields of `Edit` that it reads."""
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Any) -> Tensor:
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: Any) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] -> the same shape and range; row i is a function of row i of images and noise.
 
         H and W are the run's size, or, where the family declares `any_size = True`, any multiple of 8 pixels.
@@ -247,7 +247,7 @@ class Likelihood(Protocol):
 class Mixes(Protocol):
     """Draws from two codes: what is coarse from one, what is fine from the other."""
 
-    def mix(self, coarse: Noise, fine: Noise, labels: Tensor | None, how: Any, cut: int | None = None) -> Tensor:
+    def mix(self, coarse: Noise, fine: Noise, labels: Tensor | None, sampling: Any, cut: int | None = None) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1]; the first `cut` levels of the code come from `coarse`, a middle number when None."""
         ...
 
@@ -256,7 +256,7 @@ class Mixes(Protocol):
 class Interpolates(Protocol):
     """Knows a space in which the way between two images is better than in noise."""
 
-    def interpolate(self, start: Noise, end: Noise, fractions: Tensor, labels: Tensor | None, how: Any) -> Tensor:
+    def interpolate(self, start: Noise, end: Noise, fractions: Tensor, labels: Tensor | None, sampling: Any) -> Tensor:
         """Images (F, 3, H, W) in [-1, 1], one per fraction (F,) of the way; `start` and `end` have F rows."""
         ...
 
@@ -266,7 +266,12 @@ class Projects(Protocol):
     """Finds the code of a given image."""
 
     def project(
-        self, images: Tensor, noise: Noise, steps: int, features: Callable[[Tensor], Tensor] | None, watch: Watch | None
+        self,
+        images: Tensor,
+        noise: Noise,
+        steps: int,
+        features: Callable[[Tensor], Tensor] | None,
+        callback: Callback | None,
     ) -> Tensor:
         """The nearest images (B, 3, H, W) in [-1, 1] that it can draw.
 
@@ -281,7 +286,7 @@ class Projects(Protocol):
 class Inpaints(Protocol):
     """Redraws part of an image."""
 
-    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Any) -> Tensor:
+    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: Any) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1] with new content where mask (B, 1, H, W) is 1 and the same pixels where it is 0."""
         ...
 
@@ -308,8 +313,8 @@ class Classifies(Protocol):
 class Exports(Protocol):
     """Draws or translates by networks that are functions of tensors alone."""
 
-    def exported(self, how: Any) -> Exported:
-        """The networks, and the recipe to draw with them as the section `how` says."""
+    def exported(self, sampling: Any) -> Exported:
+        """The networks, and the recipe to draw with them as the section `sampling` says."""
         ...
 
 
@@ -317,11 +322,11 @@ class Exports(Protocol):
 class Converts(Protocol):
     """Has a network that diffusers has too."""
 
-    def to_diffusers(self, how: Any) -> Foreign:
+    def to_diffusers(self, sampling: Any) -> DiffusersModel:
         """The network and the sampler as diffusers knows them; ConfigError where it knows none such."""
         ...
 
-    def from_diffusers(self, found: Foreign) -> tuple[dict[str, Tensor], list[str]]:
+    def from_diffusers(self, found: DiffusersModel) -> tuple[dict[str, Tensor], list[str]]:
         """Tensors under this method's own names, and warnings; DataError that says what does not fit."""
         ...
 
@@ -344,6 +349,6 @@ ABILITIES: dict[str, type] = {
 """Name in `run.json` -> protocol."""
 
 
-def abilities_of(method: Method) -> tuple[str, ...]:
+def abilities_of(model: Family) -> tuple[str, ...]:
     """The names of what this family can do."""
-    return tuple(name for name, protocol in ABILITIES.items() if isinstance(method, protocol))
+    return tuple(name for name, protocol in ABILITIES.items() if isinstance(model, protocol))

@@ -2,7 +2,7 @@
 
 `denoise(x, sigma)` answers one question: what clean image do you see? It takes x = x_0 + sigma * noise, shape
 (B, C, H, W), and one level per image, shape (B,), and returns E[x_0 | x]. `sigmas` falls to 0, shape (steps + 1,).
-Stochastic samplers take their noise from `noise(C, H, W)`. `watch(step, x, clean)` sees every intermediate state.
+Stochastic samplers take their noise from `noise(C, H, W)`. `callback(step, x, clean)` sees every intermediate state.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli.config import Drawing
+from animegen_cli.config import Sampling
 from animegen_cli.model.schedules import SDE, Spacing
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 Draw = Callable[..., Tensor]
-Watch = Callable[[int, Tensor, Tensor], None]
+Callback = Callable[[int, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Drawing):
+class SamplerConfig(Sampling):
     """How a diffusion run draws: the section `sample` of its config."""
+
+    renamed = {"churn": "s_churn"}
 
     sampler: Literal["ancestral", "ddim", "dpmpp", "heun", "euler"] = "ddim"
     """Update rule; any works on any diffusion run."""
@@ -39,7 +41,7 @@ class Plan(Drawing):
     """DDIM's stochasticity: 0 deterministic, 1 the ancestral sampler (Song et al. 2021, eq. 16)."""
     variance: Literal["small", "large"] = "small"
     """Ancestral variance: the posterior's (`small`) or beta_t (`large`); Ho et al. 2020, section 3.2."""
-    churn: Annotated[float, Field(ge=0)] = 0.0
+    s_churn: Annotated[float, Field(ge=0)] = 0.0
     """S_churn of `heun` and `euler` (Karras et al. 2022, algorithm 2)."""
     s_min: Annotated[float, Field(ge=0)] = 0.0
     """Lowest level that is churned."""
@@ -50,9 +52,9 @@ class Plan(Drawing):
     guidance: Annotated[float, Field(ge=0)] = 1.0
     """Classifier-free guidance weight; 1 is the plain conditional model (Ho & Salimans 2022)."""
 
-    def preview(self) -> Plan:
+    def preview(self) -> SamplerConfig:
         """At most 20 deterministic steps: the same seeds then show what training changed, not what chance did."""
-        return replace(self, sampler="ddim", steps=min(self.steps, 20), spacing="trailing", eta=0.0, churn=0.0)
+        return replace(self, sampler="ddim", steps=min(self.steps, 20), spacing="trailing", eta=0.0, s_churn=0.0)
 
 
 def _level(sigma: float, x: Tensor) -> Tensor:
@@ -66,7 +68,7 @@ def ancestral(
     *,
     noise: Draw,
     variance: str = "small",
-    watch: Watch | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
     """Ho et al. 2020, algorithm 2, for any sub-sequence of levels: sample q(x_then | x_now, x_0) with x_0 predicted.
 
@@ -74,10 +76,10 @@ def ancestral(
     (now^2 - then^2) (1 + then^2) / (1 + now^2). No noise is added at the last step.
     """
     for step, (now, then) in enumerate(pairwise(sigmas)):
-        clean = denoise(x, _level(now, x))
-        if watch:
-            watch(step, x, clean)
-        x = clean + (x - clean) * (then / now) ** 2
+        denoised = denoise(x, _level(now, x))
+        if callback:
+            callback(step, x, denoised)
+        x = denoised + (x - denoised) * (then / now) ** 2
         if then > 0:
             spread = (now**2 - then**2) * (then**2 / now**2 if variance == "small" else (1 + then**2) / (1 + now**2))
             x = x + math.sqrt(spread) * noise(*x.shape[1:])
@@ -91,15 +93,15 @@ def ddim(
     *,
     noise: Draw | None = None,
     eta: float = 0.0,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
     """Song et al. 2021, eq. 12 and 16; eta = 0 is deterministic."""
     for step, (now, then) in enumerate(pairwise(sigmas)):
-        clean = denoise(x, _level(now, x))
-        if watch:
-            watch(step, x, clean)
+        denoised = denoise(x, _level(now, x))
+        if callback:
+            callback(step, x, denoised)
         added = eta * math.sqrt(then**2 * (now**2 - then**2)) / now
-        x = clean + (x - clean) * (math.sqrt(then**2 - added**2) / now)
+        x = denoised + (x - denoised) * (math.sqrt(then**2 - added**2) / now)
         if added > 0 and noise is not None:
             x = x + added * noise(*x.shape[1:])
     return x
@@ -119,27 +121,27 @@ def invert(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, corrections
     return x
 
 
-def dpmpp(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, watch: Watch | None = None) -> Tensor:
+def dpmpp(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, callback: Callback | None = None) -> Tensor:
     """DPM-Solver++(2M), Lu et al. 2022, algorithm 2, in data prediction with lambda = -ln sigma.
 
     The first step is first order, and so is the last one of fewer than ten steps.
     """
     before, h_before = None, 0.0
     for step, (now, then) in enumerate(pairwise(sigmas)):
-        clean = denoise(x, _level(now, x))
-        if watch:
-            watch(step, x, clean)
+        denoised = denoise(x, _level(now, x))
+        if callback:
+            callback(step, x, denoised)
         if then == 0:
-            return clean
+            return denoised
         h = math.log(now / then)
         short = len(sigmas) - 1 < 10 and step == len(sigmas) - 2
         if before is None or short:
-            data = clean
+            data = denoised
         else:
             r = h_before / h
-            data = (1 + 1 / (2 * r)) * clean - 1 / (2 * r) * before
+            data = (1 + 1 / (2 * r)) * denoised - 1 / (2 * r) * before
         x = (then / now) * x - math.expm1(-h) * data
-        before, h_before = clean, h
+        before, h_before = denoised, h
     return x
 
 
@@ -149,24 +151,24 @@ def heun(
     sigmas: Sequence[float],
     *,
     noise: Draw | None = None,
-    churn: float = 0.0,
+    s_churn: float = 0.0,
     s_min: float = 0.0,
     s_max: float | None = None,
     s_noise: float = 1.0,
     second_order: bool = True,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
     """Karras et al. 2022, algorithm 2: levels between `s_min` and `s_max` are churned; without it, algorithm 1."""
-    gamma = min(churn / (len(sigmas) - 1), math.sqrt(2) - 1)
+    gamma = min(s_churn / (len(sigmas) - 1), math.sqrt(2) - 1)
     for step, (now, then) in enumerate(pairwise(sigmas)):
         if gamma > 0 and noise is not None and s_min <= now <= (math.inf if s_max is None else s_max):
             raised = now * (1 + gamma)
             x = x + math.sqrt(raised**2 - now**2) * s_noise * noise(*x.shape[1:])
             now = raised
-        clean = denoise(x, _level(now, x))
-        if watch:
-            watch(step, x, clean)
-        slope = (x - clean) / now
+        denoised = denoise(x, _level(now, x))
+        if callback:
+            callback(step, x, denoised)
+        slope = (x - denoised) / now
         moved = x + (then - now) * slope
         if second_order and then > 0:
             slope = (slope + (moved - denoise(moved, _level(then, x))) / then) / 2
@@ -185,7 +187,7 @@ def predictor_corrector(
     predictor: str = "reverse-diffusion",
     corrections: int = 0,
     snr: float = 0.16,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
     """Song et al. 2021b, algorithms 2 to 5: a step of the reverse SDE, after Langevin steps at the same level.
 
@@ -210,12 +212,12 @@ def predictor_corrector(
             ratio = length / torch.maximum(score.flatten(1).norm(dim=1), length / (10 * s))
             size = 2 * process.corrector_scale(time, dt) * (snr * ratio.view(-1, 1, 1, 1)) ** 2
             x = x + size * score + torch.sqrt(2 * size) * z
-        clean = denoise(x / a, _level(s / a, x))
-        if watch:
-            watch(step, x / math.hypot(a, s), clean)
+        denoised = denoise(x / a, _level(s / a, x))
+        if callback:
+            callback(step, x / math.hypot(a, s), denoised)
         euler = predictor == "euler-maruyama"
         drift, variance = SDE.discretized(process, time, dt) if euler else process.discretized(time, dt)
-        x = x - drift * x + variance * (a * clean - x) / s**2
+        x = x - drift * x + variance * (a * denoised - x) / s**2
         if step < steps - 1:
             x = x + math.sqrt(variance) * noise(*x.shape[1:])
     return x
@@ -286,18 +288,20 @@ def flow(denoise: Denoiser, x: Tensor, high: float, low: float, *, tolerance: fl
     return rk45(slope, x.flatten(1), math.log(high), math.log(low), tolerance=tolerance).view(shape)
 
 
-def run(plan: Plan, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Draw, watch: Watch | None = None) -> Tensor:
-    """Walk `sigmas` from state x with the sampler that `plan` names."""
+def run(
+    sampling: SamplerConfig, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Draw, callback: Callback | None = None
+) -> Tensor:
+    """Walk `sigmas` from state x with the sampler that `sampling` names."""
     levels = sigmas.tolist()
-    if plan.sampler == "ancestral":
-        return ancestral(denoise, x, levels, noise=noise, variance=plan.variance, watch=watch)
-    if plan.sampler == "ddim":
-        return ddim(denoise, x, levels, noise=noise, eta=plan.eta, watch=watch)
-    if plan.sampler == "dpmpp":
-        return dpmpp(denoise, x, levels, watch=watch)
+    if sampling.sampler == "ancestral":
+        return ancestral(denoise, x, levels, noise=noise, variance=sampling.variance, callback=callback)
+    if sampling.sampler == "ddim":
+        return ddim(denoise, x, levels, noise=noise, eta=sampling.eta, callback=callback)
+    if sampling.sampler == "dpmpp":
+        return dpmpp(denoise, x, levels, callback=callback)
     return heun(
-        denoise, x, levels, noise=noise, churn=plan.churn, s_min=plan.s_min, s_max=plan.s_max, s_noise=plan.s_noise,
-        second_order=plan.sampler == "heun", watch=watch,
+        denoise, x, levels, noise=noise, s_churn=sampling.s_churn, s_min=sampling.s_min, s_max=sampling.s_max, s_noise=sampling.s_noise,
+        second_order=sampling.sampler == "heun", callback=callback,
     )  # fmt: skip
 
 

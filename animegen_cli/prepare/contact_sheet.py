@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from animegen_cli.data.index import Ledger
+from animegen_cli.data.index import DatasetIndex
 
 _CELL, _COLUMNS, _KEPT, _PAIRS = 64, 12, 72, 12
 _GAP, _LINE = 4, 18
@@ -20,9 +20,9 @@ def path_of(out: Path) -> Path:
     return out.with_name(f"{out.stem}.contact.png")
 
 
-def draw(read: Callable[[int], bytes], ledgers: Sequence[Ledger]) -> Image.Image:
+def draw(read: Callable[[int], bytes], indexes: Sequence[DatasetIndex]) -> Image.Image:
     """Draw the sheet, one domain below the other; `read` gives the PNG of an image of the set."""
-    rows = [row for ledger in ledgers for row in _rows(read, ledger)]
+    rows = [row for dataset_index in indexes for row in _rows(read, dataset_index)]
     width = _COLUMNS * (_CELL + _GAP) + _GAP
     heights = [_LINE if isinstance(row, str) else _CELL + _GAP for row in rows]
     sheet = Image.new("RGB", (width, sum(heights) + _GAP), "white")
@@ -49,24 +49,24 @@ def save(sheet: Image.Image, out: Path) -> Path:
     return path
 
 
-def _rows(read: Callable[[int], bytes], ledger: Ledger) -> list[str | list[Image.Image]]:
+def _rows(read: Callable[[int], bytes], dataset_index: DatasetIndex) -> list[str | list[Image.Image]]:
     def cells(indices: Iterable[int]) -> list[Image.Image]:
-        return [_cell(read(ledger.start + index)) for index in indices]
+        return [_cell(read(dataset_index.start + index)) for index in indices]
 
-    domain = f"{ledger.folder[:-1]}: " if ledger.folder else ""
-    shown = sorted(range(len(ledger)), key=ledger.digest)[:_KEPT]  # a fair choice that never changes
-    rows: list[str | list[Image.Image]] = [f"{domain}{len(shown)} of {len(ledger)} kept images"]
+    domain = f"{dataset_index.folder[:-1]}: " if dataset_index.folder else ""
+    shown = sorted(range(len(dataset_index)), key=dataset_index.digest)[:_KEPT]  # a fair choice that never changes
+    rows: list[str | list[Image.Image]] = [f"{domain}{len(shown)} of {len(dataset_index)} kept images"]
     rows += _lines(cells(sorted(shown)))
-    groups = ledger.twin_groups()
+    groups = dataset_index.twin_groups()
     if groups:
         some = groups[:: -(-len(groups) // _PAIRS)]
         rows.append(
             f"{domain}{len(groups)} clusters of near-twins, never parted by the split; two images of {len(some)} of them"
         )
         rows += _lines(cells(index for group in some for index in group[:2]))
-    for reason, count in ledger.reasons().items():
+    for reason, count in dataset_index.reasons().items():
         rows.append(f"{domain}dropped: {count} {reason}")
-        rows += _lines([_cell(png) for _, why, png in ledger.shown if why == reason])
+        rows += _lines([_cell(png) for _, why, png in dataset_index.shown if why == reason])
     return rows
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from animegen_cli import console
 from animegen_cli.data import cleaning, labels, manifest, sources
-from animegen_cli.data.index import Ledger, Vocabulary, member_name
+from animegen_cli.data.index import DatasetIndex, Vocabulary, member_name
 from animegen_cli.data.sources import DOMAINS, PHOTOS, Source
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.prepare import contact_sheet
@@ -90,7 +90,7 @@ class _Domain:
     found: list[Source]
     rows: list[np.ndarray]
     """For each source the label numbers of its members."""
-    ledger: Ledger
+    dataset_index: DatasetIndex
 
 
 def default_path(specs: Sequence[str], size: int, photos: Sequence[str] = ()) -> Path:
@@ -136,20 +136,20 @@ def prepare(specs: Sequence[str], out: Path, options: Options, photos: Sequence[
 
 def _prepare(asked: Sequence[Sequence[str]], out: Path, options: Options) -> Prepared:
     domains = _list(asked, out.parent / "downloads", options)
-    ledgers = [domain.ledger for domain in domains]
+    indexes = [domain.dataset_index for domain in domains]
     with StoredZip(out) as archive:
         for number, domain in enumerate(domains):
-            domain.ledger.start = sum(map(len, ledgers[:number]))
+            domain.dataset_index.start = sum(map(len, indexes[:number]))
             _clean_all(domain, options, archive)
-            if not len(domain.ledger):
+            if not len(domain.dataset_index):
                 raise _empty(domain, options)
-        _refuse_one_domain(ledgers)
-        for one in ledgers:
+        _refuse_one_domain(indexes)
+        for one in indexes:
             one.close(options.split)
         about = _about(domains, options)
-        sheet = contact_sheet.draw(archive.read, ledgers)
-        archive.add("dataset.json", manifest.dataset_json(ledgers))
-        archive.add("manifest.json", manifest.manifest_json(ledgers, about))
+        sheet = contact_sheet.draw(archive.read, indexes)
+        archive.add("dataset.json", manifest.dataset_json(indexes))
+        archive.add("manifest.json", manifest.manifest_json(indexes, about))
     try:
         return Prepared(out, contact_sheet.save(sheet, out), about)
     except OSError as error:  # the set itself is whole
@@ -168,15 +168,15 @@ def _list(asked: Sequence[Sequence[str]], downloads: Path, options: Options) -> 
                 count = options.limit or DRAWN
                 source.members = sources.Members(sources.Member(f"{index:06d}", index) for index in range(count))
         if name == PHOTOS:  # labels are those of the anime faces
-            vocabulary = domains[0].ledger.vocabulary
+            vocabulary = domains[0].dataset_index.vocabulary
             rows = [np.full((len(source.members), len(vocabulary)), -1, np.int16) for source in found]
         else:
             vocabulary, rows = _labels(found, options)
         most = sum(len(source.members) for source in found)
-        domain = _Domain(specs, found, rows, Ledger(vocabulary, most, f"{name}/" if two else ""))
+        domain = _Domain(specs, found, rows, DatasetIndex(vocabulary, most, f"{name}/" if two else ""))
         for source in found:
             for member, reason in source.dropped:
-                domain.ledger.drop(_full_name(found, source, member), reason)
+                domain.dataset_index.drop(_full_name(found, source, member), reason)
         if not most:
             raise _empty(domain, options)
         domains.append(domain)
@@ -199,11 +199,11 @@ def _refuse_same(anime: Sequence[Source], photos: Sequence[Source]) -> None:
             )
 
 
-def _refuse_one_domain(ledgers: Sequence[Ledger]) -> None:
+def _refuse_one_domain(indexes: Sequence[DatasetIndex]) -> None:
     """DataError when two domains hold the same pictures."""
-    if len(ledgers) < 2 or not (shared := ledgers[0].shared(ledgers[1])):
+    if len(indexes) < 2 or not (shared := indexes[0].shared(indexes[1])):
         return
-    if shared == min(map(len, ledgers)):
+    if shared == min(map(len, indexes)):
         raise DataError(
             "the pictures of one domain are all in the other",
             hint="name the photographs with `--photos`, the drawn faces with `--anime`",
@@ -263,20 +263,20 @@ def _full_name(found: Sequence[Source], source: Source, name: str) -> str:
 
 def _clean_all(domain: _Domain, options: Options, archive: StoredZip) -> None:
     """Clean, judge and write pictures of one domain until all are read or the limit is reached."""
-    found, rows, ledger = domain.found, domain.rows, domain.ledger
+    found, rows, dataset_index = domain.found, domain.rows, domain.dataset_index
     order = _ranking(found, options)
     limit = len(order) if options.limit is None else min(options.limit, len(order))
-    with console.progress(f"preparing {ledger.folder[:-1]}".strip(), limit) as bar:
-        while len(order) and len(ledger) < limit:
+    with console.progress(f"preparing {dataset_index.folder[:-1]}".strip(), limit) as bar:
+        while len(order) and len(dataset_index) < limit:
             # With a limit, what was dropped is made up for from the rest of the random order.
-            taken, order = np.sort(order[: limit - len(ledger)]), order[limit - len(ledger) :]
+            taken, order = np.sort(order[: limit - len(dataset_index)]), order[limit - len(dataset_index) :]
             with closing(_results(found, taken, options)) as cleaned:
                 for number, places, results in cleaned:
-                    before = len(ledger)
+                    before = len(dataset_index)
                     for place, result in zip(places, results, strict=True):
                         name = _full_name(found, found[number], found[number].members[place].name)
-                        _judge(name, result, rows[number][place], options, archive, ledger)
-                    bar.advance(len(places) if options.limit is None else len(ledger) - before)
+                        _judge(name, result, rows[number][place], options, archive, dataset_index)
+                    bar.advance(len(places) if options.limit is None else len(dataset_index) - before)
 
 
 def _ranking(found: Sequence[Source], options: Options) -> np.ndarray:
@@ -332,21 +332,23 @@ def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[
         yield pool.Chunk(source.kind, path, members, recipe, blobs), [place_of[member] for member in members]
 
 
-def _judge(name: str, result: Any, row: np.ndarray, options: Options, archive: StoredZip, ledger: Ledger) -> None:
+def _judge(
+    name: str, result: Any, row: np.ndarray, options: Options, archive: StoredZip, dataset_index: DatasetIndex
+) -> None:
     """Keep the image and write it, or remember why not."""
     if isinstance(result, cleaning.Rejected):
-        ledger.drop(name, result.reason, result.png)
+        dataset_index.drop(name, result.reason, result.png)
         return
-    reason = ledger.duplicate(result, options.dedupe)
+    reason = dataset_index.duplicate(result, options.dedupe)
     if reason:
-        ledger.drop(name, reason, result.png)
+        dataset_index.drop(name, reason, result.png)
         return
-    archive.add(member_name(len(ledger), ledger.folder), result.png, result.crc)
-    ledger.keep(name, result, row)
+    archive.add(member_name(len(dataset_index), dataset_index.folder), result.png, result.crc)
+    dataset_index.keep(name, result, row)
 
 
 def _about(domains: Sequence[_Domain], options: Options) -> dict[str, Any]:
-    ledgers = [domain.ledger for domain in domains]
+    indexes = [domain.dataset_index for domain in domains]
     about = {
         "sources": [source.name for domain in domains for source in domain.found],
         "size": options.size,
@@ -356,8 +358,8 @@ def _about(domains: Sequence[_Domain], options: Options) -> dict[str, Any]:
         "dedupe": options.dedupe,
         "limit": options.limit,
         "seed": options.seed,
-        "identity": manifest.identity(ledgers, options.size),
-        **manifest.about(ledgers, options.split),
+        "identity": manifest.identity(indexes, options.size),
+        **manifest.about(indexes, options.split),
     }
     for part, domain in zip(about.get("by_domain", {}).values(), domains, strict=False):
         part["sources"] = [source.name for source in domain.found]
@@ -365,9 +367,9 @@ def _about(domains: Sequence[_Domain], options: Options) -> dict[str, Any]:
 
 
 def _empty(domain: _Domain, options: Options) -> DataError:
-    what, reasons = " and ".join(domain.specs), domain.ledger.reasons()
-    if domain.ledger.folder:
-        what = f"{what} (--{domain.ledger.folder[:-1]})"
+    what, reasons = " and ".join(domain.specs), domain.dataset_index.reasons()
+    if domain.dataset_index.folder:
+        what = f"{what} (--{domain.dataset_index.folder[:-1]})"
     if not reasons:
         return DataError(
             f"there is no picture in {what}", hint="name a folder or an archive with PNG, JPEG or WebP files"

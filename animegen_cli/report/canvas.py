@@ -53,12 +53,12 @@ class Path:
 
 @dataclass(frozen=True)
 class Dot:
-    """A filled circle; `told` is what a reader sees who points at it."""
+    """A filled circle; `description` is what a reader sees who points at it."""
 
     at: Point
     radius: float
     ink: str
-    told: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Box:
     height: float
     ink: str | None = None
     opacity: float = 1.0
-    told: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Drawing:
     """A finished plot: what it is called, what it shows in words, and its shapes on a sheet of `size`."""
 
     title: str
-    told: str
+    description: str
     size: tuple[int, int]
     shapes: tuple[Shape, ...]
 
@@ -108,7 +108,7 @@ def svg(drawing: Drawing, *, alone: bool = True) -> Markup:
     return el(
         "svg",
         el("title", drawing.title),
-        el("desc", drawing.told),
+        el("desc", drawing.description),
         _STYLE if alone else None,
         *map(_written, drawing.shapes),
         xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {width} {height}", width=width, height=height,
@@ -124,13 +124,13 @@ def _written(shape: Shape) -> Markup:
         points = " ".join(f"{x:.1f},{y:.1f}" for x, y in shape.points)
         return el("polyline", points=points, fill="none", stroke=_ink(shape.ink), **_line(shape))
     if isinstance(shape, Dot):
-        told = el("title", shape.told) if shape.told else None
-        return el("circle", told, cx=shape.at[0], cy=shape.at[1], r=shape.radius, fill=shape.ink)
+        description = el("title", shape.description) if shape.description else None
+        return el("circle", description, cx=shape.at[0], cy=shape.at[1], r=shape.radius, fill=shape.ink)
     if isinstance(shape, Box):
-        told = el("title", shape.told) if shape.told else None
+        description = el("title", shape.description) if shape.description else None
         (x, y), faint = shape.corner, None if shape.opacity == 1 else shape.opacity
         fill = _ink(shape.ink)
-        return el("rect", told, x=x, y=y, width=shape.width, height=shape.height, fill=fill, fill_opacity=faint)
+        return el("rect", description, x=x, y=y, width=shape.width, height=shape.height, fill=fill, fill_opacity=faint)
     x, y = shape.at
     return el(
         "text", shape.text, x=x, y=y, fill="currentColor",

@@ -136,7 +136,7 @@ def _settings(record: Record) -> Table:
 def _scores(record: Record) -> str:
     if not record.scores:
         return "Not scored. `animegen eval` scores a run against its data set."
-    told = {measure.identity: measure.told for measure in measures_of([record])}
+    told = {measure.identity: measure.protocol_text for measure in measures_of([record])}
     arrow = {"lower": " ↓", "higher": " ↑", None: ""}
     rows = [
         (

@@ -54,7 +54,7 @@ class Measure:
         return next((group for group, metrics in _GROUPS.items() if self.metric in metrics), "Further scores")
 
     @property
-    def told(self) -> str:
+    def protocol_text(self) -> str:
         """The protocol in words, without the metric."""
         get, said = self.protocol.get, {"metric", "n_fake", "n_real", "reference", "reference_name", "reference_split"}
         named = ", ".join(
@@ -135,10 +135,10 @@ def _of_the_measure(protocol: Mapping[str, Any]) -> dict[str, Any]:
 
 def protocol_notes(measures: Iterable[Measure]) -> list[str]:
     """Which measures were made how: a note per protocol."""
-    told: dict[str, list[str]] = {}
+    protocol_text: dict[str, list[str]] = {}
     for measure in measures:
-        told.setdefault(measure.told, []).append(measure.label)
-    return [f"{', '.join(labels)}: {text}." for text, labels in told.items()]
+        protocol_text.setdefault(measure.protocol_text, []).append(measure.label)
+    return [f"{', '.join(labels)}: {text}." for text, labels in protocol_text.items()]
 
 
 def identity(score: Score) -> str:
@@ -216,8 +216,8 @@ def _apart(score: Score, namesakes: Sequence[Score]) -> Iterator[str]:
         return len({json.dumps(s.protocol.get(field), sort_keys=True, default=str) for s in namesakes}) > 1
 
     for field in dict.fromkeys(key for s in namesakes for key in _of_the_measure(s.protocol)):
-        told = differ("reference") if field == "reference_name" else not differ(_IMPLIED_BY.get(field, ""))
-        if differ(field) and told:
+        protocol_text = differ("reference") if field == "reference_name" else not differ(_IMPLIED_BY.get(field, ""))
+        if differ(field) and protocol_text:
             yield f"{_spaced(field)} {_brief(score.protocol.get(field, 'unknown'))}"
 
 

@@ -81,8 +81,8 @@ def _cost(record: Record) -> tuple[Cell, Cell, Cell]:
     found = record.about.get("seconds"), record.drawing.get("seconds_per_100"), record.parameters
     written = (duration, duration, amount)
     cells = (
-        Cell(how(v), v) if isinstance(v, (int, float)) and v > 0 else Cell()
-        for v, how in zip(found, written, strict=True)
+        Cell(form(v), v) if isinstance(v, (int, float)) and v > 0 else Cell()
+        for v, form in zip(found, written, strict=True)
     )
     return tuple(cells)  # type: ignore[return-value]
 

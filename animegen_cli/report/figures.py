@@ -11,7 +11,7 @@ from animegen_cli.report import plots
 from animegen_cli.report.canvas import Drawing
 from animegen_cli.report.columns import Comparison, Measure
 from animegen_cli.report.markup import Markup, el
-from animegen_cli.report.numbering import Book
+from animegen_cli.report.numbering import Numbering
 from animegen_cli.report.plots import Mark, Series
 from animegen_cli.report.records import Record
 
@@ -28,7 +28,7 @@ in its order."""
 # ---- quality against cost, score against score ------------------------------------------------------------------
 
 
-def trade_offs(compared: Comparison, book: Book, most: int = 2) -> Iterator[Markup]:
+def trade_offs(compared: Comparison, numbering: Numbering, most: int = 2) -> Iterator[Markup]:
     """The first main scores against hours of training, seconds of sampling and parameters, a figure per score."""
     devices = {str(r.about["device"]) for r in compared.records if r.about.get("device")}
     on = f" on {devices.pop()}" if len(devices) == 1 else " of the device that it ran on"
@@ -44,16 +44,16 @@ def trade_offs(compared: Comparison, book: Book, most: int = 2) -> Iterator[Mark
             if len(marks) > 1:
                 title = f"{measure.name} against {label.partition(' (')[0]}"
                 drawn.append(
-                    book.plot(f"{measure.key}-{name}", _scatter(marks, title, label, measure.name, size=_NARROW))
+                    numbering.plot(f"{measure.key}-{name}", _scatter(marks, title, label, measure.name, size=_NARROW))
                 )
         if drawn:
             text = (
                 f"{measure.label} ({measure.better} is better) against what it costs; bars are the score’s uncertainty."
             )
-            yield book.figure(drawn, text, class_="trio")
+            yield numbering.figure(drawn, text, class_="trio")
 
 
-def pairs(compared: Comparison, wanted: Sequence[Pair], book: Book) -> Iterator[Markup]:
+def pairs(compared: Comparison, wanted: Sequence[Pair], numbering: Numbering) -> Iterator[Markup]:
     """Two scores against each other, a point per run, the named runs joined by a line in their order."""
     for pair in wanted:
         drawn = []
@@ -63,11 +63,11 @@ def pairs(compared: Comparison, wanted: Sequence[Pair], book: Book) -> Iterator[
             if len(marks) > 1:
                 label_x, label_y = (f"{m.name}, {m.better} is better" if m.better else m.name for m in (x, y))
                 plot = _scatter(marks, f"{y.name} against {x.name}", label_x, label_y, joined=line)
-                drawn.append(book.plot(f"{y.key}-against-{x.key}", plot))
+                drawn.append(numbering.plot(f"{y.key}-against-{x.key}", plot))
         if drawn:
             joined = f", joined in the order {', '.join(pair['runs'])}" if pair["runs"] else ""
             text = f"{pair['y']} against {pair['x']}, a point per run{joined}; bars are their uncertainty."
-            yield book.figure(drawn, text)
+            yield numbering.figure(drawn, text)
 
 
 def _against(compared: Comparison, measure: Measure, cost: Callable[[Record], Any]) -> Iterator[Mark]:
@@ -105,26 +105,26 @@ def _hours(seconds: Any) -> float | None:
 # ---- what eval saw ----------------------------------------------------------------------------------------------
 
 
-def histograms(found: Sequence[Record], names: Sequence[str], book: Book) -> Markup | None:
+def histograms(found: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Markup | None:
     """How often each value of each attribute occurs, real against drawn, all runs of an attribute in one plot."""
     together: dict[tuple[Any, ...], list[tuple[str, Sequence[float], int]]] = {}
     for ink, (name, record) in enumerate(zip(names, found, strict=True)):
         for h in record.judged.histograms:
             together.setdefault((h.name, h.by, h.values, h.real), []).append((name, h.drawn, ink))
     drawn = [
-        book.plot(f"shares-{name}", plots.shares(values, real, runs, title=f"{name}, seen by {by}"))
+        numbering.plot(f"shares-{name}", plots.shares(values, real, runs, title=f"{name}, seen by {by}"))
         for (name, by, values, real), runs in together.items()
     ]
     if not drawn:
         return None
     text = "How often each value occurs: grey bars among the real images, dots among what each run draws."
-    return book.figure(drawn, text)
+    return numbering.figure(drawn, text)
 
 
 # ---- training ---------------------------------------------------------------------------------------------------
 
 
-def levels(found: Sequence[Record], names: Sequence[str], book: Book) -> Markup | None:
+def levels(found: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Markup | None:
     """What each level of a hierarchy carries, from values that are logged as `name_00`, `name_01`, ...: bars of one
     run, lines of several."""
     kinds: dict[str, list[tuple[int, str, list[tuple[str, float]]]]] = {}
@@ -140,10 +140,10 @@ def levels(found: Sequence[Record], names: Sequence[str], book: Book) -> Markup 
         else:
             series = [Series(run, [(float(n), v) for n, v in latest], ink) for ink, run, latest in of_runs]
             plot = plots.lines(series, title=f"{name} per level", x=x, y=f"{what} (nats)")
-        shown.append(book.plot(f"levels-{name}", plot))
+        shown.append(numbering.plot(f"levels-{name}", plot))
     if not shown:
         return None
-    return book.figure(shown, "What each latent level carries at the end: levels near zero have collapsed.")
+    return numbering.figure(shown, "What each latent level carries at the end: levels near zero have collapsed.")
 
 
 def _levels(keys: Sequence[str]) -> dict[str, list[str]]:
@@ -155,7 +155,7 @@ def _levels(keys: Sequence[str]) -> dict[str, list[str]]:
     return {name: sorted(of_levels) for name, of_levels in found.items()}
 
 
-def curves(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Markup]:
+def curves(found: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
     """A plot per logged value, with a line per run: losses and validation first; the rest folded away, and of several
     runs what one alone has logged."""
     keys = [key for key in dict.fromkeys(k for record in found for k in record.curves) if key not in _NO_CURVE]
@@ -167,15 +167,15 @@ def curves(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Ma
     if main:
         text = "Losses and validation scores over images seen, smoothed; of few runs the single values too, faint."
         main.sort(key=lambda key: key.startswith("validation/"))
-        parts.append(book.figure([_curve(key, found, names, book) for key in main], text))
+        parts.append(numbering.figure([_curve(key, found, names, numbering) for key in main], text))
     for title, folded in (("What single runs logged", single), ("Speed, learning rates and gradients", aside)):
         if folded:
-            drawn = el("div", *(_curve(key, found, names, book) for key in folded), class_="pair")
+            drawn = el("div", *(_curve(key, found, names, numbering) for key in folded), class_="pair")
             parts.append(el("details", el("summary", title), drawn))
     return parts
 
 
-def _curve(key: str, found: Sequence[Record], names: Sequence[str], book: Book) -> Markup:
+def _curve(key: str, found: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Markup:
     series = [
         Series(name, record.curves[key], ink=i)
         for i, (name, record) in enumerate(zip(names, found, strict=True))
@@ -184,7 +184,9 @@ def _curve(key: str, found: Sequence[Record], names: Sequence[str], book: Book) 
     log = _spread([value for line in series for _, value in line.points])
     longest = max(len(line.points) for line in series)
     smooth = 0.0 if longest < 60 else min(0.98, 1 - 40 / longest)
-    return book.plot(f"curve-{key}", plots.lines(series, title=key, y=key.split("/", 1)[-1], log=log, smooth=smooth))
+    return numbering.plot(
+        f"curve-{key}", plots.lines(series, title=key, y=key.split("/", 1)[-1], log=log, smooth=smooth)
+    )
 
 
 def _spread(values: Sequence[float]) -> bool:

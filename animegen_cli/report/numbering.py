@@ -12,7 +12,7 @@ from animegen_cli.report.markup import Markup, el, join
 from animegen_cli.report.tables import Table
 
 
-class Book:
+class Numbering:
     """Numbers tables and figures in the order in which they appear, and keeps them under names for files."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from animegen_cli.report.columns import Comparison, Measure, identity, measures_
 from animegen_cli.report.document import document, section, todo, warnings
 from animegen_cli.report.figures import Pair
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.numbering import Book, table_html
+from animegen_cli.report.numbering import Numbering, table_html
 from animegen_cli.report.preferences import Opinion, intervals
 from animegen_cli.report.records import Record
 from animegen_cli.report.settings import commands, settings
@@ -28,7 +28,7 @@ class Made(NamedTuple):
     """A page, and the tables, plots and pictures on it."""
 
     html: str
-    book: Book
+    numbering: Numbering
 
 
 # ---- several runs -----------------------------------------------------------------------------------------------
@@ -51,27 +51,27 @@ def comparison_page(
         people: what the votes of a survey say, question by question.
         reals: also show the real images that the runs learned from; leave them out of pages that are published.
     """
-    book, study = Book(), study or {}
+    numbering, study = Numbering(), study or {}
     found, names = compared.records, compared.names
     title = f"Comparison of {len(found)} runs" if len(found) > 1 else f"One run: {names[0]}"
     parts = [
-        section("Verdict", *_verdict(compared, book)),
-        section("Plan", _plan(study, book)),
-        section("Quality", *_quality(compared, book), todo(compared.todo.values()), _published(book)),
-        section("People as judges", *(_opinion(opinion, book) for opinion in people)),
-        section("The same seeds", pictures.same_seeds(drawn, names, book) if drawn is not None else None),
-        section("Cost", book.table("cost", tables.slim(compared.cost), "Settings and what each run cost.")),
-        section("Quality and cost", *figures.trade_offs(compared, book)),
-        section("Scores against each other", *figures.pairs(compared, plots, book)),
-        section("Attributes", figures.histograms(found, names, book), *_requests(found, names, book)),
-        section("Training", *figures.curves(found, names, book)),
-        section("Levels", figures.levels(found, names, book)),
-        section("Samples", *pictures.samples(found, names, book, reals)),
-        section("Nearest neighbours", *pictures.sheets(found, names, book)) if reals else None,
-        section("Settings", *settings(found, names, book)),
+        section("Verdict", *_verdict(compared, numbering)),
+        section("Plan", _plan(study, numbering)),
+        section("Quality", *_quality(compared, numbering), todo(compared.todo.values()), _published(numbering)),
+        section("People as judges", *(_opinion(opinion, numbering) for opinion in people)),
+        section("The same seeds", pictures.same_seeds(drawn, names, numbering) if drawn is not None else None),
+        section("Cost", numbering.table("cost", tables.slim(compared.cost), "Settings and what each run cost.")),
+        section("Quality and cost", *figures.trade_offs(compared, numbering)),
+        section("Scores against each other", *figures.pairs(compared, plots, numbering)),
+        section("Attributes", figures.histograms(found, names, numbering), *_requests(found, names, numbering)),
+        section("Training", *figures.curves(found, names, numbering)),
+        section("Levels", figures.levels(found, names, numbering)),
+        section("Samples", *pictures.samples(found, names, numbering, reals)),
+        section("Nearest neighbours", *pictures.sheets(found, names, numbering)) if reals else None,
+        section("Settings", *settings(found, names, numbering)),
         section("How to reproduce", *commands(found, names)),
     ]
-    return Made(document(str(study.get("title") or title), _lead(found, study), parts), book)
+    return Made(document(str(study.get("title") or title), _lead(found, study), parts), numbering)
 
 
 def _lead(found: Sequence[Record], study: Mapping[str, Any]) -> str:
@@ -81,20 +81,26 @@ def _lead(found: Sequence[Record], study: Mapping[str, Any]) -> str:
     return " ".join(said) or f"{len(found)} runs."
 
 
-def _verdict(compared: Comparison, book: Book) -> Iterator[Markup | None]:
+def _verdict(compared: Comparison, numbering: Numbering) -> Iterator[Markup | None]:
     yield from conclusion.words(compared)
     best = conclusion.table(compared)
     if best is not None:
-        yield book.table("verdict", best, "The best run by each main score, its uncertainty, its rivals and its cost.")
+        yield numbering.table(
+            "verdict", best, "The best run by each main score, its uncertainty, its rivals and its cost."
+        )
     yield warnings(conclusion.doubts(compared), "What speaks against trusting this:")
 
 
-def _plan(study: Mapping[str, Any], book: Book) -> Markup | None:
+def _plan(study: Mapping[str, Any], numbering: Numbering) -> Markup | None:
     plan = study.get("rows")
-    return book.table("plan", plan, "What the study set out to train.", wrap=True) if isinstance(plan, Table) else None
+    return (
+        numbering.table("plan", plan, "What the study set out to train.", wrap=True)
+        if isinstance(plan, Table)
+        else None
+    )
 
 
-def _quality(compared: Comparison, book: Book) -> Iterator[Markup]:
+def _quality(compared: Comparison, numbering: Numbering) -> Iterator[Markup]:
     """The scores in a table per subject, so that each fits a page; rows without any of its scores are in none but the
     first."""
     table = compared.quality
@@ -111,7 +117,7 @@ def _quality(compared: Comparison, book: Book) -> Iterator[Markup]:
         notes = [*_own_notes(compared, measures, any(c.tied for row in rows for c in row)), *protocol_notes(measures)]
         part = Table(subject, tuple(table.columns[i] for i in (0, *own)), tuple(rows), tuple(notes))
         name, text = ("quality", "Quality") if len(subjects) == 1 else (f"quality-{subject}", subject)
-        yield book.table(name, tables.slim(part), f"{text}. {_QUALITY}")
+        yield numbering.table(name, tables.slim(part), f"{text}. {_QUALITY}")
 
 
 def _own_notes(compared: Comparison, measures: Sequence[Measure], tied: bool) -> Iterator[str]:
@@ -124,14 +130,14 @@ def _own_notes(compared: Comparison, measures: Sequence[Measure], tied: bool) ->
             yield note
 
 
-def _opinion(opinion: Opinion, book: Book) -> Markup:
+def _opinion(opinion: Opinion, numbering: Numbering) -> Markup:
     title = opinion.table.title
-    told = book.table(f"people-{opinion.question}", opinion.table, f"{title}, best first. ↑ higher is better.")
-    plot = book.plot(f"people-{opinion.question}", intervals(opinion))
-    return join(told, book.figure([plot], f"{title}: Elo with 95 % intervals."))
+    told = numbering.table(f"people-{opinion.question}", opinion.table, f"{title}, best first. ↑ higher is better.")
+    plot = numbering.plot(f"people-{opinion.question}", intervals(opinion))
+    return join(told, numbering.figure([plot], f"{title}: Elo with 95 % intervals."))
 
 
-def _requests(found: Sequence[Record], names: Sequence[str], book: Book) -> Iterator[Markup]:
+def _requests(found: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Iterator[Markup]:
     """What conditional models were asked for against what a network recognised, a column per run."""
     answers: dict[str, dict[tuple[str, str], dict[int, Cell]]] = {}
     for place, record in enumerate(found):
@@ -150,15 +156,15 @@ def _requests(found: Sequence[Record], names: Sequence[str], book: Book) -> Iter
             for (attribute, value), of_runs in rows.items()
         ]
         table = Table(f"Requests recognised by {by}", columns, tuple(cells))
-        yield book.table(f"requests-{by}", table, f"How often what was asked for is what {by} recognises.")
+        yield numbering.table(f"requests-{by}", table, f"How often what was asked for is what {by} recognises.")
 
 
-def _published(book: Book) -> Markup:
+def _published(numbering: Numbering) -> Markup:
     results, validation = published.results(), published.validation()
     text = f"{published.TITLE}. For orientation only: none of these numbers may be read against the tables above."
     curve = table_html(validation, "Validation as training went.")
     folded = el("details", el("summary", validation.title), curve)
-    return el("div", book.table("published", results, text), folded, class_="aside")
+    return el("div", numbering.table("published", results, text), folded, class_="aside")
 
 
 # ---- one run ----------------------------------------------------------------------------------------------------
@@ -170,20 +176,22 @@ def run_page(run: Run, *, reals: bool = True) -> str:
     Raises:
         DataError: the folder holds no readable run.json.
     """
-    record, book = records.read(run), Book()
+    record, numbering = records.read(run), Numbering()
     found, names = [record], [record.name]
     odd = [*record.problems, *record.findings, *filter(None, [record.config.get("warning")])]
     parts = [
         section(
-            "Summary", book.table("run", _facts(record), "The run."), warnings(map(str, odd), "Before you trust it:")
+            "Summary",
+            numbering.table("run", _facts(record), "The run."),
+            warnings(map(str, odd), "Before you trust it:"),
         ),
-        section("Scores", _scores(record, book)),
-        section("Training", *figures.curves(found, names, book), figures.levels(found, names, book)),
-        section("Validation", _validation(record, book)),
-        section("Samples", *pictures.progress(record, book)),
-        section("Attributes", figures.histograms(found, names, book), *_requests(found, names, book)),
-        section("Nearest neighbours", *pictures.sheets(found, names, book)) if reals else None,
-        section("Settings", *settings(found, names, book)),
+        section("Scores", _scores(record, numbering)),
+        section("Training", *figures.curves(found, names, numbering), figures.levels(found, names, numbering)),
+        section("Validation", _validation(record, numbering)),
+        section("Samples", *pictures.progress(record, numbering)),
+        section("Attributes", figures.histograms(found, names, numbering), *_requests(found, names, numbering)),
+        section("Nearest neighbours", *pictures.sheets(found, names, numbering)) if reals else None,
+        section("Settings", *settings(found, names, numbering)),
         section("How to reproduce", *commands(found, names)),
     ]
     lead = f"{record.about.get('family', 'A run')}, {record.state}, {amount(record.images)} images seen."
@@ -222,7 +230,7 @@ def _said(value: Any, written: Any) -> str | None:
     return written(value) if isinstance(value, (int, float)) and value > 0 else None
 
 
-def _scores(record: Record, book: Book) -> Markup | None:
+def _scores(record: Record, numbering: Numbering) -> Markup | None:
     """Every score with its protocol, or the command that makes some."""
     if not record.scores:
         return None if record.judges else todo([shlex.join(["animegen", "eval", str(record.run.path)])])
@@ -240,7 +248,7 @@ def _scores(record: Record, book: Book) -> Markup | None:
         )
         for score in record.scores
     ]
-    told = {measure.identity: measure.told for measure in measures_of([record])}
+    told = {measure.identity: measure.protocol_text for measure in measures_of([record])}
     notes: dict[str, list[str]] = {}
     for score in record.scores:
         drawn = [score.protocol.get("sampling"), score.protocol.get("seeds") and f"seeds {score.protocol['seeds']}"]
@@ -251,10 +259,10 @@ def _scores(record: Record, book: Book) -> Markup | None:
     table = Table(
         "Scores", tuple(columns), tuple(rows), tuple(f"{', '.join(names)}: {said}." for said, names in notes.items())
     )
-    return book.table("scores", tables.slim(table), "Scores, each with its protocol.")
+    return numbering.table("scores", tables.slim(table), "Scores, each with its protocol.")
 
 
-def _validation(record: Record, book: Book) -> Markup | None:
+def _validation(record: Record, numbering: Numbering) -> Markup | None:
     """Held-out figures as training went, a row per validation (document 001, table II); None without any."""
     curves = {
         key.removeprefix("validation/"): dict(p) for key, p in record.curves.items() if key.startswith("validation/")
@@ -271,4 +279,4 @@ def _validation(record: Record, book: Book) -> Markup | None:
         for images in sorted({images for points in curves.values() for images in points})
     ]
     table = tables.text_table("Validation", ("epoch", "images seen", *curves), rows)
-    return book.table("validation", table, "Held-out images as training went.")
+    return numbering.table("validation", table, "Held-out images as training went.")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from animegen_cli.report.markup import Markup, el
-from animegen_cli.report.numbering import Book
+from animegen_cli.report.numbering import Numbering
 from animegen_cli.report.records import Record
 from animegen_cli.report.units import amount
 from animegen_cli.seeds import spell_seeds
@@ -57,9 +57,9 @@ def embed(image: Image.Image, alt: str, budget: float, source: bytes | None = No
     return el("img", src=Markup(f"data:image/{kind};base64,{data}"), alt=alt, width=image.width, height=image.height)
 
 
-def _coded(image: Image.Image, kind: str, **how: Any) -> bytes:
+def _coded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = BytesIO()
-    image.save(buffer, kind, **how)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -77,7 +77,7 @@ def _embedded(picture: _Picture, budget: float) -> Markup | None:
 # ---- figures ----------------------------------------------------------------------------------------------------
 
 
-def same_seeds(drawn: Drawn, names: Sequence[str], book: Book) -> Markup:
+def same_seeds(drawn: Drawn, names: Sequence[str], numbering: Numbering) -> Markup:
     """One strip of images per run under each other."""
     numbers = spell_seeds(drawn.seeds)
     budget = 0.2 * BUDGET / max(len(names), 1)
@@ -90,10 +90,10 @@ def same_seeds(drawn: Drawn, names: Sequence[str], book: Book) -> Markup:
             shown = embed(strip, f"{len(row)} images drawn by {name} from seeds {numbers}", budget)
         cells += [el("span", name), shown]
     text = f"What each run draws from the same starting noise: seeds {numbers}, from left to right."
-    return book.figure(cells, text, class_="seeds")
+    return numbering.figure(cells, text, class_="seeds")
 
 
-def samples(found: Sequence[Record], names: Sequence[str], book: Book, reals: bool) -> list[Markup]:
+def samples(found: Sequence[Record], names: Sequence[str], numbering: Numbering, reals: bool) -> list[Markup]:
     """The newest preview grids of each run, raw beside averaged weights, and each data set's real images where they
     may be shown. Translators' previews show their inputs, which are real."""
     figures: list[tuple[list[_Picture], str, str]] = []
@@ -107,10 +107,10 @@ def samples(found: Sequence[Record], names: Sequence[str], book: Book, reals: bo
     for record in sets.values():
         name = str(record.data.get("name", "the data set"))
         figures.append(([_reals(record, name)], f"Real images of {name}.", f"reals-{name}"))
-    return _figures(figures, book, 0.55 * BUDGET)
+    return _figures(figures, numbering, 0.55 * BUDGET)
 
 
-def progress(record: Record, book: Book) -> list[Markup]:
+def progress(record: Record, numbering: Numbering) -> list[Markup]:
     """A run's preview grids: raw beside averaged weights at the end, its start and middle, and the real images."""
     grids = record.grids("ema") or record.grids("raw")
     early = sorted({0, len(grids) // 2} - {len(grids) - 1}) if grids else []
@@ -119,10 +119,10 @@ def progress(record: Record, book: Book) -> list[Markup]:
     figures.append((course, f"What it {_does(record)} on the way.", "course"))
     if (record.run.samples / "reals.png").is_file():
         figures.append(([_reals(record, "the data set")], "Real images of the data set.", "reals"))
-    return _figures(figures, book, 0.55 * BUDGET)
+    return _figures(figures, numbering, 0.55 * BUDGET)
 
 
-def sheets(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Markup]:
+def sheets(found: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
     """Sheets that `eval` left: drawn images beside their nearest neighbours in the training set. They show real images."""
     said = {"neighbours": "drawn images and, beside each, the real images that it is most like"}
     figures = []
@@ -130,7 +130,7 @@ def sheets(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Ma
         for kind, path in record.judged.sheets:
             text = f"{name}: {said.get(kind, kind)}."
             figures.append(([_Picture(path, f"{kind} of {name}: {said.get(kind, kind)}", "")], text, f"{kind}-{name}"))
-    return _figures(figures, book, 0.25 * BUDGET)
+    return _figures(figures, numbering, 0.25 * BUDGET)
 
 
 def _does(record: Record) -> str:
@@ -155,18 +155,18 @@ def _reals(record: Record, name: str) -> _Picture:
     return _Picture(record.run.samples / "reals.png", f"A grid of real images of {name}", "")
 
 
-def _figures(figures: Sequence[tuple[list[_Picture], str, str]], book: Book, budget: float) -> list[Markup]:
+def _figures(figures: Sequence[tuple[list[_Picture], str, str]], numbering: Numbering, budget: float) -> list[Markup]:
     """A figure per row of pictures, with its caption and its name for files; what cannot be read is left out."""
     share = budget / max(sum(len(pictures) for pictures, _, _ in figures), 1)
     made = []
     for pictures, text, name in figures:
         shown = [(picture, image) for picture in pictures if (image := _embedded(picture, share)) is not None]
         for picture, _ in shown:
-            book.keep(f"{name}-{picture.path.stem.partition('-')[0]}" if len(pictures) > 1 else name, picture.path)
+            numbering.keep(f"{name}-{picture.path.stem.partition('-')[0]}" if len(pictures) > 1 else name, picture.path)
         panels = [
             el("div", image, el("p", picture.below, class_="below") if picture.below else None)
             for picture, image in shown
         ]
         if panels:
-            made.append(book.figure(panels, text))
+            made.append(numbering.figure(panels, text))
     return made

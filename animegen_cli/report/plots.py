@@ -156,11 +156,11 @@ def lines(
         frame.path(line, _ink(s, i), dash=_dash(s, i))
         for point in line if len(line) <= 12 else ():
             frame.dot(point, _ink(s, i), radius=3)
-    told = [
+    description = [
         f"{s.name}: {short(points[0][1])} at {short(points[0][0])}, {short(line[-1][1])} at {short(points[-1][0])}."
         for (_, s, points), line in zip(kept, drawn, strict=True)
     ]
-    return frame.done(f"{y or title} over {x}. " + " ".join(told))
+    return frame.done(f"{y or title} over {x}. " + " ".join(description))
 
 
 def scatter(
@@ -193,8 +193,8 @@ def scatter(
     for i, m in kept:
         frame.dot((m.x, m.y), _ink(m, i), m.name)
     frame.numbers([(m.x, m.y) for _, m in kept])
-    told = " ".join(f"{m.name}: {short(m.y)} at {short(m.x)}." for _, m in kept)
-    return frame.done(f"{y} against {x}. {told}")
+    description = " ".join(f"{m.name}: {short(m.y)} at {short(m.x)}." for _, m in kept)
+    return frame.done(f"{y} against {x}. {description}")
 
 
 def _intervals(mark: Mark, log_x: bool, log_y: bool) -> list[list[Point]]:
@@ -220,8 +220,8 @@ def bars(values: Sequence[tuple[str, float]], *, title: str, x: str, y: str, siz
     for place, (name, value) in enumerate(kept):
         left, right = frame.x(place + 0.12), frame.x(place + 0.88)
         top, bottom = frame.y(value), frame.y(0.0)
-        told = f"{name}: {short(value)}"
-        frame.shapes.append(Box((left, top), right - left, max(bottom - top, 0.5), INKS[0], told=told))
+        description = f"{name}: {short(value)}"
+        frame.shapes.append(Box((left, top), right - left, max(bottom - top, 0.5), INKS[0], description=description))
         if place % every == 0:
             frame.shapes.append(Text(name, ((left + right) / 2, size[1] - 27), "middle"))
     return frame.done(f"{y} per {x}. " + " ".join(f"{name}: {short(value)}." for name, value in kept))
@@ -260,17 +260,17 @@ def shares(
         if real:
             said = f"{name}, real: {real[place]:.1%}"
             at, length = (start, middle - row * 0.38), frame.x(100 * real[place]) - start
-            frame.shapes.append(Box(at, length, row * 0.76, opacity=0.2, told=said))
+            frame.shapes.append(Box(at, length, row * 0.76, opacity=0.2, description=said))
         for turn, (run, found, ink) in enumerate(drawn):
             y = middle + row * 0.6 * ((turn + 0.5) / len(drawn) - 0.5)
             said = f"{name}, {run}: {found[place]:.1%}"
             frame.shapes.append(Dot((frame.x(100 * found[place]), y), 3.5, INKS[ink % len(INKS)], said))
     everyone = [*([("real", real)] if real else []), *((run, found) for run, found, _ in drawn)]
-    told = " ".join(
+    description = " ".join(
         f"{who}: {', '.join(f'{n} {share:.0%}' for n, share in zip(names, found, strict=True))}."
         for who, found in everyone
     )
-    return frame.done(f"Shares of {title}. {told}")
+    return frame.done(f"Shares of {title}. {description}")
 
 
 def _drawable(point: tuple[float, float], log: bool) -> bool:
@@ -390,6 +390,6 @@ class _Frame:
         self.shapes.append(Text("no values yet", (width / 2, height / 2), "middle"))
         return self.done("No values yet.")
 
-    def done(self, told: str) -> Drawing:
+    def done(self, description: str) -> Drawing:
         title = Text(self.title, (12, 17), size=14, bold=True)
-        return Drawing(self.title, told, self.size, (title, *self.shapes))
+        return Drawing(self.title, description, self.size, (title, *self.shapes))

@@ -52,10 +52,10 @@ def intervals(opinion: Opinion) -> Drawing:
         drawn.append(Text(_cut(name), (_NAMES - 10, y + 4), "end"))
         drawn.append(Rule((x(low), y), (x(high), y), width=2, ink=ink))
         drawn.append(Dot((x(middle), y), 4.5, ink, name))
-    told = " ".join(
+    description = " ".join(
         f"{n}: {m:.0f}, from {low:.0f} to {high:.0f}." for n, (low, m, high) in zip(names, values, strict=True)
     )
-    return Drawing(title, told, (_WIDTH, bottom + 24), tuple(drawn))
+    return Drawing(title, description, (_WIDTH, bottom + 24), tuple(drawn))
 
 
 def _cut(name: str) -> str:

@@ -49,8 +49,8 @@ def cached_at(run: Run, seeds: Sequence[int]) -> Path:
 
 def _drawn_from(record: Record, seeds: Sequence[int]) -> str:
     weights = record.run.weights.stat()
-    how = json.dumps(record.config.get("sample"), sort_keys=True, default=str)
-    parts = [animegen_cli.__version__, weights.st_size, weights.st_mtime_ns, how, list(seeds)]
+    sampling = json.dumps(record.config.get("sample"), sort_keys=True, default=str)
+    parts = [animegen_cli.__version__, weights.st_size, weights.st_mtime_ns, sampling, list(seeds)]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from animegen_cli.report import tables
 from animegen_cli.report.columns import eval_options
 from animegen_cli.report.markup import Markup, el, escape, join
-from animegen_cli.report.numbering import Book, table_html
+from animegen_cli.report.numbering import Numbering, table_html
 from animegen_cli.report.records import Record, flattened
 from animegen_cli.report.tables import Cell, Column, Table
 
@@ -17,7 +17,7 @@ _LONG = 24
 """Rows from which a table of differences is folded away."""
 
 
-def settings(found: Sequence[Record], names: Sequence[str], book: Book) -> list[Markup]:
+def settings(found: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
     """The settings in which the runs differ, and folded away those that they share."""
     flat = [dict(flattened({**record.config, **_chosen(record)})) for record in found]
     keys = [key for key in dict.fromkeys(k for one in flat for k in one) if key not in {"about", "warning"}]
@@ -29,7 +29,7 @@ def settings(found: Sequence[Record], names: Sequence[str], book: Book) -> list[
     if differ:
         table = _differences(flat, differ, names)
         text = f"The {len(differ)} settings in which the runs differ; tinted where a run is unlike the first one."
-        shown = book.table("settings", table, text, wrap=True)
+        shown = numbering.table("settings", table, text, wrap=True)
         parts.append(_folded(f"All {len(differ)} differences", shown) if len(differ) > _LONG else shown)
     if same:
         rows = [[key, flat[0][key]] for key in same]

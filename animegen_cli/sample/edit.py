@@ -17,7 +17,7 @@ from animegen_cli.model.abilities import VERBS, families_able, only
 from animegen_cli.model.family import ABILITIES, Edit, Interpolates
 from animegen_cli.model.noise import Blend, Noise
 from animegen_cli.model.pixels import from_uint8, to_uint8
-from animegen_cli.model.samplers import Watch
+from animegen_cli.model.samplers import Callback
 from animegen_cli.sample.generate import Trained, draw_noise, micro_batch
 
 # ---- who can what ---------------------------------------------------------------------------------------------
@@ -25,9 +25,9 @@ from animegen_cli.sample.generate import Trained, draw_noise, micro_batch
 
 def require(trained: Trained, ability: str) -> Any:
     """The method, which has this ability; UsageError that names the families that have it."""
-    if not isinstance(trained.method, ABILITIES[ability]):
+    if not isinstance(trained.model, ABILITIES[ability]):
         raise UsageError(f"a {trained.config.family} run cannot {VERBS[ability]}", hint=only(families_able(ability)))
-    return trained.method
+    return trained.model
 
 
 # ---- pictures in, pictures out --------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def _label_rows(trained: Trained, labels: Sequence[int] | None, count: int) -> T
 
 @torch.inference_mode()
 def translate(
-    trained: Trained, pixels: Tensor, edit: Edit, *, how: Any = None, seed: int = 0, batch: int | None = None
+    trained: Trained, pixels: Tensor, edit: Edit, *, sampling: Any = None, seed: int = 0, batch: int | None = None
 ) -> Tensor:
     """Translate images: uint8 (n, 3, H, W) -> the same, on the CPU; each depends on itself and the seed alone.
 
@@ -55,13 +55,13 @@ def translate(
         seed: of every image's noise, so that equal images become equal images and a film does not flicker.
         batch: images per network call; the last call is padded to it.
     """
-    method = require(trained, "translates")
+    model = require(trained, "translates")
     batch = batch or micro_batch(trained.device, math.isqrt(pixels.shape[2] * pixels.shape[3]))
-    how, pieces = how if how is not None else trained.config.sample, []
+    sampling, pieces = sampling if sampling is not None else trained.config.sample, []
     for rows, count in _batches(len(pixels), batch):
         images = from_uint8(pixels[rows], trained.device)
         pieces.append(
-            to_uint8(method.translate(images, Noise([seed] * batch, trained.device), edit, how))[:count].cpu()
+            to_uint8(model.translate(images, Noise([seed] * batch, trained.device), edit, sampling))[:count].cpu()
         )
     return torch.cat(pieces) if pieces else pixels
 
@@ -72,18 +72,18 @@ def mix(
     coarse: Sequence[int],
     fine: Sequence[int],
     *,
-    how: Any = None,
+    sampling: Any = None,
     labels: Sequence[int] | None = None,
     cut: int | None = None,
     batch: int | None = None,
 ) -> Tensor:
     """Image i has what is coarse of seed coarse[i] and what is fine of seed fine[i]: uint8 (n, 3, H, W), on the CPU."""
-    method, device = require(trained, "mixes"), trained.device
+    model, device = require(trained, "mixes"), trained.device
     batch = batch or micro_batch(device, trained.data.size)
-    how, pieces = how if how is not None else trained.config.sample, []
+    sampling, pieces = sampling if sampling is not None else trained.config.sample, []
     for rows, count in _batches(len(coarse), batch):
         above, below = (Noise([seeds[row] for row in rows], device) for seeds in (coarse, fine))
-        images = method.mix(above, below, _label_rows(trained, labels, batch), how, cut)
+        images = model.mix(above, below, _label_rows(trained, labels, batch), sampling, cut)
         pieces.append(to_uint8(images)[:count].cpu())
     return torch.cat(pieces)
 
@@ -95,16 +95,16 @@ def project(
     steps: int,
     features: Callable[[Tensor], Tensor] | None = None,
     seed: int = 0,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
     """The nearest images that the run can draw: uint8 (n, 3, H, W) of its size -> the same, on the CPU.
 
-    `watch` is told (step, images, target), in [-1, 1]. Differentiates, so the networks should be in fp32.
+    `callback` is told (step, images, target), in [-1, 1]. Differentiates, so the networks should be in fp32.
     """
-    method = require(trained, "projects")
+    model = require(trained, "projects")
     with torch.enable_grad():
         target = from_uint8(pixels, trained.device)
-        images = method.project(target, Noise([seed] * len(pixels), trained.device), steps, features, watch)
+        images = model.project(target, Noise([seed] * len(pixels), trained.device), steps, features, callback)
     return to_uint8(images.detach()).cpu()
 
 
@@ -115,23 +115,23 @@ def inpaint(
     mask: Tensor,
     seeds: Sequence[int],
     *,
-    how: Any = None,
+    sampling: Any = None,
     labels: Sequence[int] | None = None,
     batch: int | None = None,
-    done: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """One variant per seed of an image, uint8 (3, H, W), redrawn where mask, bool (H, W), is true: uint8 (n, 3, H, W)."""
-    method, device = require(trained, "inpaints"), trained.device
+    model, device = require(trained, "inpaints"), trained.device
     batch = batch or micro_batch(device, trained.data.size)
-    how, pieces = how if how is not None else trained.config.sample, []
+    sampling, pieces = sampling if sampling is not None else trained.config.sample, []
     images = from_uint8(pixels, device).expand(batch, -1, -1, -1)
     where = mask.to(device).float().expand(batch, 1, -1, -1)
     for rows, count in _batches(len(seeds), batch):
         noise = Noise([seeds[row] for row in rows], device)
-        drawn = method.inpaint(images, where, noise, _label_rows(trained, labels, batch), how)
+        drawn = model.inpaint(images, where, noise, _label_rows(trained, labels, batch), sampling)
         pieces.append(torch.where(mask, to_uint8(drawn)[:count].cpu(), pixels))  # bf16 leaves the rest untouched too
-        if done:
-            done(count)
+        if on_progress:
+            on_progress(count)
     return torch.cat(pieces)
 
 
@@ -142,7 +142,7 @@ def interpolate(
     end: int,
     frames: int,
     *,
-    how: Any = None,
+    sampling: Any = None,
     labels: Sequence[int] | None = None,
     batch: int | None = None,
 ) -> Tensor:
@@ -150,14 +150,14 @@ def interpolate(
     in noise; uint8 (frames, 3, H, W), on the CPU."""
     batch, device = batch or micro_batch(trained.device, trained.data.size), trained.device
     fractions = torch.linspace(0, 1, frames, dtype=torch.float64)
-    how, pieces = how if how is not None else trained.config.sample, []
+    sampling, pieces = sampling if sampling is not None else trained.config.sample, []
     for rows, count in _batches(frames, batch):
-        if isinstance(trained.method, Interpolates):
+        if isinstance(trained.model, Interpolates):
             first, last = Noise([start] * batch, device), Noise([end] * batch, device)
             rows_of_labels = _label_rows(trained, labels, batch)
-            images = trained.method.interpolate(first, last, fractions[rows].to(device), rows_of_labels, how)
+            images = trained.model.interpolate(first, last, fractions[rows].to(device), rows_of_labels, sampling)
             pieces.append(to_uint8(images)[:count].cpu())
         else:
             noise = Blend(start, end, fractions[rows].tolist(), device)
-            pieces.append(draw_noise(trained, noise, how=how, labels=labels)[:count])
+            pieces.append(draw_noise(trained, noise, sampling=sampling, labels=labels)[:count])
     return torch.cat(pieces)

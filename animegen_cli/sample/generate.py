@@ -14,17 +14,17 @@ from animegen_cli.config import Layer, RunConfig, resolve
 from animegen_cli.device import fast_layout, has_bf16, pick_device
 from animegen_cli.errors import ConfigError, DataError, UsageError, did_you_mean
 from animegen_cli.model import checkpoint, families
-from animegen_cli.model.family import DataSpec, Method, Samples
+from animegen_cli.model.family import DataSpec, Family, Samples
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import to_uint8
-from animegen_cli.model.samplers import Watch
+from animegen_cli.model.samplers import Callback
 from animegen_cli.paths import Run
 
 
 class Trained(NamedTuple):
     """Networks ready to draw, and what their weights file says of them."""
 
-    method: Method
+    model: Family
     config: RunConfig
     data: DataSpec
     images: int
@@ -50,15 +50,15 @@ def spec_from_dict(values: Mapping[str, Any]) -> DataSpec:
     )
 
 
-def build(config: Mapping[str, Any], data: DataSpec) -> tuple[Method, RunConfig]:
+def build(config: Mapping[str, Any], data: DataSpec) -> tuple[Family, RunConfig]:
     """A fresh method from a plain config such as the one in a weights file."""
     resolved = build_config(config)
     return families.load(resolved.family)(resolved.model, data), resolved
 
 
-def inference_state(method: Method) -> dict[str, Tensor]:
+def inference_state(model: Family) -> dict[str, Tensor]:
     """The tensors of the inference modules, as the weights file holds them."""
-    return {name: t for name, t in method.state_dict().items() if name.split(".")[0] in method.inference}
+    return {name: t for name, t in model.state_dict().items() if name.split(".")[0] in model.inference}
 
 
 def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> Trained:
@@ -69,36 +69,36 @@ def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> 
     """
     tensors, about = checkpoint.load_weights(run.weights)
     data = spec_from_dict(about["data"])
-    method, config = build(about["config"], data)
-    _load(method, tensors, run)
+    model, config = build(about["config"], data)
+    _load(model, tensors, run)
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
-    ready = for_inference(method, device=device, precision=precision)
+    ready = for_inference(model, device=device, precision=precision)
     return Trained(ready, config, data, about["images"], device, precision)
 
 
-def _load(method: Method, tensors: Mapping[str, Tensor], run: Run) -> None:
+def _load(model: Family, tensors: Mapping[str, Tensor], run: Run) -> None:
     """Fill the inference modules; DataError unless exactly their tensors are there."""
-    wanted = inference_state(method)
+    wanted = inference_state(model)
     if wanted.keys() != tensors.keys() or any(wanted[name].shape != tensors[name].shape for name in wanted):
         raise DataError(
             f"{run.weights} was written by another animegen: its tensors do not fit this version's networks",
             hint=f"go on with the version that `{run.path / 'run.json'}` names, or train again",
         )
-    method.load_state_dict(tensors, strict=False)
+    model.load_state_dict(tensors, strict=False)
 
 
-def for_inference(method: Method, *, device: torch.device, precision: str) -> Method:
+def for_inference(model: Family, *, device: torch.device, precision: str) -> Family:
     """Frozen, on the device, in its fastest layout; with bf16 the networks compute in it and speak float32."""
-    method = method.requires_grad_(False).eval().to(device)
-    channels_last = fast_layout(method, device)
-    for name in method.inference:
-        module = getattr(method, name)
+    model = model.requires_grad_(False).eval().to(device)
+    channels_last = fast_layout(model, device)
+    for name in model.inference:
+        module = getattr(model, name)
         if precision == "bf16":
             _compute_in(module, torch.bfloat16)
         if channels_last:
             module.to(memory_format=torch.channels_last)
-    return method
+    return model
 
 
 def _compute_in(module: nn.Module, dtype: torch.dtype) -> None:
@@ -126,7 +126,7 @@ def _compute_in(module: nn.Module, dtype: torch.dtype) -> None:
     module.register_forward_hook(lambda _, __, output: raised(output))
 
 
-def sampling(trained: Trained, overrides: Mapping[str, Any]) -> Any:
+def sampling_of(trained: Trained, overrides: Mapping[str, Any]) -> Any:
     """The run's `sample` section with command-line overrides.
 
     Raises:
@@ -161,12 +161,12 @@ def build_config(config: Mapping[str, Any]) -> RunConfig:
     )  # fmt: skip
 
 
-def describe_sampling(how: Any) -> str:
+def describe_sampling(sampling: Any) -> str:
     """One line such as "ddim, 50 steps, spacing trailing" for protocols and notes."""
-    values = asdict(how)
+    values = asdict(sampling)
     parts = [str(values.pop("sampler"))] if "sampler" in values else []
     parts += [f"{values.pop('steps')} steps"] if "steps" in values else []
-    neutral = {"eta": 0.0, "churn": 0.0, "guidance": 1.0, "variance": "small"}
+    neutral = {"eta": 0.0, "s_churn": 0.0, "guidance": 1.0, "variance": "small"}
     parts += [f"{name} {value}" for name, value in values.items() if neutral.get(name) != value]
     return ", ".join(parts)
 
@@ -174,7 +174,7 @@ def describe_sampling(how: Any) -> str:
 def label_row(trained: Trained, wanted: Mapping[str, str]) -> list[int]:
     """Indices of the named values, -1 for attributes not named; UsageError for names that do not exist."""
     attributes = trained.data.attributes
-    used = getattr(trained.method, "conditions", ())
+    used = getattr(trained.model, "conditions", ())
     for name, value in wanted.items():
         if name not in used:
             hint = did_you_mean(name, used) if used else "it was trained without labels: draw without `--labels`"
@@ -194,10 +194,10 @@ def draw(
     trained: Trained,
     seeds: Sequence[int],
     *,
-    how: Any = None,
+    sampling: Any = None,
     labels: Sequence[int] | None = None,
     batch: int | None = None,
-    done: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Draw one image per seed: uint8, (n, 3, H, W), on the CPU.
 
@@ -205,28 +205,33 @@ def draw(
         how: the family's sampling section; the run's own when None.
         labels: one index per attribute for all images (-1 unknown), or None.
         batch: images per network call; the last call is padded to it.
-        done: told how many images each call finished.
+        on_progress: told how many images each call finished.
     """
     batch = batch or micro_batch(trained.device, trained.data.size)
     pieces = []
     for start in range(0, len(seeds), batch):
         piece = list(seeds[start : start + batch])
         noise = Noise(piece + [piece[-1]] * (batch - len(piece)), trained.device)
-        pieces.append(draw_noise(trained, noise, how=how, labels=labels)[: len(piece)])
-        if done:
-            done(len(piece))
+        pieces.append(draw_noise(trained, noise, sampling=sampling, labels=labels)[: len(piece)])
+        if on_progress:
+            on_progress(len(piece))
     return torch.cat(pieces) if pieces else torch.empty(0, 3, trained.data.size, trained.data.size, dtype=torch.uint8)
 
 
 @torch.inference_mode()
 def draw_noise(
-    trained: Trained, noise: Noise, *, how: Any = None, labels: Sequence[int] | None = None, watch: Watch | None = None
+    trained: Trained,
+    noise: Noise,
+    *,
+    sampling: Any = None,
+    labels: Sequence[int] | None = None,
+    callback: Callback | None = None,
 ) -> Tensor:
     """Draw one image per row of `noise`: uint8, (n, 3, H, W), on the CPU."""
-    method = trained.method
-    assert isinstance(method, Samples), "callers open runs with `able_to='samples'`"
+    model = trained.model
+    assert isinstance(model, Samples), "callers open runs with `able_to='samples'`"
     rows = None if labels is None else torch.tensor([list(labels)] * len(noise), device=trained.device)
-    images = method.sample(noise, rows, how if how is not None else trained.config.sample, watch)
+    images = model.sample(noise, rows, sampling if sampling is not None else trained.config.sample, callback)
     return to_uint8(images).cpu()
 
 
@@ -237,14 +242,14 @@ def images(
     labels: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     device: torch.device | None = None,
-    done: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Open a run and draw: uint8 (n, 3, H, W)."""
     trained = open_trained(run, device=device or pick_device(None))
     return draw(
         trained,
         seeds,
-        how=sampling(trained, overrides or {}),
+        sampling=sampling_of(trained, overrides or {}),
         labels=label_row(trained, labels) if labels else None,
-        done=done,
+        on_progress=on_progress,
     )

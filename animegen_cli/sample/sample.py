@@ -72,7 +72,7 @@ def draw(request: Request) -> dict[str, Any]:
     # Projection follows gradients, which half precision would round away.
     precision = "fp32" if request.project and request.precision == "auto" else request.precision
     trained = generate.open_trained(run, device=pick_device(request.device), precision=precision)
-    how = generate.sampling(trained, {**settings_of(request.settings), **request.overrides})
+    sampling = generate.sampling_of(trained, {**settings_of(request.settings), **request.overrides})
     labels = generate.label_row(trained, _labels(request.labels)) if request.labels else None
     paths.make_folder(out)
     files: list[Path] = []
@@ -82,22 +82,22 @@ def draw(request: Request) -> dict[str, Any]:
     if request.forward_strip:
         files.append(save(_forward_strip(trained, request.forward_strip, request.frames), out / "forward.png"))
     if request.denoise_strip:
-        files.append(save(_denoise_strip(trained, how, labels, request.frames, first), out / "denoise.png"))
+        files.append(save(_denoise_strip(trained, sampling, labels, request.frames, first), out / "denoise.png"))
     if request.interpolate:
         start, end = request.interpolate
-        walk = edit.interpolate(trained, start, end, request.frames, how=how, labels=labels)
+        walk = edit.interpolate(trained, start, end, request.frames, sampling=sampling, labels=labels)
         files.append(save(grids.strip(channels_last(walk), gap=0), out / f"interpolate-{start}-{end}.png"))
         if request.video:
             files.append(_video(channels_last(walk), out / f"interpolate-{start}-{end}.mp4"))
     if request.mix:
-        files.append(save(_mix_table(request, trained, how, labels), out / "mix.png"))
+        files.append(save(_mix_table(request, trained, sampling, labels), out / "mix.png"))
     if request.project:
         files += _projected(request, trained, out)
     if request.inpaint:
-        files += _inpainted(request, trained, how, labels, out)
+        files += _inpainted(request, trained, sampling, labels, out)
     if not files or (request.seeds is not None and not request.inpaint):
-        files += _images(request, trained, how, labels, out)
-    about = {"run": str(run.path), "sampling": generate.describe_sampling(how), "images_seen": trained.images}
+        files += _images(request, trained, sampling, labels, out)
+    about = {"run": str(run.path), "sampling": generate.describe_sampling(sampling), "images_seen": trained.images}
     text = "\n".join(str(file) for file in (files if len(files) <= 4 else [*files[-1:], out]))
     return {"files": files, "about": about, "text": text}
 
@@ -127,14 +127,16 @@ def check_precision(precision: str) -> None:
         raise UsageError(f"no precision `{precision}`", hint="use auto, fp32 or bf16")
 
 
-def _images(request: Request, trained: Trained, how: Any, labels: Sequence[int] | None, out: Path) -> list[Path]:
+def _images(request: Request, trained: Trained, sampling: Any, labels: Sequence[int] | None, out: Path) -> list[Path]:
     seeds = list(request.seeds) if request.seeds is not None else list(range(16))
     batch = request.batch or generate.micro_batch(trained.device, trained.data.size)
     files, kept = [], []
     with console.progress("drawing", len(seeds)) as bar:
         for start in range(0, len(seeds), batch):
             piece = seeds[start : start + batch]
-            pixels = channels_last(generate.draw(trained, piece, how=how, labels=labels, batch=batch, done=bar.advance))
+            pixels = channels_last(
+                generate.draw(trained, piece, sampling=sampling, labels=labels, batch=batch, on_progress=bar.advance)
+            )
             if request.form == "npz" or request.grid:
                 kept.append(pixels)
             if request.form == "png":  # written as they come: a kill loses one batch, and memory stays small
@@ -222,28 +224,32 @@ def _progress_strip(run: Run, trained: Trained, frames: int, seed: int) -> Image
 
 def _forward_strip(trained: Trained, path: Path, frames: int) -> Image.Image:
     """An image on its way to noise (document 001, figure 1, left to right)."""
-    method, size = edit.require(trained, "corrupts"), trained.data.size
+    model, size = edit.require(trained, "corrupts"), trained.data.size
     pixels = from_uint8(channels_first(np.array(fit_square(_opened(path), size, "crop")))[None], trained.device)
     noise = Noise([0], trained.device)(3, size, size)
     fractions = [i / (frames - 1) for i in range(frames)]
-    states = torch.cat([to_uint8(method.corrupt(pixels, noise, fraction)).cpu() for fraction in fractions])
+    states = torch.cat([to_uint8(model.corrupt(pixels, noise, fraction)).cpu() for fraction in fractions])
     return grids.strip(channels_last(states), [f"{fraction:.0%}" for fraction in fractions], zoom=max(1, 96 // size))
 
 
-def _denoise_strip(trained: Trained, how: Any, labels: Sequence[int] | None, frames: int, seed: int) -> Image.Image:
+def _denoise_strip(
+    trained: Trained, sampling: Any, labels: Sequence[int] | None, frames: int, seed: int
+) -> Image.Image:
     """One seed from noise to image: the state above, the clean estimate below (document 001, figure 1, right to left)."""
     edit.require(trained, "corrupts")
     states: list[Tensor] = []
-    cleans: list[Tensor] = []
+    denoised_images: list[Tensor] = []
 
-    def watch(step: int, x: Tensor, clean: Tensor) -> None:
+    def callback(step: int, x: Tensor, denoised: Tensor) -> None:
         states.append(to_uint8(x).cpu())
-        cleans.append(to_uint8(clean).cpu())
+        denoised_images.append(to_uint8(denoised).cpu())
 
-    final = generate.draw_noise(trained, Noise([seed], trained.device), how=how, labels=labels, watch=watch)
+    final = generate.draw_noise(
+        trained, Noise([seed], trained.device), sampling=sampling, labels=labels, callback=callback
+    )
     chosen = _spread(len(states), frames - 1)
     above = channels_last(torch.cat([states[i] for i in chosen] + [final]))
-    below = channels_last(torch.cat([cleans[i] for i in chosen] + [final]))
+    below = channels_last(torch.cat([denoised_images[i] for i in chosen] + [final]))
     captions = [f"step {i}" for i in chosen] + ["image"]
     return grids.rows([("state", above), ("estimate", below)], captions, zoom=max(1, 96 // trained.data.size))
 
@@ -272,15 +278,17 @@ def _square(trained: Trained, path: Path, fit: str | None, *, negative: bool = F
     return fit_square(image, size, fit or "crop")
 
 
-def _mix_table(request: Request, trained: Trained, how: Any, labels: Sequence[int] | None) -> Image.Image:
+def _mix_table(request: Request, trained: Trained, sampling: Any, labels: Sequence[int] | None) -> Image.Image:
     """Coarse of each row's seed with fine of each column's; the sources stand in front and on top."""
     assert request.mix is not None
     down, across = request.mix
     edit.require(trained, "mixes")
-    sources = channels_last(generate.draw(trained, [*down, *across], how=how, labels=labels, batch=request.batch))
+    sources = channels_last(
+        generate.draw(trained, [*down, *across], sampling=sampling, labels=labels, batch=request.batch)
+    )
     pairs = [(row, column) for row in down for column in across]
     coarse, fine = zip(*pairs, strict=True)
-    cells = edit.mix(trained, coarse, fine, how=how, labels=labels, cut=request.cut, batch=request.batch)
+    cells = edit.mix(trained, coarse, fine, sampling=sampling, labels=labels, cut=request.cut, batch=request.batch)
     table = channels_last(cells).reshape(len(down), len(across), *sources.shape[1:])
     corner = np.full_like(sources[:1], 255)
     lines = [("", np.concatenate([corner, sources[len(down) :]]))]
@@ -306,11 +314,11 @@ def _projected(request: Request, trained: Trained, out: Path) -> list[Path]:
     way: list[tuple[int, Tensor]] = []
     with console.progress("projecting", steps) as bar:
 
-        def watch(step: int, images: Tensor, _: Tensor) -> None:
+        def callback(step: int, images: Tensor, _: Tensor) -> None:
             bar.advance(step - (way[-1][0] if way else 0))
             way.append((step, to_uint8(images[:1].detach()).cpu()))
 
-        found = edit.project(trained, target[None], steps=steps, features=features, seed=seed, watch=watch)
+        found = edit.project(trained, target[None], steps=steps, features=features, seed=seed, callback=callback)
     chosen = [way[i] for i in _spread(len(way), max(request.frames - 2, 2))]
     pictures = torch.cat([target[None], *(image for _, image in chosen), found])
     captions = ["target", *(f"step {step}" for step, _ in chosen), "result"]
@@ -322,7 +330,9 @@ def _projected(request: Request, trained: Trained, out: Path) -> list[Path]:
     ]
 
 
-def _inpainted(request: Request, trained: Trained, how: Any, labels: Sequence[int] | None, out: Path) -> list[Path]:
+def _inpainted(
+    request: Request, trained: Trained, sampling: Any, labels: Sequence[int] | None, out: Path
+) -> list[Path]:
     """A variant of the picture per seed, redrawn under the mask, and a sheet of all."""
     assert request.inpaint is not None
     assert request.image is not None
@@ -337,7 +347,16 @@ def _inpainted(request: Request, trained: Trained, how: Any, labels: Sequence[in
     seeds = list(request.seeds) if request.seeds is not None else list(range(6))
     with console.progress("drawing", len(seeds)) as bar:
         variants = channels_last(
-            edit.inpaint(trained, picture, mask, seeds, how=how, labels=labels, batch=request.batch, done=bar.advance)
+            edit.inpaint(
+                trained,
+                picture,
+                mask,
+                seeds,
+                sampling=sampling,
+                labels=labels,
+                batch=request.batch,
+                on_progress=bar.advance,
+            )
         )
     files = [
         save(Image.fromarray(image), _place(out, seed, "inpainted"))

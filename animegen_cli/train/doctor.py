@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from animegen_cli.model.family import Diagnoses, Finding, Method
+from animegen_cli.model.family import Diagnoses, Family, Finding
 
 SETTLED = 0.1
 """Pictures are judged after this share of the training: before it, every network draws one grey face."""
@@ -36,10 +36,10 @@ class Doctor:
         """What is wrong now; nothing when the run is healthy."""
         return self.of_figures + self.of_pictures
 
-    def read(self, method: Method, figures: Mapping[str, float], images: int) -> list[Finding]:
+    def read(self, model: Family, figures: Mapping[str, float], images: int) -> list[Finding]:
         """Look at the means of the last log interval; returns what was not wrong before."""
-        if isinstance(method, Diagnoses):
-            self.of_figures = tuple(method.diagnose(figures))
+        if isinstance(model, Diagnoses):
+            self.of_figures = tuple(model.diagnose(figures))
         return self._new(images)
 
     def look(self, drawn: np.ndarray, reals: np.ndarray, *, progress: float, images: int, flag: str) -> list[Finding]:

@@ -9,39 +9,39 @@ import torch
 from torch import Tensor
 
 from animegen_cli.config import Amount, Ema
-from animegen_cli.model.family import Method
+from animegen_cli.model.family import Family
 
 
-def ema_copy(method: Method) -> Method:
+def ema_copy(model: Family) -> Family:
     """A frozen copy of the method in evaluation mode that holds its inference modules only."""
-    twin = copy.deepcopy(method)
-    for name, _ in list(twin.named_children()):
-        if name not in method.inference:
-            delattr(twin, name)
-    return twin.requires_grad_(False).eval()
+    ema_model = copy.deepcopy(model)
+    for name, _ in list(ema_model.named_children()):
+        if name not in model.inference:
+            delattr(ema_model, name)
+    return ema_model.requires_grad_(False).eval()
 
 
-def _paired(twin: Method, method: Method) -> Iterator[tuple[Tensor, Tensor, bool]]:
+def _paired(ema_model: Family, model: Family) -> Iterator[tuple[Tensor, Tensor, bool]]:
     """(average, current, is it a parameter) of every tensor of the inference modules."""
-    for name in method.inference:
-        ours, theirs = getattr(twin, name), getattr(method, name)
+    for name in model.inference:
+        ours, theirs = getattr(ema_model, name), getattr(model, name)
         for average, current in zip(ours.parameters(), theirs.parameters(), strict=True):
             yield average, current, True
         for average, current in zip(ours.buffers(), theirs.buffers(), strict=True):
             yield average, current, False
 
 
-class Average:
-    """Keeps `twin` an average of `method`: twin <- decay * twin + (1 - decay) * method."""
+class EMA:
+    """Keeps `model` an average of `model`: twin <- decay * twin + (1 - decay) * method."""
 
-    def __init__(self, method: Method, settings: Ema, *, batch: int = 1, count: int = 1) -> None:
-        self.twin, self.settings, self.batch = ema_copy(method), settings, batch
+    def __init__(self, model: Family, settings: Ema, *, batch: int = 1, count: int = 1) -> None:
+        self.model, self.settings, self.batch = ema_copy(model), settings, batch
         self.half_life = None
         if settings.half_life is not None:
             self.half_life = Amount.parse(settings.half_life).images(batch=batch, count=count)
         self._averages, self._currents, copies = [], [], []
-        for average, current, parameter in _paired(self.twin, method):
-            if average.is_floating_point() and (parameter or method.ema_buffers == "average"):
+        for average, current, parameter in _paired(self.model, model):
+            if average.is_floating_point() and (parameter or model.ema_buffers == "average"):
                 self._averages.append(average)
                 self._currents.append(current)
             else:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from animegen_cli.config import RunConfig
-from animegen_cli.model.family import Batch, Method
+from animegen_cli.model.family import Batch, Family
 
 SETTLED = 1 << 40
 """Images after which no warm-up or initial phase lasts: what comes after it costs most."""
@@ -30,18 +30,18 @@ class Cost(NamedTuple):
     """Saved for the backward pass, per image of a micro-batch."""
 
 
-def parameters(method: Method) -> dict[str, int]:
+def parameters(model: Family) -> dict[str, int]:
     """Trainable numbers per child module."""
-    return {name: sum(p.numel() for p in module.parameters()) for name, module in method.named_children()}
+    return {name: sum(p.numel() for p in module.parameters()) for name, module in model.named_children()}
 
 
-def cost(method: Method, config: RunConfig, *, precision: str) -> Cost:
+def cost(model: Family, config: RunConfig, *, precision: str) -> Cost:
     """Trace one step on the meta device, which computes shapes and no numbers."""
-    counts = parameters(method)
-    twin = copy.deepcopy(method).to("meta")
+    counts = parameters(model)
+    traced = copy.deepcopy(model).to("meta")
     images = 2  # some layers (BatchNorm on 1x1 maps) need more than one
-    size, attributes = method.data.size, len(method.data.attributes)
-    both = "photos" in method.domains
+    size, attributes = model.data.size, len(model.data.attributes)
+    both = "photos" in model.domains
     batch = Batch(
         torch.zeros(images, 3, size, size, device="meta"),
         photos=torch.zeros(images, 3, size, size, device="meta") if both else None,
@@ -59,7 +59,7 @@ def cost(method: Method, config: RunConfig, *, precision: str) -> Cost:
 
     flops, largest = 0.0, 0
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
-    for phase in twin.phases():
+    for phase in traced.phases():
         saved.clear()
         with (
             FlopCounterMode(display=False) as counter,
@@ -72,7 +72,7 @@ def cost(method: Method, config: RunConfig, *, precision: str) -> Cost:
         keep.clear()
     halved = 0.6 if precision == "bf16" else 1.0  # autocast keeps norms and sums in fp32
     total = sum(counts.values())
-    averaged = sum(counts[name] for name in method.inference)
+    averaged = sum(counts[name] for name in model.inference)
     return Cost(counts, flops / images, 4 * (4 * total + averaged), round(1.3 * halved * largest / images))
 
 

@@ -26,35 +26,35 @@ def plan(request: train.Request) -> dict[str, Any]:
     if run_config.warning:
         console.warn(run_config.warning)
     prepared = train.prepare(request, run_config, train.open_data(request, run_config))
-    cost = estimate.cost(prepared.method, run_config, precision=prepared.choices.precision)
+    cost = estimate.cost(prepared.model, run_config, precision=prepared.options.precision)
     count, batch = prepared.data.count, run_config.train.batch
     images = Amount.parse(run_config.train.duration).images(batch=batch, count=count)
-    memory = cost.fixed_bytes + cost.image_bytes * prepared.choices.batch_gpu
-    seconds, how = _expected_seconds(prepared, cost, memory, images)
+    memory = cost.fixed_bytes + cost.image_bytes * prepared.options.batch_gpu
+    seconds, source = _expected_seconds(prepared, cost, memory, images)
     return {
         "config": run_config.to_dict(),
         "data": {"path": str(prepared.faces.path), "images": count, "size": prepared.data.size},
-        "resolved": prepared.choices.to_dict(),
+        "resolved": prepared.options.to_dict(),
         "parameters": cost.parameters,
         "images": images,
         "steps": -(-images // batch),
         "gflop_per_image": round(cost.flops / 1e9, 3),
         "memory_bytes": memory,
         "expected_seconds": round(seconds, 1),
-        "time_from": how,
+        "time_from": source,
         "device": str(prepared.device),
     }
 
 
 def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, images: int) -> tuple[float, str]:
     """Measure micro-batches that take under half of the free memory and a few seconds, else divide by a cautious rate."""
-    micro, rate = prepared.choices.batch_gpu, _ASSUMED_FLOPS[prepared.device.type]
+    micro, rate = prepared.options.batch_gpu, _ASSUMED_FLOPS[prepared.device.type]
     if memory > 0.5 * free_memory(prepared.device) or cost.flops * micro / rate > _MEASURE_SECONDS / 2:
         return images * cost.flops / rate, f"estimated from its arithmetic at {rate / 1e9:,.0f} GFLOP/s"
     slim = prepared.config.to_dict()
     slim["train"] |= {"batch": micro}
     trainer = Trainer(
-        prepared.method, prepared.loader, generate.build_config(slim), prepared.choices._replace(compile=False),
+        prepared.model, prepared.loader, generate.build_config(slim), prepared.options._replace(compile=False),
         device=prepared.device, count=prepared.data.count,
     )  # fmt: skip
     took: list[float] = []

@@ -30,8 +30,8 @@ from animegen_cli.model.family import (
     DataSpec,
     Edit,
     Embeds,
+    Family,
     Finding,
-    Method,
     Samples,
     Translates,
     Validates,
@@ -44,9 +44,9 @@ from animegen_cli.report import grids, page
 from animegen_cli.sample import generate
 from animegen_cli.seeds import seed_for
 from animegen_cli.train import estimate, folder
-from animegen_cli.train.choices import Choices
 from animegen_cli.train.doctor import Doctor
 from animegen_cli.train.log import Log
+from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.trainer import Hook, Trainer
 
 Scorer = Callable[[np.ndarray, np.ndarray], dict[str, float]]
@@ -60,8 +60,8 @@ class Prepared(NamedTuple):
     faces: FaceSet
     data: DataSpec
     loader: Loader
-    method: Method
-    choices: Choices
+    model: Family
+    options: ResolvedOptions
     device: torch.device
 
 
@@ -94,12 +94,12 @@ class Session:
     def __init__(self, run: Run, prepared: Prepared, score: Scorer | None) -> None:
         self.run, self.prepared, self.score = run, prepared, score
         self.config = prepared.config
-        self.cost = estimate.cost(prepared.method, self.config, precision=prepared.choices.precision)
+        self.cost = estimate.cost(prepared.model, self.config, precision=prepared.options.precision)
         self.trainer = Trainer(
-            prepared.method,
+            prepared.model,
             prepared.loader,
             self.config,
-            prepared.choices,
+            prepared.options,
             device=prepared.device,
             count=prepared.data.count,
         )
@@ -117,11 +117,11 @@ class Session:
             self.run.path / "run.json",
             {
                 "animegen": __version__, "family": self.config.family, "preset": self.config.preset, "state": state,
-                "abilities": list(abilities_of(prepared.method)), "images": trainer.images, "target_images": trainer.total,
+                "abilities": list(abilities_of(prepared.model)), "images": trainer.images, "target_images": trainer.total,
                 "steps": trainer.step, "seconds": round(trainer.seconds, 2), "images_per_second": round(rate, 2),
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
                 "data": folder.data_about(prepared.faces, prepared.data), **machine_about(prepared.device),
-                "resolved": trainer.choices.to_dict(), "notes": prepared.method.notes, "findings": self.doctor.to_list(),
+                "resolved": trainer.options.to_dict(), "notes": prepared.model.notes, "findings": self.doctor.to_list(),
                 "validation": self.figures,
             },
         )  # fmt: skip
@@ -146,15 +146,15 @@ class Session:
         trainer.check()
         about = {
             "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds, "figures": self.figures,
-            "findings": self.doctor.to_list(), "resolved": trainer.choices.to_dict(), "config": self.config.to_dict(),
+            "findings": self.doctor.to_list(), "resolved": trainer.options.to_dict(), "config": self.config.to_dict(),
             "identity": self.prepared.faces.identity,
         }  # fmt: skip
         weights = {
             "family": self.config.family, "preset": self.config.preset, "images": trainer.images,
             "config": self.config.to_dict(), "data": generate.spec_to_dict(self.prepared.data),
-            "abilities": list(abilities_of(self.prepared.method)),
+            "abilities": list(abilities_of(self.prepared.model)),
         }  # fmt: skip
-        checkpoint.save_weights(self.run.weights, generate.inference_state(trainer.average.twin), weights)
+        checkpoint.save_weights(self.run.weights, generate.inference_state(trainer.ema.model), weights)
         checkpoint.save_state(self.run.resume / f"{trainer.images:012d}", trainer.parts(), about)
         self._prune()
         self.write_about("running")
@@ -186,8 +186,8 @@ class Session:
         self.logged = (trainer.seconds, trainer.images)
         rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainer.optimizers.items()}
         losses = {name: round(value, 6) for name, value in trainer.take_losses().items()}
-        distance = float(trainer.average.distance())
-        self.tell(self.doctor.read(trainer.method, losses, trainer.images), trainer)
+        distance = float(trainer.ema.distance())
+        self.report(self.doctor.read(trainer.model, losses, trainer.images), trainer)
         assert self.log is not None
         self.log.write(
             {
@@ -198,7 +198,7 @@ class Session:
         )  # fmt: skip
         self.text = f"{rate:.0f} images/s  " + "  ".join(_brief(losses))
 
-    def tell(self, fresh: Sequence[Finding], trainer: Trainer) -> None:
+    def report(self, fresh: Sequence[Finding], trainer: Trainer) -> None:
         """Say what the doctor has found, with the flag to change and the state to go back to."""
         if not fresh:
             return
@@ -214,30 +214,30 @@ class Session:
     @property
     def low(self) -> bool:
         """Whether networks compute in bf16."""
-        return self.prepared.choices.precision == "bf16"
+        return self.prepared.options.precision == "bf16"
 
     def preview(self, trainer: Trainer) -> None:
         """The same seeds, or the same held-out pictures, from the raw and the averaged networks."""
         self.run.samples.mkdir(exist_ok=True)
-        trainer.method.eval()
+        trainer.model.eval()
         count = self.config.train.preview
-        for name, method in (("raw", trainer.method), ("ema", trainer.average.twin)):
+        for name, model in (("raw", trainer.model), ("ema", trainer.ema.model)):
             file = self.run.samples / f"{name}-{trainer.images:012d}.png"
-            if isinstance(method, Samples):
-                drawn = self.draw(method, range(count))
+            if isinstance(model, Samples):
+                drawn = self.draw(model, range(count))
                 grids.grid(drawn).save(file)
-            elif isinstance(method, Translates):
-                drawn = self.translate_held_out(method, count, file)
+            elif isinstance(model, Translates):
+                drawn = self.translate_held_out(model, count, file)
             else:
-                self.recognise_held_out(method, count, file)
-        trainer.method.train()
-        if not isinstance(trainer.method, Samples | Translates):
+                self.recognise_held_out(model, count, file)
+        trainer.model.train()
+        if not isinstance(trainer.model, Samples | Translates):
             return  # the doctor looks at what is drawn
         fresh = self.doctor.look(
             drawn, self.reals, progress=trainer.images / max(trainer.total, 1), images=trainer.images,
-            flag=trainer.gentler(),
+            flag=trainer.lower_lr_flag(),
         )  # fmt: skip
-        self.tell(fresh, trainer)
+        self.report(fresh, trainer)
 
     @functools.cached_property
     def reals(self) -> np.ndarray:
@@ -245,33 +245,33 @@ class Session:
         faces, data, count = self.prepared.faces, self.prepared.data, self.config.train.preview
         return faces.pixels(_spread(faces.indices("train"), count), size=data.size)
 
-    def translate_held_out(self, method: Method, count: int, file: Path) -> np.ndarray:
+    def translate_held_out(self, model: Family, count: int, file: Path) -> np.ndarray:
         """A sheet of held-out photos above what becomes of them, and of faces above their way back where there is one."""
-        assert isinstance(method, Translates)
+        assert isinstance(model, Translates)
         faces, results, pairs = self.prepared.faces, [], []
         for domain, edit in (("photos", Edit()), ("anime", Edit(reverse=True))):
-            if domain == "anime" and "reverse" not in method.edits:
+            if domain == "anime" and "reverse" not in model.edits:
                 continue
             held_out = faces.indices("test", domain)
             chosen = (held_out if len(held_out) else faces.indices("train", domain))[: min(count, 10)]
             before = faces.pixels(chosen, size=self.prepared.data.size)
-            after = self._translate(method, before, edit)
+            after = self._translate(model, before, edit)
             pairs += [before, after]
             results.append(after)
         columns = min(len(pixels) for pixels in pairs)
         grids.grid(np.concatenate([pixels[:columns] for pixels in pairs]), columns).save(file)
         return results[0]
 
-    def recognise_held_out(self, method: Method, count: int, file: Path) -> None:
+    def recognise_held_out(self, model: Family, count: int, file: Path) -> None:
         """A sheet of held-out faces with the values that are recognised; `?` marks those that the labels deny."""
-        assert isinstance(method, Embeds)
-        assert isinstance(method, Classifies)
+        assert isinstance(model, Embeds)
+        assert isinstance(model, Classifies)
         faces, device, attributes = self.prepared.faces, self.prepared.device, self.prepared.data.attributes
         held_out = faces.indices("test")
         chosen = _spread(held_out if len(held_out) else faces.indices("train"), count)
         pixels, labels = faces.pixels(chosen, size=self.prepared.data.size), faces.labels(chosen)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.low):
-            logits = method.classify(method.embed(_float(pixels, device)))
+            logits = model.classify(model.embed(_float(pixels, device)))
         said = {name: guess.argmax(1).tolist() for name, guess in logits.items()}
         known = dict(zip(attributes, labels.T.tolist(), strict=True))
         captions = [
@@ -283,21 +283,21 @@ class Session:
         ]
         grids.grid(pixels, labels=captions, zoom=max(128 // self.prepared.data.size, 1)).save(file)
 
-    def _translate(self, method: Method, pixels: np.ndarray, edit: Edit) -> np.ndarray:
-        assert isinstance(method, Translates)
+    def _translate(self, model: Family, pixels: np.ndarray, edit: Edit) -> np.ndarray:
+        assert isinstance(model, Translates)
         device, pieces = self.prepared.device, []
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.low):
             for image in _float(pixels, device).split(1):
-                images = method.translate(image, Noise([0], device), edit, self.config.sample.preview())
+                images = model.translate(image, Noise([0], device), edit, self.config.sample.preview())
                 pieces.append(channels_last(to_uint8(images)))
         return np.concatenate(pieces)
 
-    def draw(self, method: Method, seeds: Sequence[int], steps: int | None = None) -> np.ndarray:
+    def draw(self, model: Family, seeds: Sequence[int], steps: int | None = None) -> np.ndarray:
         """Images of the networks as they are in training, uint8 (n, H, W, 3)."""
-        assert isinstance(method, Samples)
-        how = self.config.sample.preview()
-        if steps is not None and hasattr(how, "steps"):
-            how = type(how)(**{**how.__dict__, "steps": steps})
+        assert isinstance(model, Samples)
+        sampling = self.config.sample.preview()
+        if steps is not None and hasattr(sampling, "steps"):
+            sampling = type(sampling)(**{**sampling.__dict__, "steps": steps})
         device, pieces, batch = (
             self.prepared.device,
             [],
@@ -305,21 +305,21 @@ class Session:
         )
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.low):
             for start in range(0, len(seeds), batch):
-                images = method.sample(Noise(list(seeds[start : start + batch]), device), None, how)
+                images = model.sample(Noise(list(seeds[start : start + batch]), device), None, sampling)
                 pieces.append(channels_last(to_uint8(images)))
         return np.concatenate(pieces)
 
     def validate(self, trainer: Trainer) -> None:
         """Held-out losses of the averaged networks and, where asked for, scores of drawn images."""
-        settings, twin = self.config.train.validate, trainer.average.twin
+        settings, ema_model = self.config.train.validate, trainer.ema.model
         held_out = self.prepared.faces.indices("test")
         if not len(held_out):
             return
         held_out = _spread(held_out, settings.images)
         real = self.prepared.faces.pixels(held_out, size=self.prepared.data.size)
-        figures = _mean_losses(twin, real, held_out, self.prepared) if isinstance(twin, Validates) else {}
-        if settings.kid_images and self.score is not None and isinstance(twin, Samples):
-            fake = self.draw(twin, range(settings.kid_images), settings.kid_steps)
+        figures = _mean_losses(ema_model, real, held_out, self.prepared) if isinstance(ema_model, Validates) else {}
+        if settings.kid_images and self.score is not None and isinstance(ema_model, Samples):
+            fake = self.draw(ema_model, range(settings.kid_images), settings.kid_steps)
             figures = self.score(real, fake) | figures
         self.figures = {name: round(value, 6) for name, value in figures.items()}
         if not self.figures:
@@ -350,7 +350,7 @@ class Session:
         except torch.OutOfMemoryError as error:
             raise MachineError(
                 "the device has too little memory for this micro-batch",
-                hint=f"type `--batch-gpu {max(self.prepared.choices.batch_gpu // 2, 1)}`: the batch in all stays the same",
+                hint=f"type `--batch-gpu {max(self.prepared.options.batch_gpu // 2, 1)}`: the batch in all stays the same",
             ) from error
         except RuntimeError as error:
             if not self.config.train.deterministic or "deterministic" not in str(error):
@@ -368,23 +368,26 @@ class Session:
         self.logged = (trainer.seconds, trainer.images)
         self._write_reals()
         hooks = [Hook(Amount.parse(settings.log_every), self.write_log)]
-        if isinstance(trainer.method, Samples | Translates | Classifies):
+        if isinstance(trainer.model, Samples | Translates | Classifies):
             hooks.append(Hook(Amount.parse(settings.preview_every), self.preview))
         if settings.validate.images and len(self.prepared.faces.indices("test")):
             hooks.append(Hook(Amount.parse(settings.validate.every), self.validate))
         hooks.append(Hook(Amount.parse(settings.save_every), self.save, at_stop=True))
         state = "stopped"
         try:
-            with console.progress(self.run.name, trainer.total, done=trainer.images) as bar, stop_signals() as stop:
+            with (
+                console.progress(self.run.name, trainer.total, done=trainer.images) as bar,
+                stop_signals() as stop,
+            ):
 
-                def tick(_: Trainer) -> None:
+                def on_step(_: Trainer) -> None:
                     bar.describe(self.text)
                     bar.advance(settings.batch)
 
                 if trainer.images >= trainer.total and not self.run.weights.is_file():
                     for hook in hooks[1:]:  # nothing to train: an untrained baseline still draws and has weights
                         hook.call(trainer)
-                trainer.run(hooks, stop=stop, tick=tick)
+                trainer.run(hooks, stop=stop, on_step=on_step)
             state = "finished"
         except DivergedError:
             state = "diverged"
@@ -429,14 +432,14 @@ def _said(state: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _mean_losses(twin: Method, real: np.ndarray, indices: np.ndarray, prepared: Prepared) -> dict[str, float]:
+def _mean_losses(ema_model: Family, real: np.ndarray, indices: np.ndarray, prepared: Prepared) -> dict[str, float]:
     """Means over held-out images; the noise is the same at every validation, so that curves compare."""
-    assert isinstance(twin, Validates)
+    assert isinstance(ema_model, Validates)
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
-    low = prepared.choices.precision == "bf16"
+    low = prepared.options.precision == "bf16"
     labels = torch.from_numpy(prepared.faces.labels(indices)).to(prepared.device)
-    photos = _photos(twin, prepared, len(real))
+    photos = _photos(ema_model, prepared, len(real))
     for start in range(0, len(real), 64):
         part = slice(start, start + 64)
         pixels = _float(real[part], prepared.device)
@@ -447,7 +450,7 @@ def _mean_losses(twin: Method, real: np.ndarray, indices: np.ndarray, prepared: 
         )
         torch.manual_seed(seed_for("validation", start))
         with torch.autocast(prepared.device.type, torch.bfloat16, enabled=low):
-            losses = twin.validate(batch)
+            losses = ema_model.validate(batch)
         for name, value in losses.items():
             each = value[~value.isnan()] if value.ndim else value.expand(len(pixels))
             sums[name] = sums.get(name, 0.0) + float(each.double().sum())
@@ -455,9 +458,9 @@ def _mean_losses(twin: Method, real: np.ndarray, indices: np.ndarray, prepared: 
     return {name: total / counts[name] for name, total in sums.items() if counts[name]}
 
 
-def _photos(method: Method, prepared: Prepared, count: int) -> np.ndarray | None:
+def _photos(model: Family, prepared: Prepared, count: int) -> np.ndarray | None:
     """As many held-out photos, repeated where there are fewer; None for families that train on faces alone."""
-    if "photos" not in method.domains:
+    if "photos" not in model.domains:
         return None
     held_out = prepared.faces.indices("test", "photos")
     chosen = held_out if len(held_out) else prepared.faces.indices("train", "photos")

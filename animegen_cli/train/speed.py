@@ -18,7 +18,7 @@ def images_per_second(prepared: Prepared, *, seconds: float = 15.0) -> float:
     networks have learned afterwards: build them anew for the training itself.
     """
     trainer = Trainer(
-        prepared.method, prepared.loader, prepared.config, prepared.choices,
+        prepared.model, prepared.loader, prepared.config, prepared.options,
         device=prepared.device, count=prepared.data.count,
     )  # fmt: skip
     cycle = math.lcm(*(phase.every for phase in trainer.phases))

@@ -18,12 +18,12 @@ from animegen_cli.data.sources import PHOTOS
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.model import checkpoint, diffusers, families
-from animegen_cli.model.family import DataSpec, Method
+from animegen_cli.model.family import DataSpec, Family
 from animegen_cli.paths import Run
 from animegen_cli.seeds import seed_for
-from animegen_cli.train import choices as choosing
-from animegen_cli.train.choices import Choices
+from animegen_cli.train import options as options
 from animegen_cli.train.folder import differences, is_locked, lock
+from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.session import Prepared, Scorer, Session
 
 
@@ -108,12 +108,12 @@ def prepare(
         attributes=dict(faces.attributes), domains=kind.domains,
     )  # fmt: skip
     torch.manual_seed(seed_for(run_config.train.seed, "init"))
-    method = kind(run_config.model, data)
-    chosen = Choices(**resolved) if resolved else choosing.resolve(run_config, method, device)
+    model = kind(run_config.model, data)
+    chosen = ResolvedOptions(**resolved) if resolved else options.resolve(run_config, model, device)
     if run_config.train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    return Prepared(run_config, faces, data, loader, method, chosen, device)
+    return Prepared(run_config, faces, data, loader, model, chosen, device)
 
 
 # ---- run folders ----------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def _continues(run: Run, run_config: RunConfig, faces: FaceSet) -> bool:
         return False
     if about.get("state") not in ("running", "stopped") or about.get("data", {}).get("identity") != faces.identity:
         return False
-    if not run.config.is_file() or differences(Layer.from_yaml(run.config).values, run_config):
+    if not run.config.is_file() or differences(_config_of(run, run_config.family), run_config):
         return False
     return not is_locked(run)
 
@@ -189,7 +189,7 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
             parts, state = _newest_state(run)
         prepared = prepare(request, run_config, faces, resolved=state["resolved"] if state else None)
         if request.init_from and state is None:
-            _initialize(prepared.method, request.init_from)
+            _initialize(prepared.model, request.init_from)
         console.note(f"run: {run.path}")
         session = Session(run, prepared, score)
         if state is not None and parts is not None:
@@ -210,10 +210,16 @@ def _from_run(request: Request) -> Request:
     return replace(request, configs=[run.config])
 
 
+def _config_of(run: Run, family: str) -> dict[str, Any]:
+    """What the run's config file holds, its keys by the names they have now."""
+    kind = families.load(family)
+    return config.current_names(Layer.from_yaml(run.config).values, {"model": kind.Config, "sample": kind.Sampling})
+
+
 def _check_same(run: Run, run_config: RunConfig, faces: FaceSet) -> None:
     if not run.config.is_file():
         return
-    changed = differences(Layer.from_yaml(run.config).values, run_config)
+    changed = differences(_config_of(run, run_config.family), run_config)
     before = run.about.get("data", {}).get("identity")
     if before != faces.identity:
         changed.append(f"data: {str(before)[:12]} -> {faces.identity[:12]} (other pictures)")
@@ -229,20 +235,20 @@ def _newest_state(run: Run) -> tuple[Any, Any]:
     return checkpoint.load_state(states[-1]) if states else (None, None)
 
 
-def _initialize(method: Method, source: str) -> None:
+def _initialize(model: Family, source: str) -> None:
     """Copy every tensor of another run's weights whose name and shape fit, or the network of a diffusers folder."""
     if diffusers.is_folder(Path(source)):
-        adopted, warnings = diffusers.adopt(method, Path(source))
-        method.load_state_dict(adopted, strict=False)
+        adopted, warnings = diffusers.adopt(model, Path(source))
+        model.load_state_dict(adopted, strict=False)
         for warning in warnings:
             console.warn(warning)
         console.note(f"started from the diffusers network in {source}")
         return
     file = Path(source) if source.endswith(".safetensors") else paths.open_run(source).weights
     tensors, _ = checkpoint.load_weights(file)
-    own = method.state_dict()
+    own = model.state_dict()
     fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
     if not fitting:
         raise DataError(f"no tensor of {file} fits this network", hint="start from a run of the same family and widths")
-    method.load_state_dict(fitting, strict=False)
+    model.load_state_dict(fitting, strict=False)
     console.note(f"started from {len(fitting)} of {len(own)} tensors of {file}")

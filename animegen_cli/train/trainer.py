@@ -1,4 +1,4 @@
-"""The one training loop. What alternates is data (`Method.phases`); what happens now and then is a hook.
+"""The one training loop. What alternates is data (`Family.phases`); what happens now and then is a hook.
 
 Everything random in step n is a function of (seed, n), so a resumed run needs no generator state.
 """
@@ -14,20 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from animegen_cli.config import Amount, RunConfig
-from animegen_cli.data.loading import Pieces
+from animegen_cli.data.loading import RawBatch
 from animegen_cli.errors import DataError, DivergedError, MachineError, StoppedError
 from animegen_cli.model.checkpoint import Parts, optimizer_tensors, restore_optimizer
-from animegen_cli.model.family import Batch, Method, Phase
+from animegen_cli.model.family import Batch, Family, Phase
 from animegen_cli.seeds import seed_for
 from animegen_cli.train import optim
-from animegen_cli.train.choices import Choices
-from animegen_cli.train.ema import Average
+from animegen_cli.train.ema import EMA
+from animegen_cli.train.options import ResolvedOptions
 
 
 class Batches(Protocol):
     """Where batches come from: a pure function of the position in training."""
 
-    def batch(self, images_seen: int, count: int | None = None) -> Pieces:
+    def batch(self, images_seen: int, count: int | None = None) -> RawBatch:
         """uint8 images (B, 3, H, W), int64 labels (B, A) and, where asked for, photos, on the training device."""
         ...
 
@@ -45,15 +45,22 @@ class Trainer:
     """Trains a method. `images` and `step` are its only clocks."""
 
     def __init__(
-        self, method: Method, batches: Batches, config: RunConfig, choices: Choices, *, device: torch.device, count: int
+        self,
+        model: Family,
+        batches: Batches,
+        config: RunConfig,
+        options: ResolvedOptions,
+        *,
+        device: torch.device,
+        count: int,
     ) -> None:
-        self.config, self.choices, self.device, self.batches, self.count = config, choices, device, batches, count
-        method = method.to(device)
-        if choices.channels_last:
-            method = method.to(memory_format=torch.channels_last)
-        self.method = method.train()
+        self.config, self.options, self.device, self.batches, self.count = config, options, device, batches, count
+        model = model.to(device)
+        if options.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        self.model = model.train()
         self.total = Amount.parse(config.train.duration).images(batch=config.train.batch, count=count)
-        self.phases = method.phases()
+        self.phases = model.phases()
         self.trained = {p.name: [w for m in p.trains for w in m.parameters()] for p in self.phases}
         self.settings = {
             p.name: optim.lazy_share(
@@ -63,8 +70,8 @@ class Trainer:
             if p.shares is None
         }
         self.optimizers = {name: optim.build(settings, self.trained[name]) for name, settings in self.settings.items()}
-        self.average = Average(method, config.train.ema, batch=config.train.batch, count=count)
-        if choices.compile:
+        self.ema = EMA(model, config.train.ema, batch=config.train.batch, count=count)
+        if options.compile:
             for module in {id(m): m for p in self.phases for m in p.trains}.values():
                 module.compile()
         self.images = self.step = 0
@@ -82,14 +89,14 @@ class Trainer:
         for phase in self.phases:
             if self.step % phase.every:
                 continue
-            with _trains_only(phase, self.method, alone=len(self.phases) == 1), self._arithmetic(phase):
+            with _trains_only(phase, self.model, alone=len(self.phases) == 1), self._arithmetic(phase):
                 self._fitting_backward(phase, pieces)
             self._update(phase)
         self.step += 1
         self.images += self.config.train.batch
-        self.average.update(self.step)
+        self.ema.update(self.step)
 
-    def _fitting_backward(self, phase: Phase, pieces: Pieces) -> None:
+    def _fitting_backward(self, phase: Phase, pieces: RawBatch) -> None:
         """`_backward`, with a smaller micro-batch when `--batch-gpu auto` promised too much; the total stays."""
         while True:
             sums, counts = dict(self.sums), dict(self.counts)
@@ -97,22 +104,22 @@ class Trainer:
                 self._backward(phase, pieces)
                 return
             except torch.OutOfMemoryError:
-                half = self.choices.batch_gpu // 2
+                half = self.options.batch_gpu // 2
                 if self.config.train.batch_gpu != "auto" or half < 1:
                     raise MachineError(
-                        f"{self.choices.batch_gpu} images of a micro-batch do not fit in the device's memory",
+                        f"{self.options.batch_gpu} images of a micro-batch do not fit in the device's memory",
                         hint="use `--batch-gpu auto` or a smaller number; the total batch stays as it is",
                     ) from None
             self.sums, self.counts = sums, counts
             for parameter in self.trained[phase.name]:
                 parameter.grad = None
             torch.cuda.empty_cache()
-            self.choices = self.choices._replace(batch_gpu=half)
+            self.options = self.options._replace(batch_gpu=half)
 
-    def _backward(self, phase: Phase, pieces: Pieces) -> None:
+    def _backward(self, phase: Phase, pieces: RawBatch) -> None:
         """Gradients of the whole batch, summed over micro-batches of the resolved size."""
         images, labels, photos = pieces
-        micro = self.choices.batch_gpu
+        micro = self.options.batch_gpu
         for part, start in enumerate(range(0, len(images), micro)):
             piece = slice(start, start + micro)
             torch.manual_seed(seed_for(self.config.train.seed, self.step, phase.name, part))
@@ -132,7 +139,7 @@ class Trainer:
     def _pixels(self, piece: Tensor) -> Tensor:
         """uint8 to [-1, 1]; the memory format is given before autocast, so that each convolution finds it."""
         pixels = piece.float().div_(127.5).sub_(1)
-        return pixels.contiguous(memory_format=torch.channels_last) if self.choices.channels_last else pixels
+        return pixels.contiguous(memory_format=torch.channels_last) if self.options.channels_last else pixels
 
     def _update(self, phase: Phase) -> None:
         name = phase.shares or phase.name
@@ -151,7 +158,7 @@ class Trainer:
     @contextmanager
     def _arithmetic(self, phase: Phase) -> Iterator[None]:
         """bf16 autocast where resolved; `exact` phases run in fp32 and never compiled."""
-        low = self.choices.precision == "bf16" and not phase.exact
+        low = self.options.precision == "bf16" and not phase.exact
         stance: Literal["force_eager", "default"] = "force_eager" if phase.exact else "default"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low), torch.compiler.set_stance(stance):
             yield
@@ -162,7 +169,7 @@ class Trainer:
 
     # ---- the loop -----------------------------------------------------------------------------------------
 
-    def run(self, hooks: Sequence[Hook], *, stop: Callable[[], bool], tick: Callable[[Trainer], None]) -> None:
+    def run(self, hooks: Sequence[Hook], *, stop: Callable[[], bool], on_step: Callable[[Trainer], None]) -> None:
         """Train to the end.
 
         Args:
@@ -179,7 +186,7 @@ class Trainer:
             began = time.perf_counter()
             self.train_step()
             self.seconds += time.perf_counter() - began
-            tick(self)
+            on_step(self)
             stopping = stop()
             finished = self.images >= self.total
             for index, hook in enumerate(hooks):
@@ -204,10 +211,10 @@ class Trainer:
         if self.bad.item() > 0:
             raise DivergedError(
                 f"the loss or a gradient was not finite at step {int(self.first_bad.item()):,}",
-                hint=f"the last good state is kept; try a lower rate, such as `{self.gentler()}`",
+                hint=f"the last good state is kept; try a lower rate, such as `{self.lower_lr_flag()}`",
             )
 
-    def gentler(self) -> str:
+    def lower_lr_flag(self) -> str:
         """What to type for a quarter of the learning rate."""
         name, section = next(iter(self.config.optim.items()))
         return f"--set optim.{name}.lr={section.lr / 4:g}"
@@ -223,15 +230,15 @@ class Trainer:
     def parts(self) -> Parts:
         """Everything that outlives a step, as named groups of tensors."""
         return {
-            "method": self.method.state_dict(),
-            "ema": self.average.twin.state_dict(),
+            "method": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
             **{f"optim-{name}": optimizer_tensors(optimizer) for name, optimizer in self.optimizers.items()},
             "sums": self.sums | {f"{name}#": torch.tensor(n, dtype=torch.float64) for name, n in self.counts.items()},
         }
 
     def restore(self, parts: Mapping[str, Mapping[str, Tensor]], about: Mapping[str, Any]) -> None:
         """Go on from a state; DataError when its networks have other shapes."""
-        for name, module in (("method", self.method), ("ema", self.average.twin)):
+        for name, module in (("method", self.model), ("ema", self.ema.model)):
             _fill(module, parts[name])
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, parts[f"optim-{name}"])
@@ -254,10 +261,10 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 @contextmanager
-def _trains_only(phase: Phase, method: Method, *, alone: bool) -> Iterator[None]:
+def _trains_only(phase: Phase, model: Family, *, alone: bool) -> Iterator[None]:
     """Only the phase's own modules need gradients; the others would pay for gradients that nobody reads."""
     if not alone:
-        method.requires_grad_(False)
+        model.requires_grad_(False)
         for module in phase.trains:
             module.requires_grad_(True)
     yield

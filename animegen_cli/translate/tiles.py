@@ -25,7 +25,7 @@ MULTIPLE = 8
 
 def any_size(trained: Trained) -> bool:
     """Whether the family takes pictures as they are; all others get a square of the run's size."""
-    return bool(getattr(trained.method, "any_size", False))
+    return bool(getattr(trained.model, "any_size", False))
 
 
 def shaped(trained: Trained, image: Image.Image, *, fit: str | None = None, size: int | None = None) -> np.ndarray:
@@ -40,12 +40,12 @@ def shaped(trained: Trained, image: Image.Image, *, fit: str | None = None, size
     return np.array(image)
 
 
-def changed(trained: Trained, pictures: np.ndarray, edit: Edit, *, how: Any, seed: int, batch: int) -> np.ndarray:
+def changed(trained: Trained, pictures: np.ndarray, edit: Edit, *, sampling: Any, seed: int, batch: int) -> np.ndarray:
     """Pictures of one shape, uint8 (n, H, W, 3), through the networks, large ones in tiles; any size: `padded` before."""
 
     def network(pixels: np.ndarray) -> np.ndarray:
         images = channels_first(pixels)
-        done = editing.translate(trained, images, edit, how=how, seed=seed, batch=batch)
+        done = editing.translate(trained, images, edit, sampling=sampling, seed=seed, batch=batch)
         return channels_last(done)
 
     if max(pictures.shape[1:3]) > TILE:

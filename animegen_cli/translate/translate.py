@@ -224,7 +224,7 @@ class _Work:
             hint = f"leave `--size` out; `--fit` says how a picture becomes {trained.data.size} x {trained.data.size}"
             raise UsageError(f"a {family} run translates at its own size alone", hint=hint)
         drawing_settings = {**config.settings_of(request.settings), **request.overrides}
-        self.edit, self.how = asked_edit(trained, request.edits), generate.sampling(trained, drawing_settings)
+        self.edit, self.sampling = asked_edit(trained, request.edits), generate.sampling_of(trained, drawing_settings)
         self.waiting: dict[tuple[int, ...], list[tuple[str, np.ndarray, Path]]] = {}
         self.written: dict[str, Path] = {}
         self.skipped: list[tuple[str, str]] = []
@@ -262,7 +262,12 @@ class _Work:
     def _translate(self, group: Sequence[tuple[str, np.ndarray, Path]]) -> None:
         whole = np.stack([padded(pixels) if self.any_size else pixels for _, pixels, _ in group])
         results = changed(
-            self.trained, whole, self.edit, how=self.how, seed=self.request.seed, batch=self._batch(whole.shape[1:])
+            self.trained,
+            whole,
+            self.edit,
+            sampling=self.sampling,
+            seed=self.request.seed,
+            batch=self._batch(whole.shape[1:]),
         )
         for (name, before, target), after in zip(group, results, strict=True):
             after = after[: before.shape[0], : before.shape[1]]

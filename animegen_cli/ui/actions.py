@@ -84,13 +84,15 @@ class Models:
         """
         return self._hold(run).trained
 
-    def directions(self, run: Run, way: Way, done: Done | None = None) -> Directions:
+    def directions(self, run: Run, way: Way, on_progress: Done | None = None) -> Directions:
         """The run's directions, looked for once for each way to draw."""
         held = self._hold(run)
         if str(way) not in held.directions:
             editing.require(held.trained, "samples")
             count = directions.count_for(held.trained)
-            found = directions.find(held.trained, how=way.how, labels=way.labels, pictures=count, done=done)
+            found = directions.find(
+                held.trained, sampling=way.sampling, labels=way.labels, pictures=count, on_progress=on_progress
+            )
             held.directions[str(way)] = found
         return held.directions[str(way)]
 
@@ -128,13 +130,13 @@ class Offer(NamedTuple):
 
 def offer(trained: Trained) -> Offer:
     """What a run can do, from its abilities and its sampling section."""
-    section, method = asdict(trained.config.sample), trained.method
-    edits: Any = getattr(method, "edits", None)
-    asked = tuple(getattr(method, "conditions", ()))
+    section, model = asdict(trained.config.sample), trained.model
+    edits: Any = getattr(model, "edits", None)
+    asked = tuple(getattr(model, "conditions", ()))
     settings = {key: section[key] for key in SETTINGS if key in section and (key != "guidance" or asked)}
     return Offer(
-        draws=isinstance(method, ABILITIES["samples"]),
-        edits=edits if isinstance(method, ABILITIES["translates"]) else None,
+        draws=isinstance(model, ABILITIES["samples"]),
+        edits=edits if isinstance(model, ABILITIES["translates"]) else None,
         any_size=tiles.any_size(trained),
         settings=settings,
         samplers=_choices(type(trained.config.sample), "sampler") if "sampler" in section else (),
@@ -156,7 +158,7 @@ def cannot(family: str, ability: str) -> str:
 class Way(NamedTuple):
     """How a run is to draw: its sampling section and its label row."""
 
-    how: Any
+    sampling: Any
     labels: list[int] | None
 
 
@@ -168,13 +170,13 @@ def way(trained: Trained, settings: Mapping[str, Any], labels: Sequence[str] = (
     """
     offered = offer(trained).settings
     wanted = {key: value for key, value in settings.items() if key in offered and value is not None}
-    how = generate.sampling(trained, wanted)
+    sampling = generate.sampling_of(trained, wanted)
     named: dict[str, str] = {}
     for name, _, value in (label.partition("=") for label in labels):
         if name in named:
             raise UsageError(f"`{name}` is asked to be {named[name]} and {value}", hint="choose one of them")
         named[name] = value
-    return Way(how, generate.label_row(trained, named) if named else None)
+    return Way(sampling, generate.label_row(trained, named) if named else None)
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------
@@ -198,11 +200,13 @@ def seed_of(value: float | None) -> int:
     return int(value)
 
 
-def draw(trained: Trained, wanted: Sequence[int], way: Way, done: Done | None = None) -> np.ndarray:
+def draw(trained: Trained, wanted: Sequence[int], way: Way, on_progress: Done | None = None) -> np.ndarray:
     """One face per seed, uint8 (n, H, W, 3)."""
     editing.require(trained, "samples")
     batch = min(len(wanted), TOGETHER)
-    return channels_last(generate.draw(trained, wanted, how=way.how, labels=way.labels, batch=batch, done=done))
+    return channels_last(
+        generate.draw(trained, wanted, sampling=way.sampling, labels=way.labels, batch=batch, on_progress=on_progress)
+    )
 
 
 def walk(trained: Trained, start: int, end: int, frames: int, way: Way) -> np.ndarray:
@@ -211,15 +215,21 @@ def walk(trained: Trained, start: int, end: int, frames: int, way: Way) -> np.nd
     if not 2 <= frames <= MOST_FRAMES:
         raise UsageError(f"a walk of {frames} pictures", hint=f"choose 2 to {MOST_FRAMES}")
     batch = min(frames, TOGETHER)
-    return channels_last(editing.interpolate(trained, start, end, frames, how=way.how, labels=way.labels, batch=batch))
+    return channels_last(
+        editing.interpolate(trained, start, end, frames, sampling=way.sampling, labels=way.labels, batch=batch)
+    )
 
 
 def steer(
-    trained: Trained, seed: int, amounts: Tensor, found: Directions, way: Way, done: Done | None = None
+    trained: Trained, seed: int, amounts: Tensor, found: Directions, way: Way, on_progress: Done | None = None
 ) -> np.ndarray:
     """The seed's face moved along the directions by each row of `amounts` (n, k): uint8 (n, H, W, 3)."""
     editing.require(trained, "samples")
-    return channels_last(directions.steered(trained, seed, amounts, found, how=way.how, labels=way.labels, done=done))
+    return channels_last(
+        directions.steered(
+            trained, seed, amounts, found, sampling=way.sampling, labels=way.labels, on_progress=on_progress
+        )
+    )
 
 
 def change(
@@ -236,7 +246,7 @@ def change(
     free = tiles.any_size(trained)
     before = tiles.shaped(trained, image, fit=fit, size=_side(image, size) if free else None)
     whole = tiles.padded(before) if free else before
-    after = tiles.changed(trained, whole[None], edit, how=way.how, seed=seed, batch=1)[0]
+    after = tiles.changed(trained, whole[None], edit, sampling=way.sampling, seed=seed, batch=1)[0]
     noisy = _noisy(trained, before, edit, seed)
     middle = [("with noise", noisy)] if noisy is not None else []
     return [("before", before), *middle, ("after", after[: before.shape[0], : before.shape[1]])]
@@ -245,13 +255,13 @@ def change(
 @torch.inference_mode()
 def _noisy(trained: Trained, before: np.ndarray, edit: Edit, seed: int) -> np.ndarray | None:
     """What the family adds before it cleans up: noise of a deviation, or a share of a forward process."""
-    method: Any = trained.method
+    model: Any = trained.model
     images = from_uint8(torch.from_numpy(before).permute(2, 0, 1)[None], trained.device)
     noise = Noise([seed], trained.device)(*images.shape[1:])
-    if "noise" in method.edits and edit.noise:
+    if "noise" in model.edits and edit.noise:
         images = images + edit.noise * noise
-    elif "strength" in method.edits and not edit.exact and isinstance(method, ABILITIES["corrupts"]):
-        images = method.corrupt(images, noise, edit.strength)  # type: ignore[attr-defined]
+    elif "strength" in model.edits and not edit.exact and isinstance(model, ABILITIES["corrupts"]):
+        images = model.corrupt(images, noise, edit.strength)  # type: ignore[attr-defined]
     else:
         return None
     return channels_last(to_uint8(images))[0]

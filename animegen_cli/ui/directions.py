@@ -65,10 +65,10 @@ class _Heard(Noise):
 def find(
     trained: Trained,
     *,
-    how: Any = None,
+    sampling: Any = None,
     labels: Sequence[int] | None = None,
     pictures: int = PICTURES,
-    done: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Directions:
     """Draw the seeds 0, 1, 2, ... and look at what their noise did.
 
@@ -78,13 +78,13 @@ def find(
     batch, codes, seen = min(generate.micro_batch(trained.device, trained.data.size), pictures), [], []
     for start in range(0, pictures, batch):
         noise = _Heard(range(start, start + batch), trained.device)
-        drawn = generate.draw_noise(trained, noise, how=how, labels=labels)
+        drawn = generate.draw_noise(trained, noise, sampling=sampling, labels=labels)
         if noise.first is None:
             raise UsageError("this run draws without noise", hint="there is nothing to steer; pick another run")
         codes.append(noise.first.cpu())
         seen.append(F.interpolate(drawn.float(), (_SIDE, _SIDE), mode="area").flatten(1))
-        if done:
-            done(batch)
+        if on_progress:
+            on_progress(batch)
     code, looks = torch.cat(codes), torch.cat(seen).double()
     half, coarse = len(looks) // 2, _coarse(code).double()
     found = _regressed(coarse[:half], looks[:half])
@@ -110,18 +110,18 @@ def steered(
     amounts: Tensor,
     directions: Directions,
     *,
-    how: Any = None,
+    sampling: Any = None,
     labels: Sequence[int] | None = None,
-    done: Callable[[int], None] | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """The seed's image moved along the directions by `amounts` (n, FOUND), in standard deviations: uint8 (n, 3, H, W)."""
     shift = torch.tensordot(amounts.float(), directions.vectors[: amounts.shape[1]], dims=1)
     batch, pieces = generate.micro_batch(trained.device, trained.data.size), []
     for piece in shift.split(batch):
         noise = Steered([seed] * len(piece), piece, trained.device)
-        pieces.append(generate.draw_noise(trained, noise, how=how, labels=labels))
-        if done:
-            done(len(piece))
+        pieces.append(generate.draw_noise(trained, noise, sampling=sampling, labels=labels))
+        if on_progress:
+            on_progress(len(piece))
     return torch.cat(pieces)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from animegen_cli.paths import Run
 from animegen_cli.report import figures, pictures, records
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.numbering import Book
+from animegen_cli.report.numbering import Numbering
 from animegen_cli.report.records import Record
 from animegen_cli.report.units import amount, duration
 
@@ -39,14 +39,14 @@ def shown(run: Run, *, now: float | None = None) -> Markup:
         DataError: the folder is no run any more.
     """
     record = records.read(run)
-    book = Book()
+    numbering = Numbering()
     last = max((_stamp(file)[0] for file in (run.path / "run.json", run.log)), default=0) / 1e9
     parts: list[Markup | None] = [_state(record, (now or time.time()) - last)]
     parts += [el("p", el("b", "Doctor: "), finding, class_="finding") for finding in record.findings]
     parts += [el("p", problem, class_="finding") for problem in record.problems]
-    previews = pictures.samples([record], [record.name], book, True)
+    previews = pictures.samples([record], [record.name], numbering, True)
     parts += previews or [el("p", "No previews yet.", class_="notice")]
-    drawn = figures.curves([record], [record.name], book)
+    drawn = figures.curves([record], [record.name], numbering)
     parts += drawn or [el("p", "No curves yet: they begin with the first line of the log.", class_="notice")]
     return el("div", join(*parts), class_="live")
 

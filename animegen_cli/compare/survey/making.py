@@ -176,9 +176,9 @@ def encoded(image: np.ndarray, quality: int | None = None) -> bytes:
     if not features.check("webp"):
         Image.fromarray(image).save(buffer, "PNG", optimize=True)
     elif quality is None:
-        Image.fromarray(image).save(buffer, "WEBP", lossless=True, method=4)
+        Image.fromarray(image).save(buffer, "WEBP", lossless=True, model=4)
     else:
-        Image.fromarray(image).save(buffer, "WEBP", quality=quality, method=4)
+        Image.fromarray(image).save(buffer, "WEBP", quality=quality, model=4)
     return buffer.getvalue()
 
 

@@ -121,8 +121,8 @@ def _warnings(raters: Sequence[Rater], counted: set[str], real: Sequence[Vote]) 
     said = []
     for rater in raters:
         if rater.remarks:
-            how = "counted" if rater.counted else "not counted"
-            said.append(f"rater {rater.name} ({how}): {', '.join(rater.remarks)}")
+            status = "counted" if rater.counted else "not counted"
+            said.append(f"rater {rater.name} ({status}): {', '.join(rater.remarks)}")
     decided = [vote.answer for vote in real if vote.answer != "tie"]
     if agreement.fair_coin(decided.count("left"), len(decided)) < SIDE_P:
         said.append(f"all together preferred the left side in {decided.count('left') / len(decided):.0%} of the pairs")

@@ -1,4 +1,4 @@
-"""One file per family. A new family is one file here, with one `Method` class, and presets beside it."""
+"""One file per family. A new family is one file here, with one `Family` class, and presets beside it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import get_origin
 
 from animegen_cli import paths
 from animegen_cli.errors import UsageError, did_you_mean
-from animegen_cli.model.family import Method
+from animegen_cli.model.family import Family
 
 
-def load(family: str) -> type[Method]:
+def load(family: str) -> type[Family]:
     """The family's class. UsageError with the nearest name when there is no such family."""
     if family not in paths.families():
         raise UsageError(f"no family `{family}`", hint=did_you_mean(family, paths.families()))
@@ -18,7 +18,7 @@ def load(family: str) -> type[Method]:
     named = [
         v for v in vars(module).values() if isinstance(v, type) and get_origin(v) is None
     ]  # 3.10 calls dict[str, int] a type
-    found = [kind for kind in named if issubclass(kind, Method) and kind.__module__ == module.__name__]
+    found = [kind for kind in named if issubclass(kind, Family) and kind.__module__ == module.__name__]
     if len(found) != 1:
-        raise TypeError(f"methods/{family}.py must define exactly one Method, it defines {len(found)}")
+        raise TypeError(f"model/families/{family}.py must define exactly one Family, it defines {len(found)}")
     return found[0]

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from animegen_cli.config import Amount, Drawing, Section, Span
+from animegen_cli.config import Amount, Sampling, Section, Span
 from animegen_cli.errors import ConfigError
-from animegen_cli.model.adversarial import Handover, generator_loss
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.adversarial import FakeBuffer, generator_loss
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets.perceptual import Perceptual, open_features
 from animegen_cli.model.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
 from animegen_cli.model.noise import Noise
@@ -70,7 +70,7 @@ class Model(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translation(Drawing):
+class AnimeGANSampling(Sampling):
     """A translation has no settings: one pass, no noise."""
 
 
@@ -258,11 +258,11 @@ def edge_smoothed(images: Tensor, threshold: float, width: int) -> Tensor:
 
 
 @final
-class AnimeGAN(Method):
+class AnimeGAN(Family):
     """A light generator, a critic with spectral norm, and features that hold content and style (Chen et al. 2019)."""
 
     Config = Model
-    Sampling = Translation
+    Sampling = AnimeGANSampling
     optimizers = ("G", "D")
     inference = ("generator",)
     domains = ("anime", "photos")
@@ -275,7 +275,7 @@ class AnimeGAN(Method):
         self.generator = Generator(config.channels, config.blocks)
         self.critic = Critic(config.critic_channels)
         self.init_images = Amount.parse(config.init).images(batch=1, count=data.count)
-        self.fakes = Handover()
+        self.fakes = FakeBuffer()
         self._seen_by: list[Perceptual] = []  # in a list: no part of the states, and not needed to translate
 
     @property
@@ -356,11 +356,11 @@ class AnimeGAN(Method):
         figures["accuracy"] = ((real > 0.5).float().mean() + (fake < 0.5).float().mean()).detach() / 2
         return {"loss": c.adversarial * loss, **figures}
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Translation) -> Tensor:
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: AnimeGANSampling) -> Tensor:
         """Photographs (B, 3, H, W) in [-1, 1] to anime, the same shape; any multiple of 8 pixels."""
         return self.generator(images).float().clamp(-1, 1)
 
-    def exported(self, how: Translation) -> Exported:
+    def exported(self, sampling: AnimeGANSampling) -> Exported:
         """The generator."""
         photo = Input("image", "a photograph", (3, "height", "width"))
 

@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animegen_cli.config import Drawing, Section
+from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.model.conditioning import chosen_labels, pick_labels
-from animegen_cli.model.family import Batch, DataSpec, Losses, Method, Phase
+from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
 
 FOLD = 2
 """Pixels of a side that become channels before the first convolution: no layer works at full size."""
@@ -89,11 +89,11 @@ class Heads(nn.Module):
 
 
 @final
-class Attributes(Method):
+class Attributes(Family):
     """Trunk and heads, trained by cross-entropy."""
 
     Config = Model
-    Sampling = Drawing
+    Sampling = Sampling
     inference = ("trunk", "heads")
     ema_buffers = "average"
 

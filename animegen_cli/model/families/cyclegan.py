@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from animegen_cli.config import Drawing, Section
+from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.model.adversarial import Handover, critic_loss, generator_loss
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.adversarial import FakeBuffer, critic_loss, generator_loss
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
 from animegen_cli.model.noise import Noise
 
@@ -51,7 +51,7 @@ class Model(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translation(Drawing):
+class CycleGANSampling(Sampling):
     """A translation has no settings: one pass, no noise."""
 
 
@@ -189,11 +189,11 @@ class ImagePool(nn.Module):
 
 
 @final
-class CycleGAN(Method):
+class CycleGAN(Family):
     """Two generators that undo each other, two critics of patches (Zhu et al. 2017)."""
 
     Config = Model
-    Sampling = Translation
+    Sampling = CycleGANSampling
     optimizers = ("G", "D")
     inference = ("to_anime", "to_photo")
     domains = ("anime", "photos")
@@ -212,7 +212,7 @@ class CycleGAN(Method):
         self.photo_critic = PatchCritic(config.critic_channels, config.critic_layers)
         self.anime_pool = ImagePool(config.pool, data.size)
         self.photo_pool = ImagePool(config.pool, data.size)
-        self.fake_anime, self.fake_photos = Handover(), Handover()
+        self.fake_anime, self.fake_photos = FakeBuffer(), FakeBuffer()
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, 0.0, 0.02)  # the paper's appendix 7.1
@@ -279,12 +279,12 @@ class CycleGAN(Method):
         right = ((of_real > middle).float().mean() + (of_fake < middle).float().mean()) / 2
         return critic_loss(self.config.loss, of_real, of_fake) / 2, right.detach()
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Translation) -> Tensor:
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: CycleGANSampling) -> Tensor:
         """Photographs (B, 3, H, W) in [-1, 1] to anime, or back with `edit.reverse`; any multiple of 8 pixels."""
         net = self.to_photo if edit.reverse else self.to_anime
         return net(images).float().clamp(-1, 1)
 
-    def exported(self, how: Translation) -> Exported:
+    def exported(self, sampling: CycleGANSampling) -> Exported:
         """Both generators."""
         photo, anime = (Input("image", what, (3, "height", "width")) for what in ("a photograph", "an anime face"))
         networks = [

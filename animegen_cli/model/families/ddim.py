@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import diffusion
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Losses, Phase
 from animegen_cli.model.nets.unet import Attention, sinusoidal_of
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Plan, Watch
+from animegen_cli.model.samplers import Callback, SamplerConfig
 from animegen_cli.model.schedules import OffsetCosine
 
 
@@ -81,7 +81,7 @@ class ResidualUNet(nn.Module):
     ) -> None:
         super().__init__()
         frequencies = torch.exp(torch.linspace(0, math.log(max_frequency), noise_dims // 2))
-        self.register_buffer("speeds", 2 * math.pi * frequencies, persistent=False)
+        self.register_buffer("frequencies", 2 * math.pi * frequencies, persistent=False)
         self.stem = nn.Conv2d(3, widths[0], 1)
         current, skips = widths[0] + noise_dims, []
         attends = [level >= len(widths) - attention for level in range(len(widths))]
@@ -109,9 +109,9 @@ class ResidualUNet(nn.Module):
 
     def forward(self, x: Tensor, variance: Tensor) -> Tensor:
         """x (B, 3, H, W), noise variance (B,) in [0, 1] -> (B, 3, H, W)."""
-        waves = sinusoidal_of(variance, self.speeds).to(self.stem.weight.dtype)  # type: ignore[arg-type]
+        time_embedding = sinusoidal_of(variance, self.frequencies).to(self.stem.weight.dtype)  # type: ignore[arg-type]
         stem = self.stem(x)
-        x = torch.cat([stem, waves[:, :, None, None].expand(-1, -1, *x.shape[2:]).to(stem.dtype)], dim=1)
+        x = torch.cat([stem, time_embedding[:, :, None, None].expand(-1, -1, *x.shape[2:]).to(stem.dtype)], dim=1)
         skips = []
         for blocks in self.down:
             for block in blocks:  # type: ignore[attr-defined]
@@ -128,11 +128,11 @@ class ResidualUNet(nn.Module):
 
 
 @final
-class DDIM(Method):
+class DDIM(Family):
     """Noise prediction at a continuous time (document 001, algorithm 1)."""
 
     Config = Model
-    Sampling = Plan
+    Sampling = SamplerConfig
     inference = ("net",)
     ema_buffers = "average"
     edits = diffusion.EDITS
@@ -180,9 +180,9 @@ class DDIM(Method):
         output = self.net(x_t, s.flatten().square()).float()
         distance = F.l1_loss if self.config.loss == "mae" else F.mse_loss
         loss = distance(output, diffusion.target(self.config.predicts, x_0, noise, a, s))
-        clean = diffusion.clean_image(self.config.predicts, output.detach(), x_t, a, s)
-        implied = diffusion.noise_of(clean, x_t, a, s)
-        return {self.config.loss: loss, "noise_loss": distance(implied, noise), "image_loss": distance(clean, x_0)}
+        denoised = diffusion.clean_image(self.config.predicts, output.detach(), x_t, a, s)
+        implied = diffusion.noise_of(denoised, x_t, a, s)
+        return {self.config.loss: loss, "noise_loss": distance(implied, noise), "image_loss": distance(denoised, x_0)}
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         """E[x_0 | x] in normalised units for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,)."""
@@ -190,39 +190,44 @@ class DDIM(Method):
         a = (1 + level.square()).rsqrt()
         s = level * a
         output = self.net(x * a, s.flatten().square()).float()
-        clean = diffusion.clean_image(self.config.predicts, output, x * a, a, s)
+        denoised = diffusion.clean_image(self.config.predicts, output, x * a, a, s)
         if self.config.clip:
-            clean = torch.maximum(
-                torch.minimum(clean, self.normalize(torch.ones_like(clean))), self.normalize(-torch.ones_like(clean))
+            denoised = torch.maximum(
+                torch.minimum(denoised, self.normalize(torch.ones_like(denoised))),
+                self.normalize(-torch.ones_like(denoised)),
             )
-        return clean
+        return denoised
 
-    def sample(self, noise: Noise, labels: Tensor | None, how: Plan, watch: Watch | None = None) -> Tensor:
+    def sample(
+        self, noise: Noise, labels: Tensor | None, sampling: SamplerConfig, callback: Callback | None = None
+    ) -> Tensor:
         """Algorithm 1, generation: start from N(0, I), return the last clean estimate."""
         see = None
-        if watch is not None:
-            show = watch
+        if callback is not None:
+            show = callback
 
-            def see(step: int, x: Tensor, clean: Tensor) -> None:
-                show(step, self.pixels(x), self.pixels(clean))
+            def see(step: int, x: Tensor, denoised: Tensor) -> None:
+                show(step, self.pixels(x), self.pixels(denoised))
 
-        x = diffusion.draw(how, self.schedule, self.denoise, noise, self.data.size, None, see)
+        x = diffusion.draw(sampling, self.schedule, self.denoise, noise, self.data.size, None, see)
         return self.pixels(x).clamp(-1, 1)
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Plan) -> Tensor:
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: SamplerConfig) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-        return diffusion.translate(self._process(), images, noise, edit, how)
+        return diffusion.translate(self._process(), images, noise, edit, sampling)
 
-    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Plan) -> Tensor:
+    def inpaint(
+        self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: SamplerConfig
+    ) -> Tensor:
         """New content where mask (B, 1, H, W) is 1; labels are not read."""
-        return diffusion.inpaint(self._process(), images, mask, noise, None, how)
+        return diffusion.inpaint(self._process(), images, mask, noise, None, sampling)
 
-    def exported(self, how: Plan) -> Exported:
+    def exported(self, sampling: SamplerConfig) -> Exported:
         """The denoiser."""
-        return diffusion.exported(self._process(), how, self.data)
+        return diffusion.exported(self._process(), sampling, self.data)
 
-    def _process(self) -> diffusion.Process:
-        return diffusion.Process(self.schedule, self.denoise, self.normalize, self.pixels)
+    def _process(self) -> diffusion.DiffusionModel:
+        return diffusion.DiffusionModel(self.schedule, self.denoise, self.normalize, self.pixels)
 
     def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
         """x_t at time `fraction`, in pixel units; the image itself at 0."""

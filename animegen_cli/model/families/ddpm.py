@@ -13,11 +13,11 @@ from torch import Tensor
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.model import conditioning, diffusion
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Foreign, Losses, Method, Phase
+from animegen_cli.model.family import Batch, DataSpec, DiffusersModel, Edit, Exported, Family, Losses, Phase
 from animegen_cli.model.nets import unet_diffusers
 from animegen_cli.model.nets.unet import UNet
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Plan, Watch
+from animegen_cli.model.samplers import Callback, SamplerConfig
 from animegen_cli.model.schedules import DiscreteSchedule, cosine_betas, linear_betas
 
 
@@ -60,11 +60,11 @@ class Model(Section):
 
 
 @final
-class DDPM(Method):
+class DDPM(Family):
     """A U-Net that predicts the noise of one of T levels (Ho et al. 2020)."""
 
     Config = Model
-    Sampling = Plan
+    Sampling = SamplerConfig
     inference = ("unet",)
     edits = diffusion.EDITS
 
@@ -110,12 +110,16 @@ class DDPM(Method):
         a = (1 + level.square()).rsqrt()
         picked = conditioning.pick_labels(labels, self.conditions, self.data)
         output = self.unet(x * a, self.schedule.time_of(sigma), picked).float()
-        clean = diffusion.clean_image(self.config.predicts, output, x * a, a, level * a)
-        return clean.clamp(-1, 1) if self.config.clip else clean
+        denoised = diffusion.clean_image(self.config.predicts, output, x * a, a, level * a)
+        return denoised.clamp(-1, 1) if self.config.clip else denoised
 
-    def sample(self, noise: Noise, labels: Tensor | None, how: Plan, watch: Watch | None = None) -> Tensor:
+    def sample(
+        self, noise: Noise, labels: Tensor | None, sampling: SamplerConfig, callback: Callback | None = None
+    ) -> Tensor:
         """Ho et al. 2020, algorithm 2, or any other sampler of the plan."""
-        return diffusion.draw(how, self.schedule, self.denoise, noise, self.data.size, labels, watch).clamp(-1, 1)
+        return diffusion.draw(sampling, self.schedule, self.denoise, noise, self.data.size, labels, callback).clamp(
+            -1, 1
+        )
 
     def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
         """x_t at t = fraction * T (Ho et al. 2020, eq. 4); the image itself at 0."""
@@ -128,33 +132,39 @@ class DDPM(Method):
         """The training loss on held-out images."""
         return self.loss(batch)
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Plan) -> Tensor:
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: SamplerConfig) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-        return diffusion.translate(diffusion.Process(self.schedule, self.denoise), images, noise, edit, how)
+        return diffusion.translate(diffusion.DiffusionModel(self.schedule, self.denoise), images, noise, edit, sampling)
 
-    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Plan) -> Tensor:
+    def inpaint(
+        self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: SamplerConfig
+    ) -> Tensor:
         """New content where mask (B, 1, H, W) is 1."""
-        return diffusion.inpaint(diffusion.Process(self.schedule, self.denoise), images, mask, noise, labels, how)
+        return diffusion.inpaint(
+            diffusion.DiffusionModel(self.schedule, self.denoise), images, mask, noise, labels, sampling
+        )
 
-    def exported(self, how: Plan) -> Exported:
+    def exported(self, sampling: SamplerConfig) -> Exported:
         """The denoiser."""
-        return diffusion.exported(diffusion.Process(self.schedule, self.denoise), how, self.data, self.conditions)
+        return diffusion.exported(
+            diffusion.DiffusionModel(self.schedule, self.denoise), sampling, self.data, self.conditions
+        )
 
     # ---- diffusers ------------------------------------------------------------------------------------------
 
-    def to_diffusers(self, how: Plan) -> Foreign:
-        """The U-Net, and the scheduler whose steps are those of `how` wherever diffusers has them."""
+    def to_diffusers(self, sampling: SamplerConfig) -> DiffusersModel:
+        """The U-Net, and the scheduler whose steps are those of `sampling` wherever diffusers has them."""
         if len(self.conditions) > 1:
             raise ConfigError(
                 f"this network is conditioned on {len(self.conditions)} attributes, and diffusers' knows one class",
                 hint="use `--to onnx`, or train with one label such as `--set model.labels=[hair]`",
             )
-        scheduler, options, notes = _scheduler(self.config, how)
+        scheduler, options, notes = _scheduler(self.config, sampling)
         if self.conditions:
             notes.append(
                 "The pipeline's own call passes no classes: use network and scheduler as shown. It knows no guidance."
             )
-        return Foreign(
+        return DiffusersModel(
             network=unet_diffusers.to_config(self._shape(), size=self.data.size, dropout=self.config.dropout),
             tensors=unet_diffusers.to_tensors(self.unet, classes=bool(self.conditions)),
             scheduler=scheduler,
@@ -164,7 +174,7 @@ class DDPM(Method):
             notes=notes,
         )
 
-    def from_diffusers(self, found: Foreign) -> tuple[dict[str, Tensor], list[str]]:
+    def from_diffusers(self, found: DiffusersModel) -> tuple[dict[str, Tensor], list[str]]:
         """A network of the same shape; one without classes leaves the labels without effect, as they begin."""
         theirs, ours = unet_diffusers.from_config(found.network), self._shape()
         if theirs.classes is None:
@@ -199,18 +209,18 @@ def _process(config: Model) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _scheduler(config: Model, how: Plan) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
-    """diffusers' scheduler_config.json, the arguments of a call that draws like `how`, and in what it differs."""
-    ancestral, notes = how.sampler == "ancestral", []
-    if how.sampler not in ("ancestral", "ddim"):
-        notes.append(f"The run draws by `{how.sampler}`; the pipeline by DDIM, whose scheduler can be exchanged.")
-    if how.spacing not in ("leading", "trailing"):
-        notes.append(f"The run's levels are spaced by `{how.spacing}`, the pipeline's evenly (`trailing`).")
-    steps = min(how.steps, config.timesteps)
+def _scheduler(config: Model, sampling: SamplerConfig) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """diffusers' scheduler_config.json, the arguments of a call that draws like `sampling`, and in what it differs."""
+    ancestral, notes = sampling.sampler == "ancestral", []
+    if sampling.sampler not in ("ancestral", "ddim"):
+        notes.append(f"The run draws by `{sampling.sampler}`; the pipeline by DDIM, whose scheduler can be exchanged.")
+    if sampling.spacing not in ("leading", "trailing"):
+        notes.append(f"The run's levels are spaced by `{sampling.spacing}`, the pipeline's evenly (`trailing`).")
+    steps = min(sampling.steps, config.timesteps)
     if config.timesteps % steps:
         notes.append(f"{config.timesteps} levels do not divide into {steps} steps, which diffusers rounds otherwise.")
-    spacing = how.spacing if how.spacing in ("leading", "trailing") else "trailing"
-    if ancestral and how.variance == "large" and spacing == "trailing" and steps < config.timesteps:
+    spacing = sampling.spacing if sampling.spacing in ("leading", "trailing") else "trailing"
+    if ancestral and sampling.variance == "large" and spacing == "trailing" and steps < config.timesteps:
         notes.append("The pipeline adds noise after its last step, which the run does not (`variance: large`).")
     scheduler = {
         "_class_name": "DDPMScheduler" if ancestral else "DDIMScheduler",
@@ -220,10 +230,10 @@ def _scheduler(config: Model, how: Plan) -> tuple[dict[str, Any], dict[str, Any]
         "clip_sample_range": 1.0,
         "timestep_spacing": spacing,
         "steps_offset": 0,
-        **({"variance_type": f"fixed_{how.variance}"} if ancestral else {"set_alpha_to_one": True}),
+        **({"variance_type": f"fixed_{sampling.variance}"} if ancestral else {"set_alpha_to_one": True}),
     }
     # Our DDIM takes the direction from the clipped image; diffusers' does only when told.
-    own = {} if ancestral else {"eta": how.eta, "use_clipped_model_output": True}
+    own = {} if ancestral else {"eta": sampling.eta, "use_clipped_model_output": True}
     return scheduler, {"num_inference_steps": steps, **own}, notes
 
 

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import conditioning, diffusion
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Losses, Phase
 from animegen_cli.model.nets.scorenet import ScoreNet, fits
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Plan, Watch
+from animegen_cli.model.samplers import Callback, SamplerConfig
 from animegen_cli.model.schedules import KarrasSchedule
 
 AUGMENTATIONS = 9
@@ -65,11 +65,11 @@ class Model(Section):
 
 
 @final
-class EDM(Method):
+class EDM(Family):
     """A denoiser D(x; sigma) whose network sees and predicts unit variance (Karras et al. 2022, section 5)."""
 
     Config = Model
-    Sampling = Plan
+    Sampling = SamplerConfig
     inference = ("net",)
     edits = diffusion.EDITS
 
@@ -129,12 +129,16 @@ class EDM(Method):
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         """E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
         picked = conditioning.pick_labels(labels, self.conditions, self.data)
-        clean = self.precondition(x, sigma, picked)
-        return clean.clamp(-1, 1) if self.config.clip else clean
+        denoised = self.precondition(x, sigma, picked)
+        return denoised.clamp(-1, 1) if self.config.clip else denoised
 
-    def sample(self, noise: Noise, labels: Tensor | None, how: Plan, watch: Watch | None = None) -> Tensor:
+    def sample(
+        self, noise: Noise, labels: Tensor | None, sampling: SamplerConfig, callback: Callback | None = None
+    ) -> Tensor:
         """Algorithm 2, or any other sampler of the plan."""
-        return diffusion.draw(how, self.schedule, self.denoise, noise, self.data.size, labels, watch).clamp(-1, 1)
+        return diffusion.draw(sampling, self.schedule, self.denoise, noise, self.data.size, labels, callback).clamp(
+            -1, 1
+        )
 
     def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
         """The image at `fraction` of the way, even in sigma^(1/rho), scaled to unit variance as pictures show it."""
@@ -147,17 +151,23 @@ class EDM(Method):
         """The training loss on held-out images, without augmentation."""
         return self.loss(batch)
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Plan) -> Tensor:
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: SamplerConfig) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-        return diffusion.translate(diffusion.Process(self.schedule, self.denoise), images, noise, edit, how)
+        return diffusion.translate(diffusion.DiffusionModel(self.schedule, self.denoise), images, noise, edit, sampling)
 
-    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Plan) -> Tensor:
+    def inpaint(
+        self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: SamplerConfig
+    ) -> Tensor:
         """New content where mask (B, 1, H, W) is 1."""
-        return diffusion.inpaint(diffusion.Process(self.schedule, self.denoise), images, mask, noise, labels, how)
+        return diffusion.inpaint(
+            diffusion.DiffusionModel(self.schedule, self.denoise), images, mask, noise, labels, sampling
+        )
 
-    def exported(self, how: Plan) -> Exported:
+    def exported(self, sampling: SamplerConfig) -> Exported:
         """The denoiser."""
-        return diffusion.exported(diffusion.Process(self.schedule, self.denoise), how, self.data, self.conditions)
+        return diffusion.exported(
+            diffusion.DiffusionModel(self.schedule, self.denoise), sampling, self.data, self.conditions
+        )
 
 
 def augment(images: Tensor, probability: float) -> tuple[Tensor, Tensor]:

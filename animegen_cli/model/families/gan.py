@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from animegen_cli.config import Drawing, Section
+from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import adversarial, conditioning
 from animegen_cli.model.augment import Kind as Augmentation
 from animegen_cli.model.augment import augment as augmented
-from animegen_cli.model.family import Batch, DataSpec, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.family import Batch, DataSpec, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets.style import levels_of, minibatch_std
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Watch
+from animegen_cli.model.samplers import Callback
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -99,7 +99,7 @@ class Model(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw(Drawing):
+class GANSampling(Sampling):
     """How it draws."""
 
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -274,11 +274,11 @@ def _dcgan_init(layer: nn.Module) -> None:
 
 
 @final
-class GAN(Method):
+class GAN(Family):
     """A generator and a critic in turn (Goodfellow et al. 2014)."""
 
     Config = Model
-    Sampling = Draw
+    Sampling = GANSampling
     optimizers = ("G", "D")
     inference = ("generator",)
     ema_buffers = "average"  # averaged weights need statistics of about their own time
@@ -295,7 +295,7 @@ class GAN(Method):
             for layer in list(self.critic.modules()):
                 if isinstance(layer, nn.Conv2d | nn.Linear):
                     spectral_norm(layer)
-        self.drawn, self.asked = adversarial.Handover(), adversarial.Handover()
+        self.drawn, self.asked = adversarial.FakeBuffer(), adversarial.FakeBuffer()
         self.r1 = config.r1 if config.r1_at is None else config.r1 * (data.size / config.r1_at) ** 2
         self.penalised = config.r1 > 0 or config.gradient_penalty > 0
         self.lazy = self.penalised and config.penalty_every > 1
@@ -398,14 +398,14 @@ class GAN(Method):
 
     # ---- abilities ----------------------------------------------------------------------------------------
 
-    def sample(self, noise: Noise, labels: Tensor | None, how: Any, watch: Watch | None = None) -> Tensor:
+    def sample(self, noise: Noise, labels: Tensor | None, sampling: Any, callback: Callback | None = None) -> Tensor:
         """One pass of the generator."""
-        z = noise(self.config.latent) * how.temperature
+        z = noise(self.config.latent) * sampling.temperature
         return self.generator(z, conditioning.pick_labels(labels, self.conditions, self.data)).clamp(-1, 1)
 
-    def exported(self, how: Draw) -> Exported:
+    def exported(self, sampling: GANSampling) -> Exported:
         """The generator."""
-        z = Input("noise", "normal", (self.config.latent,), scale=how.temperature)
+        z = Input("noise", "normal", (self.config.latent,), scale=sampling.temperature)
         inputs = {"z": z, **conditioning.label_input(self.conditions, self.data)}
 
         def generate(z: Tensor, labels: Tensor | None = None) -> Tensor:

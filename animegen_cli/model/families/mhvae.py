@@ -14,15 +14,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli.config import Amount, Drawing, Section, Span
+from animegen_cli.config import Amount, Sampling, Section, Span
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.model import likelihoods
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets.hierarchy import Hierarchy, MLPEncoder, MLPHierarchy, Moments
 from animegen_cli.model.nets.hierarchy_cnn import CNNEncoder, CNNHierarchy, parse_layout
 from animegen_cli.model.nets.hierarchy_vit import ViTEncoder, ViTHierarchy
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Watch
+from animegen_cli.model.samplers import Callback
 
 ASLEEP = 0.01
 """Nats; a group whose mean KL is smaller says nothing about the image: a seventieth of one bit."""
@@ -105,7 +105,7 @@ class Model(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw(Drawing):
+class MHVAESampling(Sampling):
     """How a hierarchy draws."""
 
     temperature: Annotated[float, Field(ge=0)] = 1.0
@@ -126,11 +126,11 @@ class Bound(NamedTuple):
 
 
 @final
-class MHVAE(Method):
+class MHVAE(Family):
     """A hierarchical variational autoencoder (document 004, section III.B.2, option 1)."""
 
     Config = Model
-    Sampling = Draw
+    Sampling = MHVAESampling
     inference = ("encoder", "decoder")
     edits = frozenset({"noise", "levels"})
     bound = "elbo"
@@ -205,23 +205,27 @@ class MHVAE(Method):
 
     # ---- what it can do ---------------------------------------------------------------------------------------
 
-    def sample(self, noise: Noise, labels: Tensor | None, how: Draw, watch: Watch | None = None) -> Tensor:
+    def sample(
+        self, noise: Noise, labels: Tensor | None, sampling: MHVAESampling, callback: Callback | None = None
+    ) -> Tensor:
         """z_l from its prior, top down, and the likelihood's mean image."""
-        drawn = [how.temperature * noise(*shape) for shape in self.decoder.shapes]
-        return self._decode(self._kept(drawn, how.levels))
+        drawn = [sampling.temperature * noise(*shape) for shape in self.decoder.shapes]
+        return self._decode(self._kept(drawn, sampling.levels))
 
-    def mix(self, coarse: Noise, fine: Noise, labels: Tensor | None, how: Draw, cut: int | None = None) -> Tensor:
+    def mix(
+        self, coarse: Noise, fine: Noise, labels: Tensor | None, sampling: MHVAESampling, cut: int | None = None
+    ) -> Tensor:
         """The top `cut` groups from `coarse`, half of them when None, the rest from `fine`."""
         self._check_levels(cut, least=0)
         cut = len(self.decoder.shapes) // 2 if cut is None else cut
-        both = [[how.temperature * noise(*shape) for shape in self.decoder.shapes] for noise in (coarse, fine)]
-        return self._decode(self._kept(both[0][:cut] + both[1][cut:], how.levels))
+        both = [[sampling.temperature * noise(*shape) for shape in self.decoder.shapes] for noise in (coarse, fine)]
+        return self._decode(self._kept(both[0][:cut] + both[1][cut:], sampling.levels))
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """By way of the posteriors' means."""
         return self._through(images, None)
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Draw) -> Tensor:
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: MHVAESampling) -> Tensor:
         """Denoising by encode-decode (document 004, section I): posterior means on top, prior means below, decoded."""
         if edit.noise:
             images = images + edit.noise * noise(*images.shape[1:])
@@ -236,11 +240,11 @@ class MHVAE(Method):
         nats = bound.nats + torch.cat(bound.divergences, dim=1).sum(1)
         return likelihoods.bits_per_dim(nats, self.dims).float()
 
-    def exported(self, how: Draw) -> Exported:
+    def exported(self, sampling: MHVAESampling) -> Exported:
         """The hierarchy with a noise tensor per group, top first, and the way through encoder and hierarchy."""
-        drawn = len(self.decoder.shapes) if how.levels is None else how.levels
+        drawn = len(self.decoder.shapes) if sampling.levels is None else sampling.levels
         noises = {
-            f"noise_{group:02d}": Input("noise", "normal", shape, scale=how.temperature if group < drawn else 0.0)
+            f"noise_{group:02d}": Input("noise", "normal", shape, scale=sampling.temperature if group < drawn else 0.0)
             for group, shape in enumerate(self.decoder.shapes)
         }
         image = Input("image", "what is encoded", (3, self.data.size, self.data.size))

@@ -14,16 +14,18 @@ from torch import Tensor
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import conditioning, diffusion, samplers
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Losses, Method, Phase
-from animegen_cli.model.nets.scorenet import ScoreNet, Waves, fits
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Losses, Phase
+from animegen_cli.model.nets.scorenet import ScoreNet, TimeEmbedding, fits
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Plan, Watch
+from animegen_cli.model.samplers import Callback, SamplerConfig
 from animegen_cli.model.schedules import SDE, VE, VP, SubVP
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Section):
     """The process, the network and the loss."""
+
+    renamed = {"waves": "time_embedding"}
 
     process: Literal["ve", "vp", "subvp"] = "vp"
     """Variance exploding, variance preserving, or with less variance than that."""
@@ -49,7 +51,7 @@ class Model(Section):
     """Resolutions in pixels with self-attention; the middle always has it."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """In each residual block."""
-    waves: Waves = "positional"
+    time_embedding: TimeEmbedding = "positional"
     """How the noise level is embedded: sinusoids of 999 t, or of ln sigma with random frequencies."""
     fourier_scale: Annotated[float, Field(gt=0)] = 16.0
     """Deviation of the random frequencies."""
@@ -70,7 +72,7 @@ class Model(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw(Plan):
+class SDESampling(SamplerConfig):
     """How a run draws: any sampler of the other diffusion families, or the paper's own two."""
 
     # Wider than the field it replaces, and never seen where the narrow one is expected.
@@ -88,17 +90,17 @@ class Draw(Plan):
     """Clamp the predicted clean image to [-1, 1], as Ho et al. 2020 do: a network that has seen little errs most where
     the noise is strongest, and that error would grow with every step."""
 
-    def levels(self) -> Plan:
+    def levels(self) -> SamplerConfig:
         """A plan that walks given levels, as editing does: the nearest relative of `pc` and of `ode`."""
         return replace(self, sampler={"pc": "ancestral", "ode": "heun"}.get(self.sampler, self.sampler))  # type: ignore[arg-type]
 
 
 @final
-class ScoreSDE(Method):
+class ScoreSDE(Family):
     """A network that predicts the noise in x_t = a(t) x_0 + s(t) eps; the score is -eps / s (Song et al. 2021b)."""
 
     Config = Model
-    Sampling = Draw
+    Sampling = SDESampling
     inference = ("net",)
     edits = diffusion.EDITS
     bound = "ode"
@@ -113,7 +115,7 @@ class ScoreSDE(Method):
             blocks=config.blocks,
             attention=config.attention,
             dropout=config.dropout,
-            waves=config.waves,
+            time_embedding=config.time_embedding,
             fourier_scale=config.fourier_scale,
             fir=config.fir,
             pyramid=config.pyramid,
@@ -144,7 +146,7 @@ class ScoreSDE(Method):
     def predict(self, x_t: Tensor, time: Tensor, s: Tensor, labels: Tensor | None) -> Tensor:
         """The noise in x_t (B, 3, H, W) at times (B,) with deviations s (B,)."""
         # Half of s: the paper's images are in [0, 1].
-        told = (s / 2).log() if self.config.waves == "fourier" else 999 * time
+        told = (s / 2).log() if self.config.time_embedding == "fourier" else 999 * time
         return self.net(x_t, told, labels).float()
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -154,25 +156,32 @@ class ScoreSDE(Method):
         picked = conditioning.pick_labels(labels, self.conditions, self.data)
         return x - sigma.view(-1, 1, 1, 1) * self.predict(x * a.view(-1, 1, 1, 1), time, s, picked)
 
-    def denoiser(self, how: Draw) -> Callable[..., Tensor]:
-        """`denoise`, clamped where `how` says so."""
-        if not how.clip:
+    def denoiser(self, sampling: SDESampling) -> Callable[..., Tensor]:
+        """`denoise`, clamped where `sampling` says so."""
+        if not sampling.clip:
             return self.denoise
         return lambda x, sigma, labels=None: self.denoise(x, sigma, labels).clamp(-1, 1)
 
-    def sample(self, noise: Noise, labels: Tensor | None, how: Draw, watch: Watch | None = None) -> Tensor:
+    def sample(
+        self, noise: Noise, labels: Tensor | None, sampling: SDESampling, callback: Callback | None = None
+    ) -> Tensor:
         """Algorithms 2 to 5 (`pc`), eq. 13 (`ode`), or any other sampler of the plan."""
         size, schedule = self.data.size, self.schedule
-        if how.sampler not in ("pc", "ode"):
-            return diffusion.draw(how, schedule, self.denoiser(how), noise, size, labels, watch).clamp(-1, 1)
-        denoise, x = samplers.guided(self.denoiser(how), labels, how.guidance), noise(3, size, size) * schedule.prior
-        if how.sampler == "pc":
+        if sampling.sampler not in ("pc", "ode"):
+            return diffusion.draw(sampling, schedule, self.denoiser(sampling), noise, size, labels, callback).clamp(
+                -1, 1
+            )
+        denoise, x = (
+            samplers.guided(self.denoiser(sampling), labels, sampling.guidance),
+            noise(3, size, size) * schedule.prior,
+        )
+        if sampling.sampler == "pc":
             return samplers.predictor_corrector(
-                denoise, x, schedule, how.steps, noise=noise, predictor=how.predictor, corrections=how.corrections,
-                snr=how.snr, watch=watch,
+                denoise, x, schedule, sampling.steps, noise=noise, predictor=sampling.predictor, corrections=sampling.corrections,
+                snr=sampling.snr, callback=callback,
             ).clamp(-1, 1)  # fmt: skip
         x = x * schedule.scale_at(schedule.sigma_max) / schedule.prior
-        x = samplers.flow(denoise, x, schedule.sigma_max, schedule.sigma_min, tolerance=how.tolerance)
+        x = samplers.flow(denoise, x, schedule.sigma_max, schedule.sigma_min, tolerance=sampling.tolerance)
         return denoise(x, x.new_full((len(x),), schedule.sigma_min)).clamp(-1, 1)
 
     def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
@@ -186,24 +195,26 @@ class ScoreSDE(Method):
         """The training loss on held-out images."""
         return self.loss(batch)
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Draw) -> Tensor:
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: SDESampling) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-        known = diffusion.Process(self.schedule, self.denoiser(how))
-        return diffusion.translate(known, images, noise, edit, how.levels())
+        known = diffusion.DiffusionModel(self.schedule, self.denoiser(sampling))
+        return diffusion.translate(known, images, noise, edit, sampling.levels())
 
-    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, how: Draw) -> Tensor:
+    def inpaint(
+        self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: SDESampling
+    ) -> Tensor:
         """New content where mask (B, 1, H, W) is 1."""
-        known = diffusion.Process(self.schedule, self.denoiser(how))
-        return diffusion.inpaint(known, images, mask, noise, labels, how)
+        known = diffusion.DiffusionModel(self.schedule, self.denoiser(sampling))
+        return diffusion.inpaint(known, images, mask, noise, labels, sampling)
 
-    def exported(self, how: Draw) -> Exported:
+    def exported(self, sampling: SDESampling) -> Exported:
         """The denoiser; its levels are those that `pc` visits."""
-        known = diffusion.Process(self.schedule, self.denoiser(how))
-        return diffusion.exported(known, how.levels(), self.data, self.conditions)
+        known = diffusion.DiffusionModel(self.schedule, self.denoiser(sampling))
+        return diffusion.exported(known, sampling.levels(), self.data, self.conditions)
 
     def bits_per_dim(self, images: Tensor, noise: Noise) -> Tensor:
         """Eq. 39: the likelihood by the probability flow, (B, 3, H, W) in [-1, 1] -> (B,)."""
-        flow = diffusion.Process(process(self.config, self.config.train_eps), self.denoise)
+        flow = diffusion.DiffusionModel(process(self.config, self.config.train_eps), self.denoise)
         return diffusion.bits_per_dim(flow, images, noise)
 
 

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from animegen_cli.config import Drawing, Section
+from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import adversarial, conditioning
 from animegen_cli.model.ada import Adaptive
-from animegen_cli.model.family import Batch, DataSpec, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.family import Batch, DataSpec, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets import style
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Watch
+from animegen_cli.model.samplers import Callback
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class Model(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truncation(Drawing):
+class StyleGAN2Sampling(Sampling):
     """How images are drawn."""
 
     truncation: Annotated[float, Field(ge=0, le=2)] = 1.0
@@ -117,11 +117,11 @@ class PathMean(nn.Module):
 
 
 @final
-class StyleGAN2(Method):
+class StyleGAN2(Family):
     """Mapping and synthesis against a critic that sees augmented images."""
 
     Config = Model
-    Sampling = Truncation
+    Sampling = StyleGAN2Sampling
     optimizers = ("G", "D")
     inference = ("mapping", "synthesis")
 
@@ -148,7 +148,7 @@ class StyleGAN2(Method):
                 target=config.ada_target, speed=config.ada_speed, every=config.ada_every, start=config.ada_start
             )
         self.r1 = config.r1 if config.r1_at is None else config.r1 * (data.size / config.r1_at) ** 2
-        self._images, self._labels = adversarial.Handover(), adversarial.Handover()
+        self._images, self._labels = adversarial.FakeBuffer(), adversarial.FakeBuffer()
 
     def phases(self) -> tuple[Phase, ...]:
         config, generator = self.config, (self.mapping, self.synthesis)
@@ -246,25 +246,25 @@ class StyleGAN2(Method):
     def _code(self, noise: Noise, labels: Tensor | None) -> Tensor:
         return self.mapping(noise(self.config.width), conditioning.pick_labels(labels, self.conditions, self.data))
 
-    def _maps(self, noise: Noise, how: Truncation) -> tuple[Tensor, ...] | None:
-        if how.noise == "none":
+    def _maps(self, noise: Noise, sampling: StyleGAN2Sampling) -> tuple[Tensor, ...] | None:
+        if sampling.noise == "none":
             return None
-        source = Noise([0] * len(noise), noise.device) if how.noise == "const" else noise
+        source = Noise([0] * len(noise), noise.device) if sampling.noise == "const" else noise
         return tuple(source(1, side, side) for side in self.synthesis.sides)
 
-    def _truncated(self, w: Tensor, how: Truncation, psi: Tensor | None = None) -> Tensor:
-        """w (B, width) -> ws (B, codes, width), drawn towards the mean of w by psi, that of `how` or (B, 1, 1)."""
+    def _truncated(self, w: Tensor, sampling: StyleGAN2Sampling, psi: Tensor | None = None) -> Tensor:
+        """w (B, width) -> ws (B, codes, width), drawn towards the mean of w by psi, that of `sampling` or (B, 1, 1)."""
         ws = w[:, None].expand(-1, self.synthesis.codes, -1)
         mean, levels = self.mapping.w_avg.to(w.dtype), torch.arange(self.synthesis.codes, device=w.device)[:, None]
-        near = self.synthesis.codes if how.truncation_cutoff is None else how.truncation_cutoff
-        if psi is None and how.truncation == 1:
+        near = self.synthesis.codes if sampling.truncation_cutoff is None else sampling.truncation_cutoff
+        if psi is None and sampling.truncation == 1:
             return ws
-        return torch.where(levels < near, torch.lerp(mean, ws, how.truncation if psi is None else psi), ws)
+        return torch.where(levels < near, torch.lerp(mean, ws, sampling.truncation if psi is None else psi), ws)
 
-    def exported(self, how: Truncation) -> Exported:
+    def exported(self, sampling: StyleGAN2Sampling) -> Exported:
         """Mapping, truncation and synthesis in one; the noise maps come in too."""
-        psi = Input("share", "truncation psi: 1 draws as trained, 0 is the mean face", scale=how.truncation)
-        strength = 0.0 if how.noise == "none" else 1.0
+        psi = Input("share", "truncation psi: 1 draws as trained, 0 is the mean face", scale=sampling.truncation)
+        strength = 0.0 if sampling.noise == "none" else 1.0
         maps = {
             f"noise_{i:02d}": Input("noise", "noise input; zeros for none", (1, side, side), scale=strength)
             for i, side in enumerate(self.synthesis.sides)
@@ -274,26 +274,30 @@ class StyleGAN2(Method):
 
         def generate(z: Tensor, psi: Tensor, *rest: Tensor) -> Tensor:
             labels, maps = (rest[0], rest[1:]) if asked else (None, rest)
-            ws = self._truncated(self.mapping(z, labels), how, psi.view(-1, 1, 1))
+            ws = self._truncated(self.mapping(z, labels), sampling, psi.view(-1, 1, 1))
             return self.synthesis(ws, maps).clamp(-1, 1)
 
         network = Network("generator", generate, {"z": z, "truncation": psi, **asked, **maps}, "the image")
         return Exported([network], {}, self.conditions)
 
-    def sample(self, noise: Noise, labels: Tensor | None, how: Truncation, watch: Watch | None = None) -> Tensor:
+    def sample(
+        self, noise: Noise, labels: Tensor | None, sampling: StyleGAN2Sampling, callback: Callback | None = None
+    ) -> Tensor:
         """One pass: z -> w, truncated -> image."""
-        ws = self._truncated(self._code(noise, labels), how)
-        return self.synthesis(ws, self._maps(noise, how)).clamp(-1, 1)
+        ws = self._truncated(self._code(noise, labels), sampling)
+        return self.synthesis(ws, self._maps(noise, sampling)).clamp(-1, 1)
 
-    def mix(self, coarse: Noise, fine: Noise, labels: Tensor | None, how: Truncation, cut: int | None = None) -> Tensor:
+    def mix(
+        self, coarse: Noise, fine: Noise, labels: Tensor | None, sampling: StyleGAN2Sampling, cut: int | None = None
+    ) -> Tensor:
         """Style mixing (Karras et al. 2019, section 3.1); the noise inputs are those of `coarse`."""
-        first, second = (self._truncated(self._code(noise, labels), how) for noise in (coarse, fine))
+        first, second = (self._truncated(self._code(noise, labels), sampling) for noise in (coarse, fine))
         levels = torch.arange(self.synthesis.codes, device=first.device)[:, None]
         ws = torch.where(levels < (self.synthesis.codes // 2 if cut is None else cut), first, second)
-        return self.synthesis(ws, self._maps(coarse, how)).clamp(-1, 1)
+        return self.synthesis(ws, self._maps(coarse, sampling)).clamp(-1, 1)
 
     def interpolate(
-        self, start: Noise, end: Noise, fractions: Tensor, labels: Tensor | None, how: Truncation
+        self, start: Noise, end: Noise, fractions: Tensor, labels: Tensor | None, sampling: StyleGAN2Sampling
     ) -> Tensor:
         """Linear in w (Karras et al. 2019, section 4.1), spherical in the noise inputs; the ends are the seeds' own images.
 
@@ -305,14 +309,14 @@ class StyleGAN2(Method):
         rows = [None if labels is None else labels[: len(noise)] for noise in (start, end)]
         first, second = (self._code(noise, row) for noise, row in zip((start, end), rows, strict=True))
         w = first + part.to(first.dtype)[:, None] * (second - first)
-        maps, others = self._maps(start, how), self._maps(end, how)
+        maps, others = self._maps(start, sampling), self._maps(end, sampling)
         if maps is not None and others is not None:
             angle = part[:, None, None, None] * (math.pi / 2)
             from_start, from_end = angle.cos().float(), angle.sin().float()
-            if how.noise == "const":
+            if sampling.noise == "const":
                 from_start, from_end = torch.ones_like(from_start), torch.zeros_like(from_end)
             maps = tuple(a * from_start + b * from_end for a, b in zip(maps, others, strict=True))
-        return self.synthesis(self._truncated(w, how), maps).clamp(-1, 1)
+        return self.synthesis(self._truncated(w, sampling), maps).clamp(-1, 1)
 
     @torch.enable_grad()
     def project(
@@ -321,7 +325,7 @@ class StyleGAN2(Method):
         noise: Noise,
         steps: int,
         features: Callable[[Tensor], Tensor] | None,
-        watch: Watch | None,
+        callback: Callback | None,
     ) -> Tensor:
         """Gradient descent in w and in the noise inputs (Karras et al. 2020a, section 5 and appendix D).
 
@@ -350,8 +354,8 @@ class StyleGAN2(Method):
                 for plane in maps:
                     plane.sub_(plane.mean((1, 2, 3), keepdim=True))
                     plane.mul_(plane.square().mean((1, 2, 3), keepdim=True).rsqrt())
-            if watch is not None and (step % max(steps // 10, 1) == 0 or step == steps - 1):
-                watch(step, current.detach().clamp(-1, 1), images)
+            if callback is not None and (step % max(steps // 10, 1) == 0 or step == steps - 1):
+                callback(step, current.detach().clamp(-1, 1), images)
         with torch.no_grad():
             return self._drawn(w, maps).clamp(-1, 1)
 

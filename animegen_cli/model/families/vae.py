@@ -15,13 +15,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli.config import Amount, Drawing, Section, Span
+from animegen_cli.config import Amount, Sampling, Section, Span
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import likelihoods
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Finding, Input, Losses, Method, Network, Phase
+from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets import vae as nets
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Watch
+from animegen_cli.model.samplers import Callback
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Model(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pass(Drawing):
+class VAESampling(Sampling):
     """One pass of the decoder."""
 
     temperature: Annotated[float, Field(gt=0)] = 1.0
@@ -79,11 +79,11 @@ class Bound(NamedTuple):
 
 
 @final
-class VAE(Method):
+class VAE(Family):
     """Encoder q(z | x), decoder p(x | z) p(z)."""
 
     Config = Model
-    Sampling = Pass
+    Sampling = VAESampling
     inference = ("encoder", "decoder")
     ema_buffers = "average"
     edits = frozenset({"noise"})
@@ -176,9 +176,11 @@ class VAE(Method):
 
     # ---- abilities ----------------------------------------------------------------------------------------------
 
-    def sample(self, noise: Noise, labels: Tensor | None, how: Pass, watch: Watch | None = None) -> Tensor:
+    def sample(
+        self, noise: Noise, labels: Tensor | None, sampling: VAESampling, callback: Callback | None = None
+    ) -> Tensor:
         """The mean of p(x | z) for z from the prior."""
-        mean, _, _ = self.decoder(noise(self.config.latent) * how.temperature, from_noise=True)
+        mean, _, _ = self.decoder(noise(self.config.latent) * sampling.temperature, from_noise=True)
         return self._picture(mean)
 
     def validate(self, batch: Batch) -> Losses:
@@ -194,7 +196,7 @@ class VAE(Method):
         mean_q, _ = self.encoder(self._scaled(images))
         return self._picture(self.decoder(mean_q)[0])
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, how: Pass) -> Tensor:
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: VAESampling) -> Tensor:
         """Denoising: noise of deviation `edit.noise` is added, then the image is encoded and decoded."""
         if edit.noise:
             images = images + edit.noise * noise(*images.shape[1:])
@@ -207,9 +209,9 @@ class VAE(Method):
         found = self.measure(spread, eps)
         return self._bits(found.distortion + found.rate.sum(1)).float()
 
-    def exported(self, how: Pass) -> Exported:
+    def exported(self, sampling: VAESampling) -> Exported:
         """The decoder with its prior, and the way through encoder and decoder."""
-        z = Input("noise", "normal", (self.config.latent,), scale=how.temperature)
+        z = Input("noise", "normal", (self.config.latent,), scale=sampling.temperature)
         image = Input("image", "what is encoded", (3, self.data.size, self.data.size))
 
         def decode(z: Tensor) -> Tensor:

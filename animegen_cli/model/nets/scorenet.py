@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animegen_cli.model.nets.unet import _quiet, attend, conv, dense, falling_speeds, sinusoidal_of, swish
+from animegen_cli.model.nets.unet import _quiet, attend, conv, dense, falling_frequencies, sinusoidal_of, swish
 
-Waves = Literal["positional", "fourier"]
+TimeEmbedding = Literal["positional", "fourier"]
 
 
 class Resample(nn.Module):
@@ -114,14 +114,16 @@ class Attention(nn.Module):
 class Embedding(nn.Module):
     """Noise level, labels and augmentation to one vector."""
 
-    def __init__(self, width: int, *, waves: Waves, classes: Sequence[int], augment: int, fourier_scale: float) -> None:
+    def __init__(
+        self, width: int, *, time_embedding: TimeEmbedding, classes: Sequence[int], augment: int, fourier_scale: float
+    ) -> None:
         super().__init__()
-        self.waves, outputs = waves, 4 * width
-        if waves == "fourier":  # fixed random frequencies (Tancik et al. 2020), which must survive the run
+        self.time_embedding, outputs = time_embedding, 4 * width
+        if time_embedding == "fourier":  # fixed random frequencies (Tancik et al. 2020), which must survive the run
             self.register_buffer("speeds", 2 * math.pi * fourier_scale * torch.randn(width))
         else:
-            self.register_buffer("speeds", falling_speeds(width, shift=1), persistent=False)
-        self.speeds: Tensor
+            self.register_buffer("speeds", falling_frequencies(width, shift=1), persistent=False)
+        self.speeds: Tensor  # the frequencies, by the name that weights files know them
         wide = 2 * len(self.speeds)
         self.augment = nn.Linear(augment, wide, bias=False) if augment else None
         if self.augment is not None:
@@ -157,7 +159,7 @@ class ScoreNet(nn.Module):
         channels: width of each level, finest first.
         blocks: residual blocks per level on the way down; one more on the way up.
         attention: resolutions in pixels with attention: after each block on the way down, once on the way up.
-        waves: how the level is embedded: sinusoids of fixed (DDPM++) or of random frequencies (NCSN++).
+        time_embedding: how the level is embedded: sinusoids of fixed (DDPM++) or of random frequencies (NCSN++).
         fir: resample with the filter [1, 3, 3, 1] instead of means and copies.
         pyramid: add the halved image to the features of each level (NCSN++, "progressive input, residual").
         rescale: multiply each residual sum by sqrt(1/2).
@@ -176,7 +178,7 @@ class ScoreNet(nn.Module):
         blocks: int = 4,
         attention: Sequence[int] = (16,),
         dropout: float = 0.0,
-        waves: Waves = "positional",
+        time_embedding: TimeEmbedding = "positional",
         fourier_scale: float = 16.0,
         fir: bool = False,
         pyramid: bool = False,
@@ -188,7 +190,9 @@ class ScoreNet(nn.Module):
     ) -> None:
         super().__init__()
         self.patch, self.scale, width = patch, math.sqrt(0.5) if rescale else 1.0, channels[0]
-        self.embedding = Embedding(width, waves=waves, classes=classes, augment=augment, fourier_scale=fourier_scale)
+        self.embedding = Embedding(
+            width, time_embedding=time_embedding, classes=classes, augment=augment, fourier_scale=fourier_scale
+        )
 
         def block(inputs: int, outputs: int, way: Literal["up", "down", "same"] = "same") -> BigGANBlock:
             return BigGANBlock(inputs, outputs, 4 * width, way=way, fir=fir, dropout=dropout, rescale=rescale)

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def sinusoidal_of(value: Tensor, speeds: Tensor, *, cosine_first: bool = False) -> Tensor:
+def sinusoidal_of(value: Tensor, frequencies: Tensor, *, cosine_first: bool = False) -> Tensor:
     """Sines and cosines of value * speed, shapes (B,), (K,) -> (B, 2K) float32 (Vaswani et al. 2017, section 3.5)."""
-    angle = value.float()[:, None] * speeds.float()[None]
+    angle = value.float()[:, None] * frequencies.float()[None]
     return torch.cat((angle.cos(), angle.sin()) if cosine_first else (angle.sin(), angle.cos()), dim=1)
 
 
-def falling_speeds(width: int, *, shift: int, period: float = 10_000.0) -> Tensor:
-    """width / 2 speeds from 1 down to 1 / period; `shift` 1 includes the last (Ho et al. 2020), 0 leaves it out."""
+def falling_frequencies(width: int, *, shift: int, period: float = 10_000.0) -> Tensor:
+    """width / 2 frequencies from 1 down to 1 / period; `shift` 1 includes the last (Ho et al. 2020), 0 leaves it out."""
     half = width // 2
     return torch.exp(-math.log(period) * torch.arange(half, dtype=torch.float32) / (half - shift))
 
@@ -168,8 +168,10 @@ class UNet(nn.Module):
         super().__init__()
         self.diffusers = diffusers
         embedding, eps = 4 * channels[0], 1e-5 if diffusers else 1e-6
-        self.speeds: Tensor
-        self.register_buffer("speeds", falling_speeds(channels[0], shift=0 if diffusers else 1), persistent=False)
+        self.frequencies: Tensor
+        self.register_buffer(
+            "frequencies", falling_frequencies(channels[0], shift=0 if diffusers else 1), persistent=False
+        )
         self.time = nn.Sequential(dense(channels[0], embedding), nn.SiLU(), dense(embedding, embedding))
         self.labels = nn.ModuleList(nn.Embedding(count + 1, embedding) for count in classes)  # 0 is "unknown"
 
@@ -206,8 +208,8 @@ class UNet(nn.Module):
 
     def embed(self, time: Tensor, labels: Tensor | None) -> Tensor:
         """Time (B,) and labels (B, A) -> (B, E)."""
-        waves = sinusoidal_of(time, self.speeds, cosine_first=self.diffusers)
-        embedding = self.time(waves.to(self.stem.weight.dtype))
+        time_embedding = sinusoidal_of(time, self.frequencies, cosine_first=self.diffusers)
+        embedding = self.time(time_embedding.to(self.stem.weight.dtype))
         for column, table in enumerate(self.labels):
             index = torch.zeros_like(time, dtype=torch.int64) if labels is None else labels[:, column] + 1
             embedding = embedding + table(index)

@@ -8,11 +8,11 @@ import torch
 
 from animegen_cli.config import RunConfig
 from animegen_cli.device import fast_layout, free_memory, has_bf16, has_compiler
-from animegen_cli.model.family import Method
+from animegen_cli.model.family import Family
 from animegen_cli.train import estimate
 
 
-class Choices(NamedTuple):
+class ResolvedOptions(NamedTuple):
     """What a run was started with; written to its folder and used again on resume."""
 
     precision: str
@@ -25,7 +25,7 @@ class Choices(NamedTuple):
         return dict(self._asdict())
 
 
-def resolve(config: RunConfig, method: Method, device: torch.device) -> Choices:
+def resolve(config: RunConfig, model: Family, device: torch.device) -> ResolvedOptions:
     """Turn every `auto` of the config into a value."""
     train = config.train
     precision = train.precision
@@ -33,11 +33,11 @@ def resolve(config: RunConfig, method: Method, device: torch.device) -> Choices:
         precision = "bf16" if has_bf16(device) else "fp32"
     batch_gpu = train.batch_gpu
     if batch_gpu == "auto":
-        cost = estimate.cost(method, config, precision=precision)
+        cost = estimate.cost(model, config, precision=precision)
         batch_gpu = estimate.micro_batch(cost, train.batch, free_memory(device))
-    return Choices(
+    return ResolvedOptions(
         precision=precision,
         batch_gpu=min(batch_gpu, train.batch),
-        channels_last=fast_layout(method, device) if train.channels_last == "auto" else train.channels_last,
+        channels_last=fast_layout(model, device) if train.channels_last == "auto" else train.channels_last,
         compile=(device.type == "cuda" and has_compiler()) if train.compile == "auto" else train.compile,
     )
