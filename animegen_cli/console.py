@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from animegen_cli.errors import AnimegenError
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from animegen_cli.errors import AnimegenError
 
 _settings = {"quiet": False, "json": False}
 _live: list[Any] = []

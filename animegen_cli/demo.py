@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from animegen_cli import console, paths
 from animegen_cli.compare import compare
@@ -15,6 +15,9 @@ from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
 from animegen_cli.sample import generate, sample
 from animegen_cli.train import train
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PRESET = "demo"
 FACES = 2000

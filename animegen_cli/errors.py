@@ -12,7 +12,10 @@ AnimegenError            1   never raised itself: anything that is not below is 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class AnimegenError(Exception):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from animegen_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def seed_for(*key: int | str) -> int:

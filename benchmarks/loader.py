@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from networks import ours
 
@@ -21,6 +20,9 @@ from animegen_cli.data.loading import Loader
 from animegen_cli.device import pick_device
 from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main() -> None:

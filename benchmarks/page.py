@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,8 +29,10 @@ from browsing import chromium, opened  # noqa: E402
 
 from animegen_cli import drawn  # noqa: E402
 from animegen_cli.compare import compare  # noqa: E402
-from animegen_cli.paths import Run  # noqa: E402
 from animegen_cli.report import grids  # noqa: E402
+
+if TYPE_CHECKING:
+    from animegen_cli.paths import Run
 
 MEGABYTES, SECONDS = 6.0, 1.0
 COMPARE = """

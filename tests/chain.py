@@ -8,9 +8,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -18,6 +17,9 @@ import torch
 from animegen_cli import cli
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMES = {"seconds", "images_per_second", "loader/waited"}

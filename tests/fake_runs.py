@@ -10,9 +10,7 @@ import functools
 import json
 import math
 import random
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -21,6 +19,10 @@ from PIL import Image, ImageDraw
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.paths import Run
 from animegen_cli.report import grids
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 PROTOCOL: dict[str, Any] = {
     "extractor_sha": "ab" * 32, "resize": "clean-64", "reference": "cd" * 32, "reference_split": "train",

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from animegen_cli.errors import AnimegenError
+if TYPE_CHECKING:
+    from animegen_cli.errors import AnimegenError
 
 ROOT = Path(__file__).resolve().parents[1]
 

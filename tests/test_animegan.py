@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -32,6 +31,9 @@ from animegen_cli.model.family import Batch, DataSpec, Edit, abilities_of
 from animegen_cli.model.nets import trunk
 from animegen_cli.model.noise import Noise
 from animegen_cli.train.optim import learning_rate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SPEC = DataSpec(16, 100, domains=("anime", "photos"))
 TINY: dict[str, Any] = {"channels": 4, "blocks": 2, "critic_channels": 4, "init": "0 images", "level": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -21,6 +21,9 @@ from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
 from animegen_cli.report import page
 from animegen_cli.sample import generate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TWO = {"hair": ("black", "pink"), "eyes": ("blue", "green", "red")}
 

@@ -8,9 +8,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fake_runs
 import numpy as np
@@ -24,9 +23,13 @@ from typer.testing import CliRunner
 from animegen_cli.cli.compare import compare
 from animegen_cli.compare import compare as comparison
 from animegen_cli.errors import AnimegenError, DataError, MachineError, UsageError
-from animegen_cli.paths import Run
 from animegen_cli.report.columns import eval_options
 from animegen_cli.report.tables import DASH
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from animegen_cli.paths import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 

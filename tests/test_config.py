@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
@@ -12,6 +11,9 @@ from pydantic import Field
 from animegen_cli import config
 from animegen_cli.config import Amount, Layer, RunConfig, Section
 from animegen_cli.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)

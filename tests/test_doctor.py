@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +13,10 @@ from animegen_cli.model import families
 from animegen_cli.model.family import DataSpec, Family, Finding, Phase
 from animegen_cli.paths import Run
 from animegen_cli.train.doctor import Doctor, diversity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 RANDOM = np.random.default_rng(0)
 REALS = RANDOM.integers(0, 256, (12, 1, 1, 3), np.uint8).repeat(16, 1).repeat(16, 2)

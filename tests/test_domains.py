@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,13 +20,15 @@ from PIL import Image
 from torch import Tensor
 
 from animegen_cli import console, drawn
-from animegen_cli.config import RunConfig
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, cut_out
 from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import families
 from animegen_cli.prepare.prepare import Options, default_path, prepare
 from animegen_cli.train import train as training
+
+if TYPE_CHECKING:
+    from animegen_cli.config import RunConfig
 
 Make = Callable[..., Loader]
 

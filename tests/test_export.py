@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -22,6 +21,9 @@ from animegen_cli.model import checkpoint, diffusers
 from animegen_cli.paths import Run
 from animegen_cli.report import card
 from animegen_cli.sample import generate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NO_LABELS = "model.labels=[]"
 WEIGHTS = "diffusion_pytorch_model.safetensors"

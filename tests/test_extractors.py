@@ -7,9 +7,9 @@ import http.server
 import os
 import threading
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -26,8 +26,12 @@ from animegen_cli.metrics.extractors import Extractor, for_kid75, inception_extr
 from animegen_cli.metrics.protocol import metric_name
 from animegen_cli.metrics.resize import resize
 from animegen_cli.metrics.weights import download_weights, find_inception, open_inception
-from animegen_cli.model.nets.inception import Inception
 from animegen_cli.model.nets.squeezenet import SqueezeNet, load_squeezenet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from animegen_cli.model.nets.inception import Inception
 
 clean_resize = pytest.importorskip("cleanfid.resize")
 clean_script = pytest.importorskip("cleanfid.inception_torchscript")

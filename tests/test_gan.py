@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -18,6 +17,9 @@ from animegen_cli.model import adversarial, families
 from animegen_cli.model.families.gan import GAN, Model, diversity
 from animegen_cli.model.family import Batch, DataSpec
 from animegen_cli.model.noise import Noise
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ATTRIBUTES = {"hair": ("pink", "blue", "aqua"), "eyes": ("red", "green")}
 SMALL: dict[str, Any] = {"latent": 8, "width": 8, "critic_width": 8, "max_width": 16}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -18,6 +18,9 @@ from animegen_cli.paths import Run
 from animegen_cli.sample import generate
 from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.gpu,

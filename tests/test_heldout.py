@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +14,9 @@ from animegen_cli.data.dataset import FaceSet
 from animegen_cli.model.pixels import to_uint8
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FACES = ["--extractor", "faces", "--device", "cpu", "--json"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, rotate, shift
 from animegen_cli.errors import DataError
 from animegen_cli.prepare.prepare import Options, prepare
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Make = Callable[..., Loader]
 

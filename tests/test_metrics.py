@@ -6,7 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -32,6 +32,9 @@ from animegen_cli.metrics.protocol import Protocol, metric_name
 from animegen_cli.metrics.scores import METRICS, score_features
 from animegen_cli.metrics.significance import holm, like_best, p_value
 from animegen_cli.metrics.uncertainty import Estimate, combine
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 clean_fid = pytest.importorskip("cleanfid.fid")
 

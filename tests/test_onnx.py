@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -20,8 +19,12 @@ from animegen_cli.export import onnx
 from animegen_cli.model import abilities
 from animegen_cli.model.family import Edit, Input, Network
 from animegen_cli.model.noise import Noise
-from animegen_cli.paths import Run
 from animegen_cli.sample import generate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from animegen_cli.paths import Run
 
 SMALL = {
     "edm": ["model.multipliers=[1]"],

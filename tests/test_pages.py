@@ -6,10 +6,8 @@ import itertools
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
 from io import BytesIO
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fake_runs
 import numpy as np
@@ -22,6 +20,10 @@ from animegen_cli.compare import compare
 from animegen_cli.paths import Run
 from animegen_cli.report import canvas, page, plots, tables
 from animegen_cli.report.tables import Cell, Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 NASTY = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'"
 PAGES = ("comparison", "run")

@@ -10,8 +10,8 @@ import random
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -24,6 +24,9 @@ from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.prepare.prepare import Options, Prepared, default_path, prepare
 from animegen_cli.prepare.zip_writer import StoredZip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -25,6 +25,9 @@ from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.prepare import prepare
 from animegen_cli.prepare import workers as pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(autouse=True)

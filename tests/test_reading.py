@@ -9,7 +9,7 @@ import subprocess
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +19,9 @@ from PIL import Image
 from animegen_cli.data.dataset import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.prepare.prepare import Options, prepare
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")

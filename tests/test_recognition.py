@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -21,7 +20,11 @@ from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.columns import eval_options
 from animegen_cli.sample import generate
-from animegen_cli.sample.generate import Trained
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from animegen_cli.sample.generate import Trained
 
 CPU = torch.device("cpu")
 EVAL = ["--extractor", "faces", "--device", "cpu", "--n", "24", "--repeats", "1", "--per-value", "2"]

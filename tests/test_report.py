@@ -8,7 +8,7 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fake_runs
 import numpy as np
@@ -21,6 +21,9 @@ from animegen_cli.paths import Run
 from animegen_cli.report import canvas, grids, page, pictures, plots, records, tables
 from animegen_cli.report.markup import el, escape
 from animegen_cli.report.tables import Cell, Column, Table
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SVG = "{http://www.w3.org/2000/svg}"
 NASTY = """<script>alert("x")</script> & 'co' _a_ | 50% \\ $1 {b} #c ~^"""

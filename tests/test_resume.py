@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import subprocess
 import time
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from chain import assert_same_run, done, here, log_of, newest, sets, start, train_words
 
 from animegen_cli.model import checkpoint, families
 from animegen_cli.paths import Run
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
 
 BATCH = 8
 IMAGES = {"ddim": 960, "ddpm": 960, "cyclegan": 480, "stylegan2": 480}

@@ -7,8 +7,8 @@ level sigma_max to sigma is x * sqrt((c^2 + sigma^2) / (c^2 + sigma_max^2)).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -18,6 +18,9 @@ from animegen_cli.model import conditioning, diffusion, samplers
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.samplers import SamplerConfig, ancestral, ddim, dpmpp, guided, heun
 from animegen_cli.model.schedules import DiscreteSchedule, cosine_betas, karras_sigmas, linear_betas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 C2 = 0.49
 LINEAR = DiscreteSchedule(linear_betas(1000))

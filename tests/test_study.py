@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -18,6 +17,9 @@ from animegen_cli.compare import study
 from animegen_cli.config import Amount
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.paths import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FAMILIES = {"vae": "vae", "ddim": "ddim"}
 

@@ -7,9 +7,8 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fake_runs
 import numpy as np
@@ -25,9 +24,13 @@ from animegen_cli.compare.survey import design, making, results, votes
 from animegen_cli.compare.survey.design import SHEET, Contestant
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import AnimegenError, DataError, UsageError
-from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
 from animegen_cli.report import survey_page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from animegen_cli.paths import Run
 
 NASTY = "<img src=x onerror=alert(1)>"
 NAMES = ["00001-good", f"00002-{NASTY}", "00003-bad"]

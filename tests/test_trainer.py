@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -20,6 +19,9 @@ from animegen_cli.train import optim
 from animegen_cli.train.ema import EMA
 from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.trainer import Hook, Trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CPU = torch.device("cpu")
 

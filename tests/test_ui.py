@@ -15,9 +15,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fake_runs
 import numpy as np
@@ -41,6 +40,9 @@ gradio = pytest.importorskip("gradio")
 pytestmark = pytest.mark.xdist_group("ui")  # one server and one set of runs for all
 
 from animegen_cli.ui import guard  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fake_runs
 import pytest
@@ -12,9 +11,13 @@ import yaml
 from fake_runs import score
 
 from animegen_cli.compare import compare
-from animegen_cli.paths import Run
 from animegen_cli.report import conclusion
-from animegen_cli.report.columns import Comparison
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from animegen_cli.paths import Run
+    from animegen_cli.report.columns import Comparison
 
 COUNTS = {"n_fake": 50_000, "n_real": 14_000}
 

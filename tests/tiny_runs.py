@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
@@ -19,6 +18,9 @@ from animegen_cli.model.family import DataSpec, Family, abilities_of
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.sample import generate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ATTRIBUTES = {"hair": ("pink", "black"), "eyes": ("blue", "red", "green")}
 

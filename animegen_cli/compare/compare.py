@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from PIL import Image
 
 from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
@@ -23,14 +20,21 @@ from animegen_cli.paths import Run, make_folder
 from animegen_cli.report import canvas, grids, published, records, tables
 from animegen_cli.report import same_seeds as seeds
 from animegen_cli.report.columns import Comparison, Entry, Measure, entries_of, identity, measures_of, protocol_notes
-from animegen_cli.report.figures import Pair
-from animegen_cli.report.numbering import Numbering
 from animegen_cli.report.page import comparison_page
 from animegen_cli.report.pictures import Drawn
-from animegen_cli.report.preferences import Opinion
-from animegen_cli.report.records import Record, Score
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 from animegen_cli.report.units import amount, duration, memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+    from animegen_cli.report.figures import Pair
+    from animegen_cli.report.numbering import Numbering
+    from animegen_cli.report.preferences import Opinion
+    from animegen_cli.report.records import Record, Score
 
 MOST_SEEDS = 64
 

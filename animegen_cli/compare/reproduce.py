@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from animegen_cli import console, paths
 from animegen_cli.config import Layer
@@ -20,6 +19,9 @@ from animegen_cli.report import records
 from animegen_cli.report.records import Record, Score
 from animegen_cli.seeds import parse_seeds
 from animegen_cli.train import train
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KNOWN = ("inception", "faces")
 """Networks that need no file of the user's."""

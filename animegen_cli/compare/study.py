@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -36,6 +35,9 @@ from animegen_cli.sample import generate
 from animegen_cli.train import train
 from animegen_cli.train.folder import is_locked
 from animegen_cli.train.speed import images_per_second
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 PLAN = "study.yaml"
 

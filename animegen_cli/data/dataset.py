@@ -6,11 +6,10 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -21,6 +20,9 @@ from animegen_cli.data.manifest import FORMAT, VERSION, identity_of, identity_of
 from animegen_cli.data.sources import ANIME, DOMAINS, PHOTOS, PICTURES, Unusable
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import similar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError)
 _THREADS = min(8, os.cpu_count() or 1)

@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from animegen_cli.data.dataset import FaceSet
 from animegen_cli.seeds import seed_for
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from animegen_cli.data.dataset import FaceSet
 
 _CHUNK = 1024  # images decoded at a time while the set is read
 _AHEAD = 3  # batches that are decoded before they are asked for

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from animegen_cli.data import near_duplicates
-from animegen_cli.data.cleaning import Cleaned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from animegen_cli.data.cleaning import Cleaned
 
 DROPPED_SHOWN = 8  # pictures per reason on the contact sheet
 Vocabulary = dict[str, tuple[str, ...]]

@@ -6,14 +6,17 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from animegen_cli.data.sources import MAX_BYTES, Source, read_text
 from animegen_cli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _UNKNOWN = frozenset(("", "?", "nan", "none", "null", "unknown", "n/a"))
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "path", "name", "id", "img", "face")

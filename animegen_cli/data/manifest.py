@@ -6,8 +6,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL
@@ -16,6 +15,9 @@ from animegen_cli import __version__
 from animegen_cli.data import near_duplicates
 from animegen_cli.data.index import DatasetIndex, member_name
 from animegen_cli.data.sources import DOMAINS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 FORMAT = "animegen-faces"
 VERSION = 1

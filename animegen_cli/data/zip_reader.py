@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 from zipfile import BadZipFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _ENTRY, _END = struct.Struct("<I6H3I5H2I"), struct.Struct("<I4H2IH")
 _ZIP64_PLACE, _ZIP64_END = struct.Struct("<2IQI"), struct.Struct("<IQ2H2I4Q")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
 
-from animegen_cli.drawn.paint import Colour
+if TYPE_CHECKING:
+    import random
+
+    from animegen_cli.drawn.paint import Colour
 
 # The names of hair and eye colours are those that tagged sets of anime faces use.
 HAIR: dict[str, Colour] = {

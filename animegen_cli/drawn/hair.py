@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from animegen_cli.drawn.appearance import Appearance
 from animegen_cli.drawn.paint import Canvas, Points, bow, curve, lock, mirror, mix, moved, oval, ribbon, shares
+
+if TYPE_CHECKING:
+    from animegen_cli.drawn.appearance import Appearance
 
 _INK = 0.018
 

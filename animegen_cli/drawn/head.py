@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from animegen_cli.drawn.appearance import Appearance
 from animegen_cli.drawn.paint import (
     WHITE,
     Canvas,
@@ -20,6 +21,9 @@ from animegen_cli.drawn.paint import (
     shares,
     tone,
 )
+
+if TYPE_CHECKING:
+    from animegen_cli.drawn.appearance import Appearance
 
 EYE_X, EYE_Y = 0.29, 0.17  # the middle of an eye
 _INK = 0.018  # how wide contour lines are

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Colour = tuple[int, int, int]
 Points = Any  # an (n, 2) array, or what becomes one

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from animegen_cli.drawn.appearance import Appearance
 from animegen_cli.drawn.head import EYE_X, EYE_Y
 from animegen_cli.drawn.paint import WHITE, Canvas, bow, curve, mirror, mix, oval, tone
+
+if TYPE_CHECKING:
+    from animegen_cli.drawn.appearance import Appearance
 
 _INK = 0.018
 

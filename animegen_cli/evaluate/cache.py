@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -11,7 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from animegen_cli import console
-from animegen_cli.metrics.extractors import Extractor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from animegen_cli.metrics.extractors import Extractor
 
 
 def place(folder: Path, key: str) -> Path:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +21,19 @@ from animegen_cli.evaluate.judge import Verdict, entry
 from animegen_cli.evaluate.reference import set_features
 from animegen_cli.metrics import extractors
 from animegen_cli.metrics.distributions import total_variation
-from animegen_cli.metrics.extractors import Extractor, Precision
-from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.metrics.scores import score_features
 from animegen_cli.metrics.uncertainty import Estimate, combine
 from animegen_cli.model import abilities
 from animegen_cli.model.family import Embeds, Family, Samples
 from animegen_cli.paths import Run
 from animegen_cli.sample import edit, generate
-from animegen_cli.sample.generate import Trained
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from animegen_cli.metrics.extractors import Extractor, Precision
+    from animegen_cli.metrics.protocol import Protocol
+    from animegen_cli.sample.generate import Trained
 
 METRICS = ("fd-attributes", "attribute", "requests")
 """Distance of the features, distance of each attribute's histograms, and share of requests that are recognised."""

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from animegen_cli import console, paths
 from animegen_cli.device import pick_device
@@ -19,14 +14,22 @@ from animegen_cli.evaluate import classifier, heldout, variety
 from animegen_cli.evaluate.classifier import open_extractor
 from animegen_cli.evaluate.images import EvaluatedRun, Folder, ImageSet
 from animegen_cli.evaluate.judge import Judge, Request, Verdict, entry
-from animegen_cli.evaluate.reference import Reference
 from animegen_cli.metrics.extractors import Extractor, for_kid75
 from animegen_cli.metrics.protocol import ENOUGH, INCEPTION_NAMES, Protocol
 from animegen_cli.metrics.scores import METRICS, OF_MOMENTS, Score, check, score_features
 from animegen_cli.metrics.weights import find_inception
 from animegen_cli.model.pixels import channels_first
-from animegen_cli.paths import Run
 from animegen_cli.report import page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from animegen_cli.evaluate.reference import Reference
+    from animegen_cli.paths import Run
 
 P = TypeVar("P")
 DEFAULT_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "diversity")

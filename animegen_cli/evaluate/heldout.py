@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from animegen_cli import console
 from animegen_cli.errors import UsageError
-from animegen_cli.evaluate.images import EvaluatedRun
 from animegen_cli.evaluate.judge import Verdict, entry
 from animegen_cli.metrics import fidelity
-from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.model.family import Likelihood, Reconstructs
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_first, from_uint8, to_uint8
 from animegen_cli.sample import generate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from animegen_cli.evaluate.images import EvaluatedRun
+    from animegen_cli.metrics.protocol import Protocol
 
 METRICS = (*fidelity.FUNCTIONS, "bpd")
 """Errors of reconstructions, and bits per dimension."""

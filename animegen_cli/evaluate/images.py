@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,16 +17,20 @@ from animegen_cli.data.dataset import FaceSet, open_images, require_size
 from animegen_cli.device import machine_about, peak_memory
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import cache
-from animegen_cli.evaluate.judge import Request
 from animegen_cli.evaluate.reference import Reference, read, set_features
 from animegen_cli.metrics import protocol
-from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.model.family import Edit, Samples
 from animegen_cli.model.pixels import channels_first
-from animegen_cli.paths import Run
 from animegen_cli.sample import edit, generate
-from animegen_cli.sample.generate import Trained
 from animegen_cli.seeds import spell_seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from animegen_cli.evaluate.judge import Request
+    from animegen_cli.metrics.extractors import Extractor
+    from animegen_cli.paths import Run
+    from animegen_cli.sample.generate import Trained
 
 CHUNK = 512
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from animegen_cli.metrics import protocol
+if TYPE_CHECKING:
+    from animegen_cli.metrics import protocol
 
 P = TypeVar("P", contravariant=True)
 

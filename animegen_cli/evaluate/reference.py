@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,9 +12,14 @@ from animegen_cli import console, paths
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError
 from animegen_cli.evaluate import cache
-from animegen_cli.metrics.extractors import Extractor
 from animegen_cli.metrics.frechet import Moments, load_moments
 from animegen_cli.model.pixels import channels_first
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from animegen_cli.metrics.extractors import Extractor
 
 _CHUNK = 512
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,17 +13,21 @@ from torch import Tensor
 
 from animegen_cli import paths
 from animegen_cli.data import near_duplicates
-from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import UsageError
 from animegen_cli.evaluate import cache
 from animegen_cli.evaluate.images import CHUNK, ImageSet
 from animegen_cli.evaluate.judge import Verdict, entry
 from animegen_cli.evaluate.reference import read, set_features
 from animegen_cli.metrics import colours, copies, distributions
-from animegen_cli.metrics.extractors import Extractor
-from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.model.pixels import channels_first
 from animegen_cli.report import grids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from animegen_cli.data.dataset import FaceSet
+    from animegen_cli.metrics.extractors import Extractor
+    from animegen_cli.metrics.protocol import Protocol
 
 METRICS = ("hair-colour", "eyes-colour", "brightness", "duplicates", "copies", "copies-hash")
 """Distances of what pixels tell, and shares of images that repeat others; `copies` asks for both criteria."""

@@ -6,10 +6,9 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -22,11 +21,15 @@ from animegen_cli.errors import ConfigError, MachineError, UsageError
 from animegen_cli.export import diffusers, onnx, usage
 from animegen_cli.model.family import Converts, DiffusersModel, Edit, Samples
 from animegen_cli.model.pixels import channels_first, channels_last
-from animegen_cli.paths import Run
 from animegen_cli.report import card, grids, records, same_seeds
 from animegen_cli.report.card import Facts
 from animegen_cli.sample import edit, generate
-from animegen_cli.sample.generate import Trained
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from animegen_cli.paths import Run
+    from animegen_cli.sample.generate import Trained
 
 INDEX = "pipeline.json"
 """Names every file of an export: a folder with other files in it is not written over."""

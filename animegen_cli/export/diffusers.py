@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
 
 from animegen_cli import paths
 from animegen_cli.model.diffusers import WEIGHTS
-from animegen_cli.model.family import DiffusersModel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from animegen_cli.model.family import DiffusersModel
 
 
 def write(found: DiffusersModel, folder: Path) -> None:

@@ -6,16 +6,19 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from animegen_cli.errors import DataError, MachineError
-from animegen_cli.model.family import Family, Input, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from animegen_cli.model.family import Family, Input, Network
 
 TOLERANCE = 1e-4
 """Largest difference from our output that counts as equal, in units of [-1, 1]; at noise levels above 1 so many times

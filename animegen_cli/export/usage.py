@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from animegen_cli.model.family import DiffusersModel, Exported
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from animegen_cli.model.family import DiffusersModel, Exported
 
 _HEAD = """
 import json

@@ -7,10 +7,12 @@ have to move on average.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Counts = np.ndarray
 """How many images have each name or value, int64 (k,)."""

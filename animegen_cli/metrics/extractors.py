@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,9 @@ from animegen_cli.metrics import resize as resizing
 from animegen_cli.metrics.protocol import KID75_RESIZE
 from animegen_cli.metrics.weights import open_inception
 from animegen_cli.model.nets import inception, squeezenet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 Precision = Literal["fp32", "tf32", "bf16"]
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -133,7 +135,7 @@ def inception_extractor(
     centre, scale = (127.5, 127.5) if mode == "legacy_pytorch" else (128.0, 128.0)
 
     def prepare(images: Tensor) -> Tensor:
-        return resizing.resize(images, 299, cast(resizing.Mode, mode)).sub_(centre).div_(scale)
+        return resizing.resize(images, 299, cast("resizing.Mode", mode)).sub_(centre).div_(scale)
 
     return Extractor(
         net,

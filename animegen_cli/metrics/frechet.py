@@ -12,13 +12,16 @@ from __future__ import annotations
 import functools
 import zipfile
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from animegen_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BLOCK = 512
 """Columns at once where half of a product is known without computing it."""

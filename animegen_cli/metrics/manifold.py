@@ -11,13 +11,15 @@ Distances are computed blockwise in float64, so memory does not grow with the sq
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from animegen_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROWS, COLUMNS = 1024, 2048
 RIM = 1e-11

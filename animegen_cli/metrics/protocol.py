@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from animegen_cli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ENOUGH = 2048
 """Below this many images on either side, scores carry a warning."""

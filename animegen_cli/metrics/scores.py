@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from animegen_cli.metrics.kernel import KernelDistance, kernel_distance, kernel_
 from animegen_cli.metrics.manifold import Manifold, Neighbours, manifold_scores, neighbours
 from animegen_cli.metrics.protocol import ENOUGH
 from animegen_cli.metrics.uncertainty import Estimate, combine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 _NEIGHBOURS = 5
 

@@ -7,8 +7,11 @@ best. Intervals that overlap are no test: two values can differ significantly al
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LEVEL = 0.05
 NOTE = "≈: not significantly different from the best (5 %, Holm)"

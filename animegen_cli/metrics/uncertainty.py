@@ -14,11 +14,13 @@ The interval is a percentile bootstrap over the images of each range, stretched 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 REPLICATES = 1000
 LEVEL = 0.95

@@ -11,8 +11,8 @@ import pickle
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +22,9 @@ from animegen_cli import console, paths
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.model.nets.inception import Inception, from_tensors, from_torchscript
 from animegen_cli.paths import cache
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 INCEPTION_URL = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
 INCEPTION_SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"

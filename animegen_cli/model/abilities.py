@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from animegen_cli import paths
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.model import families
 from animegen_cli.model.family import ABILITIES
-from animegen_cli.paths import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from animegen_cli.paths import Run
 
 VERBS = {
     "samples": "draw from noise",

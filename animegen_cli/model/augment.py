@@ -7,11 +7,13 @@ generator learns the plain distribution while the critic never sees an image twi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Kind = Literal["colour", "translation", "cutout"]
 

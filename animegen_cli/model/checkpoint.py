@@ -8,8 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +17,9 @@ from torch import Tensor
 
 from animegen_cli import __version__, paths
 from animegen_cli.errors import DataError, MachineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 STATE_VERSION = 1
 Parts = Mapping[str, Mapping[str, Tensor]]

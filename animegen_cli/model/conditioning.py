@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
 from animegen_cli.errors import ConfigError, did_you_mean
 from animegen_cli.model.family import DataSpec, Input
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def drop_labels(labels: Tensor, probability: float) -> Tensor:

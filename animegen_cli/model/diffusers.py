@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from animegen_cli import paths
 from animegen_cli.errors import DataError
 from animegen_cli.model.family import Converts, DiffusersModel, Family
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import torch
 
 WEIGHTS = "diffusion_pytorch_model"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +16,10 @@ from torch import Tensor
 from animegen_cli.errors import UsageError
 from animegen_cli.model import conditioning, likelihoods, samplers
 from animegen_cli.model.family import DataSpec, Edit, Exported, Input, Network
-from animegen_cli.model.noise import Noise
 from animegen_cli.model.schedules import Schedule
+
+if TYPE_CHECKING:
+    from animegen_cli.model.noise import Noise
 
 Predicts = Literal["noise", "image", "velocity"]
 EDITS = frozenset({"strength", "exact"})

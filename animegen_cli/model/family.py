@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Callback
+if TYPE_CHECKING:
+    from animegen_cli.model.noise import Noise
+    from animegen_cli.model.samplers import Callback
 
 Losses = dict[str, Tensor]
 

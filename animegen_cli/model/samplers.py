@@ -8,10 +8,10 @@ Stochastic samplers take their noise from `noise(C, H, W)`. `callback(step, x, c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -29,7 +29,7 @@ Callback = Callable[[int, Tensor, Tensor], None]
 class SamplerConfig(Sampling):
     """How a diffusion run draws: the section `sample` of its config."""
 
-    renamed = {"churn": "s_churn"}
+    renamed: ClassVar[Mapping[str, str]] = {"churn": "s_churn"}
 
     sampler: Literal["ancestral", "ddim", "dpmpp", "heun", "euler"] = "ddim"
     """Update rule; any works on any diffusion run."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from animegen_cli.data.index import DatasetIndex
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from animegen_cli.data.index import DatasetIndex
 
 _CELL, _COLUMNS, _KEPT, _PAIRS = 64, 12, 72, 12
 _GAP, _LINE = 4, 18

@@ -14,13 +14,15 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from animegen_cli.data import cleaning
 from animegen_cli.data.sources import Member, Reader, Unusable
 from animegen_cli.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
 
 _AHEAD = 2  # chunks that a worker has in hand, so that it never waits for the next
 

@@ -10,8 +10,11 @@ import os
 import struct
 import zlib
 from array import array
-from pathlib import Path
-from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
 
 _DATE = 1 << 5 | 1  # the first day that zip knows: the same input gives the same bytes
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF

@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -14,8 +14,10 @@ import animegen_cli
 from animegen_cli.report import tables
 from animegen_cli.report.columns import eval_options, identity, measures_of
 from animegen_cli.report.records import Record, flattened
-from animegen_cli.report.tables import Table
 from animegen_cli.report.units import amount, duration
+
+if TYPE_CHECKING:
+    from animegen_cli.report.tables import Table
 
 LICENSE = "unknown"
 """What the card says where nobody named one; hubs know this word."""

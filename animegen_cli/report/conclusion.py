@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from animegen_cli.report.columns import Comparison, Measure
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.records import Record
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 from animegen_cli.report.units import amount, duration
+
+if TYPE_CHECKING:
+    from animegen_cli.report.records import Record
 
 UNEQUAL = 1.5
 """Ratio of training times from which runs were not trained at equal cost."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import animegen_cli
 from animegen_cli.report.markup import Markup, el
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from animegen_cli.report import plots
-from animegen_cli.report.canvas import Drawing
-from animegen_cli.report.columns import Comparison, Measure
 from animegen_cli.report.markup import Markup, el
-from animegen_cli.report.numbering import Numbering
 from animegen_cli.report.plots import Mark, Series
-from animegen_cli.report.records import Record
+
+if TYPE_CHECKING:
+    from animegen_cli.report.canvas import Drawing
+    from animegen_cli.report.columns import Comparison, Measure
+    from animegen_cli.report.numbering import Numbering
+    from animegen_cli.report.records import Record
 
 _ASIDE = ("grad_norm", "ema/", "lr/", "loader/", "images_per_second")
 _NO_CURVE = {"step", "seconds"}

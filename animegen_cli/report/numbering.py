@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from animegen_cli.report import canvas, tables
-from animegen_cli.report.canvas import Drawing
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Sequence
+    from pathlib import Path
+
+    from animegen_cli.report.canvas import Drawing
+    from animegen_cli.report.tables import Table
 
 
 class Numbering:

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from animegen_cli.paths import Run
 from animegen_cli.report import conclusion, figures, pictures, published, records, tables
 from animegen_cli.report.columns import Comparison, Measure, identity, measures_of, protocol_notes
 from animegen_cli.report.document import document, section, todo, warnings
-from animegen_cli.report.figures import Pair
 from animegen_cli.report.markup import Markup, el, join
 from animegen_cli.report.numbering import Numbering, table_html
 from animegen_cli.report.preferences import Opinion, intervals
-from animegen_cli.report.records import Record
 from animegen_cli.report.settings import commands, settings
 from animegen_cli.report.tables import Cell, Column, Table
 from animegen_cli.report.units import amount, duration, memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from animegen_cli.paths import Run
+    from animegen_cli.report.figures import Pair
+    from animegen_cli.report.records import Record
 
 _QUALITY = "↓ lower is better, ↑ higher is better; the best of each column is bold. A column holds one protocol."
 

@@ -6,16 +6,18 @@ import base64
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from animegen_cli.report.markup import Markup, el
-from animegen_cli.report.numbering import Numbering
-from animegen_cli.report.records import Record
 from animegen_cli.report.units import amount
 from animegen_cli.seeds import spell_seeds
+
+if TYPE_CHECKING:
+    from animegen_cli.report.numbering import Numbering
+    from animegen_cli.report.records import Record
 
 BUDGET = 3_900_000
 """Bytes that all pictures of a page may take before base64 makes them a third larger."""

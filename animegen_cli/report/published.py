@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from animegen_cli.report.tables import Cell, Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TITLE = "As published, protocol unknown: not ranked"
 _COST = {"parameters": "parameters", "images": "images seen", "seconds": "training time", "device": "device"}

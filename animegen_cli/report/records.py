@@ -6,8 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -15,6 +14,9 @@ from animegen_cli.errors import DataError
 from animegen_cli.metrics.protocol import Protocol, better
 from animegen_cli.paths import Run
 from animegen_cli.report.findings import Judged
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is
 

@@ -7,15 +7,19 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 import animegen_cli
 from animegen_cli.paths import Run
-from animegen_cli.report.records import Record
 from animegen_cli.seeds import spell_seeds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from animegen_cli.report.records import Record
 
 Draw = Callable[[Run, Sequence[int]], np.ndarray]
 """A run and seeds -> uint8 (n, H, W, 3), image i from seed i."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from animegen_cli.report import tables
 from animegen_cli.report.columns import eval_options
@@ -12,6 +11,9 @@ from animegen_cli.report.markup import Markup, el, escape, join
 from animegen_cli.report.numbering import Numbering, table_html
 from animegen_cli.report.records import Record, flattened
 from animegen_cli.report.tables import Cell, Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _LONG = 24
 """Rows from which a table of differences is folded away."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import animegen_cli
 from animegen_cli.report.markup import Markup, el
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _WORDS = {
     "realism": {

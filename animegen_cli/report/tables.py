@@ -6,12 +6,14 @@ import csv
 import io
 import re
 import shutil
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from animegen_cli import console
 from animegen_cli.report.markup import Markup, el, escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 DASH = "–"
 _LONG = 28

@@ -6,8 +6,7 @@ Like drawing, each result depends on its picture and its seed alone: networks ru
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -17,8 +16,12 @@ from animegen_cli.model.abilities import VERBS, families_able, only
 from animegen_cli.model.family import ABILITIES, Edit, Interpolates
 from animegen_cli.model.noise import Blend, Noise
 from animegen_cli.model.pixels import from_uint8, to_uint8
-from animegen_cli.model.samplers import Callback
 from animegen_cli.sample.generate import Trained, draw_noise, micro_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from animegen_cli.model.samplers import Callback
 
 # ---- who can what ---------------------------------------------------------------------------------------------
 

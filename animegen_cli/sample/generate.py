@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,12 @@ from animegen_cli.model import checkpoint, families
 from animegen_cli.model.family import DataSpec, Family, Samples
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import to_uint8
-from animegen_cli.model.samplers import Callback
-from animegen_cli.paths import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from animegen_cli.model.samplers import Callback
+    from animegen_cli.paths import Run
 
 
 class Trained(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,10 +22,12 @@ from animegen_cli.model import abilities
 from animegen_cli.model.nets.perceptual import open_features
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_first, channels_last, from_uint8, to_uint8
-from animegen_cli.paths import Run
 from animegen_cli.report import grids
 from animegen_cli.sample import edit, generate
-from animegen_cli.sample.generate import Trained
+
+if TYPE_CHECKING:
+    from animegen_cli.paths import Run
+    from animegen_cli.sample.generate import Trained
 
 PER_FOLDER = 1000
 

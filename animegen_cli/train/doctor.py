@@ -5,12 +5,14 @@ What a family knows of its own failures it says itself (`Diagnoses`); what pictu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from animegen_cli.model.family import Diagnoses, Family, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 SETTLED = 0.1
 """Pictures are judged after this share of the training: before it, every network draws one grey face."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from animegen_cli.config import Amount, Ema
-from animegen_cli.model.family import Family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from animegen_cli.model.family import Family
 
 
 def ema_copy(model: Family) -> Family:

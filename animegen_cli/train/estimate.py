@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from animegen_cli.config import RunConfig
 from animegen_cli.model.family import Batch, Family
+
+if TYPE_CHECKING:
+    from animegen_cli.config import RunConfig
 
 SETTLED = 1 << 40
 """Images after which no warm-up or initial phase lasts: what comes after it costs most."""

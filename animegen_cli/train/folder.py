@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from animegen_cli.config import RunConfig
-from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError
-from animegen_cli.model.family import DataSpec
-from animegen_cli.paths import Run
 from animegen_cli.train import optim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from animegen_cli.config import RunConfig
+    from animegen_cli.data.dataset import FaceSet
+    from animegen_cli.model.family import DataSpec
+    from animegen_cli.paths import Run
 
 # These may change when a run goes on; everything else decides its numbers.
 _FREE = {

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from animegen_cli.config import Amount, Optim
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def learning_rate(settings: Optim, images: int, *, total: int, batch: int, count: int) -> float:

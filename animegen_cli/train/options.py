@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
-from animegen_cli.config import RunConfig
 from animegen_cli.device import fast_layout, free_memory, has_bf16, has_compiler
-from animegen_cli.model.family import Family
 from animegen_cli.train import estimate
+
+if TYPE_CHECKING:
+    import torch
+
+    from animegen_cli.config import RunConfig
+    from animegen_cli.model.family import Family
 
 
 class ResolvedOptions(NamedTuple):

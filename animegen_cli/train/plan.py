@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,8 +12,10 @@ from animegen_cli.config import Amount
 from animegen_cli.device import free_memory
 from animegen_cli.sample import generate
 from animegen_cli.train import estimate, train
-from animegen_cli.train.session import Prepared
 from animegen_cli.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from animegen_cli.train.session import Prepared
 
 # Peak arithmetic is unknown in general; these are cautious rates when nothing may be measured.
 _ASSUMED_FLOPS = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}

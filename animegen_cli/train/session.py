@@ -10,8 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -39,7 +38,6 @@ from animegen_cli.model.family import (
 )
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_first, channels_last, from_uint8, to_uint8
-from animegen_cli.paths import Run
 from animegen_cli.report import grids, page
 from animegen_cli.sample import generate
 from animegen_cli.seeds import seed_for
@@ -48,6 +46,11 @@ from animegen_cli.train.doctor import Doctor
 from animegen_cli.train.log import Log
 from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.trainer import Hook, Trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from animegen_cli.paths import Run
 
 Scorer = Callable[[np.ndarray, np.ndarray], dict[str, float]]
 """(real, fake) uint8 images (n, H, W, 3) -> named scores; passed in by the command, so that metrics never call up."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from typing import TYPE_CHECKING
 
 import torch
 
-from animegen_cli.train.session import Prepared
 from animegen_cli.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from animegen_cli.train.session import Prepared
 
 
 def images_per_second(prepared: Prepared, *, seconds: float = 15.0) -> float:

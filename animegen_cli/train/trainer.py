@@ -8,20 +8,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from animegen_cli.config import Amount, RunConfig
-from animegen_cli.data.loading import RawBatch
 from animegen_cli.errors import DataError, DivergedError, MachineError, StoppedError
 from animegen_cli.model.checkpoint import Parts, optimizer_tensors, restore_optimizer
 from animegen_cli.model.family import Batch, Family, Phase
 from animegen_cli.seeds import seed_for
 from animegen_cli.train import optim
 from animegen_cli.train.ema import EMA
-from animegen_cli.train.options import ResolvedOptions
+
+if TYPE_CHECKING:
+    from animegen_cli.data.loading import RawBatch
+    from animegen_cli.train.options import ResolvedOptions
 
 
 class Batches(Protocol):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from animegen_cli.data.cleaning import fit_square
-from animegen_cli.model.family import Edit
 from animegen_cli.model.pixels import channels_first, channels_last
 from animegen_cli.sample import edit as editing
-from animegen_cli.sample.generate import Trained
+
+if TYPE_CHECKING:
+    from animegen_cli.model.family import Edit
+    from animegen_cli.sample.generate import Trained
 
 TILE = 1024
 

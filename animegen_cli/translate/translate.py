@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -27,8 +27,10 @@ from animegen_cli.model.family import Edit
 from animegen_cli.report import grids
 from animegen_cli.sample import edit as editing
 from animegen_cli.sample import generate, sample
-from animegen_cli.sample.generate import Trained
 from animegen_cli.translate.tiles import MULTIPLE, TILE, any_size, changed, padded, shaped
+
+if TYPE_CHECKING:
+    from animegen_cli.sample.generate import Trained
 
 ON_SHEET = 24
 """Pairs that the sheet shows: the first ones."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from animegen_cli import paths
@@ -21,7 +18,6 @@ from animegen_cli.model import abilities
 from animegen_cli.model.family import ABILITIES, Edit
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_last, from_uint8, to_uint8
-from animegen_cli.paths import Run
 from animegen_cli.sample import edit as editing
 from animegen_cli.sample import generate
 from animegen_cli.sample.generate import Trained
@@ -29,6 +25,14 @@ from animegen_cli.seeds import parse_seeds
 from animegen_cli.translate import tiles, translate
 from animegen_cli.ui import directions
 from animegen_cli.ui.directions import Directions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from PIL import Image
+
+    from animegen_cli.paths import Run
 
 MOST_FACES = 100
 MOST_FRAMES = 60

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
@@ -13,14 +11,19 @@ import torch
 
 from animegen_cli.data.cleaning import FITS
 from animegen_cli.errors import AnimegenError
-from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.sample.generate import Trained
 from animegen_cli.seeds import spell_seeds
 from animegen_cli.ui import actions, directions, guard, live, shown
-from animegen_cli.ui.actions import Models, Way
 from animegen_cli.ui.parts import progress, told, upload_box
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from animegen_cli.paths import Run
+    from animegen_cli.sample.generate import Trained
+    from animegen_cli.ui.actions import Models, Way
 
 _ONE_AT_A_TIME: dict[str, Any] = {
     "concurrency_id": "drawing",

@@ -9,8 +9,7 @@ enough numbers for a regression.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,11 @@ from torch import Tensor
 from animegen_cli.errors import UsageError
 from animegen_cli.model.noise import Noise
 from animegen_cli.sample import generate
-from animegen_cli.sample.generate import Trained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from animegen_cli.sample.generate import Trained
 
 FOUND = 5
 PICTURES = 512

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from animegen_cli.paths import Run
 from animegen_cli.report import figures, pictures, records
 from animegen_cli.report.markup import Markup, el, join
 from animegen_cli.report.numbering import Numbering
-from animegen_cli.report.records import Record
 from animegen_cli.report.units import amount, duration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from animegen_cli.paths import Run
+    from animegen_cli.report.records import Record
 
 SILENT = 120.0
 """Seconds without a sign of life after which a run that says that it runs is taken for killed."""

@@ -12,12 +12,14 @@ import tempfile
 import threading
 import warnings
 import webbrowser
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from animegen_cli import console
 from animegen_cli.errors import DataError, MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HOST = "127.0.0.1"
 _STYLE = Path(__file__).with_name("page.css")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from io import BytesIO
+from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
 
-from animegen_cli.errors import AnimegenError
 from animegen_cli.report import grids
 from animegen_cli.report.markup import Markup, el, escape, join
-from animegen_cli.report.records import Record
 from animegen_cli.report.units import amount, duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from animegen_cli.errors import AnimegenError
+    from animegen_cli.report.records import Record
 
 _ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
 _SHOW = "const all=this.closest('.walk').querySelectorAll('.stage img');all.forEach((one,i)=>one.hidden=i!=this.value)"

@@ -7,13 +7,15 @@ The page holds images, ids and a number of comparisons; it draws each rater's ow
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
 
 Question = Literal["realism", "diversity"]
 QUESTIONS: tuple[Question, ...] = ("realism", "diversity")

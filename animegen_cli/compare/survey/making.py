@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image, features
@@ -19,8 +18,12 @@ from animegen_cli.compare.survey.design import QUESTIONS, SHEET, Contestant, Des
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.report import survey_page
-from animegen_cli.report.same_seeds import Draw
 from animegen_cli.seeds import spell_seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from animegen_cli.report.same_seeds import Draw
 
 FORMAT, VERSION = "animegen-survey", 1
 PAGE, KEY = "survey.html", "key.json"

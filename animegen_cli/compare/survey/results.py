@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from animegen_cli import paths
 from animegen_cli.compare.survey.design import QUESTIONS
-from animegen_cli.compare.survey.votes import Key, Vote
 from animegen_cli.errors import DataError
 from animegen_cli.metrics import agreement, bradley_terry
 from animegen_cli.report import tables
 from animegen_cli.report.preferences import Opinion, Standing
 from animegen_cli.report.tables import DASH, Cell, Column, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from animegen_cli.compare.survey.votes import Key, Vote
 
 RESAMPLES = 1000
 FAST_MS, FAST_SHARE = 500, 0.25

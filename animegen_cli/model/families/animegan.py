@@ -6,12 +6,11 @@ and by Gram matrices of anime without its colours, the colours of the photograph
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, ClassVar, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, final
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,11 @@ from animegen_cli.model.adversarial import FakeBuffer, generator_loss
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets.perceptual import Perceptual, open_features
 from animegen_cli.model.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
-from animegen_cli.model.noise import Noise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from animegen_cli.model.noise import Noise
 
 Weight = Annotated[float, Field(ge=0)]
 

@@ -6,9 +6,8 @@ no augmentation touches it. Legend: B batch, D features, V values of an attribut
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 import torch
 from pydantic import Field
@@ -19,6 +18,9 @@ from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.model.conditioning import chosen_labels, pick_labels
 from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FOLD = 2
 """Pixels of a side that become channels before the first convolution: no layer works at full size."""

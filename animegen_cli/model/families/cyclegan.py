@@ -6,10 +6,9 @@ F: Y -> X, and each has a critic that judges patches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,11 @@ from animegen_cli.errors import ConfigError
 from animegen_cli.model.adversarial import FakeBuffer, critic_loss, generator_loss
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
-from animegen_cli.model.noise import Noise
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from animegen_cli.model.noise import Noise
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,8 @@ and deviation, not to [-1, 1].
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 import torch
 from pydantic import Field
@@ -22,9 +21,13 @@ from animegen_cli.errors import ConfigError
 from animegen_cli.model import diffusion
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Losses, Phase
 from animegen_cli.model.nets.unet import Attention, sinusoidal_of
-from animegen_cli.model.noise import Noise
 from animegen_cli.model.samplers import Callback, SamplerConfig
 from animegen_cli.model.schedules import OffsetCosine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from animegen_cli.model.noise import Noise
 
 
 @dataclass(frozen=True, kw_only=True)

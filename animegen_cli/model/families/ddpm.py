@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import torch
 from pydantic import Field
@@ -16,9 +15,13 @@ from animegen_cli.model import conditioning, diffusion
 from animegen_cli.model.family import Batch, DataSpec, DiffusersModel, Edit, Exported, Family, Losses, Phase
 from animegen_cli.model.nets import unet_diffusers
 from animegen_cli.model.nets.unet import UNet
-from animegen_cli.model.noise import Noise
 from animegen_cli.model.samplers import Callback, SamplerConfig
 from animegen_cli.model.schedules import DiscreteSchedule, cosine_betas, linear_betas
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from animegen_cli.model.noise import Noise
 
 
 @dataclass(frozen=True, kw_only=True)

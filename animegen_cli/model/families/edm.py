@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 import torch
 from pydantic import Field
@@ -16,9 +16,11 @@ from animegen_cli.errors import ConfigError
 from animegen_cli.model import conditioning, diffusion
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Losses, Phase
 from animegen_cli.model.nets.scorenet import ScoreNet, fits
-from animegen_cli.model.noise import Noise
 from animegen_cli.model.samplers import Callback, SamplerConfig
 from animegen_cli.model.schedules import KarrasSchedule
+
+if TYPE_CHECKING:
+    from animegen_cli.model.noise import Noise
 
 AUGMENTATIONS = 9
 """Numbers that describe an augmentation (Karras et al. 2022, table 6)."""

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal, final
+from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import torch
 from pydantic import Field
@@ -29,8 +28,12 @@ from animegen_cli.model.augment import Kind as Augmentation
 from animegen_cli.model.augment import augment as augmented
 from animegen_cli.model.family import Batch, DataSpec, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets.style import levels_of, minibatch_std
-from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Callback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from animegen_cli.model.noise import Noise
+    from animegen_cli.model.samplers import Callback
 
 Weight = Annotated[float, Field(ge=0)]
 

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple, final
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, final
 
 import torch
 from pydantic import Field
@@ -21,8 +20,12 @@ from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, F
 from animegen_cli.model.nets.hierarchy import Hierarchy, MLPEncoder, MLPHierarchy, Moments
 from animegen_cli.model.nets.hierarchy_cnn import CNNEncoder, CNNHierarchy, parse_layout
 from animegen_cli.model.nets.hierarchy_vit import ViTEncoder, ViTHierarchy
-from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Callback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from animegen_cli.model.noise import Noise
+    from animegen_cli.model.samplers import Callback
 
 ASLEEP = 0.01
 """Nats; a group whose mean KL is smaller says nothing about the image: a seventieth of one bit."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 import torch
 from pydantic import Field
@@ -16,16 +16,20 @@ from animegen_cli.errors import ConfigError
 from animegen_cli.model import conditioning, diffusion, samplers
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Losses, Phase
 from animegen_cli.model.nets.scorenet import ScoreNet, TimeEmbedding, fits
-from animegen_cli.model.noise import Noise
 from animegen_cli.model.samplers import Callback, SamplerConfig
 from animegen_cli.model.schedules import SDE, VE, VP, SubVP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from animegen_cli.model.noise import Noise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Section):
     """The process, the network and the loss."""
 
-    renamed = {"waves": "time_embedding"}
+    renamed: ClassVar[Mapping[str, str]] = {"waves": "time_embedding"}
 
     process: Literal["ve", "vp", "subvp"] = "vp"
     """Variance exploding, variance preserving, or with less variance than that."""

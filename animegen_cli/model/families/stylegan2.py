@@ -4,9 +4,8 @@ of StyleGAN") and 2020b ("Training generative adversarial networks with limited 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,11 @@ from animegen_cli.model.ada import Adaptive
 from animegen_cli.model.family import Batch, DataSpec, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets import style
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Callback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from animegen_cli.model.samplers import Callback
 
 
 @dataclass(frozen=True, kw_only=True)

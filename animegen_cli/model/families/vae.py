@@ -7,9 +7,8 @@ Rybkin et al. 2021 for the learned scale of the Gaussian. Legend: B batch, D = 3
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, final
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, final
 
 import torch
 from pydantic import Field
@@ -20,8 +19,12 @@ from animegen_cli.errors import ConfigError
 from animegen_cli.model import likelihoods
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets import vae as nets
-from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import Callback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from animegen_cli.model.noise import Noise
+    from animegen_cli.model.samplers import Callback
 
 
 @dataclass(frozen=True, kw_only=True)

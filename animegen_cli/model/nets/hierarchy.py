@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Moments = tuple[Tensor, Tensor, Tensor, Tensor]
 """Of one group: mean and log-deviation of its posterior, then of its prior; float32, each (B, *shape)."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +12,9 @@ from torch import Tensor, nn
 
 from animegen_cli.errors import ConfigError
 from animegen_cli.model.nets.hierarchy import Hierarchy, shrink, zero
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Step(NamedTuple):

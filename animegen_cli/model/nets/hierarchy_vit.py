@@ -6,13 +6,16 @@ up as the group's feature; in the decoder they hold the group's prior, take in i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animegen_cli.model.nets.hierarchy import Hierarchy, shrink, zero
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class TransformerBlock(nn.Module):

@@ -8,14 +8,17 @@ passes over memory.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animegen_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
 FEATURES, CLASSES = 2048, 1008
 EPSILON = 1e-3

@@ -5,8 +5,7 @@ Both are frozen and differentiable towards the images. Whoever uses one says whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +15,10 @@ from torch import Tensor, nn
 from animegen_cli.errors import DataError
 from animegen_cli.model.nets import trunk
 from animegen_cli.paths import sha256, similar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 VGG_CONVS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}
 """Place in torchvision's `features` -> channels, up to conv4_4 (Simonyan & Zisserman 2015, configuration E)."""

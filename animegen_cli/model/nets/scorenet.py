@@ -6,14 +6,16 @@ Legend: B batch, C channels, H W pixels, E width of the time embedding.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from animegen_cli.model.nets.unet import _quiet, attend, conv, dense, falling_frequencies, sinusoidal_of, swish
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TimeEmbedding = Literal["positional", "fourier"]
 

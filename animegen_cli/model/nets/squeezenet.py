@@ -7,7 +7,7 @@ The weights are the user's: a .npz with `conv1.weight`, `fire2.squeeze1x1.weight
 from __future__ import annotations
 
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animegen_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FEATURES, SIZE = 512, 224
 MEANS_BGR = (103.939, 116.779, 123.68)

@@ -8,15 +8,18 @@ no image needs weights of its own and no convolution needs groups.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animegen_cli.model import conditioning
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SLOPE = 0.2
 GAIN = math.sqrt(2)

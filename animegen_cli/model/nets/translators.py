@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from animegen_cli.errors import DataError
 from animegen_cli.model.family import Batch, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 INVERTED = -0.2
 """Correlation of brightness below which colours are inverted: unrelated pictures lie near 0, faithful ones above 0.5."""

@@ -6,11 +6,14 @@ Legend: B batch, C channels, H W pixels, T tokens = H*W, E width of the time emb
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def sinusoidal_of(value: Tensor, frequencies: Tensor, *, cosine_first: bool = False) -> Tensor:

@@ -6,11 +6,14 @@ Legend: B batch, C channels, H W pixels, L latents. Maps of odd size are halved 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 STEEP = 10.0
 """The learned log-deviations are stored divided by this, so that Adam moves them in hundreds of steps, not thousands."""
