@@ -68,7 +68,7 @@ def run(out: Path, *, size: int = 32, device: str | None = None) -> dict[str, st
 def _train(family: str, data: Path, folder: Path, device: str | None, *, untrained: bool = False) -> Run:
     flags = [Layer.from_flag("--duration", "train.duration", "0 images")] if untrained else []
     request = train.Request(family=family, preset=PRESET, data=data, out=folder, device=device, flags=flags)
-    if (folder / "run.json").is_file() and Run(folder).about.get("state") == "finished":
+    if Run(folder).finished:
         return Run(folder)
     return train.train(request)
 

@@ -113,9 +113,29 @@ class Run:
         return self.path.name
 
     @property
+    def facts(self) -> Path:
+        """The file `run.json`."""
+        return self.path / "run.json"
+
+    @property
     def about(self) -> dict[str, Any]:
-        """run.json; DataError when it is missing or broken."""
-        return read_json(self.path / "run.json", what="run")
+        """What `run.json` says; DataError when it is missing or broken."""
+        return read_json(self.facts, what="run")
+
+    @property
+    def exists(self) -> bool:
+        """Whether a training has begun in this folder."""
+        return self.facts.is_file()
+
+    @property
+    def state(self) -> str | None:
+        """`running`, `stopped`, `diverged` or `finished`; None where nothing has begun. DataError for a broken run.json."""
+        return self.about.get("state") if self.exists else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training reached its duration."""
+        return self.state == "finished"
 
     @property
     def weights(self) -> Path:
@@ -194,7 +214,7 @@ def write_json(path: Path, value: Any) -> None:
 def runs(root: Path = RUNS) -> list[Run]:
     """All run folders under `root`, oldest first."""
     found = [f.parent for f in root.glob("*/run.json")]
-    return [Run(f) for f in sorted(found, key=lambda f: ((f / "run.json").stat().st_mtime_ns, f.name))]
+    return [Run(f) for f in sorted(found, key=lambda f: (Run(f).facts.stat().st_mtime_ns, f.name))]
 
 
 def numbered_run(root: Path, description: str) -> Path:
@@ -245,7 +265,7 @@ def open_run(spec: str | Path | None, *, able_to: str | tuple[str, ...] | None =
 
 
 def _run_folder(spec: str, root: Path) -> Path:
-    if (Path(spec) / "run.json").is_file():
+    if Run(Path(spec)).exists:
         return Path(spec)
     names: Iterable[str] = [run.name for run in runs(root)]
     matches = [name for name in names if name == spec or (spec.isdigit() and name.startswith(f"{int(spec):05d}-"))]

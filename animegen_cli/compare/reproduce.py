@@ -86,11 +86,11 @@ def reproduce(
     changed = tuple(_changed(about, device))
     for line in changed:
         console.note(f"not as it was: {line}")
-    if not _finished(again):
+    if not again.finished:
         # To the images that the run has seen, which its config's duration may not say (it may have been extended).
         flags = [Layer.from_flag("--duration", "train.duration", f"{about['images']} images")]
         request = train.Request(data=faces.path, device=device, configs=[first.config], flags=flags, out=again.path)
-        if (again.path / "run.json").is_file():
+        if again.exists:
             request = replace(request, configs=[again.config], flags=(), out=None, resume=str(again.path))
         train.train(request, score=evaluate.in_run_scores)
     record = records.read(first)
@@ -150,14 +150,10 @@ def _error(score: Score) -> float | None:
     return None if score.interval is None else (score.interval[1] - score.interval[0]) / (2 * CONFIDENT)
 
 
-def _finished(run: Run) -> bool:
-    return (run.path / "run.json").is_file() and run.about.get("state") == "finished"
-
-
 def _check(run: Run, about: Mapping[str, Any]) -> None:
-    if about.get("state") != "finished":
+    if not run.finished:
         raise DataError(
-            f"{run.name} is {about.get('state')}: only a finished run can be reproduced",
+            f"{run.name} is {run.state}: only a finished run can be reproduced",
             hint=f"let it end with `animegen train --resume {run.path}`",
         )
     if not run.config.is_file():

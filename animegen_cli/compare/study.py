@@ -178,7 +178,7 @@ def run(request: Request) -> Done:
             else:
                 still[name] = problem
                 console.warn(f"{name}: {problem}")
-        started = [run for run in _runs(plan, folder).values() if (run.path / "run.json").is_file()]
+        started = [run for run in _runs(plan, folder).values() if run.exists]
         if not started:
             raise DataError("no run of the study has begun", hint="read the warnings above")
         return Done(folder, *_page(request, plan, started, folder), open=still)
@@ -324,15 +324,14 @@ def _runs(plan: StudyConfig, folder: Path) -> dict[str, Run]:
 def _train(request: Request, plan: StudyConfig, name: str, data: Path, folder: Path) -> str | None:
     """Train a run to its end; why it has none, otherwise."""
     found, member = _runs(plan, folder)[name], plan.runs[name]
-    begun = (found.path / "run.json").is_file()
-    if begun and found.about.get("state") == "finished":
+    if found.finished:
         return None
     if found.path.is_dir() and is_locked(found):
         return "another process trains it at this moment"
-    if begun and found.about.get("state") == "diverged":
+    if found.state == "diverged":
         return "it diverged; its last healthy state is kept"
     asked = _training(request, plan, member, data)
-    if begun and member.preset not in paths.presets(member.family):  # gone since: by the run's own config
+    if found.exists and member.preset not in paths.presets(member.family):  # gone since: by the run's own config
         asked = replace(asked, family=None, preset=None, settings=(), flags=(), resume=str(found.path))
     else:
         asked = replace(asked, out=found.path)
@@ -403,7 +402,7 @@ def table(plan: StudyConfig, folder: Path | None = None) -> Table:
     for name, member in plan.runs.items():
         changed = "".join(f", {key.rsplit('.', 1)[-1]} {value}" for key, value in member.settings.items())
         begun = Run(folder / "runs" / name) if folder else None
-        state = begun.about.get("state") if begun and (begun.path / "run.json").is_file() else None
+        state = begun.state if begun else None
         rate = member.images_per_second
         rows.append(
             (

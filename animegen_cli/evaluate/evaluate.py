@@ -19,6 +19,7 @@ from animegen_cli.metrics.protocol import ENOUGH, INCEPTION_NAMES, Protocol
 from animegen_cli.metrics.scores import METRICS, OF_MOMENTS, Score, check, score_features
 from animegen_cli.metrics.weights import find_inception
 from animegen_cli.model.pixels import channels_first
+from animegen_cli.paths import Run
 from animegen_cli.report import page
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from animegen_cli.evaluate.reference import Reference
-    from animegen_cli.paths import Run
 
 P = TypeVar("P")
 DEFAULT_METRICS = ("fd", "kid", "precision", "recall", "density", "coverage", "diversity")
@@ -64,7 +64,7 @@ def evaluate(request: Request) -> dict[str, Any]:
     extractor = _extractor(request, device)
     words = _words(request, extractor)
     subject = Path(request.subject) if request.subject else None
-    if subject is not None and subject.exists() and not (subject / "run.json").is_file():
+    if subject is not None and subject.exists() and not Run(subject).exists:
         return _evaluate_images(request, subject, extractor, words)
     return _evaluate_run(request, extractor, words)
 
@@ -169,7 +169,7 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
             scores += verdict.scores
             notes += [note for note in verdict.notes if note not in notes]
     page.write(run)
-    if run.about.get("state") != "finished":
+    if not run.finished:
         notes.append(f"the run is {run.about.get('state')}: these are scores at {images:,} images")
     return {"subject": str(run.path), "scores": scores, "notes": notes}
 

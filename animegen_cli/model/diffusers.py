@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from animegen_cli import paths
 from animegen_cli.errors import DataError
 from animegen_cli.model.family import Converts, DiffusersModel, Family
+from animegen_cli.paths import Run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,9 +23,7 @@ WEIGHTS = "diffusion_pytorch_model"
 
 def is_folder(path: Path) -> bool:
     """Whether this looks like a folder of diffusers: a pipeline, or a network alone."""
-    return not (path / "run.json").is_file() and any(
-        (path / name).is_file() for name in ("model_index.json", "config.json")
-    )
+    return not Run(path).exists and any((path / name).is_file() for name in ("model_index.json", "config.json"))
 
 
 def read(path: Path) -> DiffusersModel:

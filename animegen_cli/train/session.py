@@ -117,7 +117,7 @@ class Session:
         trainer, prepared = self.trainer, self.prepared
         rate = trainer.images / trainer.seconds if trainer.seconds else 0.0
         paths.write_json(
-            self.run.path / "run.json",
+            self.run.facts,
             {
                 "animegen": __version__, "family": self.config.family, "preset": self.config.preset, "state": state,
                 "abilities": list(abilities_of(prepared.model)), "images": trainer.images, "target_images": trainer.total,

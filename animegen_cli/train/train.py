@@ -136,7 +136,7 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
     if request.out is not None:
         # A process killed before it wrote anything leaves its lock alone.
         occupied = request.out.is_dir() and any(not f.name.startswith(".") for f in request.out.iterdir())
-        if occupied and (request.resume == "none" or not (request.out / "run.json").is_file()):
+        if occupied and (request.resume == "none" or not Run(request.out).exists):
             raise UsageError(
                 f"{request.out} is not empty",
                 hint="name another folder, or leave `--resume` at `auto` to go on with its run",

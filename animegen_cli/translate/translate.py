@@ -24,6 +24,7 @@ from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.model import abilities
 from animegen_cli.model.family import Edit
+from animegen_cli.paths import Run
 from animegen_cli.report import grids
 from animegen_cli.sample import edit as editing
 from animegen_cli.sample import generate, sample
@@ -70,7 +71,7 @@ def translate(request: Request) -> dict[str, Any]:
     if request.path.suffix.lower() in _FILMS:
         parts = f"ffmpeg -i {request.path} frames/%06d.png"
         raise UsageError(f"{request.path} is a film", hint=f"take it apart with `{parts}`, then translate `frames`")
-    if (request.path / "run.json").is_file():
+    if Run(request.path).exists:
         raise UsageError(f"{request.path} is a run, not pictures", hint="name a picture or a folder after it")
     run = abilities.open_run(request.run, "translates")
     console.note(f"run: {run.path}")

@@ -22,7 +22,7 @@ SILENT = 120.0
 
 def mark(run: Run) -> tuple[Any, ...]:
     """Changes whenever training wrote something that the page shows."""
-    files = [run.path / "run.json", run.log, *run.samples.glob("*.png")]
+    files = [run.facts, run.log, *run.samples.glob("*.png")]
     found = [(file.name, *_stamp(file)) for file in files]
     return (run.name, *sorted(found))
 
@@ -43,7 +43,7 @@ def shown(run: Run, *, now: float | None = None) -> Markup:
     """
     record = records.read(run)
     numbering = Numbering()
-    last = max((_stamp(file)[0] for file in (run.path / "run.json", run.log)), default=0) / 1e9
+    last = max((_stamp(file)[0] for file in (run.facts, run.log)), default=0) / 1e9
     parts: list[Markup | None] = [_state(record, (now or time.time()) - last)]
     parts += [el("p", el("b", "Doctor: "), finding, class_="finding") for finding in record.findings]
     parts += [el("p", problem, class_="finding") for problem in record.problems]

@@ -46,7 +46,7 @@ class Key:
 
     def found_runs(self) -> list[Run]:
         """The runs that still lie where the survey was made."""
-        return [Run(Path(run)) for run in self.runs if run and (Path(run) / "run.json").is_file()]
+        return [Run(Path(run)) for run in self.runs if run and Run(Path(run)).exists]
 
 
 def read_key(folder: Path) -> Key:
