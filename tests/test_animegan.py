@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -198,7 +199,7 @@ def test_style_looks_at_gray_anime() -> None:
     """Coloured noise and its gray twin are the same style."""
     model, batch = tiny().eval(), batch_of()
     with torch.no_grad():
-        colourful, pale = (model.generator_loss(b)["style"] for b in (batch, batch._replace(images=gray(batch.images))))
+        colourful, pale = (model.generator_loss(b)["style"] for b in (batch, replace(batch, images=gray(batch.images))))
     torch.testing.assert_close(colourful, pale, rtol=1e-4, atol=1e-7)
 
 
@@ -265,7 +266,7 @@ def test_validation_with_and_without_photographs() -> None:
     weights = {"content": 2.0, "colour": 3.0, "style": 5.0}
     model, batch = tiny(**weights).eval(), batch_of()
     with torch.no_grad():
-        found, lone = model.validate(batch), model.validate(batch._replace(photos=None))
+        found, lone = model.validate(batch), model.validate(replace(batch, photos=None))
         training = model.generator_loss(batch)
     assert next(iter(found)) == "likeness"
     assert float(found["likeness"]) == pytest.approx(sum(w * float(found[n]) for n, w in weights.items()), rel=1e-5)
@@ -306,12 +307,12 @@ def test_a_few_steps_lower_the_content_error() -> None:
 
 def test_what_does_not_fit_is_refused_with_a_way_out() -> None:
     with pytest.raises(ConfigError, match="cannot halve 30 pixels"):
-        AnimeGAN(Model(**TINY), SPEC._replace(size=30))
+        AnimeGAN(Model(**TINY), replace(SPEC, size=30))
     with pytest.raises(ConfigError, match="edge_width") as even:
         tiny(edge_width=4)
     assert "odd" in str(even.value.hint)
     with pytest.raises(DataError, match="one domain"):
-        tiny().generator_loss(batch_of()._replace(photos=None))
+        tiny().generator_loss(replace(batch_of(), photos=None))
     kind = families.load("animegan")
     with pytest.raises(ConfigError, match="counts steps"):
         config.resolve(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_an_unknown_label_costs_and_teaches_nothing() -> None:
 def test_micro_batches_average_to_the_whole_however_the_unknown_ones_fall() -> None:
     model = tiny().eval()
     whole = batch([[0, 1], [-1, -1], [1, -1], [-1, 0]])
-    parts = [whole._replace(images=whole.images[i : i + 2], labels=whole.labels[i : i + 2]) for i in (0, 2)]
+    parts = [replace(whole, images=whole.images[i : i + 2], labels=whole.labels[i : i + 2]) for i in (0, 2)]
     mean = sum(model.loss(part)["loss"] for part in parts) / 2
     torch.testing.assert_close(mean, model.loss(whole)["loss"])
 
@@ -90,7 +91,7 @@ def test_accuracy_counts_known_labels_only() -> None:
     guess = model.classify(model.embed(found.images))["hair"].argmax(1)
     labels = torch.stack([guess, torch.zeros_like(guess)], 1)
     labels[0, 0], labels[1, 0] = -1, 1 - guess[1]
-    accuracy = model.validate(found._replace(labels=labels))["accuracy-hair"]
+    accuracy = model.validate(replace(found, labels=labels))["accuracy-hair"]
     assert accuracy[0].isnan()
     assert accuracy[1:].tolist() == [0, 1, 1, 1, 1]
 

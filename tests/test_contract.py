@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +68,14 @@ def faces(family: str, faces: Path, request: pytest.FixtureRequest) -> Path:
 def spec_of(faces: Path, *, photos: bool) -> tuple[DataSpec, Loader]:
     opened = FaceSet.open(faces)
     loader = Loader(opened, split="train", size=opened.size, batch=4, seed=0, photos=photos)
-    spec = DataSpec(opened.size, len(loader), loader.mean, loader.std, dict(opened.attributes), tuple(opened.domains))
+    spec = DataSpec(
+        opened.size,
+        len(loader),
+        mean=loader.mean,
+        std=loader.std,
+        attributes=dict(opened.attributes),
+        domains=tuple(opened.domains),
+    )
     return spec, loader
 
 
@@ -235,7 +243,7 @@ def test_its_abilities_do_what_they_say(family: str, faces: Path) -> None:
 
 def test_its_cost_is_told_without_paying(family: str, faces: Path) -> None:
     model, settings, batch = built(family, faces)
-    batch = batch._replace(images_seen=estimate.SETTLED)
+    batch = replace(batch, images_seen=estimate.SETTLED)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     found = estimate.cost(model, settings, precision="fp32")
     assert_same_tensors(before, model.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -276,7 +277,7 @@ def test_it_translates_both_ways_row_by_row() -> None:
 def test_validation_is_the_cycle_error_of_what_is_there() -> None:
     model, batch = tiny().eval(), batch_of()
     with torch.no_grad():
-        both, lone = model.validate(batch), model.validate(batch._replace(photos=None))
+        both, lone = model.validate(batch), model.validate(replace(batch, photos=None))
     assert next(iter(both)) == "cycle"
     assert both["cycle"] == (both["cycle_photos"] + both["cycle_anime"]) / 2
     assert lone["cycle"] == both["cycle_anime"]
@@ -313,9 +314,9 @@ def test_what_does_not_fit_is_refused_with_a_way_out() -> None:
     assert "model.critic_layers=2" in str(caught.value.hint)
     CycleGAN(Model(**(TINY | {"critic_layers": 2})), SPEC)
     with pytest.raises(ConfigError, match="cannot halve 30 pixels"):
-        CycleGAN(Model(**TINY), SPEC._replace(size=30))
+        CycleGAN(Model(**TINY), replace(SPEC, size=30))
     with pytest.raises(DataError, match="one domain") as refused:
-        tiny().generators_loss(batch_of()._replace(photos=None))
+        tiny().generators_loss(replace(batch_of(), photos=None))
     assert "--photos" in str(refused.value.hint)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_one_face_for_all_seeds_is_mode_collapse() -> None:
     (found,) = doctor.look(collapsed, REALS, progress=0.5, images=300, flag="--set optim.model.lr=1e-4")
     assert found.name == "mode collapse"
     assert not doctor.look(collapsed, REALS, progress=0.6, images=400, flag="--set optim.model.lr=1e-4"), "said once"
-    assert doctor.to_list() == [{**found._asdict(), "by": "pictures", "since": 300}]
+    assert doctor.to_list() == [{**asdict(found), "by": "pictures", "since": 300}]
     again = Doctor(doctor.to_list())  # a resumed run looks at its figures first
     assert not again.read(Ailing(None, DataSpec(16, 10)), {"model/heat": 1.0}, 350)
     assert not again.look(collapsed, REALS, progress=0.6, images=400, flag="--set optim.model.lr=1e-4"), (
@@ -99,7 +100,7 @@ def test_the_last_healthy_state_outlives_the_sick_ones(
             seen["steps"] += 1
             return phase.loss(batch)  # type: ignore[arg-type]
 
-        return (phase._replace(loss=loss),)  # type: ignore[arg-type]
+        return (replace(phase, loss=loss),)  # type: ignore[arg-type]
 
     monkeypatch.setattr(kind, "diagnose", diagnose, raising=False)
     monkeypatch.setattr(kind, "phases", counting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -155,7 +156,7 @@ def exact() -> GAN:
 @pytest.mark.parametrize(("every", "heavier"), [(1, 1), (8, 8)])
 def test_r1_against_finite_differences(exact: GAN, every: int, heavier: int) -> None:
     batch = a_batch(2)
-    batch = batch._replace(images=batch.images.double())
+    batch = replace(batch, images=batch.images.double())
     model = small(norm="layer", r1=3.0, penalty_every=every).double()
     model.load_state_dict(exact.state_dict())
     model.drawn.put(0, batch.images)
@@ -172,7 +173,7 @@ def test_gradient_penalty_against_finite_differences(exact: GAN) -> None:
     model.load_state_dict(exact.state_dict())
     model.drawn.put(0, fake)
     torch.manual_seed(7)
-    found = model.penalty(batch._replace(images=real))["penalty"].item()
+    found = model.penalty(replace(batch, images=real))["penalty"].item()
     torch.manual_seed(7)
     share = torch.rand(2, 1, 1, 1).double()
     with torch.no_grad():
@@ -262,7 +263,7 @@ def test_the_critic_judges_by_the_labels_that_were_asked() -> None:
     model = small(attributes=ATTRIBUTES, labels="all", label_drop=0.0)
     batch = a_batch(labels=torch.tensor([[0, 0], [1, 1], [2, 0], [1, 1]]))
     model.generator_loss(batch)
-    images, asked = model._fakes(batch._replace(images=batch.images[2:], labels=batch.labels[2:], start=2))  # type: ignore[index]
+    images, asked = model._fakes(replace(batch, images=batch.images[2:], labels=batch.labels[2:], start=2))  # type: ignore[index]
     assert len(images) == 2
     assert asked is not None
     wanted = batch.labels[2:]  # type: ignore[index]

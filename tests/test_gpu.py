@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,7 +106,7 @@ def test_a_step_that_is_not_finite_is_skipped_on_the_device(faces: Path, tmp_pat
     def nothing(batch: Batch) -> Losses:
         return {"mse": model.unet(batch.images, torch.zeros(8, device="cuda")).mean() * torch.nan}
 
-    loop.phases = (loop.phases[0]._replace(loss=nothing),)
+    loop.phases = (replace(loop.phases[0], loss=nothing),)
     loop.train_step()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert loop.bad.item() == 1

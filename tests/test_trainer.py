@@ -124,7 +124,7 @@ class Crowded(Plain):
                 raise torch.OutOfMemoryError
             return phase.loss(batch)
 
-        return (phase._replace(loss=loss),)
+        return (replace(phase, loss=loss),)
 
 
 def test_a_micro_batch_too_large_is_halved_and_nothing_counts_twice() -> None:
@@ -480,7 +480,7 @@ def test_precision_of_exact_phases() -> None:
     phase = loop.phases[0]
     with loop._arithmetic(phase):
         assert net(x).dtype == torch.bfloat16
-    with loop._arithmetic(phase._replace(exact=True)):
+    with loop._arithmetic(replace(phase, exact=True)):
         assert net(x).dtype == torch.float32
 
 

@@ -36,7 +36,14 @@ def fresh(family: str, folder: Path, *settings: str) -> Path:
     resolved = config.resolve(
         layers, family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers
     )
-    spec = DataSpec(SIZE, 96, (0.1, 0.0, -0.1), (0.5, 0.5, 0.6), {"hair": ("pink", "aqua")}, kind.domains)
+    spec = DataSpec(
+        SIZE,
+        96,
+        mean=(0.1, 0.0, -0.1),
+        std=(0.5, 0.5, 0.6),
+        attributes={"hair": ("pink", "aqua")},
+        domains=kind.domains,
+    )
     torch.manual_seed(0)
     model = kind(resolved.model, spec)
     for parameter in model.parameters():  # layers that start at zero would hide what goes in

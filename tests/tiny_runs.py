@@ -50,7 +50,7 @@ def resolved(family: str, *settings: str) -> RunConfig:
 def make(family: str, folder: Path, *settings: str, size: int = 16, **about: Any) -> Run:
     """A finished run as training leaves it, as far as drawing and cards read it."""
     settled, kind = resolved(family, *settings), families.load(family)
-    data = DataSpec(size, 78, (0.1, 0.0, -0.2), (0.5, 0.6, 0.7), ATTRIBUTES, kind.domains)
+    data = DataSpec(size, 78, mean=(0.1, 0.0, -0.2), std=(0.5, 0.6, 0.7), attributes=ATTRIBUTES, domains=kind.domains)
     torch.manual_seed(0)
     model = kind(settled.model, data)
     shake(model)

@@ -37,7 +37,7 @@ def read(path: Path) -> DiffusersModel:
     scheduler: Mapping[str, Any] = {}
     if (path / "scheduler" / "scheduler_config.json").is_file():
         scheduler = paths.read_json(path / "scheduler" / "scheduler_config.json", what="diffusers scheduler")
-    return DiffusersModel(network, _tensors(unet), scheduler, "")
+    return DiffusersModel(network=network, tensors=_tensors(unet), scheduler=scheduler, pipeline="")
 
 
 def _tensors(unet: Path) -> dict[str, torch.Tensor]:
@@ -55,7 +55,7 @@ def _tensors(unet: Path) -> dict[str, torch.Tensor]:
 
 
 def adopt(model: Family, path: Path) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """The folder's network under the method's own names, and warnings.
+    """The folder's network under the family's own names, and warnings.
 
     Raises:
         DataError: a folder that cannot be read, a family that has no such network, or another shape.

@@ -7,39 +7,49 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor, nn
+
+from animegen_cli import config as sections
 
 if TYPE_CHECKING:
     from animegen_cli.model.noise import Noise
     from animegen_cli.model.samplers import Callback
 
 Losses = dict[str, Tensor]
+SamplingT = TypeVar("SamplingT", bound=sections.Sampling, contravariant=True)
+"""A family's own `Sampling` section. `isinstance` against an ability leaves it open: whoever holds a model of any family
+hands it the section of the same run."""
 
 
-class DataSpec(NamedTuple):
+@dataclass(frozen=True)
+class DataSpec:
     """What a family may know of its data; stored beside its weights."""
 
     size: int
     """Height and width in pixels."""
-    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody asks a DataSpec for
+    count: int
     """Training images."""
+    _: KW_ONLY
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """Per channel over the training split, in [-1, 1]."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Per channel over the training split, in units of [-1, 1]."""
-    attributes: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - read only
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Label names and their values, such as {"hair": ("aqua", ...)}."""
     domains: tuple[str, ...] = ("anime",)
     """One, or ("anime", "photos") for translators."""
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """What a loss sees."""
 
     images: Tensor
     """(B, 3, H, W) float in [-1, 1]."""
+    _: KW_ONLY
     photos: Tensor | None = None
     """The other domain, for translators."""
     labels: Tensor | None = None
@@ -50,7 +60,8 @@ class Batch(NamedTuple):
     """Where these images begin in the whole batch, which may come in several micro-batches."""
 
 
-class Phase(NamedTuple):
+@dataclass(frozen=True)
+class Phase:
     """One alternating update."""
 
     name: str
@@ -58,20 +69,21 @@ class Phase(NamedTuple):
     trains: tuple[nn.Module, ...]
     loss: Callable[[Batch], Losses]
     """The first entry is differentiated, all are logged. A mean over the batch, so that micro-batches average."""
+    _: KW_ONLY
     every: int = 1
-    """Lazy regularisation: run each so many steps."""
+    """Lazy regularization: the phase runs every so many steps."""
     shares: str | None = None
-    """Name of the phase whose optimizer this one uses."""
+    """Name of the phase whose optimizer this one uses; its own when None."""
     exact: bool = False
-    """Differentiates a gradient: fp32, never compiled."""
+    """The loss differentiates a gradient: it runs in fp32 and is never compiled."""
 
 
 class Family(nn.Module, ABC):
-    """A family: built as `Family(config.model, data)`. Families are final and inherit no behaviour."""
+    """A family of generators: built as `Family(config.model, data)`. Families are final and inherit no behavior."""
 
-    Config: ClassVar[type]
+    Config: ClassVar[type[sections.Section]]
     """Section class of `model:` in a preset."""
-    Sampling: ClassVar[type]
+    Sampling: ClassVar[type[sections.Sampling]]
     """Section class of `sample:` in a preset."""
     optimizers: ClassVar[tuple[str, ...]] = ("model",)
     """Names of the phases that own an optimizer."""
@@ -81,10 +93,14 @@ class Family(nn.Module, ABC):
     """What the EMA does with buffers such as BatchNorm statistics."""
     domains: ClassVar[tuple[str, ...]] = ("anime",)
     """What it trains on; translators also need "photos"."""
+    config: sections.Section
+    """The section `model:` that it was built from; each family declares it again as its own `Config`."""
+    data: DataSpec
 
-    def __init__(self, config: Any, data: DataSpec) -> None:
+    def __init__(self, config: sections.Section, data: DataSpec) -> None:
         super().__init__()
-        self.config, self.data = config, data
+        self.config = config
+        self.data = data
 
     @property
     def notes(self) -> dict[str, str]:
@@ -96,7 +112,8 @@ class Family(nn.Module, ABC):
         """The updates of one training step, in order."""
 
 
-class Edit(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Edit:
     """What a person asks of an image that goes in and comes out changed; a family reads the fields it names in `edits`."""
 
     reverse: bool = False
@@ -111,7 +128,8 @@ class Edit(NamedTuple):
     """Diffusion: go there by the inverted deterministic sampler instead of by noise."""
 
 
-class Finding(NamedTuple):
+@dataclass(frozen=True)
+class Finding:
     """A failure that a family recognises in its own figures."""
 
     name: str
@@ -122,7 +140,8 @@ class Finding(NamedTuple):
     """What to type to change it, such as `--set model.free_bits=0.25`."""
 
 
-class Input(NamedTuple):
+@dataclass(frozen=True)
+class Input:
     """One tensor that an exported network takes; the batch axis comes first and is not in its shape."""
 
     kind: Literal["noise", "image", "level", "labels", "share"]
@@ -136,7 +155,8 @@ class Input(NamedTuple):
     """What noise is multiplied by, or the share, to draw as the run does."""
 
 
-class Network(NamedTuple):
+@dataclass(frozen=True)
+class Network:
     """A function of tensors alone, as other programs run it: all that is random comes in from outside."""
 
     name: str
@@ -147,7 +167,8 @@ class Network(NamedTuple):
     """What comes out."""
 
 
-class Exported(NamedTuple):
+@dataclass(frozen=True)
+class Exported:
     """A family's networks for other programs, and what else drawing with them needs."""
 
     networks: Sequence[Network]
@@ -157,17 +178,19 @@ class Exported(NamedTuple):
     """The attributes that the columns of an input `labels` stand for, in their order."""
 
 
-class DiffusersModel(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class DiffusersModel:
     """A U-Net and its sampler in another library's terms: the contents of a diffusers folder."""
 
     network: Mapping[str, Any]
     """unet/config.json."""
     tensors: Mapping[str, Tensor]
+    """The weights of the network, by the names that diffusers gives them."""
     scheduler: Mapping[str, Any]
     """scheduler/scheduler_config.json."""
     pipeline: str
-    """Name of the pipeline's class."""
-    options: Mapping[str, Any] = {}
+    """Name of the pipeline's class; empty for a network alone."""
+    options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of a call of the pipeline that draws as the run does."""
     labels: Sequence[str] = ()
     """The attribute whose values are its classes 1, 2, ...; class 0 is "unknown"."""
@@ -179,13 +202,15 @@ class DiffusersModel(NamedTuple):
 
 
 @runtime_checkable
-class Samples(Protocol):
+class Samples(Protocol[SamplingT]):
     """Draws images from noise."""
 
-    def sample(self, noise: Noise, labels: Tensor | None, sampling: Any, callback: Callback | None = None) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1]; `sampling` is the family's `Sampling` section, labels (B, A) int64 or None.
+    def sample(
+        self, noise: Noise, labels: Tensor | None, sampling: SamplingT, callback: Callback | None = None
+    ) -> Tensor:
+        """Return images (B, 3, H, W) in [-1, 1], row i from row i of `noise` alone; labels are (B, A) int64 or None.
 
-        Families that draw step by step call `callback(step, state, clean)` with images in [-1, 1] (the state unclipped).
+        Families that draw step by step call `callback(step, state, denoised)` with images in [-1, 1] (the state unclipped).
         """
         ...
 
@@ -195,7 +220,7 @@ class Corrupts(Protocol):
     """Has a forward process that turns an image into noise."""
 
     def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] at `fraction` in [0, 1] of the forward process, in the same units, unclipped."""
+        """Return images (B, 3, H, W) in [-1, 1] taken to `fraction` in [0, 1] of the forward process, in the same units, unclipped."""
         ...
 
 
@@ -204,19 +229,19 @@ class Validates(Protocol):
     """Has losses worth measuring on held-out images, besides its training losses."""
 
     def validate(self, batch: Batch) -> Losses:
-        """Named means over the batch; or values per image (B,), NaN where an image has none, whose mean is taken later."""
+        """Return named means over the batch; or values per image (B,), NaN where an image has none, whose mean is taken later."""
         ...
 
 
 @runtime_checkable
-class Translates(Protocol):
+class Translates(Protocol[SamplingT]):
     """Turns images into images."""
 
     edits: ClassVar[frozenset[str]]
     """The fields of `Edit` that it reads."""
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: Any) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] -> the same shape and range; row i is a function of row i of images and noise.
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: SamplingT) -> Tensor:
+        """Map images (B, 3, H, W) in [-1, 1] to the same shape and range; row i is a function of row i of images and noise.
 
         H and W are the run's size, or, where the family declares `any_size = True`, any multiple of 8 pixels.
         """
@@ -228,7 +253,7 @@ class Reconstructs(Protocol):
     """Encodes an image and decodes it again."""
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] by way of the mean of their code."""
+        """Return images (B, 3, H, W) in [-1, 1], each by way of the mean of its code."""
         ...
 
 
@@ -237,28 +262,32 @@ class Likelihood(Protocol):
     """Says how probable an image is."""
 
     bound: ClassVar[str]
-    """How: "elbo" (a bound) or "ode" (the probability flow)."""
+    """What the number is: "elbo" (a bound) or "ode" (an estimate by the probability flow)."""
 
     def bits_per_dim(self, images: Tensor, noise: Noise) -> Tensor:
-        """Negative log2-likelihood per dimension of 8-bit images, (B, 3, H, W) in [-1, 1] -> (B,) float32."""
+        """Return the negative log2-likelihood per dimension of 8-bit images, (B, 3, H, W) in [-1, 1] -> (B,) float32."""
         ...
 
 
 @runtime_checkable
-class Mixes(Protocol):
+class Mixes(Protocol[SamplingT]):
     """Draws from two codes: what is coarse from one, what is fine from the other."""
 
-    def mix(self, coarse: Noise, fine: Noise, labels: Tensor | None, sampling: Any, cut: int | None = None) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1]; the first `cut` levels of the code come from `coarse`, a middle number when None."""
+    def mix(
+        self, coarse: Noise, fine: Noise, labels: Tensor | None, sampling: SamplingT, cut: int | None = None
+    ) -> Tensor:
+        """Return images (B, 3, H, W) in [-1, 1]; the first `cut` levels of the code come from `coarse`, a middle number when None."""
         ...
 
 
 @runtime_checkable
-class Interpolates(Protocol):
+class Interpolates(Protocol[SamplingT]):
     """Knows a space in which the way between two images is better than in noise."""
 
-    def interpolate(self, start: Noise, end: Noise, fractions: Tensor, labels: Tensor | None, sampling: Any) -> Tensor:
-        """Images (F, 3, H, W) in [-1, 1], one per fraction (F,) of the way; `start` and `end` have F rows."""
+    def interpolate(
+        self, start: Noise, end: Noise, fractions: Tensor, labels: Tensor | None, sampling: SamplingT
+    ) -> Tensor:
+        """Return images (F, 3, H, W) in [-1, 1], one per fraction (F,) of the way; `start` and `end` have F rows."""
         ...
 
 
@@ -274,21 +303,24 @@ class Projects(Protocol):
         features: Callable[[Tensor], Tensor] | None,
         callback: Callback | None,
     ) -> Tensor:
-        """The nearest images (B, 3, H, W) in [-1, 1] that it can draw.
+        """Return the nearest images (B, 3, H, W) in [-1, 1] that it can draw.
 
         Args:
+            images: the targets, (B, 3, H, W) in [-1, 1].
+            noise: one row per image.
+            steps: optimizer steps.
             features: (B, 3, H, W) in [-1, 1] -> (B, D), differentiable: the distance is theirs; of pixels when None.
-            watch: told (step, current images, target) now and then.
+            callback: called with (step, current images, target) now and then.
         """
         ...
 
 
 @runtime_checkable
-class Inpaints(Protocol):
+class Inpaints(Protocol[SamplingT]):
     """Redraws part of an image."""
 
-    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: Any) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1] with new content where mask (B, 1, H, W) is 1 and the same pixels where it is 0."""
+    def inpaint(self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: SamplingT) -> Tensor:
+        """Return images (B, 3, H, W) in [-1, 1] with new content where mask (B, 1, H, W) is 1 and the same pixels where it is 0."""
         ...
 
 
@@ -297,7 +329,7 @@ class Embeds(Protocol):
     """Turns a picture into features in which distances mean something."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """Features (B, D), float32, of images (B, 3, H, W) in [-1, 1] of the run's size."""
+        """Return features (B, D), float32, of images (B, 3, H, W) in [-1, 1] of the run's size."""
         ...
 
 
@@ -306,29 +338,29 @@ class Classifies(Protocol):
     """Names what a picture shows, from the features of `embed`."""
 
     def classify(self, features: Tensor) -> dict[str, Tensor]:
-        """Attribute -> logits (B, V) of its values, from features (B, D)."""
+        """Return attribute -> logits (B, V) of its values, from features (B, D)."""
         ...
 
 
 @runtime_checkable
-class Exports(Protocol):
+class Exports(Protocol[SamplingT]):
     """Draws or translates by networks that are functions of tensors alone."""
 
-    def exported(self, sampling: Any) -> Exported:
-        """The networks, and the recipe to draw with them as the section `sampling` says."""
+    def exported(self, sampling: SamplingT) -> Exported:
+        """Return the networks, and the recipe to draw with them as the section `sampling` says."""
         ...
 
 
 @runtime_checkable
-class Converts(Protocol):
+class Converts(Protocol[SamplingT]):
     """Has a network that diffusers has too."""
 
-    def to_diffusers(self, sampling: Any) -> DiffusersModel:
-        """The network and the sampler as diffusers knows them; ConfigError where it knows none such."""
+    def to_diffusers(self, sampling: SamplingT) -> DiffusersModel:
+        """Return the network and the sampler as diffusers knows them; ConfigError where it knows none such."""
         ...
 
     def from_diffusers(self, found: DiffusersModel) -> tuple[dict[str, Tensor], list[str]]:
-        """Tensors under this method's own names, and warnings; DataError that says what does not fit."""
+        """Return tensors under this family's own names, and warnings; DataError says what does not fit."""
         ...
 
 
@@ -337,7 +369,7 @@ class Diagnoses(Protocol):
     """Recognises how its training fails."""
 
     def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
-        """What is wrong, from the means that the log shows (`phase/loss` -> value); nothing when it is healthy."""
+        """Return what is wrong, from the means that the log shows (`phase/loss` -> value); nothing when it is healthy."""
         ...
 
 

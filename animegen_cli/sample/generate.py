@@ -38,7 +38,7 @@ class Trained(NamedTuple):
 
 def spec_to_dict(data: DataSpec) -> dict[str, Any]:
     """Plain values of a DataSpec for metadata."""
-    return {**data._asdict(), "attributes": {name: list(values) for name, values in data.attributes.items()}}
+    return {**asdict(data), "attributes": {name: list(values) for name, values in data.attributes.items()}}
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> DataSpec:

@@ -5,6 +5,7 @@ What a family knows of its own failures it says itself (`Diagnoses`); what pictu
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Doctor:
         """Plain values for run.json."""
         found = [("figures", finding) for finding in self.of_figures]
         found += [("pictures", finding) for finding in self.of_pictures]
-        return [{**finding._asdict(), "by": by, "since": self.since[finding.name]} for by, finding in found]
+        return [{**asdict(finding), "by": by, "since": self.since[finding.name]} for by, finding in found]
 
 
 def _finding(entry: Mapping[str, Any]) -> Finding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,7 @@ def translate(request: Request) -> dict[str, Any]:
         size = trained.data.size
         console.note(f"this run learned from {size} x {size} pixels; far larger pictures: {work.large:,}; try `--size`")
     files = [work.written[name] for name in targets if name in work.written]
-    about = {"run": str(run.path), "images_seen": trained.images, "edit": work.edit._asdict(), "seed": request.seed}
+    about = {"run": str(run.path), "images_seen": trained.images, "edit": asdict(work.edit), "seed": request.seed}
     text = [str(files[0]) if len(files) == 1 else f"{out}: {len(files):,} pictures"]
     if request.grid:
         sheet = grids.pairs([work.shown[name] for name in targets if name in work.shown])

@@ -271,6 +271,7 @@ class AnimeGAN(Family):
     domains = ("anime", "photos")
     edits: ClassVar[frozenset[str]] = frozenset()
     any_size: ClassVar[bool] = True
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

@@ -98,6 +98,7 @@ class Attributes(Family):
     Sampling = Sampling
     inference = ("trunk", "heads")
     ema_buffers = "average"
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

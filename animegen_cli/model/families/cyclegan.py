@@ -202,6 +202,7 @@ class CycleGAN(Family):
     domains = ("anime", "photos")
     edits: ClassVar[frozenset[str]] = frozenset({"reverse"})
     any_size: ClassVar[bool] = True
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

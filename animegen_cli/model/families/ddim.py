@@ -139,6 +139,7 @@ class DDIM(Family):
     inference = ("net",)
     ema_buffers = "average"
     edits = diffusion.EDITS
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

@@ -70,6 +70,7 @@ class DDPM(Family):
     Sampling = SamplerConfig
     inference = ("unet",)
     edits = diffusion.EDITS
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

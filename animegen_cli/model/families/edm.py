@@ -74,6 +74,7 @@ class EDM(Family):
     Sampling = SamplerConfig
     inference = ("net",)
     edits = diffusion.EDITS
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

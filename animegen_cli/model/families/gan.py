@@ -285,6 +285,7 @@ class GAN(Family):
     optimizers = ("G", "D")
     inference = ("generator",)
     ema_buffers = "average"  # averaged weights need statistics of about their own time
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

@@ -137,6 +137,7 @@ class MHVAE(Family):
     inference = ("encoder", "decoder")
     edits = frozenset({"noise", "levels"})
     bound = "elbo"
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

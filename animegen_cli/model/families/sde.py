@@ -108,6 +108,7 @@ class ScoreSDE(Family):
     inference = ("net",)
     edits = diffusion.EDITS
     bound = "ode"
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

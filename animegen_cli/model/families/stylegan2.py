@@ -127,6 +127,7 @@ class StyleGAN2(Family):
     Sampling = StyleGAN2Sampling
     optimizers = ("G", "D")
     inference = ("mapping", "synthesis")
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

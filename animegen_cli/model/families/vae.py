@@ -91,6 +91,7 @@ class VAE(Family):
     ema_buffers = "average"
     edits = frozenset({"noise"})
     bound = "elbo"
+    config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
