@@ -9,7 +9,7 @@ import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from animegen_cli.metrics.extractors import Extractor, for_kid75, inception_extr
 from animegen_cli.metrics.protocol import metric_name
 from animegen_cli.metrics.resize import resize
 from animegen_cli.metrics.weights import download_weights, find_inception, open_inception
-from animegen_cli.model.nets.squeezenet import SqueezeNet, load_squeezenet
+from animegen_cli.model.nets.squeezenet import load_squeezenet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -343,37 +343,68 @@ def test_a_cache_that_cannot_be_written_is_no_error(
 # SqueezeNet and the interface
 
 
+FIRES = {2: (64, 16, 64), 3: (128, 16, 64), 4: (128, 32, 128), 5: (256, 32, 128), 6: (256, 48, 192), 7: (384, 48, 192),
+         8: (384, 64, 256), 9: (512, 64, 256)}  # fmt: skip
+"""Number of a fire module -> channels that enter, squeezed ones, and those of either half of the expanded."""
+
+
 @pytest.fixture(scope="module")
 def squeezenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    net = SqueezeNet()
-    fill(net)
+    """Random weights under the names and with the shapes of Iandola et al. 2016, version 1.1."""
+    shapes = {"conv1": (64, 3, 3, 3)}
+    for number, (inputs, squeezed, expanded) in FIRES.items():
+        shapes[f"fire{number}.squeeze1x1"] = (squeezed, inputs, 1, 1)
+        shapes[f"fire{number}.expand1x1"] = (expanded, squeezed, 1, 1)
+        shapes[f"fire{number}.expand3x3"] = (expanded, squeezed, 3, 3)
+    random = np.random.default_rng(0)
+    tensors = {}
+    for name, shape in shapes.items():
+        tensors[f"{name}.weight"] = (random.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
+        tensors[f"{name}.bias"] = random.normal(scale=0.1, size=shape[0]).astype(np.float32)
     path = tmp_path_factory.mktemp("squeezenet") / "trunk.npz"
-    np.savez(path, **{name: tensor.numpy() for name, tensor in net.state_dict().items()})
+    np.savez(path, **tensors)
     return path
 
 
-def test_squeezenet_is_torchvisions(squeezenet_file: Path) -> None:
-    theirs = torchvision.models.squeezenet1_1().features.eval()
-    stored = np.load(squeezenet_file)
-    names = [
-        "conv1",
-        *(f"fire{number}.{part}" for number in range(2, 10) for part in ("squeeze1x1", "expand1x1", "expand3x3")),
-    ]
-    convs = [module for module in theirs.modules() if isinstance(module, nn.Conv2d)]
-    for name, conv in zip(names, convs, strict=True):
-        conv.weight.data = torch.from_numpy(stored[f"{name}.weight"])
-        conv.bias.data = torch.from_numpy(stored[f"{name}.bias"])  # type: ignore[union-attr]
+def test_squeezenet_is_the_papers(squeezenet_file: Path) -> None:
+    """In float64, layer by layer from the file: BGR minus ImageNet's means, pooled after conv1, fire3 and fire5."""
+    weights = {name: torch.from_numpy(tensor).double() for name, tensor in np.load(squeezenet_file).items()}
+
+    def convolved(x: Tensor, name: str, **options: int) -> Tensor:
+        return F.relu(F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], **options))
+
     images = pictures(3, 64, 64)
     resized = clean_resize.make_resizer("PIL", False, "bicubic", (224, 224))
     bgr = np.stack([resized(image)[..., ::-1] for image in images]) - np.array([103.939, 116.779, 123.68])
-    with torch.no_grad():
-        expected = theirs(torch.from_numpy(bgr).float().permute(0, 3, 1, 2)).mean((2, 3))
+    x = F.max_pool2d(convolved(torch.from_numpy(bgr).permute(0, 3, 1, 2), "conv1", stride=2), 3, 2)
+    for number in FIRES:
+        x = convolved(x, f"fire{number}.squeeze1x1")
+        halves = [convolved(x, f"fire{number}.expand1x1"), convolved(x, f"fire{number}.expand3x3", padding=1)]
+        x = torch.cat(halves, 1)
+        if number in (3, 5):
+            x = F.max_pool2d(x, 3, 2)
+    expected = x.mean((2, 3)).float()
     extractor = open_extractor(f"squeezenet:{squeezenet_file}")
     found = extractor.features(as_batch(images))
-    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max(), "float32 against float64"
     assert (extractor.name, extractor.dims, extractor.resize) == ("squeezenet", 512, "clean-224")
     assert extractor.sha == hashlib.sha256(squeezenet_file.read_bytes()).hexdigest()
     assert open_extractor(str(squeezenet_file)).sha == extractor.sha
+
+
+def test_a_squeezenet_file_that_does_not_fit_says_which_tensor(squeezenet_file: Path, tmp_path: Path) -> None:
+    tensors = dict(np.load(squeezenet_file))
+    for change, says in (
+        ({"fire4.squeeze1x1.bias": None}, "lacks `fire4.squeeze1x1.bias`"),
+        ({"classifier.weight": np.zeros(3)}, "has an unknown `classifier.weight`"),
+        ({"conv1.weight": np.zeros((96, 3, 7, 7))}, "has `conv1.weight` as 96x3x7x7, not 64x3x3x3"),
+    ):
+        kept: dict[str, Any] = {name: tensor for name, tensor in (tensors | change).items() if tensor is not None}
+        np.savez(tmp_path / "wrong.npz", **kept)
+        with pytest.raises(DataError, match=r"does not hold SqueezeNet 1\.1") as caught:
+            load_squeezenet(tmp_path / "wrong.npz")
+        assert says in caught.value.message
+        assert "fire9.expand3x3.bias" in str(caught.value.hint)
 
 
 def test_features_do_not_depend_on_the_company(squeezenet_file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The feature networks: VGG19 read from a file against torchvision's own, and the package's trunk."""
+"""The feature networks: VGG19 from a file against the paper's layers in float64, and the package's own trunk."""
 
 from __future__ import annotations
 
@@ -7,55 +7,75 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
 from animegen_cli.errors import DataError
 from animegen_cli.model.nets import trunk
-from animegen_cli.model.nets.perceptual import VGG_CONVS, Perceptual, open_features
+from animegen_cli.model.nets.perceptual import Perceptual, open_features
 
 
 def smooth(count: int = 2, size: int = 64) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     small = torch.rand(count, 3, 8, 8, generator=generator) * 2 - 1
-    return torch.nn.functional.interpolate(small, (size, size), mode="bicubic").clamp(-1, 1)
+    return F.interpolate(small, (size, size), mode="bicubic").clamp(-1, 1)
+
+
+VGG = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256),
+       16: (256, 256), 19: (256, 512), 21: (512, 512), 23: (512, 512), 25: (512, 512)}  # fmt: skip
+"""Index in torchvision's `features` -> channels in and out, up to conv4_4 (Simonyan & Zisserman 2015, configuration E)."""
 
 
 @pytest.fixture(scope="module")
-def vgg(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, torch.nn.Module]:
-    """A VGG19 of torchvision's with random weights, without its classifier of half a gigabyte."""
-    from torchvision.models.vgg import cfgs, make_layers
-
-    torch.manual_seed(0)
-    features = make_layers(cfgs["E"])
+def vgg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VGG19 file in torchvision's layout with random weights, without its classifier of half a gigabyte."""
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for index, (inputs, outputs) in VGG.items():
+        deviation = (2 / (9 * inputs)) ** 0.5
+        state[f"features.{index}.weight"] = torch.randn(outputs, inputs, 3, 3, generator=generator) * deviation
+        state[f"features.{index}.bias"] = torch.randn(outputs, generator=generator) * 0.1
     path = tmp_path_factory.mktemp("vgg") / "vgg19.pth"
-    torch.save({f"features.{name}": tensor for name, tensor in features.state_dict().items()}, path)
-    return path, features.eval()
+    torch.save(state, path)
+    return path
 
 
-def test_vgg_is_torchvisions(vgg: tuple[Path, torch.nn.Module]) -> None:
-    path, features = vgg
-    net, images = open_features(path), smooth(2, 32)
-    x = (images * 0.5 + 0.5 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
-        [0.229, 0.224, 0.225]
-    ).view(3, 1, 1)
+def test_vgg_is_the_papers(vgg: Path) -> None:
+    """In float64, layer by layer from the file: conv1_2, conv2_2, conv3_4 and conv4_4 before their ReLU."""
+    net = open_features(vgg)
+    images = smooth(2, 32).double()
+    weights = {name: tensor.double() for name, tensor in torch.load(vgg, weights_only=True).items()}
+    mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (
+        [0.485, 0.456, 0.406], [0.229, 0.224, 0.225],
+    ))  # fmt: skip
+    x = (images * 0.5 + 0.5 - mean) / std
     expected = []
-    with torch.no_grad():
-        for place, layer in enumerate(features):
-            x = layer(x)
-            if place in (2, 7, 16, 25):
-                expected.append(x.clone())  # the ReLU that follows works in place
-        found = net(images)
+    for index in VGG:
+        if index in (5, 10, 19):
+            x = F.max_pool2d(x, 2)
+        x = F.conv2d(x, weights[f"features.{index}.weight"], weights[f"features.{index}.bias"], padding=1)
+        if index in (2, 7, 16, 25):
+            expected.append(x)
+        x = F.relu(x)
+    found = net.double()(images)
     assert [tuple(level.shape[1:]) for level in found] == [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4)]
     for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs)
-    assert (net.name, net.sha) == ("vgg19", hashlib.sha256(path.read_bytes()).hexdigest())
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)  # the constants are stored in float32
+    assert (net.name, net.sha) == ("vgg19", hashlib.sha256(vgg.read_bytes()).hexdigest())
 
 
-def test_safetensors_hold_the_same(vgg: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
-    state = torch.load(vgg[0], weights_only=True)
+def test_opening_a_vgg_draws_no_random_number(vgg: Path) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    open_features(vgg)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_safetensors_hold_the_same(vgg: Path, tmp_path: Path) -> None:
+    state = torch.load(vgg, weights_only=True)
     save_file(state, tmp_path / "vgg.safetensors")
-    pair = [open_features(path)(smooth(1, 16))[-1] for path in (vgg[0], tmp_path / "vgg.safetensors")]
+    pair = [open_features(path)(smooth(1, 16))[-1] for path in (vgg, tmp_path / "vgg.safetensors")]
     assert torch.equal(*pair)
 
 
@@ -97,7 +117,7 @@ def refusal(path: Path) -> DataError:
     return caught.value
 
 
-def test_a_vgg_file_that_is_not_vgg(vgg: tuple[Path, torch.nn.Module], tmp_path: Path) -> None:
+def test_a_vgg_file_that_is_not_vgg(vgg: Path, tmp_path: Path) -> None:
     assert "no file" in refusal(tmp_path / "vgg19.pth").message
     text = tmp_path / "text.pth"
     text.write_text("not weights")
@@ -107,7 +127,7 @@ def test_a_vgg_file_that_is_not_vgg(vgg: tuple[Path, torch.nn.Module], tmp_path:
     assert "cannot be read as weights" in refusal(wrong).message
     torch.save([1, 2, 3], tmp_path / "list.pth")
     assert "features.0.weight" in refusal(tmp_path / "list.pth").message
-    state = torch.load(vgg[0], weights_only=True)
+    state = torch.load(vgg, weights_only=True)
     smaller = {name: tensor for name, tensor in state.items() if ".16." not in name}
     torch.save(smaller, tmp_path / "vgg16.pth")
     found = refusal(tmp_path / "vgg16.pth")
@@ -132,4 +152,4 @@ def test_nothing_of_it_is_trained() -> None:
     net = open_features(None)
     assert isinstance(net, Perceptual)
     assert not net.training
-    assert len(VGG_CONVS) == 12
+    assert not any(parameter.requires_grad for parameter in net.parameters())

@@ -1,4 +1,4 @@
-"""Feature maps to compare images by: a VGG19 that the user has, or else the package's own trunk.
+"""Feature maps to compare images by: torchvision's VGG19 with weights that the user has, or the package's own trunk.
 
 Both are frozen and differentiable towards the images. Whoever uses one says which: `name` and `sha`.
 """
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-VGG_CONVS = {0: 64, 2: 64, 5: 128, 7: 128, 10: 256, 12: 256, 14: 256, 16: 256, 19: 512, 21: 512, 23: 512, 25: 512}
-"""Place in torchvision's `features` -> channels, up to conv4_4 (Simonyan & Zisserman 2015, configuration E)."""
-VGG_POOLS = (4, 9, 18)
 VGG_LEVELS = (2, 7, 16, 25)
-"""conv1_2, conv2_2, conv3_4 and conv4_4: one map per size."""
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Indices in torchvision's `features` of conv1_2, conv2_2, conv3_4 and conv4_4: one map per size."""
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of red, green and blue in [0, 1]: what torchvision's networks expect their images scaled by."""
 
 
 class Perceptual(nn.Module):
@@ -59,19 +58,14 @@ class Perceptual(nn.Module):
 
 
 class VGG19(Perceptual):
-    """The first twelve convolutions of VGG19, before their activation."""
+    """The first twelve convolutions of torchvision's VGG19, before their activation (Simonyan & Zisserman 2015)."""
 
     name, view = "vgg19", 256
 
-    def __init__(self, sha: str) -> None:
+    def __init__(self, features: nn.Sequential, sha: str) -> None:
+        """Wrap the layers of `vgg_layers`, whose weights have the sha256 `sha`."""
         super().__init__(sha)
-        widths = list(VGG_CONVS.values())
-        self.convs = nn.ModuleDict(
-            {
-                str(place): nn.Conv2d(inputs, outputs, 3, padding=1)
-                for place, inputs, outputs in zip(VGG_CONVS, (3, *widths), widths, strict=False)
-            }
-        )
+        self.features = features
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.mean: Tensor
@@ -79,15 +73,25 @@ class VGG19(Perceptual):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in [-1, 1] -> maps of 1/1, 1/2, 1/4 and 1/8 of the size, with 64, 128, 256 and 512 channels."""
-        x, maps = ((images + 1) / 2 - self.mean) / self.std, []
-        for place, conv in self.convs.items():
-            if int(place) - 1 in VGG_POOLS:
-                x = F.max_pool2d(x, 2)
-            x = conv(x)
-            if int(place) in VGG_LEVELS:
+        x = ((images + 1) / 2 - self.mean) / self.std
+        maps = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in VGG_LEVELS:
                 maps.append(x)
-            x = F.relu(x)
         return maps
+
+
+def vgg_layers() -> nn.Sequential:
+    """torchvision's VGG19 up to conv4_4, on the meta device: all shapes and no weights."""
+    from torchvision.models import vgg19  # here, because its import would slow commands that need none of it
+
+    with torch.device("meta"):
+        layers: nn.Sequential = vgg19(weights=None, init_weights=False).features[: VGG_LEVELS[-1] + 1]
+    for layer in layers:
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # in place it would change the map that was just handed out
+    return layers
 
 
 class FacesTrunk(Perceptual):
@@ -95,6 +99,7 @@ class FacesTrunk(Perceptual):
 
     name, view = "faces-trunk", trunk.SIZE
     levels = trunk.LEVELS[:4]
+    """Indices of the convolutions whose maps it gives."""
 
     def __init__(self) -> None:
         super().__init__(trunk.SHA)
@@ -102,7 +107,8 @@ class FacesTrunk(Perceptual):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) in [-1, 1] -> maps of 1/1, 1/2, 1/4 and 1/8 of the size, with 16, 32, 64 and 128 channels."""
-        x, maps = images, []
+        x = images
+        maps = []
         for index, conv in enumerate(self.convs):
             x = conv(x)
             if index in self.levels:
@@ -112,7 +118,7 @@ class FacesTrunk(Perceptual):
 
 
 def open_features(path: Path | None) -> Perceptual:
-    """A VGG19's state dict in torchvision's layout (.pth or .safetensors), or without a path the package's own trunk.
+    """Open a VGG19's state dict in torchvision's layout (.pth or .safetensors), or without a path the package's own trunk.
 
     Raises:
         DataError: no such file, or it holds something else.
@@ -122,22 +128,25 @@ def open_features(path: Path | None) -> Perceptual:
 
 def _open_vgg(path: Path) -> VGG19:
     tensors = _read(path)
-    net = VGG19(sha256(path))
+    layers = vgg_layers()
     state = {}
-    for place in VGG_CONVS:
-        for part in ("weight", "bias"):
-            source, own = f"features.{place}.{part}", f"convs.{place}.{part}"
-            found, wanted = tensors.get(source), net.state_dict()[own].shape
-            if found is None or found.shape != wanted:
-                has = "lacks it" if found is None else f"has it as {'x'.join(map(str, found.shape))}"
-                raise DataError(
-                    f"{path} is no VGG19: `{source}` should be {'x'.join(map(str, wanted))}, and the file {has}",
-                    hint="give the state dict of torchvision's `vgg19` (not vgg16, not vgg19_bn), "
-                    "or leave `model.features` out to use the package's own trunk",
-                )
-            state[own] = found.float()
-    net.load_state_dict(state, strict=False)
-    return net
+    for name, parameter in layers.state_dict().items():
+        source = f"features.{name}"
+        found = tensors.get(source)
+        if found is None or found.shape != parameter.shape:
+            has = "lacks it" if found is None else f"has it as {_spelled(found.shape)}"
+            raise DataError(
+                f"{path} is no VGG19: `{source}` should be {_spelled(parameter.shape)}, and the file {has}",
+                hint="give the state dict of torchvision's `vgg19` (not vgg16, not vgg19_bn), "
+                "or leave `model.features` out to use the package's own trunk",
+            )
+        state[name] = found.float()
+    layers.load_state_dict(state, assign=True)
+    return VGG19(layers, sha256(path))
+
+
+def _spelled(shape: torch.Size) -> str:
+    return "x".join(map(str, shape))
 
 
 def _read(path: Path) -> dict[str, Tensor]:
