@@ -40,7 +40,7 @@ def run(out: Path, *, size: int = 32, device: str | None = None) -> dict[str, st
     data = out / f"faces-{size}.zip"
     if not data.is_file():
         console.note(f"drawing {FACES:,} faces")
-        prepare.prepare(["demo"], data, prepare.Options(size, limit=FACES))
+        prepare.prepare(prepare.Request(["demo"], data, prepare.Options(size, limit=FACES)))
     names = families()
     runs = [_train(names[0], data, out / "runs" / "untrained", device, untrained=True)]
     runs += [_train(name, data, out / "runs" / name, device) for name in names]

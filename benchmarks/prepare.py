@@ -62,7 +62,7 @@ def plain_loop(source: Path, *, ours: bool) -> int:
             image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
             image = image.resize((64, 64), Image.Resampling.LANCZOS)
             hashlib.sha256(np.asarray(image).tobytes()).digest()
-            near_duplicates.look(image)
+            near_duplicates.fingerprint(image)
             image.save(io.BytesIO(), "png", compress_level=0)
         done += 1
     return done
@@ -135,10 +135,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = chosen.source or drawn_jpegs(Path(folder) / "drawn.zip")
         out = Path(folder) / "out.zip"
-        options = prepare.Options(size=64, workers=chosen.workers)
+        request = prepare.Request([str(source)], out, prepare.Options(size=64, workers=chosen.workers))
         facts = {"workers": chosen.workers, **memory(source, out, chosen.workers)}
         timed = pairs(
-            lambda: prepare.prepare([str(source)], out, options),
+            lambda: prepare.prepare(request),
             lambda: plain_loop(source, ours=chosen.same_functions),
             chosen.pairs,
         )

@@ -24,13 +24,23 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """No notes and no progress while a test runs in this process."""
+    from animegen_cli import console
+
+    console.configure(quiet=True)
+    yield
+    console.configure()
+
+
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 drawn faces of 16 pixels with ten labels, 77 or so of them for training."""
     from animegen_cli.prepare import prepare
 
     path = tmp_path_factory.mktemp("datasets") / "faces.zip"
-    prepare.prepare(["demo"], path, prepare.Options(size=16, limit=96, workers=1))
+    prepare.prepare(prepare.Request(["demo"], path, prepare.Options(size=16, limit=96, workers=1)))
     return path
 
 
@@ -45,7 +55,7 @@ def two_domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(64):
         drawn.photo(number, size=16).save(folder / "photos" / f"{number:02d}.png")
     options = prepare.Options(size=16, limit=96, workers=1)
-    return prepare.prepare(["demo"], folder / "two.zip", options, photos=[str(folder / "photos")]).path
+    return prepare.prepare(prepare.Request(["demo"], folder / "two.zip", options, [str(folder / "photos")])).path
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,17 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from animegen_cli.data.dataset import FaceSet
+from animegen_cli.prepare.prepare import Options, Request, prepare
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from animegen_cli.errors import AnimegenError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +35,7 @@ def picture(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
     return Image.blend(large, small, 0.3)
 
 
-def encoded(image: Image.Image, kind: str = "png", **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
     """The image as the bytes of a file."""
     out = io.BytesIO()
     image.save(out, kind, **options)
@@ -56,11 +61,20 @@ def huge_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def command(*words: object, cwd: Path, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run `animegen prepare` in a process of its own, from this checkout."""
+def command(*words: object, cwd: Path, before: Callable[[], None] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `animegen prepare` in a process of its own, from this checkout; `before` runs in that process first."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     line = [sys.executable, "-m", "animegen_cli", "prepare", *map(str, words)]
-    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(
+        line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, preexec_fn=before
+    )
+
+
+def made(source: Path | str, out: Path, *, photos: Path | str | None = None, **options: Any) -> FaceSet:
+    """Prepare one source for each domain in this process, at 32 pixels unless told otherwise, and open the result."""
+    chosen = Options(**{"size": 32, "workers": 1, **options})
+    others = [] if photos is None else [str(photos)]
+    return FaceSet.open(prepare(Request([str(source)], out, chosen, others)).path)
 
 
 def hint_of(error: AnimegenError) -> str:

@@ -44,7 +44,7 @@ def batch(labels: list[list[int]]) -> Batch:
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """500 drawn faces of 16 pixels."""
     path = tmp_path_factory.mktemp("labelled") / "labelled.zip"
-    prepare.prepare(["demo"], path, prepare.Options(size=16, limit=500, workers=1))
+    prepare.prepare(prepare.Request(["demo"], path, prepare.Options(size=16, limit=500, workers=1)))
     return path
 
 

@@ -9,22 +9,22 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from pictures import command, encoded, folder_of, hint_of, picture
+from pictures import command, encoded, folder_of, hint_of, made, picture
 from PIL import Image
 from torch import Tensor
 
-from animegen_cli import console, drawn
+from animegen_cli import drawn
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, cut_out
 from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import families
-from animegen_cli.prepare.prepare import Options, default_path, prepare
+from animegen_cli.prepare.prepare import Options, Request
 from animegen_cli.train import train as training
 
 if TYPE_CHECKING:
@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 Make = Callable[..., Loader]
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    console.configure(quiet=True)
-    yield
-    console.configure()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +47,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "anime", folder / "photos"
 
 
-def both(folders: tuple[Path, Path], out: Path, **options: object) -> FaceSet:
+def both(folders: tuple[Path, Path], out: Path, **options: Any) -> FaceSet:
     """Prepare two domains in this process and open the result."""
-    anime, photos = map(str, folders)
-    return FaceSet.open(prepare([anime], out, Options(**{"size": 32, "workers": 1, **options}), [photos]).path)
+    return made(folders[0], out, photos=folders[1], **options)
 
 
 # ---- the file --------------------------------------------------------------------------------------------------
@@ -93,7 +88,7 @@ def test_manifest_counts_each_domain(folders: tuple[Path, Path], tmp_path: Path)
 def test_each_half_is_the_set_that_it_would_be_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
     faces = both(folders, tmp_path / "two.zip")
     for source, domain in zip(folders, faces.domains, strict=True):
-        alone = FaceSet.open(prepare([str(source)], tmp_path / "one.zip", Options(size=32, workers=1)).path)
+        alone = made(source, tmp_path / "one.zip")
         for split in ("train", "test", "all"):
             assert faces.split_identity(split, domain=domain) == alone.split_identity(split)
             mine, own = faces.indices(split, domain), alone.indices(split)
@@ -108,7 +103,7 @@ def test_identity_knows_which_domain_an_image_is_in(folders: tuple[Path, Path], 
     faces = both(folders, tmp_path / "a.zip")
     turned = both(folders[::-1], tmp_path / "b.zip")
     assert faces.identity == faces.manifest["identity"] == both(folders, tmp_path / "c.zip", split=0.5).identity
-    merged = FaceSet.open(prepare([str(folders[0].parent)], tmp_path / "d.zip", Options(size=32, workers=1)).path)
+    merged = made(folders[0].parent, tmp_path / "d.zip")
     assert len({faces.identity, turned.identity, merged.identity}) == 3
 
 
@@ -155,7 +150,7 @@ def test_limit_is_of_each_domain(folders: tuple[Path, Path], tmp_path: Path) -> 
 
 def test_the_contact_sheet_shows_both(folders: tuple[Path, Path], tmp_path: Path) -> None:
     both(folders, tmp_path / "two.zip")
-    prepare([str(folders[0])], tmp_path / "one.zip", Options(size=32, workers=1))
+    made(folders[0], tmp_path / "one.zip")
     with Image.open(tmp_path / "two.contact.png") as two, Image.open(tmp_path / "one.contact.png") as one:
         below = np.asarray(two)[one.height + 18 :, :68]  # the first column, below the other domain and a line of text
         photo = np.asarray(picture(100, (32, 32)).resize((64, 64), Image.Resampling.LANCZOS), int)
@@ -173,7 +168,7 @@ def test_a_set_of_two_domains_is_a_source_of_either(
     mixed = both((folders[0], two_domains), tmp_path / "mixed.zip", size=16)
     assert mixed.split_identity("all", domain="photos") == source.split_identity("all", domain="photos")
     with pytest.raises(DataError, match="holds two domains") as error:
-        prepare([str(two_domains)], tmp_path / "one.zip", Options(size=16, workers=1))
+        made(two_domains, tmp_path / "one.zip", size=16)
     assert "--photos" in hint_of(error.value)
 
 
@@ -260,9 +255,10 @@ def test_the_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_default_names_say_both() -> None:
-    assert default_path(["x/faces.zip"], 64, ["y/celeba"]) == Path("datasets/faces+celeba-64.zip")
-    assert default_path(["demo"], 64, ["demo"]) == Path("datasets/demo+photos-64.zip")
-    assert default_path(["two.zip"], 32, ["two.zip"]) == Path("datasets/two-32.zip")
+    assert Request(["x/faces.zip"], photos=["y/celeba"]).path == Path("datasets/faces+celeba-64.zip")
+    assert Request(["demo"], photos=["demo"]).path == Path("datasets/demo+photos-64.zip")
+    small = Options(size=32)
+    assert Request(["two.zip"], options=small, photos=["two.zip"]).path == Path("datasets/two-32.zip")
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------
@@ -388,7 +384,7 @@ def test_domains_are_mirrored_independently(make: Make) -> None:
 def test_no_photos_to_load(faces: Path, two_domains: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no domain `photos`"):
         Loader(FaceSet.open(faces), split="train", size=16, batch=4, seed=0, photos=True)
-    only = FaceSet.open(prepare(["demo"], tmp_path / "a.zip", Options(size=16, limit=3, split=1.0), ["demo"]).path)
+    only = made("demo", tmp_path / "a.zip", photos="demo", size=16, limit=3, split=1.0)
     with pytest.raises(DataError, match="no images for `test`"):
         Loader(only, split="test", size=16, batch=4, seed=0, photos=True)
 

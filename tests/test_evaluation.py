@@ -43,7 +43,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Drawn faces of other seeds as plain PNG files, and the same behind frosted glass."""
     root = tmp_path_factory.mktemp("folders")
-    prepare.prepare(["demo"], root / "more.zip", prepare.Options(size=16, limit=80, seed=9, workers=1))
+    prepare.prepare(prepare.Request(["demo"], root / "more.zip", prepare.Options(size=16, limit=80, seed=9, workers=1)))
     faces = FaceSet.open(root / "more.zip")
     found = {name: root / name for name in ("drawn", "blurred")}
     for path in found.values():

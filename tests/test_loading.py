@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from pictures import folder_of, hint_of
+from pictures import folder_of, hint_of, made
 from torch import Tensor
 
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, rotate, shift
 from animegen_cli.errors import DataError
-from animegen_cli.prepare.prepare import Options, prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +27,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
     folder = tmp_path_factory.mktemp("set")
     folder_of(folder / "faces" / "dark", 40, (24, 24))
     folder_of(folder / "faces" / "light", 30, (24, 24), first=40)
-    options = Options(size=24, split=1.0, workers=1)
-    return FaceSet.open(prepare([str(folder / "faces")], folder / "set.zip", options).path)
+    return made(folder / "faces", folder / "set.zip", size=24, split=1.0)
 
 
 @pytest.fixture

@@ -11,35 +11,21 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from pictures import command, encoded, folder_of, hint_of, picture
+from pictures import command, encoded, folder_of, hint_of, made, picture
 from PIL import Image
 
-from animegen_cli import console, drawn
+from animegen_cli import drawn
 from animegen_cli.data import cleaning, kaggle, near_duplicates
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError, UsageError
-from animegen_cli.prepare.prepare import Options, Prepared, default_path, prepare
+from animegen_cli.prepare.prepare import Options, Request, prepare
 from animegen_cli.prepare.zip_writer import StoredZip
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    console.configure(quiet=True)
-    yield
-    console.configure()
-
-
-def made(source: Path | str, out: Path, **options: object) -> FaceSet:
-    """Prepare one source in this process and open the result."""
-    prepare([str(source)], out, Options(**{"size": 32, "workers": 1, **options}))
-    return FaceSet.open(out)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 # ---- the file --------------------------------------------------------------------------------------------------
@@ -330,8 +316,8 @@ def test_sources_merge_with_one_vocabulary(tmp_path: Path) -> None:
     folder_of(tmp_path / "two" / "blue", 2, first=6)
     folder_of(tmp_path / "plain", 1, first=8)
     out = tmp_path / "out.zip"
-    prepare([str(tmp_path / name) for name in ("one", "two", "plain")], out, Options(size=32, workers=1))
-    faces = FaceSet.open(out)
+    sources = [str(tmp_path / name) for name in ("one", "two", "plain")]
+    faces = FaceSet.open(prepare(Request(sources, out, Options(size=32, workers=1))).path)
     assert faces.attributes == {"class": ("blue", "green", "red")}
     assert faces.labels(faces.indices()).ravel().tolist() == [0, 0, 2, 2, 0, 0, 1, 1, -1]
     assert faces.origin(0) == "one/blue/000.png"
@@ -347,13 +333,14 @@ def test_a_data_set_file_is_a_source_with_its_labels(tmp_path: Path) -> None:
 # ---- sources ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
-def test_compressed_tars_are_read_in_place(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_compressed_tars_are_read_in_place(tmp_path: Path, mode: Literal["w:gz", "w:bz2", "w:xz"]) -> None:
+    kind = mode[2:]
     source = folder_of(tmp_path / "kaggle" / "images", 40)
     (source / "tags.csv").write_text(
         "file,hair\n" + "".join(f"{n:03d}.png,{'red' if n % 2 else 'blue'}\n" for n in range(40))
     )
-    with tarfile.open(tmp_path / f"faces.tar.{kind}", f"w:{kind}") as tar:
+    with tarfile.open(tmp_path / f"faces.tar.{kind}", mode) as tar:
         tar.add(source, "images")
     before = set(tmp_path.rglob("*"))
     packed = made(tmp_path / f"faces.tar.{kind}", tmp_path / "a.zip", workers=2)
@@ -471,15 +458,16 @@ def test_command_as_json_imports_no_torch(tmp_path: Path) -> None:
 
 
 def test_default_names() -> None:
-    assert default_path(["x/y/faces.tar.gz"], 64) == Path("datasets/faces-64.zip")
-    assert default_path(["kaggle:a/b", "demo"], 32) == Path("datasets/b+demo-32.zip")
+    assert Request(["x/y/faces.tar.gz"]).path == Path("datasets/faces-64.zip")
+    assert Request(["kaggle:a/b", "demo"], options=Options(size=32)).path == Path("datasets/b+demo-32.zip")
+    assert Request(["faces"], Path("mine.zip")).path == Path("mine.zip")
 
 
 @pytest.mark.parametrize(
     "options",
     [{"size": 2}, {"fit": "squeeze"}, {"dedupe": "all"}, {"split": 0.0}, {"split": 80}, {"limit": 0}, {"workers": 0}],
 )
-def test_impossible_options_name_what_to_type(options: dict[str, object]) -> None:
+def test_impossible_options_name_what_to_type(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError) as error:
         Options(**options)
     assert hint_of(error.value)
@@ -514,8 +502,7 @@ def test_labels_that_do_not_exist(tmp_path: Path) -> None:
 
 @pytest.mark.skipif("ANIMEGEN_REAL_FACES" not in os.environ, reason="ANIMEGEN_REAL_FACES names no zip of faces")
 def test_real_faces(tmp_path: Path) -> None:
-    done: Prepared = prepare([os.environ["ANIMEGEN_REAL_FACES"]], tmp_path / "a.zip", Options(limit=600, workers=2))
-    faces = FaceSet.open(done.path)
+    faces = made(os.environ["ANIMEGEN_REAL_FACES"], tmp_path / "a.zip", size=64, limit=600, workers=2)
     assert len(faces) == 600
     assert faces.pixels(faces.indices("test")).std() > 30
     assert 0.1 < len(faces.indices("test")) / 600 < 0.3

@@ -3,51 +3,46 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import resource
 import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
-from pictures import ROOT, command, encoded, folder_of, hint_of, huge_png, picture
+from pictures import ROOT, command, encoded, folder_of, hint_of, huge_png, made, picture
 from PIL import Image
 
-from animegen_cli import console
 from animegen_cli.data import cleaning, sources
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError
-from animegen_cli.prepare import prepare
-from animegen_cli.prepare import workers as pool
+from animegen_cli.prepare import workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    console.configure(quiet=True)
-    yield
-    console.configure()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
-def dropped(source: Path, out: Path, **options: object) -> dict[str, int]:
+def dropped(source: Path, out: Path, **options: Any) -> dict[str, int]:
     """Prepare `source`, which holds at least one good picture, and say what was dropped."""
-    prepare.prepare([str(source)], out, prepare.Options(**{"size": 32, "workers": 1, **options}))
-    return FaceSet.open(out).manifest["dropped"]
+    return made(source, out, **options).manifest["dropped"]
 
 
 def center(data: bytes) -> list[int]:
     """Decode, and give the middle pixel."""
     image = cleaning.decode(data)
     assert image.mode == "RGB"
-    return list(image.getpixel((image.width // 2, image.height // 2)))
+    return np.asarray(image)[image.height // 2, image.width // 2].tolist()
 
 
 # ---- pictures that are odd but good ----------------------------------------------------------------------------
@@ -218,7 +213,7 @@ def test_hostile_names_and_links_in_a_zip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_hostile_names_and_links_in_a_tar(tmp_path: Path, mode: str) -> None:
+def test_hostile_names_and_links_in_a_tar(tmp_path: Path, mode: Literal["w", "w:gz"]) -> None:
     data = encoded(picture(0))
 
     def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
@@ -363,9 +358,9 @@ def test_full_disk_keeps_the_previous_set(tmp_path: Path) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 
-    for workers in (1, 2):
-        words = (source, "--resolution", 32, "--out", "set.zip", "--workers", workers)
-        done = command(*words, cwd=tmp_path, preexec_fn=limit)
+    for count in (1, 2):
+        words = (source, "--resolution", 32, "--out", "set.zip", "--workers", count)
+        done = command(*words, cwd=tmp_path, before=limit)
         assert done.returncode == 5, done.stderr
         assert "disk is full" in done.stderr
         assert "Traceback" not in done.stderr
@@ -410,25 +405,46 @@ def test_interrupt_leaves_nothing_and_no_process(tmp_path: Path) -> None:
 
 
 def test_a_killed_worker_is_reported(tmp_path: Path) -> None:
-    source = folder_of(tmp_path / "faces", 40)
-    members = [sources.Member(f"{number:03d}.png") for number in range(40)]
-    chunk = pool.Chunk("folder", str(source), members, cleaning.Recipe())
-
-    def chunks() -> Iterator[pool.Chunk]:
-        for _ in range(500):
-            yield chunk
-
-    results = pool.run(chunks(), 2)
-    assert len(next(results)) == 40
+    """Whether it dies at work, or while its results wait in the pipe for a parent that does not read."""
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     if not children.exists():
         pytest.skip("needs /proc")
+    source = folder_of(tmp_path / "faces", 40)
+    members = [sources.Member(f"{number:03d}.png") for number in range(40)]
+    chunk = workers.Chunk("folder", str(source), members, cleaning.Recipe())
+    results = workers.run(itertools.repeat(chunk, 500), 2)
+    assert len(next(results)) == 40
+    killed = 0
     for child in children.read_text().split():
-        if b"data.pool" in Path(f"/proc/{child}/cmdline").read_bytes():
+        if b"prepare.workers" in Path(f"/proc/{child}/cmdline").read_bytes():
             os.kill(int(child), signal.SIGKILL)
+            killed += 1
+    assert killed == 2
     with pytest.raises(MachineError, match="worker process died") as error:
         list(results)
     assert "--workers 1" in hint_of(error.value)
+
+
+def test_workers_end_with_the_results_that_nobody_wants(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "faces", 16)
+    members = [sources.Member(f"{number:03d}.png") for number in range(16)]
+    chunk = workers.Chunk("folder", str(source), members, cleaning.Recipe())
+    taken = 0
+
+    def chunks() -> Iterator[workers.Chunk]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield chunk
+
+    results = workers.run(chunks(), 2)
+    first = next(results)
+    assert [type(result) for result in first] == [cleaning.Cleaned] * 16
+    assert taken == 8  # four for each worker, however long the results wait
+    before = threading.active_count()
+    results.close()
+    assert threading.active_count() == before - 2
+    assert taken == 8
 
 
 def test_a_zip_behind_other_data_and_beyond_four_gigabytes(tmp_path: Path) -> None:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from pictures import ROOT, encoded, folder_of, hint_of, picture
+from pictures import ROOT, encoded, folder_of, hint_of, made, picture
 from PIL import Image
 
 from animegen_cli.data.dataset import FaceSet, open_images, require_size
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.prepare.prepare import Options, prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +29,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("set")
     folder_of(folder / "faces" / "dark", 50, (32, 32))
     folder_of(folder / "faces" / "light", 50, (32, 32), first=50)
-    return prepare([str(folder / "faces")], folder / "faces.zip", Options(size=32, workers=1)).path
+    return made(folder / "faces", folder / "faces.zip").path
 
 
 def test_a_prepared_set(prepared: Path) -> None:
@@ -102,7 +101,7 @@ def test_it_crosses_threads_and_processes(prepared: Path) -> None:
 
 def test_reading_imports_no_torch(prepared: Path) -> None:
     code = (
-        "import sys; from animegen_cli.data.reading import FaceSet\n"
+        "import sys; from animegen_cli.data.dataset import FaceSet\n"
         f"faces = FaceSet.open({str(prepared)!r}); faces.pixels(faces.indices('test'))\n"
         "print('torch' in sys.modules)"
     )

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import folder_of
+from pictures import folder_of, made
 from PIL import Image
 
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.drawn import ATTRIBUTES
-from animegen_cli.prepare.prepare import Options, prepare
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
@@ -37,7 +36,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def test_with_labels(tmp_path: Path) -> None:
-    path = prepare(["demo"], tmp_path / "faces.zip", Options(size=32, limit=12, workers=1)).path
+    path = made("demo", tmp_path / "faces.zip", limit=12).path
     images, labels = read(path)
     ours = FaceSet.open(path)
     assert images.shape == (12, 3, 32, 32)
@@ -55,7 +54,7 @@ def test_with_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("limit", [3, 11])
 def test_without_labels(limit: int, tmp_path: Path) -> None:
     folder_of(tmp_path / "faces", limit, size=(70, 50))
-    path = prepare([str(tmp_path / "faces")], tmp_path / "faces.zip", Options(size=32, workers=1)).path
+    path = made(tmp_path / "faces", tmp_path / "faces.zip").path
     images, labels = read(path)
     assert labels is None
     assert images.shape == (limit, 3, 32, 32)

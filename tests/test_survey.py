@@ -50,7 +50,7 @@ def runs(tmp_path: Path) -> list[Run]:
 def real_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
     """64 drawn faces of 16 pixels, half of them held out."""
     path = tmp_path_factory.mktemp("set") / "faces.zip"
-    prepare.prepare(["demo"], path, prepare.Options(size=16, limit=64, split=0.5, workers=1))
+    prepare.prepare(prepare.Request(["demo"], path, prepare.Options(size=16, limit=64, split=0.5, workers=1)))
     return FaceSet.open(path)
 
 

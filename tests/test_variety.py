@@ -31,7 +31,7 @@ NAMES = {"hair": {"gray": "silver", "white": "silver"}, "eyes": {"gray": "black"
 def portraits(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
     """300 drawn faces of 64 pixels with labels, about four fifths for training."""
     path = tmp_path_factory.mktemp("portraits") / "portraits.zip"
-    prepare.prepare(["demo"], path, prepare.Options(size=64, limit=300, seed=8, workers=1))
+    prepare.prepare(prepare.Request(["demo"], path, prepare.Options(size=64, limit=300, seed=8, workers=1)))
     return FaceSet.open(path)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from animegen_cli.cli.options import Json, Quiet
+
+if TYPE_CHECKING:
+    from animegen_cli.prepare.prepare import Prepared
 
 _SPOKEN = ("resolution", "fit", "dedupe", "split")  # defaults that decide what is in the file
 
@@ -90,23 +93,23 @@ def prepare(
     # Read when numpy is first imported: its threads would take cores and memory from the workers.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from animegen_cli import console
-    from animegen_cli.prepare import prepare as data
+    from animegen_cli.prepare import prepare as verb
 
     console.configure(quiet=quiet, as_json=as_json)
     specs, others = _asked(sources or [], photos or [], anime or [])
-    options = data.Options(resolution, fit, dedupe, split, labels, limit, seed, min_size, workers)
+    options = verb.Options(resolution, fit, dedupe, split, labels, limit, seed, min_size, workers)
+    request = verb.Request(specs, out, options, others)
     taken = [name for name in _SPOKEN if str(context.get_parameter_source(name)).endswith("DEFAULT")]
     if taken:
         console.note("by default: " + " ".join(f"--{name} {context.params[name]}" for name in taken))
     for what, of in (("faces", specs), ("photographs", others)):
         if limit is None and "demo" in of:
-            console.note(f"drawing {data.DRAWN:,} {what} (choose with --limit)")
+            console.note(f"drawing {verb.DRAWN:,} {what} (choose with --limit)")
     if out is None:
-        out = data.default_path(specs, resolution, others)
-        console.note(f"writing to {out} (choose with --out)")
-    if out.is_file():
-        console.note(f"replacing {out}")
-    done = data.prepare(specs, out, options, others)
+        console.note(f"writing to {request.path} (choose with --out)")
+    if request.path.is_file():
+        console.note(f"replacing {request.path}")
+    done = verb.prepare(request)
     console.result(
         {"path": str(done.path), "contact": done.contact and str(done.contact), **done.about}, _summary(done)
     )
@@ -130,9 +133,9 @@ def _asked(sources: list[str], photos: list[str], anime: list[str]) -> tuple[lis
     return sources or anime, photos
 
 
-def _summary(prepared: Any) -> str:
+def _summary(prepared: Prepared) -> str:
     about = prepared.about
-    twins, attributes = about["near_twins"], about["attributes"]
+    twins, attributes = about["near_twins"], about["attributes"]  # as the manifest names them
     parts = about.get("by_domain", {"": about})
     kept = _each({name or "images": part["images"] for name, part in parts.items()})
     lines = [f"kept     {kept}, {about['size']} x {about['size']}"]

@@ -223,7 +223,7 @@ def _data(request: Request, plan: StudyConfig, folder: Path) -> Path:
     drawn = paths.make_folder(folder) / f"drawn-{plan.size or 64}.zip"
     if not drawn.is_file():
         console.note(f"drawing {plan.demo:,} faces (train on your own with `--data`)")
-        prepare.prepare(["demo"], drawn, prepare.Options(plan.size or 64, limit=plan.demo))
+        prepare.prepare(prepare.Request(["demo"], drawn, prepare.Options(plan.size or 64, limit=plan.demo)))
     return drawn
 
 

@@ -1,7 +1,7 @@
-"""`prepare`: any pictures -> one clean data set file.
+"""`prepare`: make one clean data set file from any pictures.
 
-Pictures are cleaned by worker processes and written in the order of their names as they arrive; only a few
-hundred bytes per image stay in memory. Everything in the file is a function of the pictures and the options.
+Worker processes clean the pictures, and this one writes them as they arrive, in the order of their names; only a few
+hundred bytes of each image stay in memory. Everything in the file is a function of the pictures and the options.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +25,47 @@ from animegen_cli.data.index import DatasetIndex, Vocabulary, member_name
 from animegen_cli.data.sources import DOMAINS, PHOTOS, Source
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.prepare import contact_sheet
-from animegen_cli.prepare import workers as pool
+from animegen_cli.prepare.workers import Chunk, Result, run
 from animegen_cli.prepare.zip_writer import StoredZip
+
+DEDUPE = ("exact", "near", "off")
+"""What `--dedupe` may be."""
+DRAWN = 2000
+"""How many pictures the source `demo` has where there is no limit."""
 
 _CHUNK = 16  # pictures that travel together
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
-DEDUPE = ("exact", "near", "off")
 _MOST_WORKERS = 8  # decoding outruns one writer beyond this, and each worker takes 25 MB
 _WORTH_A_WORKER = 400  # pictures that pay for starting one more process
-DRAWN = 2000  # pictures that the source `demo` has without a limit
 
 
 @dataclass(frozen=True)
 class Options:
-    """What decides the bytes of the file, besides the pictures; and the number of processes, which does not."""
+    """What decides the bytes of the file, besides the pictures; and the number of processes, which does not.
+
+    Raises:
+        UsageError: a value is out of its range; the hint names one that is not.
+    """
 
     size: int = 64
+    """Height and width of every image in pixels, 4 to 2048."""
     fit: str = "crop"
+    """How a picture becomes a square; one of `cleaning.FITS`."""
     dedupe: str = "exact"
+    """Which duplicates are dropped; one of `DEDUPE`."""
     split: float = 0.8
+    """The share of the images that are for training, in (0, 1]."""
     labels: str | None = None
+    """A table inside the source or a path, `folders` or `none`; without it labels are looked for."""
     limit: int | None = None
+    """How many images of each domain there are at most."""
     seed: int = 0
+    """Which images a limit chooses, and which faces are drawn."""
     min_size: int | None = None
+    """The shorter side in pixels below which a picture is dropped; half of `size` by default."""
     workers: int | None = None
+    """How many processes clean pictures; by default one for each core, at most 8."""
 
     def __post_init__(self) -> None:
         if not 4 <= self.size <= 2048:
@@ -72,12 +88,38 @@ class Options:
         return cleaning.Recipe(self.size, self.fit, smallest)
 
 
-@dataclass
+@dataclass(frozen=True)
+class Request:
+    """What `animegen prepare` was asked for."""
+
+    sources: Sequence[str]
+    """Folders, archives, `kaggle:OWNER/NAME` or `demo`; the anime faces where there are photographs too."""
+    out: Path | None = None
+    """The file to write; by default it is named after the sources."""
+    options: Options = field(default_factory=Options)
+    photos: Sequence[str] = ()
+    """The sources of the other domain, for translators."""
+
+    @property
+    def path(self) -> Path:
+        """The file to write: `out`, or `datasets/<source>-<size>.zip`."""
+        if self.out is not None:
+            return self.out
+        names, others = (
+            [spec.rpartition("/")[2] if spec.startswith("kaggle:") else sources.stem(Path(spec)) for spec in specs]
+            for specs in (self.sources, self.photos)
+        )
+        names += [PHOTOS if name == "demo" else name for name in others if name == "demo" or name not in names]
+        return Path("datasets") / f"{'+'.join(names)}-{self.options.size}.zip"
+
+
+@dataclass(frozen=True)
 class Prepared:
-    """What the summary says."""
+    """What was written, and what the summary says of it."""
 
     path: Path
     contact: Path | None
+    """The contact sheet; None where it could not be written."""
     about: dict[str, Any]
     """The manifest without its per-image lists."""
 
@@ -93,33 +135,22 @@ class _Domain:
     dataset_index: DatasetIndex
 
 
-def default_path(specs: Sequence[str], size: int, photos: Sequence[str] = ()) -> Path:
-    """datasets/<source>-<size>.zip"""
-    names, others = (
-        [spec.rpartition("/")[2] if spec.startswith("kaggle:") else sources.stem(Path(spec)) for spec in some]
-        for some in (specs, photos)
-    )
-    names += [PHOTOS if name == "demo" else name for name in others if name == "demo" or name not in names]
-    return Path("datasets") / f"{'+'.join(names)}-{size}.zip"
-
-
-def prepare(specs: Sequence[str], out: Path, options: Options, photos: Sequence[str] = ()) -> Prepared:
-    """Write the data set file `out` from the sources `specs`.
-
-    Args:
-        photos: sources of the other domain, for translators; `specs` are then the anime faces.
+def prepare(request: Request) -> Prepared:
+    """Write one data set file, and its contact sheet beside it.
 
     Raises:
+        UsageError: the result would replace a source, or a source is given for both domains.
         DataError: a source is missing or damaged as a whole, or nothing usable is left of a domain.
-        MachineError: the disk is full; what was under the name `out` before stays whole.
+        MachineError: the disk is full or a worker died; what was under the name of the result before stays whole.
     """
-    if any(Path(spec).resolve() == out.resolve() for spec in (*specs, *photos)):
+    out = request.path
+    if any(Path(spec).resolve() == out.resolve() for spec in (*request.sources, *request.photos)):
         raise UsageError(f"{out} is both the source and the result", hint="name another file with `--out`")
     if out.is_dir():
         raise UsageError(f"{out} is a folder", hint=f"name a file, such as `--out {out / 'faces.zip'}`")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        return _prepare([specs, photos] if photos else [specs], out, options)
+        return _prepare(request, out)
     except MemoryError:
         raise MachineError(f"memory ran out: {out} was not written", hint="try `--workers 1`") from None
     except OSError as error:
@@ -134,8 +165,9 @@ def prepare(specs: Sequence[str], out: Path, options: Options, photos: Sequence[
         raise MachineError(f"{out} was not written: {error}", hint="check the disk, then try again") from error
 
 
-def _prepare(asked: Sequence[Sequence[str]], out: Path, options: Options) -> Prepared:
-    domains = _list(asked, out.parent / "downloads", options)
+def _prepare(request: Request, out: Path) -> Prepared:
+    options = request.options
+    domains = _list_domains(request, out.parent / "downloads")
     indexes = [domain.dataset_index for domain in domains]
     with StoredZip(out) as archive:
         for number, domain in enumerate(domains):
@@ -144,8 +176,8 @@ def _prepare(asked: Sequence[Sequence[str]], out: Path, options: Options) -> Pre
             if not len(domain.dataset_index):
                 raise _empty(domain, options)
         _refuse_one_domain(indexes)
-        for one in indexes:
-            one.close(options.split)
+        for dataset_index in indexes:
+            dataset_index.close(options.split)
         about = _about(domains, options)
         sheet = contact_sheet.draw(archive.read, indexes)
         archive.add("dataset.json", manifest.dataset_json(indexes))
@@ -157,9 +189,11 @@ def _prepare(asked: Sequence[Sequence[str]], out: Path, options: Options) -> Pre
         return Prepared(out, None, about)
 
 
-def _list(asked: Sequence[Sequence[str]], downloads: Path, options: Options) -> list[_Domain]:
+def _list_domains(request: Request, downloads: Path) -> list[_Domain]:
     """Find the sources of each domain and their labels; an empty domain is an error before any picture is decoded."""
-    two, domains = len(asked) > 1, list[_Domain]()
+    options, two = request.options, bool(request.photos)
+    asked = (request.sources, request.photos) if two else (request.sources,)
+    domains: list[_Domain] = []
     for name, specs in zip(DOMAINS, asked, strict=False):
         found = sources.find(specs, downloads=downloads, domain=name if two else None)
         for source in found:
@@ -222,7 +256,8 @@ def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list
 
 def _tables(found: Sequence[Source], options: Options) -> list[labels.Labels]:
     """The labels of each source; a table that was asked for must fit at least one of them."""
-    tables, failures = [], []
+    tables: list[labels.Labels] = []
+    failures: list[DataError] = []
     for source in found:
         try:
             drawn = source.drawn and options.labels != "none"
@@ -262,7 +297,7 @@ def _full_name(found: Sequence[Source], source: Source, name: str) -> str:
 
 
 def _clean_all(domain: _Domain, options: Options, archive: StoredZip) -> None:
-    """Clean, judge and write pictures of one domain until all are read or the limit is reached."""
+    """Clean, check and write pictures of one domain until all are read or the limit is reached."""
     found, rows, dataset_index = domain.found, domain.rows, domain.dataset_index
     order = _ranking(found, options)
     limit = len(order) if options.limit is None else min(options.limit, len(order))
@@ -275,7 +310,7 @@ def _clean_all(domain: _Domain, options: Options, archive: StoredZip) -> None:
                     before = len(dataset_index)
                     for place, result in zip(places, results, strict=True):
                         name = _full_name(found, found[number], found[number].members[place].name)
-                        _judge(name, result, rows[number][place], options, archive, dataset_index)
+                        _keep_or_drop(name, result, rows[number][place], options, archive, dataset_index)
                     bar.advance(len(places) if options.limit is None else len(dataset_index) - before)
 
 
@@ -295,14 +330,15 @@ def _ranking(found: Sequence[Source], options: Options) -> np.ndarray:
 
 def _results(
     found: Sequence[Source], taken: np.ndarray, options: Options
-) -> Generator[tuple[int, list[int], list[Any]], None, None]:
-    """The cleaned pictures of `taken` (sorted numbers over all sources), chunk by chunk, in order.
+) -> Generator[tuple[int, list[int], list[Result]], None, None]:
+    """Clean the pictures `taken` (sorted numbers over all sources), chunk by chunk, in order.
 
-    Yields the number of the source, places among its members, and what became of these.
+    Yields:
+        The number of the source, places among its members, and what became of these.
     """
     sent: deque[tuple[int, list[int]]] = deque()
 
-    def chunks() -> Iterator[pool.Chunk]:
+    def chunks() -> Iterator[Chunk]:
         start = 0
         for number, source in enumerate(found):
             places = taken[(taken >= start) & (taken < start + len(source.members))] - start
@@ -312,30 +348,30 @@ def _results(
                 yield chunk
 
     workers = options.workers or min(os.cpu_count() or 1, _MOST_WORKERS, 1 + len(taken) // _WORTH_A_WORKER)
-    with closing(pool.run(chunks(), workers)) as done:
+    with closing(run(chunks(), workers)) as done:
         for results in done:
             yield *sent.popleft(), results
 
 
-def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[tuple[pool.Chunk, list[int]]]:
+def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[tuple[Chunk, list[int]]]:
     recipe, path = options.recipe, str(source.path)
     if source.kind != "stream":
         for start in range(0, len(places), _CHUNK):
             of = places[start : start + _CHUNK]
             members = [source.members[place] for place in of]
-            yield pool.Chunk(source.kind, path, members, recipe, seed=options.seed), of
+            yield Chunk(source.kind, path, members, recipe, seed=options.seed), of
         return
     place_of = {source.members[place]: place for place in places}
     pending = sources.stream(source, place_of)
     while some := list(itertools.islice(pending, _CHUNK)):
         members, blobs = [member for member, _ in some], [data for _, data in some]
-        yield pool.Chunk(source.kind, path, members, recipe, blobs), [place_of[member] for member in members]
+        yield Chunk(source.kind, path, members, recipe, blobs), [place_of[member] for member in members]
 
 
-def _judge(
-    name: str, result: Any, row: np.ndarray, options: Options, archive: StoredZip, dataset_index: DatasetIndex
+def _keep_or_drop(
+    name: str, result: Result, row: np.ndarray, options: Options, archive: StoredZip, dataset_index: DatasetIndex
 ) -> None:
-    """Keep the image and write it, or remember why not."""
+    """Write the image, or remember why it is left out."""
     if isinstance(result, cleaning.Rejected):
         dataset_index.drop(name, result.reason, result.png)
         return

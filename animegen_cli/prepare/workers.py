@@ -1,8 +1,9 @@
 """Worker processes that clean pictures, light ones: they import numpy and Pillow, and nothing of the main program.
 
-`multiprocessing` would run the main module again in every worker (a command line, or a script that imports
-torch). Here each worker is a bare `python -c`, which reads pickled chunks of work from its standard input and
-writes pickled results to its standard output.
+Each worker is a bare `python -c`, which reads pickled chunks of work from its standard input and writes pickled results
+to its standard output. One thread of `concurrent.futures` for each worker waits for its results.
+
+Why not `concurrent.futures.ProcessPoolExecutor`: MEASURED
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import pickle
 import signal
 import subprocess
 import sys
-import threading
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from animegen_cli.data import cleaning
 from animegen_cli.data.sources import Member, Reader, Unusable
@@ -23,47 +25,59 @@ from animegen_cli.errors import MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from concurrent.futures import Future
 
-_AHEAD = 2  # chunks that a worker has in hand, so that it never waits for the next
+_PER_WORKER = 4  # chunks under way for each worker: it never waits for the next, and memory is bounded
+
+Result = cleaning.Cleaned | cleaning.Rejected
 
 
 class Chunk(NamedTuple):
-    """Some pictures of one source."""
+    """Some pictures of one source: the work that a worker is given at a time."""
 
     kind: str
+    """The kind of the source, as in `Source.kind`."""
     path: str
+    """The folder or archive that holds them."""
     members: list[Member]
     recipe: cleaning.Recipe
     blobs: list[bytes] | None = None
     """Their bytes, where only the parent can read them."""
     seed: int = 0
-    """Of drawn pictures."""
+    """The seed of drawn pictures."""
 
 
-def work(chunk: Chunk, reader: Reader) -> list[Any]:
-    """A `Cleaned` or `Rejected` for each member."""
-    results: list[Any] = []
-    for number, member in enumerate(chunk.members):
-        try:
-            if chunk.kind.startswith("drawn"):
-                from animegen_cli import drawn
-
-                size, seed = chunk.recipe.size, chunk.seed
-                if chunk.kind == "drawn":
-                    image = drawn.draw(member.start, size=size, seed=seed).image
-                else:
-                    image = drawn.photo(member.start, size=size, seed=seed)
-                results.append(cleaning.finish(image, chunk.recipe))
-                continue
-            data = chunk.blobs[number] if chunk.blobs else reader.read(chunk.kind, chunk.path, member)
-            results.append(cleaning.clean(data, chunk.recipe))
-        except Unusable as error:
-            results.append(cleaning.Rejected(str(error)))
-    return results
+def work(chunk: Chunk, reader: Reader) -> list[Result]:
+    """Clean the pictures of a chunk: one result for each member, in the order of the members."""
+    return [_clean(chunk, number, reader) for number in range(len(chunk.members))]
 
 
-def run(chunks: Iterator[Chunk], workers: int) -> Generator[list[Any], None, None]:
-    """The results of all chunks in order, made by `workers` processes (1: by this one)."""
+def _clean(chunk: Chunk, number: int, reader: Reader) -> Result:
+    member, recipe = chunk.members[number], chunk.recipe
+    try:
+        if chunk.kind.startswith("drawn"):
+            from animegen_cli import drawn
+
+            if chunk.kind == "drawn":
+                image = drawn.draw(member.start, size=recipe.size, seed=chunk.seed).image
+            else:
+                image = drawn.photo(member.start, size=recipe.size, seed=chunk.seed)
+            return cleaning.finish(image, recipe)
+        data = chunk.blobs[number] if chunk.blobs else reader.read(chunk.kind, chunk.path, member)
+        return cleaning.clean(data, recipe)
+    except Unusable as error:
+        return cleaning.Rejected(str(error))
+
+
+def run(chunks: Iterator[Chunk], workers: int) -> Generator[list[Result], None, None]:
+    """Clean all chunks in `workers` processes, or in this one if `workers` is 1.
+
+    Yields:
+        The results of each chunk, in the order of the chunks. At most four chunks for each worker are under way.
+
+    Raises:
+        MachineError: a worker died.
+    """
     if workers <= 1:
         reader = Reader()
         try:
@@ -72,113 +86,71 @@ def run(chunks: Iterator[Chunk], workers: int) -> Generator[list[Any], None, Non
         finally:
             reader.close()
         return
-    pool = _Pool(chunks, workers)
-    try:
-        yield from pool.results()
-    finally:
-        pool.close()
+    with ExitStack() as stack:
+        pool = [stack.enter_context(_Worker()) for _ in range(workers)]
+        pending: deque[Future[list[Result]]] = deque()
+        for chunk in chunks:
+            pending.append(min(pool, key=_Worker.load).submit(chunk))
+            if len(pending) >= _PER_WORKER * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
-class _Pool:
-    def __init__(self, chunks: Iterator[Chunk], workers: int) -> None:
-        self._chunks = enumerate(chunks)
-        self._lock = threading.Condition()
-        self._done: dict[int, Any] = {}
-        self._given = self._taken = 0
-        self._ended = self._stopped = False
-        self._window = (_AHEAD + 2) * workers  # results that wait for an earlier one: bounds the memory
+class _Worker:
+    """One process, and the thread that waits for its results. Leaving the context ends both at once."""
+
+    def __init__(self) -> None:
         path = [entry for entry in sys.path if entry] + [str(Path(__file__).resolve().parents[2])]
         start = f"import sys; sys.path[:] = {path!r}; from animegen_cli.prepare.workers import main; main()"
-        command = [sys.executable, "-c", start]
         # Each worker has one core, and threads cost memory.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-            for _ in range(workers)
-        ]
-        self._threads = [
-            threading.Thread(target=self._serve, args=(process,), daemon=True) for process in self._processes
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
+        self._thread = ThreadPoolExecutor(1)
+        self._pending: deque[Future[list[Result]]] = deque()
 
-    def results(self) -> Iterator[list[Any]]:
-        while True:
-            with self._lock:
-                while self._taken not in self._done and not (self._ended and self._taken >= self._given):
-                    self._lock.wait()
-                if self._taken not in self._done:
-                    return
-                result = self._done.pop(self._taken)
-                self._taken += 1
-                self._lock.notify_all()
-            if isinstance(result, BaseException):
-                raise result
-            yield result
+    def load(self) -> int:
+        """How many chunks are under way."""
+        while self._pending and self._pending[0].done():
+            self._pending.popleft()
+        return len(self._pending)
 
-    def _next(self, wait: bool) -> tuple[int, Chunk] | None:
-        """The next chunk, or None: no more, or (without `wait`) too many results wait for an earlier one."""
-        with self._lock:
-            while self._given - self._taken >= self._window and not self._stopped:
-                if not wait:
-                    return None
-                self._lock.wait()
-            if self._ended or self._stopped:
-                return None
-            try:
-                job = next(self._chunks, None)
-            except BaseException as error:
-                job, self._done[self._given] = None, error
-                self._given += 1
-            if job is None:
-                self._ended = True
-                self._lock.notify_all()
-                return None
-            self._given += 1
-            return job
-
-    def _serve(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        waiting: deque[int] = deque()
+    def submit(self, chunk: Chunk) -> Future[list[Result]]:
+        """Send the process a chunk. The results are those of the future; MachineError when the process has died."""
+        assert self._process.stdin is not None
         try:
-            while True:
-                while len(waiting) < _AHEAD and (job := self._next(wait=not waiting)) is not None:
-                    waiting.append(job[0])
-                    _send(process.stdin, job[1])
-                if not waiting:
-                    return
-                self._finish(waiting[0], pickle.load(process.stdout))
-                waiting.popleft()
+            _send(self._process.stdin, chunk)  # its thread reads what it writes, so it comes to read this
+        except OSError:
+            raise _died() from None
+        self._pending.append(self._thread.submit(self._receive))
+        return self._pending[-1]
+
+    def _receive(self) -> list[Result]:
+        assert self._process.stdout is not None
+        try:
+            return pickle.load(self._process.stdout)
         except (OSError, EOFError, ValueError, pickle.UnpicklingError):
-            lost = MachineError(
-                "a worker process died; most often the machine ran out of memory",
-                hint="try again with `--workers 1`",
-            )
-            for index in waiting:
-                self._finish(index, lost)
+            raise _died() from None
 
-    def _finish(self, index: int, result: Any) -> None:
-        with self._lock:
-            self._done[index] = result
-            self._lock.notify_all()
+    def __enter__(self) -> _Worker:
+        return self
 
-    def close(self) -> None:
-        with self._lock:
-            self._stopped = True
-            self._lock.notify_all()
-        for process in self._processes:
-            process.kill() if not self._ended else process.stdin.close()  # type: ignore[union-attr]
-        for thread in self._threads:
-            thread.join()
-        for process in self._processes:
-            for pipe in (process.stdin, process.stdout):
-                if pipe:
-                    pipe.close()
-            process.wait()
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()  # it holds nothing that could be left half done
+        self._thread.shutdown(cancel_futures=True)
+        with suppress(OSError), self._process:  # closes the pipes, where an unsent rest may be left, and waits
+            pass
 
 
-def _send(pipe: IO[bytes], value: Any) -> None:
+def _died() -> MachineError:
+    return MachineError(
+        "a worker process died; most often the machine ran out of memory", hint="try again with `--workers 1`"
+    )
+
+
+def _send(pipe: IO[bytes], value: Chunk | list[Result]) -> None:
     pipe.write(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
     pipe.flush()
 
