@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from networks import ours
 
+from animegen_cli.config import Augment
 from animegen_cli.data.dataset import FaceSet
-from animegen_cli.data.loading import Loader
+from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.device import pick_device
 from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
@@ -37,6 +38,7 @@ def main() -> None:
     args = parser.parse_args()
     device = pick_device(args.device)
     faces = FaceSet.open(args.data)
+    batches = LoaderConfig(split="train", size=args.size, batch=args.batch, seed=0, augment=Augment(flip=True))
     report: dict[str, object] = {
         "data": args.data.name,
         "device": str(device),
@@ -44,9 +46,7 @@ def main() -> None:
         "batch": args.batch,
     }
     for name, limit in (("resident", None), ("streamed", 0)):
-        loader = Loader(
-            faces, split="train", size=args.size, batch=args.batch, seed=0, device=device, flip=True, memory_limit=limit
-        )
+        loader = Loader(faces, batches, device=device, memory_limit=limit)
         model, config = ours(args.size, [int(word) for word in args.channels.split(",")], batch=args.batch)
         trainer = Trainer(
             model, loader, config, options.resolve(config, model, device), device=device, count=len(loader)

@@ -30,8 +30,9 @@ from _plain import VAE_LATENT, VAE_LR, PlainVAE
 from PIL import Image
 from torch import Tensor, nn
 
+from animegen_cli.config import Augment
 from animegen_cli.data.dataset import FaceSet
-from animegen_cli.data.loading import Loader
+from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.device import has_bf16
 
 
@@ -64,7 +65,8 @@ class _Clock:
     def __init__(self, args: argparse.Namespace, batch: int) -> None:
         faces = FaceSet.open(args.data)
         self.device = torch.device(args.device)
-        self.loader = Loader(faces, split="train", size=faces.size, batch=batch, seed=0, device=self.device, flip=True)
+        batches = LoaderConfig(split="train", size=faces.size, batch=batch, seed=0, augment=Augment(flip=True))
+        self.loader = Loader(faces, batches, device=self.device)
         self.batch, self.until, self.size, self.seconds = batch, args.until, faces.size, 0.0
         self.low = has_bf16(self.device)
 

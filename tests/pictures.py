@@ -9,20 +9,25 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from PIL import Image
 
+from animegen_cli.config import Augment
 from animegen_cli.data.dataset import FaceSet
+from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.prepare.prepare import Options, Request, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from torch import Tensor
+
     from animegen_cli.errors import AnimegenError
 
 ROOT = Path(__file__).resolve().parents[1]
+AUGMENT = ("flip", "rotate", "crop", "load")
 
 
 def picture(seed: int, size: tuple[int, int] = (64, 64)) -> Image.Image:
@@ -75,6 +80,27 @@ def made(source: Path | str, out: Path, *, photos: Path | str | None = None, **o
     chosen = Options(**{"size": 32, "workers": 1, **options})
     others = [] if photos is None else [str(photos)]
     return FaceSet.open(prepare(Request([str(source)], out, chosen, others)).path)
+
+
+def loader(
+    faces: FaceSet,
+    *,
+    workers: int | Literal["auto"] = "auto",
+    memory_limit: int | None = None,
+    rank: int = 0,
+    world: int = 1,
+    **options: Any,
+) -> Loader:
+    """Batches for training; `options` are fields of `LoaderConfig` and `Augment`, which is off unless said otherwise."""
+    augment = Augment(**{"flip": False} | {name: options.pop(name) for name in AUGMENT if name in options})
+    chosen = LoaderConfig(**{"split": "train", "seed": 0, "augment": augment} | options)
+    return Loader(faces, chosen, workers=workers, memory_limit=memory_limit, rank=rank, world=world)
+
+
+def rows(images: Tensor | None) -> list[bytes]:
+    """Each image as bytes, to count and compare."""
+    assert images is not None
+    return [image.numpy().tobytes() for image in images]
 
 
 def hint_of(error: AnimegenError) -> str:

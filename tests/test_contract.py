@@ -17,7 +17,7 @@ from torch import nn
 from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet
-from animegen_cli.data.loading import Loader
+from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.model import checkpoint, families
 from animegen_cli.model.family import (  # fmt: skip
     ABILITIES,
@@ -67,7 +67,7 @@ def faces(family: str, faces: Path, request: pytest.FixtureRequest) -> Path:
 
 def spec_of(faces: Path, *, photos: bool) -> tuple[DataSpec, Loader]:
     opened = FaceSet.open(faces)
-    loader = Loader(opened, split="train", size=opened.size, batch=4, seed=0, photos=photos)
+    loader = Loader(opened, LoaderConfig(split="train", size=opened.size, batch=4, seed=0, photos=photos))
     spec = DataSpec(
         opened.size,
         len(loader),

@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from pictures import command, encoded, folder_of, hint_of, made, picture
+from pictures import command, encoded, folder_of, hint_of, loader, made, picture, rows
 from PIL import Image
-from torch import Tensor
 
 from animegen_cli import drawn
 from animegen_cli.data.dataset import FaceSet
@@ -305,27 +304,21 @@ def test_domains_of_two_sizes_and_too_small_ones(two_domains: Path, tmp_path: Pa
 @pytest.fixture
 def make(two_domains: Path) -> Iterator[Make]:
     """Builds loaders with photographs, and closes them."""
-    made: list[Loader] = []
+    loaders: list[Loader] = []
 
-    def build(**options: object) -> Loader:
-        chosen = {"split": "train", "size": 16, "batch": 16, "seed": 1, "photos": True, **options}
-        made.append(Loader(FaceSet.open(two_domains), **chosen))
-        return made[-1]
+    def build(**options: Any) -> Loader:
+        chosen = {"size": 16, "batch": 16, "seed": 1, "photos": True, **options}
+        loaders.append(loader(FaceSet.open(two_domains), **chosen))
+        return loaders[-1]
 
     yield build
-    for loader in made:
-        loader.close()
-
-
-def rows(images: Tensor | None) -> list[bytes]:
-    """Each image as bytes, to count and compare."""
-    assert images is not None
-    return [image.numpy().tobytes() for image in images]
+    for one in loaders:
+        one.close()
 
 
 def test_each_domain_has_its_own_epochs(make: Make) -> None:
-    loader = make(batch=1)
-    everything = {domain: loader.faces.pixels(loader.faces.indices("train", domain)) for domain in loader.faces.domains}
+    faces = make(batch=1).faces
+    everything = {domain: faces.pixels(faces.indices("train", domain)) for domain in faces.domains}
     assert len(everything["anime"]) != len(everything["photos"])
     for domain, pixels in everything.items():
         count = len(pixels)
@@ -337,7 +330,7 @@ def test_each_domain_has_its_own_epochs(make: Make) -> None:
 
 
 def test_photos_are_a_function_of_the_position(make: Make) -> None:
-    options = {"flip": True, "rotate": 10.0, "crop": 2, "load": 18}
+    options: dict[str, Any] = {"flip": True, "rotate": 10.0, "crop": 2, "load": 18}
     whole = make(batch=8, **options)
     photos = [row for seen in range(0, 160, 8) for row in rows(whole.batch(seen).photos)]
     assert rows(make(batch=8, **options).batch(88).photos) == photos[88:96]  # as after a kill
@@ -348,7 +341,7 @@ def test_photos_are_a_function_of_the_position(make: Make) -> None:
 
 
 def test_resident_and_streamed_are_equal_bit_for_bit(make: Make) -> None:
-    options = {"flip": True, "crop": 1, "load": 20}
+    options: dict[str, Any] = {"flip": True, "crop": 1, "load": 20}
     resident, streamed = make(**options), make(**options, memory_limit=0, workers=2)
     assert (resident.resident, streamed.resident) == (True, False)
     for seen in [*range(0, 160, 16), 16, 4000]:
@@ -361,14 +354,14 @@ def test_resident_and_streamed_are_equal_bit_for_bit(make: Make) -> None:
 
 
 def test_photos_do_not_change_the_faces(make: Make) -> None:
-    options = {"flip": True, "load": 18}
+    options: dict[str, Any] = {"flip": True, "load": 18}
     with_photos, without = make(**options).batch(32), make(**options, photos=False).batch(32)
     assert torch.equal(with_photos.images, without.images)
     assert torch.equal(with_photos.labels, without.labels)
     assert without.photos is None
-    loader = make()
-    anime = loader.faces.pixels(loader.faces.indices("train")) / 127.5 - 1
-    assert loader.mean == pytest.approx(anime.mean((0, 1, 2)), abs=1e-12)
+    both_domains = make()
+    anime = both_domains.faces.pixels(both_domains.faces.indices("train")) / 127.5 - 1
+    assert both_domains.mean == pytest.approx(anime.mean((0, 1, 2)), abs=1e-12)
 
 
 def test_domains_are_mirrored_independently(make: Make) -> None:
@@ -383,10 +376,10 @@ def test_domains_are_mirrored_independently(make: Make) -> None:
 
 def test_no_photos_to_load(faces: Path, two_domains: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no domain `photos`"):
-        Loader(FaceSet.open(faces), split="train", size=16, batch=4, seed=0, photos=True)
+        loader(FaceSet.open(faces), size=16, batch=4, photos=True)
     only = made("demo", tmp_path / "a.zip", photos="demo", size=16, limit=3, split=1.0)
     with pytest.raises(DataError, match="no images for `test`"):
-        Loader(only, split="test", size=16, batch=4, seed=0, photos=True)
+        loader(only, split="test", size=16, batch=4, photos=True)
 
 
 # ---- scaled up and cut out -------------------------------------------------------------------------------------
@@ -408,11 +401,11 @@ def test_cut_out_is_bilinear_scaling_and_a_crop(source: int, load: int, size: in
 
 def test_every_crop_is_about_as_frequent(two_domains: Path) -> None:
     """At 18 -> 16 there are nine crops; each image has its own, and both domains and all edges are reached."""
-    loader = Loader(FaceSet.open(two_domains), split="train", size=16, batch=900, seed=3, load=18, photos=True)
-    plain = Loader(FaceSet.open(two_domains), split="train", size=16, batch=900, seed=3, photos=True)
+    cropped = loader(FaceSet.open(two_domains), size=16, batch=900, seed=3, load=18, photos=True)
+    plain = loader(FaceSet.open(two_domains), size=16, batch=900, seed=3, photos=True)
     chosen = {}
     for name in ("images", "photos"):
-        moved, still = getattr(loader.batch(0), name), getattr(plain.batch(0), name)
+        moved, still = getattr(cropped.batch(0), name), getattr(plain.batch(0), name)
         crops = torch.stack([
             cut_out(still, 18, 16, torch.full((900,), x), torch.full((900,), y)) for y in range(3) for x in range(3)
         ])  # fmt: skip
@@ -427,9 +420,8 @@ def test_every_crop_is_about_as_frequent(two_domains: Path) -> None:
 
 def test_a_larger_set_is_read_at_what_is_cut_from(two_domains: Path) -> None:
     faces = FaceSet.open(two_domains)
-    loader = Loader(faces, split="train", size=12, batch=60, seed=0, load=14)
-    plain = Loader(faces, split="train", size=14, batch=60, seed=0)
-    cut, whole = loader.batch(0).images, plain.batch(0).images
+    cut = loader(faces, size=12, batch=60, load=14).batch(0).images
+    whole = loader(faces, size=14, batch=60).batch(0).images
     assert cut.shape == (60, 3, 12, 12)
     windows = whole.unfold(2, 12, 1).unfold(3, 12, 1)  # (60, 3, 3, 3, 12, 12): every window, no scaling
     assert (windows == cut[:, :, None, None]).flatten(4).all(4).all(1).flatten(1).any(1).all()

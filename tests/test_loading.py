@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
-from pictures import folder_of, hint_of, made
-from torch import Tensor
+from pictures import folder_of, hint_of, loader, made, rows
 
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, rotate, shift
@@ -33,25 +32,19 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
 @pytest.fixture
 def make(faces: FaceSet) -> Iterator[Make]:
     """Builds loaders, and closes them."""
-    made: list[Loader] = []
+    loaders: list[Loader] = []
 
-    def build(**options: object) -> Loader:
-        chosen = {"split": "train", "size": 24, "batch": 16, "seed": 1, **options}
-        made.append(Loader(faces, **chosen))
-        return made[-1]
+    def build(**options: Any) -> Loader:
+        loaders.append(loader(faces, **{"size": 24, "batch": 16, "seed": 1, **options}))
+        return loaders[-1]
 
     yield build
-    for loader in made:
-        loader.close()
-
-
-def rows(images: Tensor) -> list[bytes]:
-    """Each image as bytes, to count and compare."""
-    return [image.numpy().tobytes() for image in images]
+    for one in loaders:
+        one.close()
 
 
 def test_resident_and_streamed_are_equal_bit_for_bit(make: Make) -> None:
-    options = {"flip": True, "rotate": 15.0, "crop": 3, "size": 16}
+    options: dict[str, Any] = {"flip": True, "rotate": 15.0, "crop": 3, "size": 16}
     resident, streamed = make(**options), make(**options, memory_limit=0, workers=2)
     assert (resident.resident, streamed.resident) == (True, False)
     assert resident.mean == streamed.mean
@@ -63,9 +56,9 @@ def test_resident_and_streamed_are_equal_bit_for_bit(make: Make) -> None:
 
 
 def test_an_epoch_is_each_image_once_and_the_next_is_another_order(make: Make, faces: FaceSet) -> None:
-    loader = make(batch=10)
+    batches = make(batch=10)
     epochs = [
-        [row for seen in range(start, start + 70, 10) for row in rows(loader.batch(seen)[0])] for start in (0, 70)
+        [row for seen in range(start, start + 70, 10) for row in rows(batches.batch(seen)[0])] for start in (0, 70)
     ]
     everything = sorted(rows(torch.from_numpy(faces.pixels(range(70))).permute(0, 3, 1, 2).contiguous()))
     assert sorted(epochs[0]) == sorted(epochs[1]) == everything
@@ -73,8 +66,8 @@ def test_an_epoch_is_each_image_once_and_the_next_is_another_order(make: Make, f
 
 
 def test_batches_cross_epochs_and_do_not_depend_on_the_past(make: Make) -> None:
-    loader = make(batch=32, flip=True)
-    whole = [row for seen in range(0, 224, 32) for row in rows(loader.batch(seen)[0])]
+    batches = make(batch=32, flip=True)
+    whole = [row for seen in range(0, 224, 32) for row in rows(batches.batch(seen)[0])]
     fresh = make(batch=32, flip=True)
     assert rows(fresh.batch(64)[0]) == whole[64:96]  # holds the end of epoch 0 and the beginning of epoch 1
     odd = make(batch=7, flip=True)
@@ -122,10 +115,10 @@ def test_half_of_the_images_are_mirrored(make: Make) -> None:
 
 
 def test_mean_and_std_are_exact(make: Make, faces: FaceSet) -> None:
-    loader = make()
+    batches = make()
     values = faces.pixels(range(70)).astype(np.float64) / 127.5 - 1
-    assert loader.mean == pytest.approx(values.mean((0, 1, 2)), abs=1e-12)
-    assert loader.std == pytest.approx(values.std((0, 1, 2)), abs=1e-12)
+    assert batches.mean == pytest.approx(values.mean((0, 1, 2)), abs=1e-12)
+    assert batches.std == pytest.approx(values.std((0, 1, 2)), abs=1e-12)
 
 
 def test_rotation_turns_about_the_middle_and_mirrors_the_border() -> None:
@@ -163,10 +156,10 @@ def test_what_cannot_be_loaded(faces: FaceSet, make: Make) -> None:
 def test_damage_met_while_streaming_is_reported(make: Make, faces: FaceSet, tmp_path: Path) -> None:
     copy = tmp_path / "set.zip"
     copy.write_bytes(faces.path.read_bytes())
-    loader = Loader(FaceSet.open(copy), split="train", size=24, batch=70, seed=0, memory_limit=0)
+    streamed = loader(FaceSet.open(copy), size=24, batch=70, memory_limit=0)
     with copy.open("r+b") as file:  # damaged after the first pass over it
         file.seek(20_000)
         file.write(bytes(3000))
     with pytest.raises(DataError, match="damaged"):
-        loader.batch(0)
-    loader.close()
+        streamed.batch(0)
+    streamed.close()

@@ -13,7 +13,7 @@ import torch
 from animegen_cli import config, console, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet, require_size
-from animegen_cli.data.loading import Loader
+from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.data.sources import PHOTOS
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError
@@ -97,12 +97,15 @@ def prepare(
             f"the set's {faces.size} pixels are scaled down to the preset's {size} while loading (antialiased)"
         )
     device = pick_device(request.device)
-    augment = run_config.augment
-    loader = Loader(
-        faces, split="train", size=size, batch=run_config.train.batch, seed=run_config.train.seed, device=device,
-        flip=augment.flip, rotate=augment.rotate, crop=augment.crop, load=augment.load, photos=PHOTOS in kind.domains,
-        workers=run_config.train.workers,
-    )  # fmt: skip
+    batches = LoaderConfig(
+        split="train",
+        size=size,
+        batch=run_config.train.batch,
+        seed=run_config.train.seed,
+        photos=PHOTOS in kind.domains,
+        augment=run_config.augment,
+    )
+    loader = Loader(faces, batches, device=device, workers=run_config.train.workers)
     data = DataSpec(
         size=size, count=len(faces.indices("train")), mean=loader.mean, std=loader.std,
         attributes=dict(faces.attributes), domains=kind.domains,
