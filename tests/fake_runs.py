@@ -21,7 +21,7 @@ from animegen_cli.paths import Run
 from animegen_cli.report import grids
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 PROTOCOL: dict[str, Any] = {
@@ -34,18 +34,24 @@ PROTOCOL: dict[str, Any] = {
 def face(seed: int, size: int = 64) -> np.ndarray:
     """A round head with hair and two eyes: uint8 (size, size, 3)."""
     chance = random.Random(seed)
-    colour = [tuple(chance.randrange(20, 250) for _ in range(3)) for _ in range(3)]
-    image = Image.new("RGB", (size, size), colour[0])
+    colors = [tuple(chance.randrange(20, 250) for _ in range(3)) for _ in range(3)]
+    image = Image.new("RGB", (size, size), colors[0])
     pen = ImageDraw.Draw(image)
-    pen.ellipse((size * 0.1, size * 0.05, size * 0.9, size * 0.9), fill=colour[1])
+    pen.ellipse((size * 0.1, size * 0.05, size * 0.9, size * 0.9), fill=colors[1])
     pen.ellipse((size * 0.22, size * 0.3, size * 0.78, size * 0.95), fill=(250, 222, 200))
     for x in (0.37, 0.63):
-        pen.ellipse((size * (x - 0.07), size * 0.5, size * (x + 0.07), size * 0.68), fill=colour[2])
+        pen.ellipse((size * (x - 0.07), size * 0.5, size * (x + 0.07), size * 0.68), fill=colors[2])
     return np.asarray(image)
 
 
-def faces(seeds: Any, size: int = 64) -> np.ndarray:
+def faces(seeds: Iterable[int], size: int = 64) -> np.ndarray:
+    """Faces of the seeds: uint8 (n, size, size, 3)."""
     return np.stack([face(seed, size) for seed in seeds])
+
+
+def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
+    """What a run draws, as `compare.same_seeds` asks for it: faces that differ from run to run and from seed to seed."""
+    return faces([seed + 1000 * sum(run.name.encode()) for seed in seeds], run.about["data"]["size"])
 
 
 def score(name: str, value: float, *, images: int = 500_000, std: float | None = None, **fields: Any) -> dict[str, Any]:
@@ -106,10 +112,10 @@ def make(
     if scores is not None:
         run.scores.write_text(json.dumps({"scores": scores, **(seen or {})}))
     start = sum(name.encode())
-    for seen in sorted({images // 20, images}):
-        _write_grid(run.samples / f"ema-{seen:09d}.png", start, size)
-        _write_grid(run.samples / f"raw-{seen:09d}.png", start + 50, size)
-    _write_grid(run.samples / "reals.png", 900, size)
+    for count in sorted({images // 20, images}):
+        write_grid(run.samples / f"ema-{count:09d}.png", start, size)
+        write_grid(run.samples / f"raw-{count:09d}.png", start + 50, size)
+    write_grid(run.samples / "reals.png", 900, size)
     return run
 
 
@@ -132,10 +138,11 @@ def everything_seen(run_number: int = 0) -> dict[str, Any]:
 def write_neighbours(run: Run, size: int = 64) -> None:
     """The sheet that `everything_seen` names."""
     (run.path / "judged").mkdir()
-    _write_grid(run.path / "judged/neighbours.png", 300, size)
+    write_grid(run.path / "judged/neighbours.png", 300, size)
 
 
-def _write_grid(path: Path, start: int, size: int) -> None:
+def write_grid(path: Path, start: int, size: int) -> None:
+    """A grid of 16 faces as PNG."""
     grids.grid(faces(range(start, start + 16), size)).save(path, compress_level=1)
 
 

@@ -15,7 +15,7 @@ import fake_runs
 import numpy as np
 import pytest
 import typer
-from fake_runs import score
+from fake_runs import draw, score
 from PIL import Image
 from test_report import Page
 from typer.testing import CliRunner
@@ -24,7 +24,7 @@ from animegen_cli.cli.compare import compare
 from animegen_cli.compare import compare as comparison
 from animegen_cli.errors import AnimegenError, DataError, MachineError, UsageError
 from animegen_cli.report.columns import eval_options
-from animegen_cli.report.tables import DASH
+from animegen_cli.report.tables import DASH, Cell, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,13 +34,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
-    """Faces that differ from run to run and from seed to seed."""
-    size = json.loads((run.path / "run.json").read_text())["data"]["size"]
-    return fake_runs.faces([seed + 1000 * sum(run.name.encode()) for seed in seeds], size)
-
-
-def column(table: Any, key: str) -> list[Any]:
+def column(table: Table, key: str) -> list[Cell]:
     """The cells of a column by its key."""
     index = [c.key for c in table.columns].index(key)
     return [row[index] for row in table.rows]
@@ -63,7 +57,7 @@ def two(tmp_path: Path) -> list[Run]:
 
 def test_one_protocol_is_one_column_whatever_the_sampler_and_best_follows_the_metric(two: list[Run]) -> None:
     found = comparison.compare(two)
-    assert [m.key for m in found.measures] == ["fd-faces", "precision-faces", "novel-faces"]
+    assert [m.key for m in found.score_columns] == ["fd-faces", "precision-faces", "novel-faces"]
     assert [cell.best for cell in column(found.quality, "fd-faces")] == [False, True]
     assert [cell.best for cell in column(found.quality, "precision-faces")] == [False, True]
     assert [cell.best for cell in column(found.quality, "novel-faces")] == [False, False]  # direction unknown
@@ -96,11 +90,11 @@ def test_two_protocols_never_share_a_column(tmp_path: Path, field: str, value: A
     a = fake_runs.make(tmp_path, "a", scores=[score("fd-faces", 20.0)])
     b = fake_runs.make(tmp_path, "b", scores=[score("fd-faces", 12.0, **{field: value})])
     found = comparison.compare([a, b])
-    assert len(found.measures) == 2
-    assert len({m.key for m in found.measures}) == 2
-    assert found.measures[1].detail == said
-    for measure, filled in zip(found.measures, ([True, False], [False, True]), strict=True):
-        cells = column(found.quality, measure.key)
+    assert len(found.score_columns) == 2
+    assert len({m.key for m in found.score_columns}) == 2
+    assert found.score_columns[1].detail == said
+    for score_column, filled in zip(found.score_columns, ([True, False], [False, True]), strict=True):
+        cells = column(found.quality, score_column.key)
         assert [cell.text != DASH for cell in cells] == filled
         assert not any(cell.best for cell in cells)
 
@@ -108,11 +102,14 @@ def test_two_protocols_never_share_a_column(tmp_path: Path, field: str, value: A
 def test_a_set_under_another_name_is_the_same_set_and_another_set_is_named(tmp_path: Path) -> None:
     a = fake_runs.make(tmp_path, "a", scores=[score("fd-faces", 20.0)])
     b = fake_runs.make(tmp_path, "b", scores=[score("fd-faces", 12.0, reference_name="copy")])
-    assert len(comparison.compare([a, b]).measures) == 1
+    assert len(comparison.compare([a, b]).score_columns) == 1
     c = fake_runs.make(tmp_path, "c", scores=[score("fd-faces", 9.0, reference="99" * 32, reference_name="flowers")])
-    assert [m.detail for m in comparison.compare([a, c]).measures] == ["reference name faces", "reference name flowers"]
+    assert [m.detail for m in comparison.compare([a, c]).score_columns] == [
+        "reference name faces",
+        "reference name flowers",
+    ]
     d = fake_runs.make(tmp_path, "d", scores=[score("fd-faces", 9.0, reference="88" * 32)])
-    labels = [m.label for m in comparison.compare([a, c, d]).measures]
+    labels = [m.label for m in comparison.compare([a, c, d]).score_columns]
     assert len(set(labels)) == 3  # two sets of one name are still told apart
 
 
@@ -220,7 +217,7 @@ def test_an_edited_score_is_noticed_and_left_out(
     assert re.search(r"b.eval\.json: score 1 is left out", found.warnings[0])
     assert [cell.text for cell in column(found.quality, "fd-faces")][1] == DASH
     assert not any(cell.best for cell in column(found.quality, "fd-faces"))
-    assert [m.name for m in found.measures] == ["fd-faces", "precision-faces", "novel-faces"]
+    assert [m.name for m in found.score_columns] == ["fd-faces", "precision-faces", "novel-faces"]
 
 
 def test_a_run_drawn_in_two_ways_has_two_rows_that_compete(tmp_path: Path) -> None:
@@ -276,8 +273,8 @@ def test_seeds_are_drawn_once_and_again_when_weights_or_settings_change(two: lis
     assert again() == ["a"]
     two[1].config.write_text(two[1].config.read_text().replace("steps: 50", "steps: 20"))
     assert again() == ["b"]
-    kept = two[1].samples / "seeds-0-9.png"
-    kept.write_bytes(kept.read_bytes()[:100])
+    stored = two[1].samples / "seeds-0-9.png"
+    stored.write_bytes(stored.read_bytes()[:100])
     assert again() == ["b"]
 
 
@@ -388,7 +385,9 @@ def command(*words: str) -> tuple[int, str, BaseException | None]:
     return done.exit_code, done.stdout, done.exception
 
 
-def test_command_compares_all_runs_and_prints_plain_tables(two: list[Run], tmp_path: Path, monkeypatch: Any) -> None:
+def test_command_compares_all_runs_and_prints_plain_tables(
+    two: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "work"
     (root / "runs").mkdir(parents=True)
     for run in two:
@@ -421,7 +420,12 @@ def test_command_compares_all_runs_and_prints_plain_tables(two: list[Run], tmp_p
     ],
 )
 def test_bad_words_say_what_to_type(
-    words: list[str], kind: type[AnimegenError], said: str, two: list[Run], tmp_path: Path, monkeypatch: Any
+    words: list[str],
+    kind: type[AnimegenError],
+    said: str,
+    two: list[Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, _, error = command(*words)
@@ -431,7 +435,7 @@ def test_bad_words_say_what_to_type(
     assert error.hint
 
 
-def test_kept_pictures_are_compared_without_loading_torch(two: list[Run], tmp_path: Path) -> None:
+def test_stored_pictures_are_compared_without_loading_torch(two: list[Run], tmp_path: Path) -> None:
     comparison.same_seeds(comparison.compare(two), range(10), draw)
     program = (
         "import sys, typer; from animegen_cli.cli.compare import compare; app = typer.Typer(); app.command()(compare);"

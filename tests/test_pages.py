@@ -19,10 +19,11 @@ from PIL import Image
 from animegen_cli.compare import compare
 from animegen_cli.paths import Run
 from animegen_cli.report import canvas, page, plots, tables
+from animegen_cli.report.figures import ScorePair
+from animegen_cli.report.page import StudyPlan
 from animegen_cli.report.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 NASTY = "<script>alert(1)</script><img src=x onerror=alert(2)> & \"'"
@@ -30,13 +31,13 @@ PAGES = ("comparison", "run")
 
 # The least contrast of all text that can be seen, by WCAG 2: each text against the nearest background behind it.
 CONTRAST = """() => {
-  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const numbers = color => color.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = node => {
     for (let at = node; at; at = at.parentElement) {
-      const colour = numbers(getComputedStyle(at).backgroundColor);
-      if (colour.length == 3 || colour[3] > 0.99) return colour;
+      const color = numbers(getComputedStyle(at).backgroundColor);
+      if (color.length == 3 || color[3] > 0.99) return color;
     }
     return [255, 255, 255];
   };
@@ -52,10 +53,6 @@ CONTRAST = """() => {
   }
   return least;
 }"""
-
-
-def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
-    return fake_runs.faces([seed + 1000 * sum(run.name.encode()) for seed in seeds])
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +81,10 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fake_runs.write_neighbours(run)
         runs.append(run)
     compared = compare.compare(runs)
-    study = {
-        "title": f"A study {NASTY}",
-        "about": NASTY,
-        "rows": tables.text_table("t", ("run", NASTY), [("a", NASTY)]),
-    }
+    study = StudyPlan(f"A study {NASTY}", NASTY, tables.text_table("t", ("run", NASTY), [("a", NASTY)]))
     compare.write(
-        compared, root / "comparison", drawn=compare.same_seeds(compared, range(10), draw), study=study, figures=True,
-        plots=[{"x": "mse", "y": "diversity", "runs": list(compared.names[:4])}],
+        compared, root / "comparison", drawn=compare.same_seeds(compared, range(10), fake_runs.draw), study=study, figures=True,
+        plots=[ScorePair("mse", "diversity", compared.names[:4])],
     )  # fmt: skip
     (root / "comparison/comparison.html").symlink_to(root / "comparison/index.html")
     (root / "comparison/run.html").symlink_to(page.write(runs[1]))
@@ -185,8 +178,8 @@ def test_everything_that_eval_saw_is_on_both_pages_and_real_pictures_can_stay_ou
         assert "hair colour, seen by pixels" in text
         assert "of 32 (" in text
     for text in (whole, one):
-        assert "<h2>Nearest neighbours</h2>" in text
-    assert "<h2>Nearest neighbours</h2>" not in shared
+        assert "<h2>Nearest neighbors</h2>" in text
+    assert "<h2>Nearest neighbors</h2>" not in shared
     assert "grid of real images" not in shared
     assert "13 s" in one
 
@@ -203,13 +196,13 @@ def test_raw_and_averaged_weights_stand_side_by_side(six: Path, browser: Any) ->
     assert below == ["raw weights after 500k images", "averaged weights after 500k images"]
 
 
-def test_hand_edited_judgements_are_left_out_and_named(tmp_path: Path) -> None:
+def test_hand_edited_findings_are_left_out_and_named(tmp_path: Path) -> None:
     seen = fake_runs.everything_seen()
     seen["histograms"] += [{"name": "x"}, seen["histograms"][0] | {"drawn": [2.0, 0, 0, 0]}, 7]
     seen["requests"] += [seen["requests"][0] | {"recognised": 99}, {"asked": "many"}]
     seen["sheets"] = {"neighbours": "../outside.png", "other": 3, "gone": "judged/gone.png"}
     run = fake_runs.make(tmp_path, "a", scores=[], seen=seen)
-    fake_runs._write_grid(tmp_path / "outside.png", 1, 32)
+    fake_runs.write_grid(tmp_path / "outside.png", 1, 32)
     made = page.run_page(run)
     plain = made.replace("<code>", "`").replace("</code>", "`")
     for said in (
@@ -218,7 +211,7 @@ def test_hand_edited_judgements_are_left_out_and_named(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert said in plain
     assert made.count("hair colour, seen by pixels</title>") == 1
-    assert "<h2>Nearest neighbours</h2>" not in made
+    assert "<h2>Nearest neighbors</h2>" not in made
 
 
 # ---- files beside the page --------------------------------------------------------------------------------------
@@ -249,11 +242,11 @@ def test_each_figure_is_there_as_svg_and_png_and_each_table_in_four_forms(six: P
 
 
 def test_pixels_show_what_the_browser_shows(tmp_path: Path, browser: Any) -> None:
-    """One dot, one dashed line, one box and text, drawn by Pillow and by Chromium: inks lie in the same places."""
+    """One circle, one dashed line, one rectangle and text, drawn by Pillow and by Chromium: the colors lie in the same places."""
     scene = (
-        canvas.Dot((60, 40), 9, plots.INKS[0]),
-        canvas.Path([(20, 90), (120, 70), (180, 95)], plots.INKS[1], 2.0, dash="12 5"),
-        canvas.Box((140, 20), 40, 25, plots.INKS[2]),
+        canvas.Circle((60, 40), 9, plots.COLORS[0]),
+        canvas.Polyline([(20, 90), (120, 70), (180, 95)], plots.COLORS[1], 2.0, dash="12 5"),
+        canvas.Rectangle((140, 20), 40, 25, plots.COLORS[2]),
         canvas.Text("upwards", (14, 60), "middle", turned=True),
     )
     drawing = canvas.Drawing("scene", "a scene", (200, 120), scene)
@@ -264,14 +257,14 @@ def test_pixels_show_what_the_browser_shows(tmp_path: Path, browser: Any) -> Non
         seen = np.asarray(Image.open(BytesIO(shown.screenshot())).convert("RGB")).astype(int)
     assert drawn.shape == seen.shape
 
-    def inked(pixels: np.ndarray, ink: str) -> np.ndarray:
-        colour = np.array([int(ink[i : i + 2], 16) for i in (1, 3, 5)])
-        return np.abs(pixels - colour).max(axis=2) < 40
+    def has_color(pixels: np.ndarray, color: str) -> np.ndarray:
+        rgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+        return np.abs(pixels - rgb).max(axis=2) < 40
 
-    for ink in plots.INKS[:3]:
-        ours, theirs = inked(drawn, ink), inked(seen, ink)
+    for color in plots.COLORS[:3]:
+        ours, theirs = has_color(drawn, color), has_color(seen, color)
         assert ours.sum() == pytest.approx(theirs.sum(), rel=0.15)
-        for axis in (0, 1):  # rows and columns with ink, so dashes too, are the same ones
+        for axis in (0, 1):  # rows and columns with the color, so dashes too, are the same ones
             assert (ours.any(axis=axis) == theirs.any(axis=axis)).mean() > 0.96
     for pixels in (drawn, seen):
         left = pixels[90:270, :60].min(axis=2) < 128

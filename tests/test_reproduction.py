@@ -93,10 +93,10 @@ def test_other_versions_are_said(first: Path) -> None:
     assert "not as it was: torch 1.0 -> " in done("reproduce", first, "--device", "cpu").err
 
 
-def test_a_run_without_scores_is_judged_by_its_weights(first: Path) -> None:
+def test_a_run_without_scores_is_compared_by_its_weights(first: Path) -> None:
     (first / "eval.json").unlink()
     assert "reproduced bit for bit" in done("reproduce", first, "--device", "cpu").out
-    assert reproduce._ways(records.read(Run(first))) == []
+    assert reproduce._requests(records.read(Run(first))) == []
 
 
 def test_refusals(first: Path, two_domains: Path, tmp_path: Path) -> None:

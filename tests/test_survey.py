@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import typer
 from browsing import opened
+from fake_runs import draw
 from test_report import Page
 from typer.testing import CliRunner
 
@@ -34,11 +35,6 @@ if TYPE_CHECKING:
 
 NASTY = "<img src=x onerror=alert(1)>"
 NAMES = ["00001-good", f"00002-{NASTY}", "00003-bad"]
-
-
-def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
-    size = json.loads((run.path / "run.json").read_text())["data"]["size"]
-    return fake_runs.faces([seed + 1000 * sum(run.name.encode()) for seed in seeds], size)
 
 
 @pytest.fixture
@@ -232,7 +228,7 @@ def test_what_cannot_become_a_survey(
 class Viewer:
     """A simulated rater, who sees what is on the screen and knows (from the key) which run drew it."""
 
-    def __init__(self, page: Any, folder: Path, touch: bool = False) -> None:
+    def __init__(self, page: Any, folder: Path, *, touch: bool = False) -> None:
         self.page, self.touch = page, touch
         data = data_of((folder / "survey.html").read_text(encoding="utf-8"))
         self.key = json.loads((folder / "key.json").read_text())
@@ -317,8 +313,8 @@ def test_people_answer_in_a_browser_and_their_ranking_comes_out(
         page.click("#begin")
         assert rater.count() == f"1 of {total}"
         assert page.is_disabled("#undo")
-        rater.answer(as_keys.get)  # type: ignore[arg-type]
-        rater.answer(as_arrows.get)  # type: ignore[arg-type]
+        rater.answer(as_keys.__getitem__)
+        rater.answer(as_arrows.__getitem__)
         rater.answer()
         seen = rater.trial()
         page.reload()  # goes on where it was, with the same pair on the same sides
@@ -329,7 +325,7 @@ def test_people_answer_in_a_browser_and_their_ranking_comes_out(
         assert rater.count() == f"4 of {total}"
         assert rater.trial() == seen
         while page.is_visible("#trial"):
-            rater.answer(as_keys.get)  # type: ignore[arg-type]
+            rater.answer(as_keys.__getitem__)
         assert f"all {total} pairs" in str(page.text_content("#summary"))
         careful = rater.saved(tmp_path)
         assert page.input_value("#csv") == careful.read_text()
@@ -406,7 +402,7 @@ def test_page_works_without_memory_is_readable_and_stops_early(runs: list[Run], 
 
 def contrast(page: Any, selector: str) -> float:
     """WCAG's contrast of text and the nearest opaque background."""
-    colours = page.evaluate(
+    colors = page.evaluate(
         """selector => {
             let node = document.querySelector(selector);
             const ink = getComputedStyle(node).color;
@@ -416,8 +412,8 @@ def contrast(page: Any, selector: str) -> float:
         selector,
     )
     light = []
-    for colour in colours:
-        parts = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    for color in colors:
+        parts = [int(value) / 255 for value in re.findall(r"\d+", color)[:3]]
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
     return (max(light) + 0.05) / (min(light) + 0.05)
@@ -580,7 +576,7 @@ def test_odd_raters_are_named_and_only_failed_checks_exclude(asked: tuple[Path, 
     (folder / "quick.csv").write_text(answers(key, "quick", ms=200))
     (folder / "unchecked.csv").write_text(answers(key, "unchecked", checks=False))
     found, _ = votes.read_votes(votes.files_of([folder]), votes.read_key(folder))
-    weighed = results.judge(found, votes.read_key(folder))
+    weighed = results.weigh(found, votes.read_key(folder))
     raters = {rater.name: rater for rater in weighed.raters}
     assert {name: rater.counted for name, rater in raters.items()} == {
         "good": True, "lefty": False, "quick": True, "unchecked": True,
@@ -593,8 +589,8 @@ def test_odd_raters_are_named_and_only_failed_checks_exclude(asked: tuple[Path, 
     assert any("rater lefty (not counted)" in warning for warning in weighed.warnings)
     alone = [vote for vote in found if vote.rater == "lefty"]
     with pytest.raises(DataError, match="no votes are left"):
-        results.judge(alone, votes.read_key(folder))
-    assert results.judge(alone, votes.read_key(folder), keep_failed=True).opinions
+        results.weigh(alone, votes.read_key(folder))
+    assert results.weigh(alone, votes.read_key(folder), keep_failed=True).preferences
 
 
 def test_one_missed_check_in_eight_is_forgiven() -> None:
@@ -616,7 +612,7 @@ def test_votes_that_never_connect_all_runs_say_which(asked: tuple[Path, dict[str
     (folder / "a.csv").write_text(answers(fourth, "r1"))
     read = votes.read_key(folder)
     with pytest.raises(DataError, match="never compare these groups") as error:
-        results.judge(votes.read_votes([folder / "a.csv"], read)[0], read)
+        results.weigh(votes.read_votes([folder / "a.csv"], read)[0], read)
     assert "lonely, solo" in error.value.message
 
 
@@ -626,7 +622,7 @@ def test_formulas_in_names_are_defused(asked: tuple[Path, dict[str, Any]]) -> No
     (folder / "key.json").write_text(json.dumps(key))
     (folder / "a.csv").write_text(answers(key, "-2"))
     read = votes.read_key(folder)
-    weighed = results.judge(votes.read_votes([folder / "a.csv"], read)[0], read)
+    weighed = results.weigh(votes.read_votes([folder / "a.csv"], read)[0], read)
     written = results.write(weighed, folder / "out")
     rows = list(csv.DictReader(written["votes_csv"].open()))
     assert rows[0]["run"] == "'=1+1"

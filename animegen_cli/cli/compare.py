@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from animegen_cli.cli.survey import People
-    from animegen_cli.compare.compare import Comparison
+    from animegen_cli.cli.survey import WeighedVotes
     from animegen_cli.paths import Run
+    from animegen_cli.report.columns import Comparison
     from animegen_cli.report.pictures import Drawn
     from animegen_cli.report.same_seeds import Draw
 
@@ -132,46 +132,54 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
-    from animegen_cli import console, paths
+    from animegen_cli import console
     from animegen_cli.cli import survey as surveying
     from animegen_cli.compare import compare as comparison
 
     console.configure(quiet=quiet, as_json=as_json)
     surveying.refuse(survey, votes, asking=pairs is not None or ask is not None, keep_failed=keep_failed)
     numbers = parse_seeds(seeds or ("0-47" if survey and not votes else "0-9"))
-    runs, votes = surveying.sorted_out(runs or [], votes or [])
+    runs, votes = surveying.separate(runs or [], votes or [])
     unfit = bool(runs or sort or no_images or survey or votes)
-    _check_words(unfit, study=study, data=data, budget=budget, dry_run=dry_run)
+    _check_words(unfit=unfit, study=study, data=data, budget=budget, dry_run=dry_run)
     if study is not None:
         words = {"study": study, "data": data, "out": out, "budget": budget, "device": device}
         _study(words, numbers, form, reals=not no_reals, figures=figures, dry_run=dry_run)
         return
     out = out or Path("comparison")
-    people = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
-    # a classifier judges others, and has a row only when it is named
-    everyone = [run for run in paths.runs() if not run.able("classifies")]
-    found = [paths.open_run(spec) for spec in runs] if runs else people.runs if people else everyone
-    if people and not found:  # the runs are gone, the votes still speak
-        console.result({"people": people.as_json, "files": people.files})
+    weighed = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
+    chosen = _chosen(runs, weighed)
+    if weighed and not chosen:  # the runs are gone, the votes still speak
+        console.result({"people": weighed.as_json, "files": weighed.files})
         return
-    if not runs and found:
-        console.note(f"comparing all {len(found)} runs {'of the survey' if people else f'under {paths.RUNS}/'}")
-    compared = comparison.compare(found, sort=sort)
+    compared = comparison.compare(chosen, sort=sort)
     for warning in compared.warnings:
         console.warn(warning)
-    if survey and not people:
+    if survey and not weighed:
         surveying.ask(
             compared, numbers, _draw(device), survey, pairs=pairs or 60, what=ask or "both", reals=not no_reals
         )
         return
     drawn = None if no_images else _drawn(compared, numbers, _draw(device))
-    opinions = people.verdict.opinions if people else ()
-    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, people=opinions, figures=figures)
-    _say(compared, written, form, out, people)
+    preferences = weighed.result.preferences if weighed else ()
+    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, preferences=preferences, figures=figures)
+    _print_result(compared, written, form, out, weighed)
 
 
-def _check_words(unfit: bool, *, study: str | None, **of_study: object) -> None:
-    """UsageError for words that do not go together; `unfit`: there are some that a study has no use for."""
+def _chosen(specs: Sequence[str], weighed: WeighedVotes | None) -> list[Run]:
+    """The runs that were named, else those of the survey, else all; a classifier has a row only when it is named."""
+    from animegen_cli import console, paths
+
+    if specs:
+        return [paths.open_run(spec) for spec in specs]
+    runs = weighed.runs if weighed else [run for run in paths.runs() if not run.able("classifies")]
+    if runs:
+        console.note(f"comparing all {len(runs)} runs {'of the survey' if weighed else f'under {paths.RUNS}/'}")
+    return runs
+
+
+def _check_words(*, unfit: bool, study: str | None, **of_study: object) -> None:
+    """Raise UsageError for options that do not go together; `unfit`: there are some that a study has no use for."""
     from animegen_cli.errors import UsageError
 
     typed = [f"--{name.replace('_', '-')}" for name, value in of_study.items() if value]
@@ -193,32 +201,32 @@ def _study(
 
     request = study.Request(**words, seeds=numbers, reals=reals, figures=figures)
     if dry_run:
-        plan, commands = study.plan_of(request)
+        planned, commands = study.plan_of(request)
         if not console.is_json():
-            tables.show(study.table(plan))
-        console.result({"runs": list(plan.runs), "commands": commands}, "\n".join(commands))
+            tables.show(study.table(planned))
+        console.result({"runs": list(planned.runs), "commands": commands}, "\n".join(commands))
         return
     done = study.run(request)
     for warning in done.compared.warnings:
         console.warn(warning)
-    _say(done.compared, done.files, form, done.folder / "comparison")
-    for name, why in done.open.items():
+    _print_result(done.compared, done.files, form, done.folder / "comparison")
+    for name, why in done.unfinished.items():
         console.warn(f"{name} is not finished: {why}")
 
 
-def _say(
-    compared: Comparison, written: Mapping[str, Path], form: Form | None, out: Path, people: People | None = None
+def _print_result(
+    compared: Comparison, written: Mapping[str, Path], form: Form | None, out: Path, weighed: WeighedVotes | None = None
 ) -> None:
-    """The tables, what is left to score, and where everything lies."""
+    """Print the tables, what is left to score, and where everything lies."""
     from animegen_cli import console
     from animegen_cli.compare import compare as comparison
 
-    _print(compared, form)
+    _print_tables(compared, form)
     for command in compared.todo.values():
         console.note(f"not scored yet: {command}")
-    files = {name: str(path) for name, path in written.items()} | (people.files if people else {})
-    said = {"people": people.as_json} if people else {}
-    console.result({**comparison.as_json(compared), **said, "files": files})
+    files = {name: str(path) for name, path in written.items()} | (weighed.files if weighed else {})
+    people = {"people": weighed.as_json} if weighed else {}
+    console.result({**comparison.as_json(compared), **people, "files": files})
     console.note(f"page     {files['page']}")
     console.note(f"tables   {out}/table.md, .csv, .tex, .json; each by itself in {files['tables']}/")
     if "picture" in files:
@@ -227,7 +235,7 @@ def _say(
         console.note(f"figures  {files['figures']}/")
 
 
-def _print(compared: Comparison, form: Form | None) -> None:
+def _print_tables(compared: Comparison, form: Form | None) -> None:
     from animegen_cli import console
     from animegen_cli.compare import compare as comparison
     from animegen_cli.metrics import significance
@@ -244,7 +252,7 @@ def _print(compared: Comparison, form: Form | None) -> None:
 
 
 def _draw(device: str | None) -> Draw:
-    """Draws from a run. The networks (and torch) are loaded only for one that has not kept its images."""
+    """Draws from a run. The networks (and torch) are loaded only for one that has not stored its images."""
     from animegen_cli import console
 
     def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
@@ -260,7 +268,7 @@ def _draw(device: str | None) -> Draw:
 
 
 def _drawn(compared: Comparison, numbers: Sequence[int], draw: Draw) -> Drawn:
-    """The same-seeds picture."""
+    """Draw the same-seeds picture, and warn of the runs that are missing in it."""
     from animegen_cli import console
     from animegen_cli.compare import compare as comparison
 

@@ -33,24 +33,28 @@ def reproduce(
     from animegen_cli.compare import reproduce
 
     console.configure(quiet=quiet, as_json=as_json)
-    found = reproduce.reproduce(run, data=data, out=out, device=device)
+    reproduction = reproduce.reproduce(run, data=data, out=out, device=device)
     rows = [
         (
             pair.name, pair.first.text, pair.again.text, f"{pair.again.value - pair.first.value:+.4g}",
             "–" if pair.allowed is None else f"{pair.allowed:.4g}", "agrees" if pair.agrees else "differs",
         )
-        for pair in found.pairs
+        for pair in reproduction.pairs
     ]  # fmt: skip
     if rows:
         heads = ["score", "first", "again", "difference", "within", ""]
-        console.table(f"{found.first.name} and {found.again.name}", heads, rows, right=("difference", "within"))
-    differ = [pair.name for pair in found.pairs if not pair.agrees]
+        console.table(
+            f"{reproduction.first.name} and {reproduction.again.name}", heads, rows, right=("difference", "within")
+        )
+    differ = [pair.name for pair in reproduction.pairs if not pair.agrees]
     if differ:
-        verdict = f"not reproduced: {', '.join(differ)} differ by more than their uncertainty explains"
-    elif found.same:
-        verdict = "reproduced bit for bit: the weights are equal"
-    elif found.pairs:
-        verdict = "reproduced: every score agrees within the uncertainty of the two"
+        conclusion = f"not reproduced: {', '.join(differ)} differ by more than their uncertainty explains"
+    elif reproduction.same:
+        conclusion = "reproduced bit for bit: the weights are equal"
+    elif reproduction.pairs:
+        conclusion = "reproduced: every score agrees within the uncertainty of the two"
     else:
-        verdict = f"the weights differ, and there are no scores to compare: type `animegen eval {found.first.path}`"
-    console.result(reproduce.as_json(found), verdict)
+        conclusion = (
+            f"the weights differ, and there are no scores to compare: type `animegen eval {reproduction.first.path}`"
+        )
+    console.result(reproduce.as_json(reproduction), conclusion)

@@ -1,4 +1,4 @@
-"""What `animegen compare` does with people's help: `--survey` writes the page that asks, `--votes` weighs the answers."""
+"""The surveys of `animegen compare`: `--survey` writes the page that asks people, `--votes` weighs their answers."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any, Literal
 from animegen_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from animegen_cli.compare.compare import Comparison
-    from animegen_cli.compare.survey.results import Verdict
+    from animegen_cli.compare.survey.results import SurveyResult
     from animegen_cli.paths import Run
+    from animegen_cli.report.columns import Comparison
     from animegen_cli.report.same_seeds import Draw
 
 Ask = Literal["realism", "diversity", "both"]
 
 
 @dataclass(frozen=True)
-class People:
-    """A verdict, what of it goes into `--json`, the files that hold it, and the survey's runs as far as they are here."""
+class WeighedVotes:
+    """A survey's result, what of it goes into `--json`, the files that hold it, and the survey's runs that are here."""
 
-    verdict: Verdict
+    result: SurveyResult
     as_json: dict[str, Any]
     files: dict[str, str]
     runs: list[Run]
 
 
 def refuse(survey: Path | None, votes: Sequence[Path] | None, *, asking: bool, keep_failed: bool) -> None:
-    """UsageError for options that would do nothing."""
+    """Raise UsageError for options of surveys that would do nothing."""
     if asking and (survey is None or votes):
         raise UsageError(
             "`--pairs` and `--ask` belong to `--survey`, which writes the page",
@@ -39,8 +39,8 @@ def refuse(survey: Path | None, votes: Sequence[Path] | None, *, asking: bool, k
         raise UsageError("`--keep-failed` belongs to `--votes`", hint="name the answers with `--votes FILE.csv`")
 
 
-def sorted_out(words: Sequence[str], votes: Sequence[Path]) -> tuple[list[str], list[Path]]:
-    """Runs and files of votes: after `--votes votes/*.csv` the shell hands all files but the first over as runs."""
+def separate(words: Sequence[str], votes: Sequence[Path]) -> tuple[list[str], list[Path]]:
+    """Tell runs from files of votes: after `--votes votes/*.csv` the shell passes all files but the first as runs."""
     also = [word for word in words if votes and word.lower().endswith(".csv") and Path(word).is_file()]
     return [word for word in words if word not in also], [*votes, *map(Path, also)]
 
@@ -48,14 +48,14 @@ def sorted_out(words: Sequence[str], votes: Sequence[Path]) -> tuple[list[str], 
 def ask(
     compared: Comparison, numbers: Sequence[int], draw: Draw, folder: Path, *, pairs: int, what: Ask, reals: bool
 ) -> None:
-    """Write a survey and say what is in it."""
+    """Write a survey into `folder` and print what is in it."""
     from animegen_cli import console
     from animegen_cli.compare.survey import design, making
 
     questions = design.QUESTIONS if what == "both" else (what,)
     made = making.make(compared, numbers, draw, folder, pairs=pairs, questions=questions, reals=reals)
-    for said in made.notes:
-        console.warn(said)
+    for note in made.notes:
+        console.warn(note)
     shown = ", ".join(f"{count} on {question}" for question, count in made.shown.items())
     console.result(
         {
@@ -69,8 +69,8 @@ def ask(
     console.note(f"then     animegen compare --survey {folder} --votes FILE.csv")
 
 
-def weigh(votes: Sequence[Path], folder: Path | None, out: Path, *, keep_failed: bool) -> People:
-    """Read the votes, write `votes.md` and the rest into `out`, print the tables."""
+def weigh(votes: Sequence[Path], folder: Path | None, out: Path, *, keep_failed: bool) -> WeighedVotes:
+    """Read the votes, write `votes.md` and the like into `out`, and print the tables."""
     from animegen_cli import console
     from animegen_cli.compare.survey import results
     from animegen_cli.compare.survey.votes import files_of, read_key, read_votes
@@ -79,13 +79,13 @@ def weigh(votes: Sequence[Path], folder: Path | None, out: Path, *, keep_failed:
     files = files_of(votes)
     key = read_key(folder or files[0].parent)
     read, problems = read_votes(files, key)
-    found = results.judge(read, key, keep_failed=keep_failed)
-    for said in (*problems, *found.warnings):
-        console.warn(said)
-    written = {name: str(path) for name, path in results.write(found, out).items()}
-    for opinion in found.opinions:
-        tables.show(opinion.table)
-        for note in opinion.table.notes:
+    result = results.weigh(read, key, keep_failed=keep_failed)
+    for warning in (*problems, *result.warnings):
+        console.warn(warning)
+    written = {name: str(path) for name, path in results.write(result, out).items()}
+    for preference in result.preferences:
+        tables.show(preference.table)
+        for note in preference.table.notes:
             console.note(f"  {note}")
     console.note(f"votes    {out}/votes.md, .csv, .tex, .json")
-    return People(found, results.as_json(found) | {"left_out": problems}, written, key.found_runs())
+    return WeighedVotes(result, results.as_json(result) | {"left_out": problems}, written, key.found_runs())

@@ -1,4 +1,4 @@
-"""Runs side by side: their quality, each measure in a column of its own, and what they cost.
+"""Runs side by side: their quality, scores of one protocol in a column of their own, and what they cost.
 
 Two scores share a column only when everything about how they were measured agrees. How a run draws (its sampler,
 steps and seeds) is what is measured, so a run scored in two ways has two rows. Published numbers stand in rows of their
@@ -19,28 +19,34 @@ from animegen_cli.metrics.protocol import ENOUGH
 from animegen_cli.paths import Run, make_folder
 from animegen_cli.report import canvas, grids, published, records, tables
 from animegen_cli.report import same_seeds as seeds
-from animegen_cli.report.columns import Comparison, Entry, Measure, entries_of, identity, measures_of, protocol_notes
+from animegen_cli.report.columns import Comparison, columns_of, entries_of, identity, protocol_notes
 from animegen_cli.report.page import comparison_page
 from animegen_cli.report.pictures import Drawn
-from animegen_cli.report.tables import DASH, Cell, Column, Table
+from animegen_cli.report.tables import DASH, Cell, Column, Table, measured
 from animegen_cli.report.units import amount, duration, memory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
 
-    from animegen_cli.report.figures import Pair
+    from animegen_cli.report.columns import Entry, ScoreColumn
+    from animegen_cli.report.figures import ScorePair
     from animegen_cli.report.numbering import Numbering
-    from animegen_cli.report.preferences import Opinion
+    from animegen_cli.report.page import StudyPlan
+    from animegen_cli.report.preferences import Preference
     from animegen_cli.report.records import Record, Score
 
 MOST_SEEDS = 64
 
 
 def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
-    """Read the runs and lay them side by side, in the order given or, with `sort`, by a column, best first.
+    """Read the runs and lay them side by side.
+
+    Args:
+        runs: the run folders; one that is named twice counts once.
+        sort: key of the column to sort by, best first; by default the runs stay in the order given.
 
     Raises:
         DataError: no runs, or one without a readable run.json.
@@ -48,25 +54,25 @@ def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
     """
     if not runs:
         raise DataError("there are no runs to compare", hint="train one with `animegen train ddim --preset smoke`")
-    found = [records.read(run) for run in {run.path.resolve(): run for run in runs}.values()]
-    measures = measures_of(found)
+    compared = [records.read(run) for run in {run.path.resolve(): run for run in runs}.values()]
+    score_columns = columns_of(compared)
     if sort is not None:
-        found = _sorted(found, measures, sort)
-    names = _names(found)
-    entries = [entry for i, record in enumerate(found) for entry in entries_of(i, record)]
+        compared = _sorted(compared, score_columns, sort)
+    names = _names(compared)
+    entries = [entry for place, record in enumerate(compared) for entry in entries_of(place, record)]
     return Comparison(
-        records=tuple(found),
+        records=tuple(compared),
         names=names,
-        measures=measures,
+        score_columns=score_columns,
         entries=tuple(entries),
-        quality=_quality(found, names, measures, entries),
-        cost=_cost(found, names),
+        quality=_quality(compared, names, score_columns, entries),
+        cost=_cost(compared, names),
         todo={
             name: _to_score(record)
-            for name, record in zip(names, found, strict=True)
-            if not record.scores and not record.judges
+            for name, record in zip(names, compared, strict=True)
+            if not record.scores and not record.classifies
         },
-        warnings=tuple(_warnings(found, names)),
+        warnings=tuple(_warnings(compared, names)),
     )
 
 
@@ -74,52 +80,50 @@ def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
 
 
 def _quality(
-    found: Sequence[Record], names: Sequence[str], measures: Sequence[Measure], entries: Sequence[Entry]
+    compared: Sequence[Record], names: Sequence[str], score_columns: Sequence[ScoreColumn], entries: Sequence[Entry]
 ) -> Table:
     columns = (
         Column("run", "run", right=False),
         Column("drawn", "drawn with", right=False),
         Column("images", "images seen"),
-        *(Column(m.key, m.name, better=m.better, detail=m.detail) for m in measures),
+        *(Column(m.key, m.name, better=m.better, detail=m.detail) for m in score_columns),
     )
-    marked = [_marked([entry.scores.get(m.identity) for entry in entries], m) for m in measures]
+    marked = [_marked([entry.scores.get(m.identity) for entry in entries], m) for m in score_columns]
     rows = [
         (
             Cell(names[entry.run], names[entry.run]),
             Cell(entry.drawn, entry.drawn) if entry.drawn else Cell(),
-            _images(found[entry.run]),
+            _images(compared[entry.run]),
             *(cells[i] for cells in marked),
         )
         for i, entry in enumerate(entries)
     ]
-    notes = protocol_notes(measures)
+    notes = protocol_notes(score_columns)
     if any(cell.tied for cells in marked for cell in cells):
         notes.insert(0, f"{significance.NOTE}.")
-    if kids := [m.label for m in measures if m.protocol.get("metric") in ("kid", "kid75")]:
+    if kids := [m.label for m in score_columns if m.protocol.get("metric") in ("kid", "kid75")]:
         notes.append(f"{', '.join(kids)}: x1; papers often print the kernel distance x1000.")
     return Table("Quality", columns, tuple(rows), tuple(notes))
 
 
-def _marked(scores: Sequence[Score | None], measure: Measure) -> list[Cell]:
+def _marked(scores: Sequence[Score | None], column: ScoreColumn) -> list[Cell]:
     """A column of cells: the best value is marked, and those that differ from it no more than by chance."""
     present = [score for score in scores if score is not None]
     best = None
-    if measure.better and len(present) > 1:
-        best = (min if measure.better == "lower" else max)(score.value for score in present)
+    if column.better and len(present) > 1:
+        best = (min if column.better == "lower" else max)(score.value for score in present)
     tested = [(score.value, score.std) for score in present]
     place = next((i for i, (value, _) in enumerate(tested) if value == best), None)
-    alike = iter([False] * len(tested) if place is None else significance.like_best(tested, place))
-    cells = []
-    for score in scores:
-        if score is None:
-            cells.append(Cell())
-            continue
-        top, tied = score.value == best, next(alike)
-        cells.append(Cell(score.text, score.value, best=top, tied=tied and not top))
-    return cells
+    tied = iter([False] * len(tested) if place is None else significance.like_best(tested, place))
+
+    def cell(score: Score) -> Cell:
+        is_tied, is_best = next(tied), score.value == best
+        return Cell(score.text, score.value, best=is_best, tied=is_tied and not is_best)
+
+    return [Cell() if score is None else cell(score) for score in scores]
 
 
-def _cost(found: Sequence[Record], names: Sequence[str]) -> Table:
+def _cost(compared: Sequence[Record], names: Sequence[str]) -> Table:
     columns = (
         Column("run", "run", right=False),
         Column("settings", "settings", right=False),
@@ -135,7 +139,7 @@ def _cost(found: Sequence[Record], names: Sequence[str]) -> Table:
         Column("device", "device", right=False),
     )
     rows = []
-    for name, record in zip(names, found, strict=True):
+    for name, record in zip(names, compared, strict=True):
         get = record.about.get
         settings = "/".join(str(part) for part in (get("family"), get("preset")) if part)
         data = f"{record.data.get('name', '?')}, {record.data.get('size', '?')} px" if record.data else DASH
@@ -145,61 +149,63 @@ def _cost(found: Sequence[Record], names: Sequence[str]) -> Table:
                 Cell(settings or DASH, settings or None),
                 Cell(data, None if data == DASH else data),
                 Cell(record.state, record.state),
-                _number(record.parameters, amount),
+                measured(record.parameters, amount),
                 _images(record),
-                _number(get("seconds"), duration),
-                _number(get("images_per_second"), amount),
-                _number(get("peak_memory"), memory),
-                _number(record.drawing.get("seconds_per_100"), duration),
-                _number(record.drawing.get("peak_memory"), memory),
+                measured(get("seconds"), duration),
+                measured(get("images_per_second"), amount),
+                measured(get("peak_memory"), memory),
+                measured(record.drawing.get("seconds_per_100"), duration),
+                measured(record.drawing.get("peak_memory"), memory),
                 Cell(str(get("device") or DASH), get("device")),
             )
         )
-    notes = [f"{name}: {key} {said}." for name, r in zip(names, found, strict=True) for key, said in r.notes.items()]
+    notes = [f"{name}: {key} {text}." for name, r in zip(names, compared, strict=True) for key, text in r.notes.items()]
     return Table("Settings and cost", columns, tuple(rows), tuple(notes))
-
-
-def _number(value: Any, written: Any) -> Cell:
-    known = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-    return Cell(written(value), value) if known else Cell()
 
 
 def _images(record: Record) -> Cell:
     return Cell(amount(record.images), record.images)
 
 
-# ---- order, names, advice -------------------------------------------------------------------------------------
+# ---- order, names, commands -----------------------------------------------------------------------------------
 
 
-def _sorted(found: list[Record], measures: Sequence[Measure], sort: str) -> list[Record]:
-    plain: dict[str, Any] = {
-        "run": lambda r: r.name,
-        "images": lambda r: r.images,
-        "parameters": lambda r: r.parameters,
-        "seconds": lambda r: r.about.get("seconds"),
-        "images_per_second": lambda r: r.about.get("images_per_second"),
-        "peak_memory": lambda r: r.about.get("peak_memory"),
-        "seconds_per_100": lambda r: r.drawing.get("seconds_per_100"),
-    }
-    measure = next((m for m in measures if m.key == sort), None)
-    if measure is None and sort not in plain:
-        raise UsageError(
-            f"there is no column `{sort}` to sort by", hint=did_you_mean(sort, [*plain, *(m.key for m in measures)])
-        )
-    if measure is None:
-        values, down = [plain[sort](record) for record in found], sort == "images_per_second"
+_SORTABLE: dict[str, Callable[[Record], Any]] = {
+    "run": lambda r: r.name,
+    "images": lambda r: r.images,
+    "parameters": lambda r: r.parameters,
+    "seconds": lambda r: r.about.get("seconds"),
+    "images_per_second": lambda r: r.about.get("images_per_second"),
+    "peak_memory": lambda r: r.about.get("peak_memory"),
+    "seconds_per_100": lambda r: r.drawing.get("seconds_per_100"),
+}
+"""What runs can be sorted by besides their scores: the value of a run, None where it is not known."""
+
+
+def _sorted(compared: list[Record], score_columns: Sequence[ScoreColumn], sort: str) -> list[Record]:
+    """The runs by a column, best first; those without a value keep their order at the end."""
+    column = next((c for c in score_columns if c.key == sort), None)
+    if column is not None:
+        largest_first = column.better == "higher"
+        of_run = [[s.value for s in record.scores if identity(s) == column.identity] for record in compared]
+        values = [(max if largest_first else min)(scores) if scores else None for scores in of_run]
+    elif sort in _SORTABLE:
+        largest_first = sort == "images_per_second"
+        values = [_SORTABLE[sort](record) for record in compared]
     else:
-        down = measure.better == "higher"
-        of_run = [[s.value for s in record.scores if identity(s) == measure.identity] for record in found]
-        values = [(max if down else min)(scores) if scores else None for scores in of_run]
-    known = sorted((i for i, v in enumerate(values) if v is not None), key=lambda i: values[i], reverse=down)
-    return [found[i] for i in known] + [found[i] for i, v in enumerate(values) if v is None]
+        known = [*_SORTABLE, *(c.key for c in score_columns)]
+        raise UsageError(f"there is no column `{sort}` to sort by", hint=did_you_mean(sort, known))
+    places = [place for place, value in enumerate(values) if value is not None]
+    places.sort(key=lambda place: values[place], reverse=largest_first)
+    return [compared[place] for place in places] + [
+        record for record, value in zip(compared, values, strict=True) if value is None
+    ]
 
 
-def _names(found: Sequence[Record]) -> tuple[str, ...]:
+def _names(compared: Sequence[Record]) -> tuple[str, ...]:
     """Folder names, with the path in front where two are equal."""
-    names = [record.name for record in found]
-    return tuple(str(r.run.path) if names.count(r.name) > 1 else r.name for r in found)
+    names = [record.name for record in compared]
+    return tuple(str(r.run.path) if names.count(r.name) > 1 else r.name for r in compared)
 
 
 def _to_score(record: Record) -> str:
@@ -208,33 +214,52 @@ def _to_score(record: Record) -> str:
     return shlex.join(["animegen", "eval", str(record.run.path)])
 
 
-def _warnings(found: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
-    for name, record in zip(names, found, strict=True):
+# ---- warnings -------------------------------------------------------------------------------------------------
+
+
+def _warnings(compared: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+    """What a reader should know before trusting the tables, a sentence each."""
+    yield from _of_files_and_doctor(compared, names)
+    yield from _of_data_sets(compared)
+    yield from _of_sizes(compared)
+    yield from _of_devices(compared)
+    yield from _of_few_images(compared, names)
+    yield from _of_stale_scores(compared, names)
+
+
+def _of_files_and_doctor(compared: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+    for name, record in zip(names, compared, strict=True):
         yield from record.problems
-        yield from (f"{name}: {finding}" for finding in record.findings)
-    sets = {(r.data.get("identity"), r.data.get("name")): r.data.get("name") for r in found if r.data}
+        yield from (f"{name}: {diagnosis}" for diagnosis in record.diagnoses)
+
+
+def _of_data_sets(compared: Sequence[Record]) -> Iterator[str]:
+    sets = {(r.data.get("identity"), r.data.get("name")) for r in compared if r.data}
     if len({identity for identity, _ in sets}) > 1:
-        yield f"the runs learned from different data sets ({', '.join(sorted(map(str, sets.values())))})"
-    sizes = sorted({size for r in found if isinstance(size := r.data.get("size"), int)})
+        yield f"the runs learned from different data sets ({', '.join(sorted(str(name) for _, name in sets))})"
+
+
+def _of_sizes(compared: Sequence[Record]) -> Iterator[str]:
+    sizes = sorted({size for r in compared if isinstance(size := r.data.get("size"), int)})
     if len(sizes) > 1:
         yield f"the runs draw at different sizes ({', '.join(f'{size} px' for size in sizes)})"
-    devices = sorted({str(r.about["device"]) for r in found if r.about.get("device")})
+
+
+def _of_devices(compared: Sequence[Record]) -> Iterator[str]:
+    devices = sorted({str(r.about["device"]) for r in compared if r.about.get("device")})
     if len(devices) > 1:
         yield f"times and speeds are from different devices ({', '.join(devices)})"
-    few = {
-        name: count
-        for name, record in zip(names, found, strict=True)
-        if (count := min((_fewest(s.protocol) for s in record.scores), default=ENOUGH)) < ENOUGH
+
+
+def _of_few_images(compared: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+    fewest = {
+        name: min((_fewest(score.protocol) for score in record.scores), default=ENOUGH)
+        for name, record in zip(names, compared, strict=True)
     }
+    few = {name: count for name, count in fewest.items() if count < ENOUGH}
     if few:
-        told = f"{', '.join(few)}: scored with as few as {min(few.values()):,} images on one side"
-        yield f"{told}, fewer than {ENOUGH:,}: rough numbers"
-    for name, record in zip(names, found, strict=True):
-        stale = sorted({score.images for score in record.scores if score.images != record.images})
-        if stale:
-            seen = ", ".join(amount(images) for images in stale)
-            now = amount(record.images)
-            yield f"{name} was scored at {seen} images and has seen {now} by now: `{_to_score(record)}`"
+        which = f"{', '.join(few)}: scored with as few as {min(few.values()):,} images on one side"
+        yield f"{which}, fewer than {ENOUGH:,}: rough numbers"
 
 
 def _fewest(protocol: Mapping[str, Any]) -> int:
@@ -244,11 +269,20 @@ def _fewest(protocol: Mapping[str, Any]) -> int:
     return min(known, default=ENOUGH) if protocol.get("extractor") else ENOUGH
 
 
+def _of_stale_scores(compared: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
+    for name, record in zip(names, compared, strict=True):
+        stale = sorted({score.images for score in record.scores if score.images != record.images})
+        if stale:
+            then = ", ".join(amount(images) for images in stale)
+            now = amount(record.images)
+            yield f"{name} was scored at {then} images and has seen {now} by now: `{_to_score(record)}`"
+
+
 # ---- pictures and files ---------------------------------------------------------------------------------------
 
 
 def same_seeds(comparison: Comparison, numbers: Sequence[int], draw: seeds.Draw) -> Drawn:
-    """What each run draws from the same seeds, or why it draws nothing; asks `draw` only for what no run has kept.
+    """Give what each run draws from the same seeds, or why it draws nothing; `draw` is asked only for what is not stored.
 
     Raises:
         UsageError: no seeds, one twice, or more than a picture can show.
@@ -274,9 +308,9 @@ def write(
     out: Path,
     *,
     drawn: Drawn | None = None,
-    plots: Sequence[Pair] = (),
-    study: Mapping[str, Any] | None = None,
-    people: Sequence[Opinion] = (),
+    plots: Sequence[ScorePair] = (),
+    study: StudyPlan | None = None,
+    preferences: Sequence[Preference] = (),
     reals: bool = True,
     figures: bool = False,
 ) -> dict[str, Path]:
@@ -285,7 +319,13 @@ def write(
     `table.*` hold the measured and the published tables at once, `tables/` each table of the page by itself.
 
     Args:
-        plots, study, people, reals: see `comparison_page`.
+        comparison: the runs and their scores.
+        out: made where it is missing.
+        drawn: the same-seeds picture, from `same_seeds`; None leaves it out.
+        plots: pairs of scores to plot against each other.
+        study: what the runs were made for.
+        preferences: what the votes of a survey say, question by question.
+        reals: also show the real images that the runs learned from.
         figures: also write each plot of the page as SVG and PNG and each picture as PNG into `figures/`.
 
     Raises:
@@ -294,9 +334,9 @@ def write(
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file, not a folder", hint="choose another with `--out`")
     make_folder(out)
-    made = comparison_page(comparison, drawn=drawn, plots=plots, study=study, people=people, reals=reals)
+    page = comparison_page(comparison, drawn=drawn, plots=plots, study=study, preferences=preferences, reals=reals)
     texts = {
-        "page": ("index.html", made.html),
+        "page": ("index.html", page.html),
         "markdown": ("table.md", as_text(comparison, "markdown")),
         "latex": ("table.tex", as_text(comparison, "latex")),
         "csv": ("table.csv", as_text(comparison, "csv")),
@@ -306,14 +346,14 @@ def write(
     for name, (file, text) in texts.items():
         written[name] = out / file
         written[name].write_text(text, encoding="utf-8")
-    written["tables"] = _write_tables(made.numbering, out / "tables")
+    written["tables"] = _write_tables(page.numbering, out / "tables")
     if drawn is not None and any(not isinstance(row, str) for row in drawn.rows):
         pictures = [None if isinstance(row, str) else row for row in drawn.rows]
         captions = [str(number) for number in drawn.seeds]
         image = grids.rows(list(zip(comparison.names, pictures, strict=True)), captions)
         written["picture"] = grids.save(image, out / "same-seeds.png")
     if figures:
-        written["figures"] = _write_figures(made.numbering, out / "figures")
+        written["figures"] = _write_figures(page.numbering, out / "figures")
     return written
 
 
@@ -343,7 +383,7 @@ def _write_figures(numbering: Numbering, folder: Path) -> Path:
 
 
 def as_text(comparison: Comparison, form: Literal["markdown", "latex", "csv"]) -> str:
-    """The measured and the published tables as one text; CSV has them stacked, with the measured ones joined."""
+    """Write the measured and the published tables as one text; CSV has them stacked, with the measured ones joined."""
     if form == "csv":
         return tables.as_csv(comparison.joined, published.results())
     write_one = {"markdown": tables.markdown, "latex": tables.latex}[form]
@@ -351,12 +391,12 @@ def as_text(comparison: Comparison, form: Literal["markdown", "latex", "csv"]) -
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The tables with plain values, the measures' protocols, what is left to score and what was odd."""
+    """Give the tables with plain values, the columns' protocols, the commands that are left to type, and the warnings."""
     return {
         "quality": tables.as_json(comparison.quality),
         "cost": tables.as_json(comparison.cost),
         "published": tables.as_json(published.results()),
-        "measures": {measure.key: dict(measure.protocol) for measure in comparison.measures},
+        "measures": {column.key: dict(column.protocol) for column in comparison.score_columns},
         "to_score": dict(comparison.todo),
         "warnings": list(comparison.warnings),
     }

@@ -13,6 +13,7 @@ from animegen_cli.data.dataset import FaceSet
 from animegen_cli.device import machine_about, pick_device
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import evaluate
+from animegen_cli.evaluate.judge import Request
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.report import records
@@ -50,9 +51,12 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Found:
-    """The repetition and what it says. `same` is whether the weights are equal bit for bit; `changed` what is different
-    about the machine and the libraries."""
+class Reproduction:
+    """A run and its repetition, and how they compare.
+
+    `same` is whether the weights are equal bit for bit; `changed` says what is different about the machine and the
+    libraries.
+    """
 
     first: Run
     again: Run
@@ -62,14 +66,20 @@ class Found:
 
     @property
     def agrees(self) -> bool:
-        """Whether every score does; the weights have the word where there are no scores."""
+        """Whether every score agrees; without scores, whether the weights are equal."""
         return all(pair.agrees for pair in self.pairs) if self.pairs else self.same
 
 
 def reproduce(
     spec: str | None, *, data: Path | None = None, out: Path | None = None, device: str | None = None
-) -> Found:
-    """Train `spec` again into `out` (by default `<run>-again`) and compare; going on where an earlier call stopped.
+) -> Reproduction:
+    """Train a run again, score it alike and compare the two; the same call goes on after a stop.
+
+    Args:
+        spec: path, name or number of a finished run; None for the newest.
+        data: where the run's data set lies now; by default where it lay.
+        out: folder of the repetition; by default `<run>-again`.
+        device: `cpu`, `cuda` and so on; by default the best one here.
 
     Raises:
         DataError: the run has no config or was never finished, or its data set is gone or holds other pictures.
@@ -78,7 +88,7 @@ def reproduce(
     first = paths.open_run(spec, able_to=("samples", "translates"))
     console.note(f"reproducing {first.path}")
     about = first.about
-    _check(first, about)
+    _check(first)
     faces = _data(first, about, data)
     again = Run(out or first.path.with_name(f"{first.name}-again"))
     if again.path.resolve() == first.path.resolve():
@@ -94,8 +104,8 @@ def reproduce(
             request = replace(request, configs=[again.config], flags=(), out=None, resume=str(again.path))
         train.train(request, score=evaluate.in_run_scores)
     record = records.read(first)
-    for asked in _ways(record):
-        evaluate.evaluate(replace(asked, subject=str(again.path), data=faces.path, device=device))
+    for request in _requests(record):
+        evaluate.evaluate(replace(request, subject=str(again.path), data=faces.path, device=device))
     scored = {_key(score): score for score in records.read(again).scores}
     pairs = [Pair(score.name, score, scored[_key(score)]) for score in record.scores if _key(score) in scored]
     left = len(record.scores) - len(pairs)
@@ -103,7 +113,7 @@ def reproduce(
         console.note(
             f"{left} scores were measured in a way that is not repeated here (other samplers, networks from files)"
         )
-    return Found(first, again, tuple(pairs), _same_weights(first, again), changed)
+    return Reproduction(first, again, tuple(pairs), _same_weights(first, again), changed)
 
 
 def _key(score: Score) -> tuple[Any, ...]:
@@ -111,7 +121,7 @@ def _key(score: Score) -> tuple[Any, ...]:
     return score.name, score.protocol_id, score.images, score.protocol.get("sampling"), score.protocol.get("seeds")
 
 
-def _ways(record: Record) -> list[evaluate.Request]:
+def _requests(record: Record) -> list[Request]:
     """What `animegen eval` was asked for when the run was scored: a request per reference split, network and seeds."""
     found: dict[tuple[Any, ...], list[str]] = {}
     for score in record.scores:
@@ -126,7 +136,7 @@ def _ways(record: Record) -> list[evaluate.Request]:
         ranges = spelled.split("; ")
         exact = parse_seeds(spelled) if len(ranges) == 1 and spelled else None
         requests.append(
-            evaluate.Request(
+            Request(
                 extractor=network,
                 split=split,
                 n=n,
@@ -150,7 +160,7 @@ def _error(score: Score) -> float | None:
     return None if score.interval is None else (score.interval[1] - score.interval[0]) / (2 * CONFIDENT)
 
 
-def _check(run: Run, about: Mapping[str, Any]) -> None:
+def _check(run: Run) -> None:
     if not run.finished:
         raise DataError(
             f"{run.name} is {run.state}: only a finished run can be reproduced",
@@ -161,15 +171,15 @@ def _check(run: Run, about: Mapping[str, Any]) -> None:
 
 
 def _data(run: Run, about: Mapping[str, Any], data: Path | None) -> FaceSet:
-    told = about["data"]
-    path = data or Path(told["path"])
+    recorded = about["data"]
+    path = data or Path(recorded["path"])
     if not path.exists():
         raise DataError(f"the data set {path} of {run.name} is gone", hint="say where it is with `--data`")
     faces = FaceSet.open(path)
-    if faces.identity != told["identity"]:
+    if faces.identity != recorded["identity"]:
         raise DataError(
             f"{path} does not hold the pictures that {run.name} was trained on "
-            f"(identity {faces.identity[:12]}, not {str(told['identity'])[:12]})",
+            f"(identity {faces.identity[:12]}, not {str(recorded['identity'])[:12]})",
             hint="prepare the set again from the same pictures, or name the right file with `--data`",
         )
     return faces
@@ -188,14 +198,23 @@ def _same_weights(first: Run, again: Run) -> bool:
     return tensors.keys() == others.keys() and all(bool((tensors[name] == others[name]).all()) for name in tensors)
 
 
-def as_json(found: Found) -> dict[str, Any]:
-    """Plain values."""
+def as_json(reproduction: Reproduction) -> dict[str, Any]:
+    """Give the run, its repetition and the scores of both as plain values."""
     return {
-        "run": str(found.first.path), "again": str(found.again.path), "agrees": found.agrees, "same_weights": found.same,
-        "changed": list(found.changed),
+        "run": str(reproduction.first.path),
+        "again": str(reproduction.again.path),
+        "agrees": reproduction.agrees,
+        "same_weights": reproduction.same,
+        "changed": list(reproduction.changed),
         "scores": [
-            {"name": pair.name, "first": pair.first.value, "again": pair.again.value, "allowed": pair.allowed,
-             "agrees": pair.agrees, "protocol_id": pair.first.protocol_id}
-            for pair in found.pairs
+            {
+                "name": pair.name,
+                "first": pair.first.value,
+                "again": pair.again.value,
+                "allowed": pair.allowed,
+                "agrees": pair.agrees,
+                "protocol_id": pair.first.protocol_id,
+            }
+            for pair in reproduction.pairs
         ],
-    }  # fmt: skip
+    }

@@ -26,10 +26,14 @@ from animegen_cli.data.dataset import FaceSet
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, DivergedError, StoppedError, UsageError
 from animegen_cli.evaluate import evaluate
+from animegen_cli.evaluate.judge import Request as EvalRequest
 from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
-from animegen_cli.report.tables import DASH, Cell, Column, Table
+from animegen_cli.report.columns import Comparison
+from animegen_cli.report.figures import ScorePair
+from animegen_cli.report.page import StudyPlan
+from animegen_cli.report.tables import DASH, Cell, Column, Table, measured
 from animegen_cli.report.units import amount
 from animegen_cli.sample import generate
 from animegen_cli.train import train
@@ -39,7 +43,8 @@ from animegen_cli.train.speed import images_per_second
 if TYPE_CHECKING:
     from types import FrameType
 
-PLAN = "study.yaml"
+FILE = "study.yaml"
+"""The copy that a study in work keeps in its folder."""
 
 
 # ---- the file -------------------------------------------------------------------------------------------------
@@ -56,7 +61,7 @@ Time = Annotated[str, AfterValidator(_check_time)]
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRun(Section):
-    """One run."""
+    """One run of a study."""
 
     family: str
     preset: str
@@ -111,19 +116,24 @@ class StudyConfig(Section):
 
 
 def load(spec: str | Path) -> StudyConfig:
-    """A shipped study, or a YAML file; ConfigError with its lines where it is wrong."""
+    """Read a shipped study, by its name, or a YAML file.
+
+    Raises:
+        ConfigError: something in the file is wrong; the message names the line.
+        UsageError: no such study, or one whose runs or plots do not fit together.
+    """
     file = paths.study_file(str(spec))
     shipped = file.parent == paths.presets_folder() / "studies"
     layer = Layer.from_yaml(file, shown=f"presets/studies/{file.name}" if shipped else None)
-    plan = config.build(layer, StudyConfig, hint="see presets/studies/smoke.yaml for a whole one")
-    unknown = {name for plot in plan.plots for name in plot.runs} - set(plan.runs)
-    if unknown or not plan.runs:
+    study = config.build(layer, StudyConfig, hint="see presets/studies/smoke.yaml for a whole one")
+    unknown = {name for plot in study.plots for name in plot.runs} - set(study.runs)
+    if unknown or not study.runs:
         what = f"plots name runs that it does not have: {', '.join(sorted(unknown))}" if unknown else "it has no runs"
         raise UsageError(f"the study {file} cannot be run: {what}", hint="mend its `runs:` or `plots:`")
-    for name in plan.runs:
+    for name in study.runs:
         if Path(name).name != name or name.startswith("."):
             raise UsageError(f"`{name}` cannot name a run: it becomes a folder", hint="use letters, digits and dashes")
-    return plan
+    return study
 
 
 # ---- the work -------------------------------------------------------------------------------------------------
@@ -145,12 +155,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a study: the comparison, its files, and the runs that are not finished, with the reason."""
+    """What became of a study: its folder, the comparison, the files of that, and why runs are not finished, by name."""
 
     folder: Path
-    compared: compare.Comparison
+    compared: Comparison
     files: Mapping[str, Path]
-    open: Mapping[str, str]
+    unfinished: Mapping[str, str]
 
 
 def run(request: Request) -> Done:
@@ -160,193 +170,200 @@ def run(request: Request) -> Done:
 
     Raises:
         UsageError: an unknown study, or a folder begun with other runs, data or budget.
-        StoppedError: told to stop; everything needed to go on is saved.
+        StoppedError: asked to stop; everything needed to go on is saved.
     """
     folder = request.out or paths.STUDIES / Path(request.study).stem
     asked = _asked(request)
     with _stoppable():
         data = _data(request, asked, folder)
-        plan = _plan(request, asked, FaceSet.open(data), folder)
-        still: dict[str, str] = {}
-        for number, (name, member) in enumerate(plan.runs.items(), 1):
-            console.note(
-                f"[{number}/{len(plan.runs)}] {name}: {member.family}/{member.preset}, {_length(plan, member)}"
-            )
-            problem = _train(request, plan, name, data, folder)
+        study = _resolved(request, asked, FaceSet.open(data), folder)
+        unfinished: dict[str, str] = {}
+        for number, (name, study_run) in enumerate(study.runs.items(), 1):
+            what = f"{study_run.family}/{study_run.preset}, {_length(study, study_run)}"
+            console.note(f"[{number}/{len(study.runs)}] {name}: {what}")
+            problem = _train(request, study, name, data, folder)
             if problem is None:
-                _score(request, plan, name, data, folder)
+                _score(request, study, name, data, folder)
             else:
-                still[name] = problem
+                unfinished[name] = problem
                 console.warn(f"{name}: {problem}")
-        started = [run for run in _runs(plan, folder).values() if run.exists]
+        started = [run for run in _runs(study, folder).values() if run.exists]
         if not started:
             raise DataError("no run of the study has begun", hint="read the warnings above")
-        return Done(folder, *_page(request, plan, started, folder), open=still)
+        compared, files = _page(request, study, started, folder)
+        return Done(folder, compared, files, unfinished)
 
 
 def plan_of(request: Request) -> tuple[StudyConfig, list[str]]:
-    """The study as it would run, and the command of each training: nothing is trained or measured."""
+    """Give the study as it would run, and the command of each training: nothing is trained or measured."""
     folder = request.out or paths.STUDIES / Path(request.study).stem
-    plan = load(folder / PLAN) if (folder / PLAN).is_file() else _asked(request)
-    for member in plan.runs.values():
-        train.read_config(_training(request, plan, member, None))
+    study = load(folder / FILE) if (folder / FILE).is_file() else _asked(request)
+    for study_run in study.runs.values():
+        train.read_config(_training(request, study, study_run, None))
     commands = []
-    for name, member in plan.runs.items():
-        words = ["animegen", "train", member.family, "--preset", member.preset]
+    for name, study_run in study.runs.items():
+        words = ["animegen", "train", study_run.family, "--preset", study_run.preset]
         words += ["--data", str(request.data)] if request.data else []
-        words += [word for key, value in _settings(plan, member).items() for word in ("--set", f"{key}={value}")]
-        words += ["--duration", member.duration] if member.duration else []
+        words += [word for key, value in _settings(study, study_run).items() for word in ("--set", f"{key}={value}")]
+        words += ["--duration", study_run.duration] if study_run.duration else []
         commands.append(shlex.join([*words, "--out", str(folder / "runs" / name)]))
-    return plan, commands
+    return study, commands
 
 
 def _asked(request: Request) -> StudyConfig:
-    plan = load(request.study)
+    study = load(request.study)
     if request.budget is None:
-        return plan
+        return study
     try:
         budget = _check_time(request.budget)
     except ValueError as error:
         raise UsageError(f"--budget: {error}", hint='write `--budget "10 min"`') from error
-    members = {name: replace(member, duration=None) for name, member in plan.runs.items()}
-    return replace(plan, budget=budget, runs=members)
+    without_durations = {name: replace(study_run, duration=None) for name, study_run in study.runs.items()}
+    return replace(study, budget=budget, runs=without_durations)
 
 
-def _data(request: Request, plan: StudyConfig, folder: Path) -> Path:
+def _data(request: Request, study: StudyConfig, folder: Path) -> Path:
     """The data set: the flag's, the drawn faces of the study, or the newest."""
     if request.data is not None:
         return request.data
-    if plan.demo is None:
+    if study.demo is None:
         found = paths.newest_dataset()
         console.note(f"data: {found} (the newest; say another with `--data`)")
         return found
-    drawn = paths.make_folder(folder) / f"drawn-{plan.size or 64}.zip"
+    drawn = paths.make_folder(folder) / f"drawn-{study.size or 64}.zip"
     if not drawn.is_file():
-        console.note(f"drawing {plan.demo:,} faces (train on your own with `--data`)")
-        prepare.prepare(prepare.Request(["demo"], drawn, prepare.Options(plan.size or 64, limit=plan.demo)))
+        console.note(f"drawing {study.demo:,} faces (train on your own with `--data`)")
+        prepare.prepare(prepare.Request(["demo"], drawn, prepare.Options(study.size or 64, limit=study.demo)))
     return drawn
 
 
-def _plan(request: Request, asked: StudyConfig, faces: FaceSet, folder: Path) -> StudyConfig:
-    """The plan in the study's folder, made at the first call: every run's duration is an amount of images or epochs."""
-    file = folder / PLAN
+def _resolved(request: Request, asked: StudyConfig, faces: FaceSet, folder: Path) -> StudyConfig:
+    """The study in its folder, made at the first call: every run's duration is an amount of images or epochs."""
+    file = folder / FILE
     if file.is_file():
-        kept = load(file)
-        _check_same(kept, asked, faces, folder)
-        return kept
+        begun = load(file)
+        _check_same(begun, asked, faces, folder)
+        return begun
     if asked.data is not None and asked.data != faces.identity:
         raise DataError(
             f"the study was made with other pictures than {faces.path} holds (identity {asked.data[:12]})",
             hint="name that set with `--data`, or delete the line `data:` of the study to run it on this one",
         )
-    requests = {name: _training(request, asked, member, faces.path) for name, member in asked.runs.items()}
+    requests = {name: _training(request, asked, study_run, faces.path) for name, study_run in asked.runs.items()}
     configs = {name: train.read_config(found) for name, found in requests.items()}  # complain before the first hour
-    members = asked.runs
+    runs = asked.runs
     if asked.budget is not None:
-        members = {
-            name: _measured(asked, member, requests[name], configs[name], faces) for name, member in members.items()
+        runs = {
+            name: _measured(asked, study_run, requests[name], configs[name], faces) for name, study_run in runs.items()
         }
-    device = str(pick_device(request.device))
-    plan = replace(asked, runs=members, data=faces.identity, device=device)
+    study = replace(asked, runs=runs, data=faces.identity, device=str(pick_device(request.device)))
     paths.make_folder(folder)
     temporary = file.with_suffix(".tmp")
-    temporary.write_text(_HEAD + config.to_yaml(_plain(plan)), encoding="utf-8")
+    temporary.write_text(_HEAD + config.to_yaml(_plain(study)), encoding="utf-8")
     temporary.replace(file)
-    return plan
+    return study
 
 
 _HEAD = "# Written by `animegen compare --study`; give this file to `--study` to run the same again.\n"
 
 
-def _plain(plan: StudyConfig) -> dict[str, Any]:
+def _plain(study: StudyConfig) -> dict[str, Any]:
     """Values for YAML, without what was not said."""
+    return _sparse(dataclasses.asdict(study))
 
-    def sparse(value: Any) -> Any:
+
+def _sparse(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values at every depth that are not None and not empty."""
+
+    def inside(value: object) -> object:
         if isinstance(value, dict):
-            return {key: sparse(item) for key, item in value.items() if item not in (None, {}, [])}
-        return [sparse(item) for item in value] if isinstance(value, list) else value
+            return _sparse(value)
+        return [inside(item) for item in value] if isinstance(value, list) else value
 
-    found: dict[str, Any] = sparse(dataclasses.asdict(plan))
-    return found
+    return {key: inside(value) for key, value in values.items() if value not in (None, {}, [])}
 
 
-def _check_same(kept: StudyConfig, asked: StudyConfig, faces: FaceSet, folder: Path) -> None:
-    """UsageError when the folder holds a study of other runs, budget or data."""
-
-    measured = kept.budget or asked.budget
-
-    def runs(plan: StudyConfig) -> dict[str, Any]:
-        return {
-            name: (m.family, m.preset, m.settings, None if measured else m.duration) for name, m in plan.runs.items()
-        }
-
-    changed = []
-    if runs(kept) != runs(asked):
-        changed.append("runs")
-    changed += [key for key in ("budget", "scores", "size") if getattr(kept, key) != getattr(asked, key)]
-    if kept.data != faces.identity:
+def _check_same(begun: StudyConfig, asked: StudyConfig, faces: FaceSet, folder: Path) -> None:
+    """Raise UsageError when the folder holds a study of other runs, budget or data."""
+    is_measured = bool(begun.budget or asked.budget)
+    changed = [] if _runs_as_asked(begun, is_measured) == _runs_as_asked(asked, is_measured) else ["runs"]
+    changed += [key for key in ("budget", "scores", "size") if getattr(begun, key) != getattr(asked, key)]
+    if begun.data != faces.identity:
         changed.append("data")
     if changed:
         raise UsageError(
             f"{folder} holds a study that was begun with other {', '.join(changed)}",
-            hint=f"go on with it by `--study {folder / PLAN}`, or begin another with `--out`",
+            hint=f"go on with it by `--study {folder / FILE}`, or begin another with `--out`",
         )
 
 
+def _runs_as_asked(study: StudyConfig, is_measured: bool) -> dict[str, tuple[object, ...]]:
+    """What a file says of each run; a measured duration is not part of it."""
+    return {
+        name: (run.family, run.preset, run.settings, None if is_measured else run.duration)
+        for name, run in study.runs.items()
+    }
+
+
 def _measured(
-    plan: StudyConfig, member: StudyRun, request: train.Request, run_config: RunConfig, faces: FaceSet
+    study: StudyConfig, study_run: StudyRun, request: train.Request, run_config: RunConfig, faces: FaceSet
 ) -> StudyRun:
     """The budget of time as images, from half a minute of training that is thrown away."""
     prepared = train.prepare(request, run_config, faces)
     rate = images_per_second(prepared)
-    batch, seconds = run_config.train.batch, Amount.parse(plan.budget or "").seconds or 0.0
+    batch = run_config.train.batch
+    seconds = Amount.parse(study.budget or "").seconds or 0.0
     images = max(int(rate * seconds) // batch, 1) * batch
-    console.note(f"{member.family}/{member.preset}: {rate:,.0f} images/s, so {plan.budget} are {images:,} images")
-    return replace(member, duration=f"{images} images", images_per_second=round(rate, 2))
+    console.note(
+        f"{study_run.family}/{study_run.preset}: {rate:,.0f} images/s, so {study.budget} are {images:,} images"
+    )
+    return replace(study_run, duration=f"{images} images", images_per_second=round(rate, 2))
 
 
-def _training(request: Request, plan: StudyConfig, member: StudyRun, data: Path | None) -> train.Request:
-    words = [f"{key}={value}" for key, value in _settings(plan, member).items()]
-    flags = [Layer.from_flag("--duration", "train.duration", member.duration)] if member.duration else []
+def _training(request: Request, study: StudyConfig, study_run: StudyRun, data: Path | None) -> train.Request:
+    words = [f"{key}={value}" for key, value in _settings(study, study_run).items()]
+    flags = [Layer.from_flag("--duration", "train.duration", study_run.duration)] if study_run.duration else []
     return train.Request(
-        family=member.family, preset=member.preset, data=data, device=request.device, settings=words, flags=flags
+        family=study_run.family, preset=study_run.preset, data=data, device=request.device, settings=words, flags=flags
     )
 
 
-def _settings(plan: StudyConfig, member: StudyRun) -> dict[str, Any]:
-    return ({"size": plan.size} if plan.size else {}) | member.settings
+def _settings(study: StudyConfig, study_run: StudyRun) -> dict[str, Any]:
+    return ({"size": study.size} if study.size else {}) | study_run.settings
 
 
-def _runs(plan: StudyConfig, folder: Path) -> dict[str, Run]:
-    return {name: Run(folder / "runs" / name) for name in plan.runs}
+def _runs(study: StudyConfig, folder: Path) -> dict[str, Run]:
+    return {name: Run(folder / "runs" / name) for name in study.runs}
 
 
-def _train(request: Request, plan: StudyConfig, name: str, data: Path, folder: Path) -> str | None:
-    """Train a run to its end; why it has none, otherwise."""
-    found, member = _runs(plan, folder)[name], plan.runs[name]
-    if found.finished:
+def _train(request: Request, study: StudyConfig, name: str, data: Path, folder: Path) -> str | None:
+    """Train a run to its end; None, or why it is not finished."""
+    run_folder, study_run = _runs(study, folder)[name], study.runs[name]
+    if run_folder.finished:
         return None
-    if found.path.is_dir() and is_locked(found):
+    if run_folder.path.is_dir() and is_locked(run_folder):
         return "another process trains it at this moment"
-    if found.state == "diverged":
+    if run_folder.state == "diverged":
         return "it diverged; its last healthy state is kept"
-    asked = _training(request, plan, member, data)
-    if found.exists and member.preset not in paths.presets(member.family):  # gone since: by the run's own config
-        asked = replace(asked, family=None, preset=None, settings=(), flags=(), resume=str(found.path))
+    training = _training(request, study, study_run, data)
+    if run_folder.exists and study_run.preset not in paths.presets(study_run.family):
+        # The preset is gone since the run began: its own config says the same.
+        resume = str(run_folder.path)
+        training = replace(training, family=None, preset=None, settings=(), flags=(), resume=resume)
     else:
-        asked = replace(asked, out=found.path)
+        training = replace(training, out=run_folder.path)
     try:
-        train.train(asked, score=evaluate.in_run_scores)
+        train.train(training, score=evaluate.in_run_scores)
     except DivergedError as error:
         return f"it diverged: {error.message}"
     return None
 
 
-def _score(request: Request, plan: StudyConfig, name: str, data: Path, folder: Path) -> None:
-    scoring = plan.scores
+def _score(request: Request, study: StudyConfig, name: str, data: Path, folder: Path) -> None:
+    scoring = study.scores
     evaluate.evaluate(
-        evaluate.Request(
-            subject=str(_runs(plan, folder)[name].path), data=data, split=scoring.split, metrics=scoring.metrics,
+        EvalRequest(
+            subject=str(_runs(study, folder)[name].path), data=data, split=scoring.split, metrics=scoring.metrics,
             n=scoring.n, repeats=scoring.repeats, device=request.device, where_possible=True,
         )
     )  # fmt: skip
@@ -376,49 +393,53 @@ def _stoppable() -> Iterator[None]:
 
 
 def _page(
-    request: Request, plan: StudyConfig, runs: Sequence[Run], folder: Path
-) -> tuple[compare.Comparison, Mapping[str, Path]]:
+    request: Request, study: StudyConfig, runs: Sequence[Run], folder: Path
+) -> tuple[Comparison, Mapping[str, Path]]:
     compared = compare.compare(runs)
     drawn = compare.same_seeds(
         compared,
         request.seeds,
         lambda run, seeds: channels_last(generate.images(run, seeds, device=pick_device(request.device))),
     )
-    study = {"title": plan.title, "about": plan.about, "rows": table(plan, folder)}
-    written = compare.write(
-        compared, folder / "comparison", drawn=drawn, reals=request.reals, study=study,
-        plots=[dataclasses.asdict(plot) for plot in plan.plots], figures=request.figures,
-    )  # fmt: skip
-    return compared, written
+    files = compare.write(
+        compared,
+        folder / "comparison",
+        drawn=drawn,
+        plots=[ScorePair(plot.x, plot.y, plot.runs) for plot in study.plots],
+        study=StudyPlan(study.title, study.about, table(study, folder)),
+        reals=request.reals,
+        figures=request.figures,
+    )
+    return compared, files
 
 
-def table(plan: StudyConfig, folder: Path | None = None) -> Table:
-    """The runs of a study: what each is, how long it trains and, where it has begun, what became of it."""
+def table(study: StudyConfig, folder: Path | None = None) -> Table:
+    """List the runs of a study: what each is, how long it trains and, where it has begun (in `folder`), its state."""
     columns = (
         Column("run", "run", right=False), Column("settings", "settings", right=False), Column("duration", "trains for"),
         Column("images_per_second", "images/s when measured"), Column("state", "state", right=False),
     )  # fmt: skip
     rows = []
-    for name, member in plan.runs.items():
-        changed = "".join(f", {key.rsplit('.', 1)[-1]} {value}" for key, value in member.settings.items())
+    for name, study_run in study.runs.items():
+        changed = "".join(f", {key.rsplit('.', 1)[-1]} {value}" for key, value in study_run.settings.items())
         begun = Run(folder / "runs" / name) if folder else None
         state = begun.state if begun else None
-        rate = member.images_per_second
+        rate = study_run.images_per_second
         rows.append(
             (
-                Cell(name, name), Cell(f"{member.family}/{member.preset}{changed}", f"{member.family}/{member.preset}"),
-                Cell(_length(plan, member), member.duration), Cell(amount(rate), rate) if rate else Cell(),
+                Cell(name, name), Cell(f"{study_run.family}/{study_run.preset}{changed}", f"{study_run.family}/{study_run.preset}"),
+                Cell(_length(study, study_run), study_run.duration), measured(rate, amount),
                 Cell(str(state or DASH), state),
             )
         )  # fmt: skip
     notes = []
-    if plan.budget:
-        where = f" on {plan.device}, {os.cpu_count()} cores" if plan.device else ""
-        notes.append(f"Each run had {plan.budget} of training, turned into images by measuring once{where}.")
-    scoring = plan.scores
+    if study.budget:
+        where = f" on {study.device}, {os.cpu_count()} cores" if study.device else ""
+        notes.append(f"Each run had {study.budget} of training, turned into images by measuring once{where}.")
+    scoring = study.scores
     notes.append(f"Scored on {scoring.repeats} x {scoring.n:,} images against the {scoring.split} split.")
     return Table("The study", columns, tuple(rows), tuple(notes))
 
 
-def _length(plan: StudyConfig, member: StudyRun) -> str:
-    return member.duration or plan.budget or "as its preset says"
+def _length(study: StudyConfig, study_run: StudyRun) -> str:
+    return study_run.duration or study.budget or "as its preset says"

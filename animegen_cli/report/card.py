@@ -12,7 +12,7 @@ import yaml
 
 import animegen_cli
 from animegen_cli.report import tables
-from animegen_cli.report.columns import eval_options, identity, measures_of
+from animegen_cli.report.columns import columns_of, eval_options, identity
 from animegen_cli.report.records import Record, flattened
 from animegen_cli.report.units import amount, duration
 
@@ -26,7 +26,7 @@ _OFF = {"null", "0", "0.0", "[]", "0 images"}
 
 
 class Facts(NamedTuple):
-    """What the card says besides what the run's folder does."""
+    """What a card says that the run's folder does not tell."""
 
     library: str
     """Which program reads the files: diffusers or onnx."""
@@ -38,14 +38,14 @@ class Facts(NamedTuple):
     draws: bool = True
     """From noise; else it translates pictures."""
     picture: str | None = None
-    """The file name of a sheet of results, and below what it shows."""
+    """File name of a sheet of results; `caption` says what it shows."""
     caption: str = ""
     notes: Sequence[str] = ()
     """In what the files differ from the run."""
 
 
 def card(record: Record, facts: Facts) -> str:
-    """The whole README.md."""
+    """Write the whole README.md of an exported run."""
     picture = f"![{facts.caption}]({facts.picture})\n\n{facts.caption}." if facts.picture else None
     sections = {
         "How to use": _use(facts),
@@ -56,22 +56,26 @@ def card(record: Record, facts: Facts) -> str:
         "Limits": _list(_limits(record, facts)),
         "How to reproduce": _reproduce(record),
     }
-    parts = [f"---\n{yaml.safe_dump(_head(record, facts), sort_keys=False, allow_unicode=True)}---"]
-    parts += [f"# {_plain(record.name)}", _lead(record, facts)]
-    parts += [f"## {title}\n\n{text.strip()}" for title, text in sections.items() if text]
-    parts.append(f"Written by animegen {animegen_cli.__version__}.")
-    return "\n\n".join(parts) + "\n"
+    blocks = [f"---\n{yaml.safe_dump(_head(record, facts), sort_keys=False, allow_unicode=True)}---"]
+    blocks += [f"# {_plain(record.name)}", _lead(record, facts)]
+    blocks += [f"## {title}\n\n{text.strip()}" for title, text in sections.items() if text]
+    blocks.append(f"Written by animegen {animegen_cli.__version__}.")
+    return "\n\n".join(blocks) + "\n"
 
 
-def without_paths(values: Any) -> Any:
-    """The same settings with every path cut to its last name."""
-    if isinstance(values, Mapping):
-        return {key: without_paths(value) for key, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [without_paths(value) for value in values]
-    if isinstance(values, str) and " " not in values and ("/" in values or "\\" in values):
-        return PurePath(values.replace("\\", "/")).name
-    return values
+def without_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Cut every path in the settings, nested ones included, to its last name."""
+    return {key: _without_path(value) for key, value in settings.items()}
+
+
+def _without_path(value: object) -> object:
+    if isinstance(value, Mapping):
+        return without_paths(value)
+    if isinstance(value, list | tuple):
+        return [_without_path(item) for item in value]
+    if isinstance(value, str) and " " not in value and ("/" in value or "\\" in value):
+        return PurePath(value.replace("\\", "/")).name
+    return value
 
 
 def _head(record: Record, facts: Facts) -> dict[str, Any]:
@@ -138,14 +142,13 @@ def _settings(record: Record) -> Table:
 def _scores(record: Record) -> str:
     if not record.scores:
         return "Not scored. `animegen eval` scores a run against its data set."
-    told = {measure.identity: measure.protocol_text for measure in measures_of([record])}
-    arrow = {"lower": " ↓", "higher": " ↑", None: ""}
+    protocol_texts = {column.identity: column.protocol_text for column in columns_of([record])}
     rows = [
         (
-            score.name + arrow[score.better],
+            score.name + tables.ARROWS[score.better],
             score.text,
             str(score.protocol.get("sampling") or tables.DASH),
-            told[identity(score)],
+            protocol_texts[identity(score)],
         )
         for score in record.scores
     ]
@@ -159,7 +162,7 @@ def _scores(record: Record) -> str:
 def _limits(record: Record, facts: Facts) -> Iterator[str]:
     if record.config.get("warning"):
         yield f"The preset's own warning: {_plain(record.config['warning'])}"
-    for finding in record.findings:
+    for finding in record.diagnoses:
         yield f"Found by the doctor at the end of training: {_plain(finding)}"
     if record.about.get("findings") == []:
         yield "The doctor found no failure at the end of training (blank pictures, collapse, a critic that wins)."
@@ -169,9 +172,9 @@ def _limits(record: Record, facts: Facts) -> Iterator[str]:
         f"It has seen {count or 'few'} pictures of one kind: it knows no other subject, repeats the set's habits "
         "(styles, poses, hair, the share of each gender), and may come close to single pictures of it."
     )
-    if record.state not in ("finished",):
+    if record.state != "finished":
         yield f"Training did not come to its end: {record.state}."
-    yield "Whether the pictures it learned from allow a use is for the user to check; the card's licence is that of the weights."
+    yield "Whether the pictures it learned from allow a use is for the user to check; the card's license is that of the weights."
 
 
 def _reproduce(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""A comparison as the page sees it: which scores may share a column, and which images they judge."""
+"""Columns of scores: which scores may share one, which images they are about, and the comparison made of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GROUPS = {
 
 
 @dataclass(frozen=True)
-class Measure:
+class ScoreColumn:
     """One column of scores: a metric under one protocol. `detail` says what sets it apart from its namesakes."""
 
     name: str
@@ -39,6 +39,7 @@ class Measure:
 
     @property
     def label(self) -> str:
+        """The name with the detail in brackets: it tells the column from all others of a comparison."""
         return f"{self.name} ({self.detail})" if self.detail else self.name
 
     @property
@@ -56,11 +57,12 @@ class Measure:
     @property
     def protocol_text(self) -> str:
         """The protocol in words, without the metric."""
-        get, said = self.protocol.get, {"metric", "n_fake", "n_real", "reference", "reference_name", "reference_split"}
+        get = self.protocol.get
+        said = {"metric", "n_fake", "n_real", "reference", "reference_name", "reference_split"}
         named = ", ".join(
             str(v) for v in (get("reference_name") or _brief(get("reference")), get("reference_split")) if v
         )
-        rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_measure(self.protocol).items() if k not in said]
+        rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_column(self.protocol).items() if k not in said]
         counts, against = f"{get('n_fake', '?')} generated", f" against {get('n_real', '?')} real images ({named})"
         if self.group == "Held-out images":
             counts, against = f"{get('n_real', '?')} held-out images ({named})", ""
@@ -79,11 +81,15 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the tables, the picture and the page are made of. `todo` maps a run to the command that scores it."""
+    """Runs side by side: what the tables, the picture and the page are made of.
+
+    `records` and `names` have an item per run, `entries` one per row of the table `quality`; `todo` maps the name of a run
+    without scores to the command that makes them; `warnings` are sentences on what to know before trusting the rest.
+    """
 
     records: tuple[Record, ...]
     names: tuple[str, ...]
-    measures: tuple[Measure, ...]
+    score_columns: tuple[ScoreColumn, ...]
     entries: tuple[Entry, ...]
     quality: Table
     cost: Table
@@ -93,8 +99,8 @@ class Comparison:
     @property
     def joined(self) -> Table:
         """Quality and cost in one wide table, for spreadsheets."""
-        have = {column.key for column in self.quality.columns}
-        extra = [i for i, column in enumerate(self.cost.columns) if column.key not in have]
+        present = {column.key for column in self.quality.columns}
+        extra = [i for i, column in enumerate(self.cost.columns) if column.key not in present]
         rows = (
             row + tuple(self.cost.rows[entry.run][i] for i in extra)
             for row, entry in zip(self.quality.rows, self.entries, strict=True)
@@ -113,41 +119,46 @@ class Comparison:
             labels.append(", ".join([self.names[entry.run], *apart]))
         return tuple(labels)
 
-    def cells(self, measure: Measure) -> list[Cell]:
-        """A measure's column of the quality table."""
-        place = next(i for i, column in enumerate(self.quality.columns) if column.key == measure.key)
+    def cells(self, column: ScoreColumn) -> list[Cell]:
+        """The cells of a column of scores in the quality table, a cell per row."""
+        place = next(i for i, other in enumerate(self.quality.columns) if other.key == column.key)
         return [row[place] for row in self.quality.rows]
 
-    def main(self) -> list[Measure]:
-        """The ranked measures that a reader decides by: those that most runs share first, then as a paper has them."""
-        shared = [(sum(cell.value is not None for cell in self.cells(m)), m) for m in self.measures if m.better]
-        known = [(count, m) for count, m in shared if count > 1 and m.metric in _MAIN and m.group != "Attributes"]
-        known += [(count, m) for count, m in shared if count > 1 and m.metric == "requests"]
-        found = known or [(count, m) for count, m in shared if count > 1]
+    def main(self) -> list[ScoreColumn]:
+        """The ranked columns that a reader decides by: those that most runs share first, then in the order of papers."""
+        ranked = [column for column in self.score_columns if column.better]
+        shared_by = {c.identity: sum(cell.value is not None for cell in self.cells(c)) for c in ranked}
+        shared = [column for column in ranked if shared_by[column.identity] > 1]
+        known = [column for column in shared if column.metric in _MAIN and column.group != "Attributes"]
+        known += [column for column in shared if column.metric == "requests"]
         rank = {metric: place for place, metric in enumerate(_MAIN)}
-        found.sort(key=lambda pair: (-pair[0], rank.get(pair[1].metric, len(rank)), "infinity" not in pair[1].name))
-        return [measure for _, measure in found]
+
+        def order(column: ScoreColumn) -> tuple[int, int, bool]:
+            place = rank.get(column.metric, len(rank))
+            return -shared_by[column.identity], place, "infinity" not in column.name
+
+        return sorted(known or shared, key=order)
 
 
-def _of_the_measure(protocol: Mapping[str, Any]) -> dict[str, Any]:
+def _of_the_column(protocol: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in protocol.items() if key not in NOT_COMPARED and value not in (None, "")}
 
 
-def protocol_notes(measures: Iterable[Measure]) -> list[str]:
-    """Which measures were made how: a note per protocol."""
-    protocol_text: dict[str, list[str]] = {}
-    for measure in measures:
-        protocol_text.setdefault(measure.protocol_text, []).append(measure.label)
-    return [f"{', '.join(labels)}: {text}." for text, labels in protocol_text.items()]
+def protocol_notes(score_columns: Iterable[ScoreColumn]) -> list[str]:
+    """Say which columns were measured how: a note per protocol."""
+    labels_of: dict[str, list[str]] = {}
+    for column in score_columns:
+        labels_of.setdefault(column.protocol_text, []).append(column.label)
+    return [f"{', '.join(labels)}: {text}." for text, labels in labels_of.items()]
 
 
 def identity(score: Score) -> str:
-    """Equal for two scores exactly when they may share a column."""
+    """A text that is equal for two scores exactly when they may share a column."""
     return f"{score.name}@{score.protocol_id}"
 
 
 def entries_of(place: int, record: Record) -> list[Entry]:
-    """The ways in which the run's scored images were drawn; one without scores when there are none.
+    """The rows of a run: one per way in which its scored images were drawn, or one without scores.
 
     Scores of one range of seeds stand beside those of several that begin with it; of two under one protocol, that of
     more ranges counts.
@@ -172,26 +183,26 @@ def _ranges(protocol: Mapping[str, Any]) -> list[str]:
     return str(protocol.get("seeds") or "").split("; ")
 
 
-def measures_of(found: Iterable[Record]) -> tuple[Measure, ...]:
-    """The columns that the runs' scores need, those of one name side by side."""
+def columns_of(records: Iterable[Record]) -> tuple[ScoreColumn, ...]:
+    """The columns that the scores of the runs need, those of one name side by side."""
     first: dict[str, Score] = {}
-    for score in (score for record in found for score in record.scores):
+    for score in (score for record in records for score in record.scores):
         first.setdefault(identity(score), score)
-    measures = []
+    score_columns = []
     for score in first.values():
         namesakes = [other for other in first.values() if other.name == score.name]
         key = score.name if len(namesakes) == 1 else f"{score.name}@{score.protocol_id[:8]}"
         apart = ", ".join(_apart(score, namesakes))
         if sum(apart == ", ".join(_apart(other, namesakes)) for other in namesakes) > 1:
             apart = f"{apart}, protocol {score.protocol_id}"
-        measures.append(Measure(score.name, key, identity(score), apart, score.better, score.protocol))
-    order = list(dict.fromkeys(measure.name for measure in measures))
-    return tuple(sorted(measures, key=lambda measure: order.index(measure.name)))
+        score_columns.append(ScoreColumn(score.name, key, identity(score), apart, score.better, score.protocol))
+    order = list(dict.fromkeys(column.name for column in score_columns))
+    return tuple(sorted(score_columns, key=lambda column: order.index(column.name)))
 
 
 def eval_options(record: Record) -> list[list[str]]:
     """The options of `animegen eval` that made the run's scores, one list per way of measuring."""
-    found = []
+    ways = []
     for p in (score.protocol for score in record.scores):
         # requests are made by the command that compares with a split
         if not p["extractor"] or not p["seeds"] or not p["reference_split"]:
@@ -204,9 +215,9 @@ def eval_options(record: Record) -> list[list[str]]:
         # a protocol knows a classifier by its weights, not by its folder
         network = ["--attributes", "CLASSIFIER"] if extractor == "attributes" else ["--extractor", extractor]
         options = [*seeds, "--split", str(p["reference_split"]), *network]
-        if options not in found:
-            found.append(options)
-    return found
+        if options not in ways:
+            ways.append(options)
+    return ways
 
 
 def _apart(score: Score, namesakes: Sequence[Score]) -> Iterator[str]:
@@ -215,9 +226,9 @@ def _apart(score: Score, namesakes: Sequence[Score]) -> Iterator[str]:
     def differ(field: str) -> bool:
         return len({json.dumps(s.protocol.get(field), sort_keys=True, default=str) for s in namesakes}) > 1
 
-    for field in dict.fromkeys(key for s in namesakes for key in _of_the_measure(s.protocol)):
-        protocol_text = differ("reference") if field == "reference_name" else not differ(_IMPLIED_BY.get(field, ""))
-        if differ(field) and protocol_text:
+    for field in dict.fromkeys(key for s in namesakes for key in _of_the_column(s.protocol)):
+        says_more = differ("reference") if field == "reference_name" else not differ(_IMPLIED_BY.get(field, ""))
+        if differ(field) and says_more:
             yield f"{_spaced(field)} {_brief(score.protocol.get(field, 'unknown'))}"
 
 

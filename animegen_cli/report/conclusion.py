@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from animegen_cli.report.columns import Comparison, Measure
+from animegen_cli.report.columns import Comparison, ScoreColumn
 from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.tables import DASH, Cell, Column, Table
+from animegen_cli.report.tables import ARROWS, DASH, Cell, Column, Table, measured
 from animegen_cli.report.units import amount, duration
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ _NBSP = "\N{NO-BREAK SPACE}"
 
 
 class _Place(NamedTuple):
-    """A main measure's best row of the quality table, the rows that are not significantly different, and the rest."""
+    """Of a main column: the best row of the quality table, the rows that are not significantly different, and the rest."""
 
-    measure: Measure
+    column: ScoreColumn
     best: int
     tied: list[int]
     worse: list[int]
@@ -36,21 +36,21 @@ class _Place(NamedTuple):
 
 def _places(compared: Comparison) -> list[_Place]:
     found = []
-    for measure in compared.main():
-        cells = compared.cells(measure)
+    for column in compared.main():
+        cells = compared.cells(column)
         best = next((i for i, cell in enumerate(cells) if cell.best), None)
         if best is None or len({cell.value for cell in cells if cell.value is not None}) == 1:
             continue  # what is equal for all decides nothing
-        scores = [entry.scores.get(measure.identity) for entry in compared.entries]
+        scores = [entry.scores.get(column.identity) for entry in compared.entries]
         tied = [i for i, cell in enumerate(cells) if i != best and (cell.tied or cell.best)]
         worse = [i for i, cell in enumerate(cells) if i != best and i not in tied and cell.value is not None]
         unsure = any(score is not None and score.std is None for score in scores)
-        found.append(_Place(measure, best, tied, worse, unsure))
+        found.append(_Place(column, best, tied, worse, unsure))
     return found
 
 
 def table(compared: Comparison) -> Table | None:
-    """The best run of each main score with its uncertainty, its rivals and its cost; None where nothing is ranked."""
+    """Name the best run by each main score, its uncertainty, its rivals and its cost; None where nothing is ranked."""
     columns = (
         Column("score", "score", right=False),
         Column("best", "best", right=False),
@@ -64,12 +64,12 @@ def table(compared: Comparison) -> Table | None:
     for place in _places(compared):
         record = compared.records[compared.entries[place.best].run]
         rivals = [compared.labels[i] for i in place.tied]
-        arrow = {"lower": "↓", "higher": "↑", None: ""}[place.measure.better]
+        arrow = ARROWS[place.column.better].replace(" ", _NBSP)
         none = "not known" if place.unsure and place.worse else "none"
-        value = compared.cells(place.measure)[place.best]
+        value = compared.cells(place.column)[place.best]
         rows.append(
             (
-                Cell(f"{place.measure.label}{_NBSP}{arrow}", place.measure.label),
+                Cell(f"{place.column.label}{arrow}", place.column.label),
                 Cell(compared.labels[place.best], compared.labels[place.best]),
                 Cell(value.text, value.value),
                 Cell(", ".join(rivals) or none, rivals),
@@ -80,36 +80,36 @@ def table(compared: Comparison) -> Table | None:
 
 
 def _cost(record: Record) -> tuple[Cell, Cell, Cell]:
-    found = record.about.get("seconds"), record.drawing.get("seconds_per_100"), record.parameters
-    written = (duration, duration, amount)
-    cells = (
-        Cell(form(v), v) if isinstance(v, (int, float)) and v > 0 else Cell()
-        for v, form in zip(found, written, strict=True)
+    """Seconds of training, seconds to draw 100 faces, and parameters."""
+    return (
+        measured(record.about.get("seconds"), duration),
+        measured(record.drawing.get("seconds_per_100"), duration),
+        measured(record.parameters, amount),
     )
-    return tuple(cells)  # type: ignore[return-value]
 
 
 # ---- in words ---------------------------------------------------------------------------------------------------
 
 
 def words(compared: Comparison) -> list[Markup]:
-    """The verdict in two or three paragraphs."""
+    """Put the conclusion in two or three paragraphs."""
     places = _places(compared)
     if not places:
         scored = sum(bool(entry.scores) for entry in compared.entries)
         why = "no run has scores" if not scored else "there are not two rows with a score of one protocol"
         return [el("p", f"There is no verdict yet: {why}.", class_="lead")]
-    paragraphs = [el("p", *_first(compared, places[0]), class_="lead")]
+    paragraphs = [el("p", *_best(compared, places[0]), class_="lead")]
     if len(places) > 1:
         paragraphs.append(el("p", *_overall(compared, places)))
     paragraphs += [el("p", text) for text in _costs(compared, places[0])]
     return paragraphs
 
 
-def _first(compared: Comparison, place: _Place) -> Iterator[Markup | str]:
-    measure, best = place.measure, el("b", compared.labels[place.best])
-    value = compared.cells(measure)[place.best].text
-    yield join("By ", measure.label, f", the first of the scores here ({measure.better} is better), ", best)
+def _best(compared: Comparison, place: _Place) -> Iterator[Markup | str]:
+    column = place.column
+    best = el("b", compared.labels[place.best])
+    value = compared.cells(column)[place.best].text
+    yield join("By ", column.label, f", the first of the scores here ({column.better} is better), ", best)
     yield f" is best with {value.replace(' ', _NBSP)}. "
     if place.tied:
         yield join("Not significantly different: ", *_listed([compared.labels[i] for i in place.tied]), ". ")
@@ -135,23 +135,20 @@ def _overall(compared: Comparison, places: Sequence[_Place]) -> Iterator[Markup 
 
 
 def _costs(compared: Comparison, place: _Place) -> Iterator[str]:
-    label = compared.labels
-    near = [place.best, *place.tied]
-    said = [cell.text for cell in _cost(compared.records[compared.entries[place.best].run])]
-    parts = [
-        f"took {said[0]} to train" if said[0] != DASH else "",
-        f"needs {said[1]} for 100 faces" if said[1] != DASH else "",
-        f"has {said[2]} parameters" if said[2] != DASH else "",
-    ]
-    known = [part for part in parts if part]
+    costs = {i: _cost(compared.records[compared.entries[i].run]) for i in (place.best, *place.tied)}
+    of_best = costs[place.best]
+    templates = ("took {} to train", "needs {} for 100 faces", "has {} parameters")
+    known = [said.format(cell.text) for said, cell in zip(templates, of_best, strict=True) if cell.text != DASH]
     if not known:
         return
-    text = f"{label[place.best]} {_and(known)}."
-    for place_of_cost, what in ((0, "quickest to train"), (1, "quickest to draw")):
-        cells = {i: _cost(compared.records[compared.entries[i].run])[place_of_cost] for i in near}
-        cheap = min((i for i in near if cells[i].value is not None), key=lambda i: cells[i].value, default=place.best)
-        if cheap != place.best and cells[place.best].value is not None:
-            text += f" Of those that do not differ significantly, {label[cheap]} is the {what} ({cells[cheap].text})."
+    text = f"{compared.labels[place.best]} {_and(known)}."
+    for kind, what in enumerate(("quickest to train", "quickest to draw")):
+        if of_best[kind].value is None:
+            continue
+        cheap = min((i for i in costs if costs[i][kind].value is not None), key=lambda i: costs[i][kind].value)
+        if cheap != place.best:
+            said = f"{compared.labels[cheap]} is the {what} ({costs[cheap][kind].text})"
+            text += f" Of those that do not differ significantly, {said}."
     yield text
 
 
@@ -169,7 +166,7 @@ def _and(parts: Sequence[str]) -> str:
 
 
 def doubts(compared: Comparison) -> list[str]:
-    """Why the verdict may be wrong, each in a sentence; what was found in the files and by the doctor comes first."""
+    """Say why the conclusion may be wrong, a sentence each; what files and the doctor say comes first."""
     found = [
         text if text.startswith((*compared.names, "/", ".")) else text[:1].upper() + text[1:]
         for text in compared.warnings
@@ -183,35 +180,35 @@ def doubts(compared: Comparison) -> list[str]:
         found.append(f"Not scored: {', '.join(compared.todo)}.")
     places = _places(compared)
     if places:
-        measures = [place.measure for place in places]
+        score_columns = [place.column for place in places]
         found += [
-            *_of_protocols(compared, measures),
-            *_of_draws(compared, measures),
+            *_of_protocols(compared, score_columns),
+            *_of_draws(compared, score_columns),
             *_of_trainings({n: r for n, r in names.items() if r.scores}),
         ]
     return found
 
 
-def _of_protocols(compared: Comparison, measures: Sequence[Measure]) -> Iterator[str]:
-    own = [m.label for m in measures if m.metric == "fd" and m.protocol.get("extractor")]
+def _of_protocols(compared: Comparison, score_columns: Sequence[ScoreColumn]) -> Iterator[str]:
+    own = [m.label for m in score_columns if m.metric == "fd" and m.protocol.get("extractor")]
     if own:
         yield f"Not to be set beside published FIDs, which look through Inception: {', '.join(own)}."
-    names = [measure.name for measure in compared.measures]
+    names = [column.name for column in compared.score_columns]
     split = sorted({name for name in names if names.count(name) > 1})
     if split:
         yield f"Measured under different protocols, so compared only within a column: {', '.join(split)}."
 
 
-def _of_draws(compared: Comparison, measures: Sequence[Measure]) -> Iterator[str]:
+def _of_draws(compared: Comparison, score_columns: Sequence[ScoreColumn]) -> Iterator[str]:
     once, bare = [], []
-    for m in measures:
+    for m in score_columns:
         scores = [entry.scores[m.identity] for entry in compared.entries if m.identity in entry.scores]
         if any(score.std is None for score in scores):
             bare.append(m.label)
         elif any(len(score.values) < 2 and score.protocol.get("seeds") for score in scores):
             once.append(m.label)
     if once:
-        every = "every score" if len(once) == len(measures) else ", ".join(once)
+        every = "every score" if len(once) == len(score_columns) else ", ".join(once)
         yield f"One range of seeds: {every} from a single draw; its ± does not hold what another draw would change."
     if bare:
         yield f"No uncertainty is known of {', '.join(bare)}."

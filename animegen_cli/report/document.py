@@ -16,7 +16,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def document(title: str, lead: str, parts: Iterable[Markup | None]) -> str:
-    """A page of sections (`section`), with links to them under its title and a lead sentence."""
+    """Write a page of sections (made by `section`), with links to them under its title and a lead sentence."""
     sections = [part for part in parts if part]
     heads = [found.groups() for part in sections if (found := re.match(r'<section id="([^"]+)"><h2>(.*?)</h2>', part))]
     links = [el("li", el("a", Markup(head), href=f"#{anchor}")) for anchor, head in heads]
@@ -42,18 +42,18 @@ def document(title: str, lead: str, parts: Iterable[Markup | None]) -> str:
 
 
 def section(title: str, *parts: Markup | None) -> Markup | None:
-    """A section under its heading; None where it would be empty."""
+    """Put parts under a heading; None where there are none."""
     inside = [part for part in parts if part]
     return el("section", el("h2", title), *inside, id="-".join(title.lower().split())) if inside else None
 
 
-def warnings(found: Iterable[str], title: str) -> Markup | None:
-    """What a reader should know before believing a page."""
-    items = [el("li", *_told(text)) for text in found]
+def warnings(sentences: Iterable[str], title: str) -> Markup | None:
+    """List what a reader should know before believing a page; None where there is nothing."""
+    items = [el("li", *_with_code(text)) for text in sentences]
     return el("div", el("p", title), el("ul", *items), class_="warning", role="note") if items else None
 
 
-def _told(text: str) -> list[Markup | str]:
+def _with_code(text: str) -> list[Markup | str]:
     """A sentence with what stands between backticks as code."""
     parts = text.split("`")
     if len(parts) % 2 == 0:  # one of them is part of a name
@@ -62,6 +62,6 @@ def _told(text: str) -> list[Markup | str]:
 
 
 def todo(commands: Iterable[str]) -> Markup | None:
-    """Commands that are still to be typed."""
+    """Show commands that are still to be typed; None where there are none."""
     lines = list(commands)
     return el("div", el("p", "Not scored yet. Type:"), el("pre", "\n".join(lines), tabindex=0)) if lines else None

@@ -26,14 +26,18 @@ def grid(
     labels: Sequence[str] | None = None,
     zoom: int = 1,
 ) -> Image.Image:
-    """Lay images out row by row; 100 images make a 10x10 grid.
+    """Lay images out row by row; 100 images make a 10 x 10 grid.
 
     Args:
         images: uint8, (n, H, W, 3).
         columns: images per row; by default the smallest near-square layout, wider than tall.
-        gap: white pixels between neighbours (not zoomed).
+        gap: white pixels between neighbors (not zoomed).
         labels: one caption per image, written below it and cut to its width.
-        zoom: enlarge by this whole factor, nearest neighbour, so that pixels stay exact.
+        zoom: enlarge by this whole factor, nearest neighbor, so that pixels stay exact.
+
+    Raises:
+        UsageError: no images, or less than one column.
+        ValueError: images of another form, or labels that are not one per image.
     """
     cells = _cells(images, zoom)
     if labels is not None and len(labels) != len(cells):
@@ -57,7 +61,7 @@ def grid(
 
 
 def strip(images: np.ndarray, captions: Sequence[str] | None = None, *, gap: int = 2, zoom: int = 1) -> Image.Image:
-    """One row of images, uint8 (n, H, W, 3), each with its caption below: time steps, seeds, blends."""
+    """Lay images, uint8 (n, H, W, 3), out in one row, each with its caption below: time steps, seeds, blends."""
     return grid(images, columns=len(images), gap=gap, labels=captions, zoom=zoom)
 
 
@@ -68,12 +72,14 @@ def rows(
     gap: int = 2,
     zoom: int = 1,
 ) -> Image.Image:
-    """Titled rows under common column captions: what several runs draw from the same seeds.
+    """Lay out titled rows under common column captions: what several runs draw from the same seeds.
 
     Args:
         pictures: (title, images (n, H, W, 3) uint8) per row. Sizes may differ from row to row: all are
-            enlarged by a whole factor towards the largest and centred. None leaves a row of blanks.
+            enlarged by a whole factor towards the largest and centered. None leaves a row of blanks.
         captions: one per column, above the first row.
+        gap: white pixels between neighbors (not zoomed).
+        zoom: enlarge the largest images by this whole factor.
     """
     drawn_rows = [(title, None if images is None else _cells(images, 1)) for title, images in pictures]
     present = [cells for _, cells in drawn_rows if cells is not None]
@@ -98,50 +104,50 @@ def rows(
             if cells is None or column >= len(cells):
                 pen.rectangle((x, y, x + side - 1, y + side - 1), fill=BLANK)
             else:
-                drawn.paste(*_centred(cells[column], side, x, y))
+                drawn.paste(*_centered(cells[column], side, x, y))
     return drawn
 
 
 def thumbnail(image: np.ndarray, side: int = 256) -> np.ndarray:
-    """A picture, uint8 (H, W, 3), scaled down to at most `side` pixels a side; a smaller one as it is."""
+    """Scale a picture, uint8 (H, W, 3), down to at most `side` pixels a side; a smaller one stays as it is."""
     picture = Image.fromarray(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     return np.asarray(picture)
 
 
 def pairs(
-    found: Sequence[tuple[np.ndarray, np.ndarray, str]],
+    named: Sequence[tuple[np.ndarray, np.ndarray, str]],
     *,
     gap: int = 2,
     titles: tuple[str, str] = ("before", "after"),
 ) -> Image.Image:
-    """Two pictures side by side under their titles, with a name below: uint8 (H, W, 3) of any sizes, and the name.
+    """Lay out pairs of pictures, uint8 (H, W, 3) of any sizes, side by side under their titles, with a name below.
 
-    Small ones are enlarged by a whole factor, so that all cells are about as large; about as wide as tall.
+    Small pictures are enlarged by a whole factor, so that all cells are about as large; the sheet is about as wide as tall.
     """
-    if not found:
+    if not named:
         raise UsageError("there are no pictures to lay out", hint="translate at least one")
-    side = max(128, max(max(image.shape[:2]) for before, after, _ in found for image in (before, after)))
+    side = max(128, max(max(image.shape[:2]) for before, after, _ in named for image in (before, after)))
     font = _font(side)
     line, apart = _line_height(font), 10 * gap
-    columns = min(max(round(math.sqrt(len(found) * 0.65)), 1), len(found))
+    columns = min(max(round(math.sqrt(len(named) * 0.65)), 1), len(named))
     width, height = 2 * side + gap, side + line
-    tall = line + math.ceil(len(found) / columns) * (height + gap) - gap
+    tall = line + math.ceil(len(named) / columns) * (height + gap) - gap
     drawn = _sheet(columns * (width + apart) - apart, tall)
     pen = ImageDraw.Draw(drawn)
-    for i, (before, after, name) in enumerate(found):
+    for i, (before, after, name) in enumerate(named):
         x, y = i % columns * (width + apart), line + i // columns * (height + gap)
         if i < columns:
             pen.text((x + side / 2, 1), titles[0], fill=INK, font=font, anchor="ma")
             pen.text((x + side * 1.5 + gap, 1), titles[1], fill=INK, font=font, anchor="ma")
-        drawn.paste(*_centred(before, side, x, y))
-        drawn.paste(*_centred(after, side, x + side + gap, y))
+        drawn.paste(*_centered(before, side, x, y))
+        drawn.paste(*_centered(after, side, x + side + gap, y))
         pen.text((x + width / 2, y + side + 1), fit(name, width, font), fill=INK, font=font, anchor="ma")
     return drawn
 
 
 def png(image: Image.Image) -> bytes:
-    """The image as PNG; the same pixels give the same bytes with the same Pillow."""
+    """Code the image as PNG; the same pixels give the same bytes with the same Pillow."""
     buffer = BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
@@ -176,7 +182,7 @@ def _cells(images: np.ndarray, zoom: int) -> np.ndarray:
     return images.repeat(zoom, axis=1).repeat(zoom, axis=2) if zoom > 1 else images
 
 
-def _centred(cell: np.ndarray, side: int, x: int, y: int) -> tuple[Image.Image, tuple[int, int]]:
+def _centered(cell: np.ndarray, side: int, x: int, y: int) -> tuple[Image.Image, tuple[int, int]]:
     """A cell enlarged by the largest whole factor that fits a square of `side`, and where it goes."""
     factor = max(1, side // max(cell.shape[:2]))
     picture = Image.fromarray(cell.repeat(factor, axis=0).repeat(factor, axis=1))
@@ -197,7 +203,7 @@ def _line_height(font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> int:
 
 
 def tile(sheet: Image.Image, index: int, size: int, *, count: int, gap: int = 2) -> np.ndarray:
-    """Image `index` of a `grid` of `count` images of `size` pixels, uint8 (size, size, 3)."""
+    """Cut image `index` out of a `grid` of `count` images of `size` pixels: uint8 (size, size, 3)."""
     columns = min(math.ceil(math.sqrt(count)), count)
     x, y = index % columns * (size + gap), index // columns * (size + gap)
     return np.asarray(sheet.convert("RGB").crop((x, y, x + size, y + size)))

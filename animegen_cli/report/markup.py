@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from typing import Any
 
 _VOID = {"br", "col", "hr", "img", "input", "link", "meta"}
 _LEAVES = {"circle", "line", "path", "polyline", "rect"}
@@ -19,14 +18,14 @@ class Markup(str):
 
 
 def escape(text: object) -> Markup:
-    """`text` as it may stand between tags and inside quoted attributes."""
+    """Write `text` so that it may stand between tags and inside quoted attributes."""
     if isinstance(text, Markup):
         return text
     return Markup(html.escape(_FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", str(text))))
 
 
-def el(tag: str, *children: object, **attributes: Any) -> Markup:
-    """One element. `class_` and `stroke_width` become `class` and `stroke-width`; None children and attributes
+def el(tag: str, *children: object, **attributes: object) -> Markup:
+    """Write one element. `class_` and `stroke_width` become `class` and `stroke-width`; None children and attributes
     are left out, True is a bare attribute, numbers are written with at most two decimals."""
     written = "".join(
         f" {_name(key)}" if value is True else f' {_name(key)}="{escape(_number(value))}"'
@@ -42,7 +41,7 @@ def el(tag: str, *children: object, **attributes: Any) -> Markup:
 
 
 def join(*parts: object) -> Markup:
-    """Parts one after another; None is left out."""
+    """Set parts one after another; None is left out."""
     return Markup("".join(escape(part) for part in parts if part is not None))
 
 

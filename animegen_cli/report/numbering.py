@@ -1,7 +1,8 @@
-"""The parts of a page that are numbered, and that a paper takes out of it again: tables, plots, pictures."""
+"""Numbers for the tables and figures of a page, which also remember them for files of their own."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Numbering:
-    """Numbers tables and figures in the order in which they appear, and keeps them under names for files."""
+    """Numbers tables and figures in the order in which they appear, and remembers them by the names of their files."""
 
     def __init__(self) -> None:
         self.counts = {"Table": 0, "Figure": 0}
@@ -26,22 +27,22 @@ class Numbering:
         self.pictures: dict[str, Path] = {}
 
     def number(self, kind: str, *text: object) -> Markup:
-        """`Table 3. text`, in bold as far as the point."""
+        """Write the next caption of its kind: `Table 3. text`, in bold as far as the point."""
         self.counts[kind] += 1
         return join(el("b", f"{kind} {self.counts[kind]}."), " ", *text)
 
     def table(self, name: str, table: Table, text: object, *, wrap: bool = False) -> Markup:
-        """A table with its caption above and its notes below."""
+        """Add a table with its caption above and its notes below."""
         self.tables[_free(name, self.tables)] = table
         return table_html(table, self.number("Table", text), wrap=wrap)
 
     def plot(self, name: str, drawing: Drawing) -> Markup:
-        """A plot for a figure."""
+        """Remember a plot, and write it for a figure."""
         self.plots[_free(name, self.plots)] = drawing
         return canvas.svg(drawing, alone=False)
 
     def figure(self, shown: Sequence[Markup], *text: object, class_: str = "pair") -> Markup:
-        """One or several pictures or plots under one caption; `class_` lays several side by side."""
+        """Add one or several pictures or plots under one caption; `class_` lays several side by side."""
         inside = el("div", *shown, class_=class_) if len(shown) > 1 else shown[0]
         return el("figure", inside, el("figcaption", self.number("Figure", *text)))
 
@@ -51,7 +52,7 @@ class Numbering:
 
 
 def table_html(table: Table, caption: object, *, wrap: bool = False) -> Markup:
-    """A table that scrolls where it is too wide, with its caption above and its notes below."""
+    """Write a table that scrolls where it is too wide, with its caption above and its notes below."""
     drawn = tables.as_html(table, class_="wrap" if wrap else None)
     notes = el("ul", *(el("li", note) for note in table.notes), class_="notes") if table.notes else None
     region = el("div", drawn, class_="scroll", tabindex=0, role="region", aria_label=table.title)
@@ -61,7 +62,5 @@ def table_html(table: Table, caption: object, *, wrap: bool = False) -> Markup:
 def _free(name: str, taken: Container[str]) -> str:
     """A name for a file, in small letters and hyphens, that nothing else has."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80] or "unnamed"
-    free, number = plain, 2
-    while free in taken:
-        free, number = f"{plain}-{number}", number + 1
-    return free
+    candidates = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in candidates if candidate not in taken)

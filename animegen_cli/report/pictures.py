@@ -1,4 +1,4 @@
-"""The pictures of a page: the same seeds, raw against averaged weights, the course of training, nearest neighbours."""
+"""The pictures of a page: the same seeds, raw against averaged weights, the course of training, nearest neighbors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -39,12 +39,20 @@ class _Picture(NamedTuple):
     below: str
 
 
+class _Figure(NamedTuple):
+    """Pictures side by side under one caption, and the name of their files."""
+
+    pictures: list[_Picture]
+    caption: str
+    name: str
+
+
 # ---- embedding --------------------------------------------------------------------------------------------------
 
 
 def embed(image: Image.Image, alt: str, budget: float, source: bytes | None = None) -> Markup:
-    """An `<img>` with its bytes inside: as they are (`source`, a PNG of the image) or as PNG where they fit the budget,
-    else as JPEG of full colour resolution, the coarser the smaller the budget. (WebP is smaller and six times slower.)
+    """Write an `<img>` with its bytes inside: as they are (`source`, a PNG of the image) or as PNG where they fit the budget,
+    else as JPEG of full color resolution, the coarser the smaller the budget. (WebP is smaller and six times slower.)
     """
     width, height = image.size
     if width > WIDEST:
@@ -59,7 +67,7 @@ def embed(image: Image.Image, alt: str, budget: float, source: bytes | None = No
     return el("img", src=Markup(f"data:image/{kind};base64,{data}"), alt=alt, width=image.width, height=image.height)
 
 
-def _coded(image: Image.Image, kind: str, **options: Any) -> bytes:
+def _coded(image: Image.Image, kind: str, **options: int) -> bytes:
     buffer = BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -80,7 +88,7 @@ def _embedded(picture: _Picture, budget: float) -> Markup | None:
 
 
 def same_seeds(drawn: Drawn, names: Sequence[str], numbering: Numbering) -> Markup:
-    """One strip of images per run under each other."""
+    """Show one strip of images per run, under each other."""
     numbers = spell_seeds(drawn.seeds)
     budget = 0.2 * BUDGET / max(len(names), 1)
     cells: list[Markup] = []
@@ -95,49 +103,54 @@ def same_seeds(drawn: Drawn, names: Sequence[str], numbering: Numbering) -> Mark
     return numbering.figure(cells, text, class_="seeds")
 
 
-def samples(found: Sequence[Record], names: Sequence[str], numbering: Numbering, reals: bool) -> list[Markup]:
-    """The newest preview grids of each run, raw beside averaged weights, and each data set's real images where they
+def samples(records: Sequence[Record], names: Sequence[str], numbering: Numbering, *, reals: bool) -> list[Markup]:
+    """Show the newest preview grids of each run, raw beside averaged weights, and each data set's real images where they
     may be shown. Translators' previews show their inputs, which are real."""
-    figures: list[tuple[list[_Picture], str, str]] = []
-    for name, record in zip(names, found, strict=True):
+    figures: list[_Figure] = []
+    for name, record in zip(names, records, strict=True):
         if reals or "samples" in (record.about.get("abilities") or ()):
-            figures.append((_newest(record, name), f"What {name} {_does(record)} at the end.", f"samples-{name}"))
+            figures.append(
+                _Figure(_newest(record, name), f"What {name} {_does(record)} at the end.", f"samples-{name}")
+            )
     sets: dict[object, Record] = {}
-    for record in found if reals else ():
+    for record in records if reals else ():
         if (record.run.samples / "reals.png").is_file():
             sets.setdefault(record.data.get("identity") or record.run.path, record)
     for record in sets.values():
         name = str(record.data.get("name", "the data set"))
-        figures.append(([_reals(record, name)], f"Real images of {name}.", f"reals-{name}"))
+        figures.append(_Figure([_reals(record, name)], f"Real images of {name}.", f"reals-{name}"))
     return _figures(figures, numbering, 0.55 * BUDGET)
 
 
 def progress(record: Record, numbering: Numbering) -> list[Markup]:
-    """A run's preview grids: raw beside averaged weights at the end, its start and middle, and the real images."""
+    """Show a run's preview grids: raw beside averaged weights at the end, its start and middle, and the real images."""
     grids = record.grids("ema") or record.grids("raw")
     early = sorted({0, len(grids) // 2} - {len(grids) - 1}) if grids else []
     course = [_grid(grids[i], record.name) for i in early]
-    figures = [(_newest(record, record.name), f"What the run {_does(record)} at the end.", "samples")]
-    figures.append((course, f"What it {_does(record)} on the way.", "course"))
+    figures = [
+        _Figure(_newest(record, record.name), f"What the run {_does(record)} at the end.", "samples"),
+        _Figure(course, f"What it {_does(record)} on the way.", "course"),
+    ]
     if (record.run.samples / "reals.png").is_file():
-        figures.append(([_reals(record, "the data set")], "Real images of the data set.", "reals"))
+        figures.append(_Figure([_reals(record, "the data set")], "Real images of the data set.", "reals"))
     return _figures(figures, numbering, 0.55 * BUDGET)
 
 
-def sheets(found: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
-    """Sheets that `eval` left: drawn images beside their nearest neighbours in the training set. They show real images."""
+def sheets(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
+    """Show the sheets that `eval` left: drawn images beside their nearest neighbors in the training set. They show real images."""
     said = {"neighbours": "drawn images and, beside each, the real images that it is most like"}
     figures = []
-    for name, record in zip(names, found, strict=True):
-        for kind, path in record.judged.sheets:
+    for name, record in zip(names, records, strict=True):
+        for kind, path in record.findings.sheets:
             text = f"{name}: {said.get(kind, kind)}."
-            figures.append(([_Picture(path, f"{kind} of {name}: {said.get(kind, kind)}", "")], text, f"{kind}-{name}"))
+            picture = _Picture(path, f"{kind} of {name}: {said.get(kind, kind)}", "")
+            figures.append(_Figure([picture], text, f"{kind}-{name}"))
     return _figures(figures, numbering, 0.25 * BUDGET)
 
 
 def _does(record: Record) -> str:
     """What a run's grids show it doing."""
-    return "recognises in held-out faces (“?”: the label says otherwise)" if record.judges else "draws"
+    return "recognizes in held-out faces (“?”: the label says otherwise)" if record.classifies else "draws"
 
 
 def _newest(record: Record, name: str) -> list[_Picture]:
@@ -157,18 +170,19 @@ def _reals(record: Record, name: str) -> _Picture:
     return _Picture(record.run.samples / "reals.png", f"A grid of real images of {name}", "")
 
 
-def _figures(figures: Sequence[tuple[list[_Picture], str, str]], numbering: Numbering, budget: float) -> list[Markup]:
-    """A figure per row of pictures, with its caption and its name for files; what cannot be read is left out."""
-    share = budget / max(sum(len(pictures) for pictures, _, _ in figures), 1)
+def _figures(figures: Sequence[_Figure], numbering: Numbering, budget: float) -> list[Markup]:
+    """Embed the pictures of all figures in `budget` bytes together; those that cannot be read are left out."""
+    share = budget / max(sum(len(figure.pictures) for figure in figures), 1)
     made = []
-    for pictures, text, name in figures:
-        shown = [(picture, image) for picture in pictures if (image := _embedded(picture, share)) is not None]
-        for picture, _ in shown:
-            numbering.keep(f"{name}-{picture.path.stem.partition('-')[0]}" if len(pictures) > 1 else name, picture.path)
-        panels = [
-            el("div", image, el("p", picture.below, class_="below") if picture.below else None)
-            for picture, image in shown
-        ]
+    for figure in figures:
+        panels = []
+        for picture in figure.pictures:
+            image = _embedded(picture, share)
+            if image is None:
+                continue
+            kind = picture.path.stem.partition("-")[0]
+            numbering.keep(f"{figure.name}-{kind}" if len(figure.pictures) > 1 else figure.name, picture.path)
+            panels.append(el("div", image, el("p", picture.below, class_="below") if picture.below else None))
         if panels:
-            made.append(numbering.figure(panels, text))
+            made.append(numbering.figure(panels, figure.caption))
     return made

@@ -24,11 +24,13 @@ def _sources() -> tuple[Mapping[str, Any], ...]:
 
 
 def results() -> Table:
-    """Every published end result, a column per published metric; the notes name the sources."""
+    """Give every published end result, a column per published metric; the notes name the sources."""
     sources = [source for source in _sources() if not source.get("curve")]
     numbered = [(i, source, row) for i, source in enumerate(sources, 1) for row in source["rows"]]
-    found = dict.fromkeys(metric for _, _, row in numbered for metric in row["scores"])
-    metrics = sorted(found, key=lambda metric: not metric.isupper())
+    metrics = sorted(
+        dict.fromkeys(metric for _, _, row in numbered for metric in row["scores"]),
+        key=lambda metric: not metric.isupper(),
+    )
     columns = (
         Column("run", "published", right=False),
         Column("data", "data", right=False),
@@ -49,19 +51,19 @@ def results() -> Table:
 
 
 def summary() -> Table:
-    """The same results in two columns, for the terminal."""
+    """Give the same results in two columns, for the terminal."""
     table = results()
     scores = [i for i, column in enumerate(table.columns) if column.key.startswith("published ")]
     rows = []
     for row in table.rows:
-        said = ", ".join(f"{table.columns[i].title} {row[i].text}" for i in scores if row[i].value is not None)
-        rows.append((row[0], Cell(said, said)))
+        text = ", ".join(f"{table.columns[i].title} {row[i].text}" for i in scores if row[i].value is not None)
+        rows.append((row[0], Cell(text, text)))
     columns = (table.columns[0], Column("scores", "scores", right=False))
     return Table(TITLE, columns, tuple(rows), table.notes)
 
 
 def validation() -> Table:
-    """Published values over the course of a training."""
+    """Give the values that were published over the course of a training."""
     source = next(source for source in _sources() if source.get("curve"))
     metrics = list(source["rows"][0]["scores"])
     columns = (Column("epoch", "epoch"), *(Column(metric, metric) for metric in metrics))
@@ -70,5 +72,5 @@ def validation() -> Table:
     return Table(f"{source['short']}: as published, protocol unknown", columns, rows, (note,))
 
 
-def _cell(value: Any) -> Cell:
+def _cell(value: object) -> Cell:
     return Cell() if value is None else Cell(str(value), value)

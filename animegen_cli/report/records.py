@@ -1,4 +1,4 @@
-"""What a run folder tells a report: read with patience, since a run may be unfinished, unscored or damaged."""
+"""What a report reads from a run folder. The reading is patient: a run may be unfinished, unscored or damaged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from animegen_cli.errors import DataError
 from animegen_cli.metrics.protocol import Protocol, better
 from animegen_cli.paths import Run
-from animegen_cli.report.findings import Judged
+from animegen_cli.report.findings import Findings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Record:
-    """A run as a report sees it. `curves` maps a logged key to (images seen, value) in rising order."""
+    """A run as a report sees it.
+
+    `about` is the content of run.json, `config` that of config.yaml. `curves` maps a logged key to (images seen, value)
+    in rising order. `problems` are sentences on files that could not be used as they are.
+    """
 
     run: Run
     about: Mapping[str, Any]
@@ -70,11 +74,12 @@ class Record:
     problems: tuple[str, ...] = ()
     drawing: Mapping[str, Any] = field(default_factory=dict)
     """What drawing cost when the run was scored: `seconds_per_100`, `peak_memory`."""
-    judged: Judged = field(default_factory=Judged)
-    """What else `eval` saw: histograms, requests, sheets of pictures."""
+    findings: Findings = field(default_factory=Findings)
+    """What else `eval` found: histograms, requests, sheets of pictures."""
 
     @property
     def name(self) -> str:
+        """The name of the run's folder."""
         return self.run.name
 
     @property
@@ -84,18 +89,19 @@ class Record:
 
     @property
     def parameters(self) -> int | None:
+        """Parameters of all networks together; None where run.json does not say."""
         counts = self.about.get("parameters")
         return sum(map(_whole, counts.values())) if isinstance(counts, Mapping) and counts else None
 
     @property
     def notes(self) -> dict[str, str]:
-        """What the family wants said of the run, such as the network that its losses looked through."""
+        """What the family says of the run, such as the network whose features its losses compare."""
         found = self.about.get("notes")
         return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
 
     @property
-    def findings(self) -> list[str]:
-        """What the doctor found at the end of training, in words."""
+    def diagnoses(self) -> list[str]:
+        """What the doctor found at the end of training, a sentence each."""
         found = self.about.get("findings")
         entries = [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
         return [
@@ -104,18 +110,19 @@ class Record:
         ]
 
     @property
-    def judges(self) -> bool:
-        """Whether it recognises what others draw, and draws nothing itself."""
+    def classifies(self) -> bool:
+        """Whether the run recognizes attributes in what others draw, and draws nothing itself."""
         return "classifies" in (self.about.get("abilities") or ())
 
     @property
     def data(self) -> Mapping[str, Any]:
+        """What run.json says of the data set: name, identity, path, size and so on; empty where it says nothing."""
         found = self.about.get("data")
         return found if isinstance(found, Mapping) else {}
 
     @property
     def state(self) -> str:
-        """finished, untrained, or what became of it and how far it came."""
+        """`finished`, `untrained`, or how the training ended and how far it came: `stopped at 24%`."""
         state, target = str(self.about.get("state", "unknown")), _whole(self.about.get("target_images"))
         if not self.images:
             return "untrained"
@@ -147,9 +154,9 @@ def read(run: Run) -> Record:
     config, curves = _config(run, problems), _curves(run, problems)
     stored = _eval(run, problems)
     scores, drawing = _scores(run, stored, problems), stored.get("drawing")
-    judged = Judged.read(run.path, stored, lambda what: problems.add(run.scores, what))
+    findings = Findings.read(run.path, stored, lambda what: problems.add(run.scores, what))
     drawing = drawing if isinstance(drawing, dict) else {}
-    return Record(run, about, config, curves, scores, tuple(problems.found), drawing, judged)
+    return Record(run, about, config, curves, scores, tuple(problems.found), drawing, findings)
 
 
 def _config(run: Run, problems: _Problems) -> dict[str, Any]:
@@ -246,7 +253,7 @@ def _values(found: object) -> tuple[float, ...]:
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as `train.batch` and its value in words."""
+    """Yield nested settings as a dotted name (`train.batch`) and the value in words."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from flattened(value, f"{prefix}{key}.")

@@ -1,5 +1,4 @@
-"""Lists of seeds as they are typed, and the same seeds from several runs: drawn once, kept in each run folder, read
-back without the networks."""
+"""Images of the same seeds from several runs: drawn once, stored in each run folder, read back without the networks."""
 
 from __future__ import annotations
 
@@ -22,20 +21,20 @@ if TYPE_CHECKING:
     from animegen_cli.report.records import Record
 
 Draw = Callable[[Run, Sequence[int]], np.ndarray]
-"""A run and seeds -> uint8 (n, H, W, 3), image i from seed i."""
+"""Maps a run and seeds to images, uint8 (n, H, W, 3), image i from seed i."""
 
 _KEY = "animegen:drawn"
 
 
 def images(record: Record, seeds: Sequence[int], draw: Draw) -> np.ndarray:
-    """What the run draws from the seeds, uint8 (n, H, W, 3), from `samples/seeds-0-9.png` if that still holds.
+    """Give what the run draws from the seeds, uint8 (n, H, W, 3): read from `samples/seeds-0-9.png` if that still holds.
 
     The picture remembers what it was drawn from: the weights file's size and time, the sampling settings and the
     program's version. Where any of them differs, or the file is damaged, `draw` is called and the file replaced.
     """
     path, key = cached_at(record.run, seeds), _drawn_from(record, seeds)
-    if (kept := _read(path, key, len(seeds))) is not None:
-        return kept
+    if (stored := _read(path, key, len(seeds))) is not None:
+        return stored
     drawn = np.ascontiguousarray(draw(record.run, seeds))
     # A run on a read-only disk can be compared all the same; it is drawn again next time.
     with contextlib.suppress(OSError):
@@ -44,7 +43,7 @@ def images(record: Record, seeds: Sequence[int], draw: Draw) -> np.ndarray:
 
 
 def cached_at(run: Run, seeds: Sequence[int]) -> Path:
-    """Where a run keeps its images of these seeds."""
+    """The file in which a run stores its images of these seeds."""
     name = spell_seeds(seeds).replace(",", "_")
     if len(name) > 60:
         name = hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
@@ -71,11 +70,11 @@ def _read(path: Path, key: str, count: int) -> np.ndarray | None:
 
 def _write(path: Path, key: str, drawn: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
-    remembered = PngImagePlugin.PngInfo()
-    remembered.add_text(_KEY, key)
+    info = PngImagePlugin.PngInfo()
+    info.add_text(_KEY, key)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        Image.fromarray(np.concatenate(list(drawn), axis=1)).save(temporary, "PNG", pnginfo=remembered)
+        Image.fromarray(np.concatenate(list(drawn), axis=1)).save(temporary, "PNG", pnginfo=info)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -19,9 +19,9 @@ _LONG = 24
 """Rows from which a table of differences is folded away."""
 
 
-def settings(found: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
-    """The settings in which the runs differ, and folded away those that they share."""
-    flat = [dict(flattened({**record.config, **_chosen(record)})) for record in found]
+def settings(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
+    """Show the settings in which the runs differ and, folded away, those that they share."""
+    flat = [dict(flattened({**record.config, **_chosen(record)})) for record in records]
     keys = [key for key in dict.fromkeys(k for one in flat for k in one) if key not in {"about", "warning"}]
     if not keys:
         return []
@@ -35,7 +35,7 @@ def settings(found: Sequence[Record], names: Sequence[str], numbering: Numbering
         parts.append(_folded(f"All {len(differ)} differences", shown) if len(differ) > _LONG else shown)
     if same:
         rows = [[key, flat[0][key]] for key in same]
-        title = f"The {len(same)} settings that all runs share" if len(found) > 1 else f"All {len(same)} settings"
+        title = f"The {len(same)} settings that all runs share" if len(records) > 1 else f"All {len(same)} settings"
         table = tables.text_table(title, ("setting", "value"), rows)
         parts.append(_folded(title, table_html(table, escape(title + "."), wrap=True)))
     return parts
@@ -62,31 +62,32 @@ def _chosen(record: Record) -> dict[str, Any]:
     return {key: record.about[key] for key in ("resolved", "versions", "animegen") if record.about.get(key)}
 
 
-def commands(found: Sequence[Record], names: Sequence[str]) -> list[Markup]:
-    """What to type to get each run and its scores again, with the data, the code and the machine it was made with."""
+def commands(records: Sequence[Record], names: Sequence[str]) -> list[Markup]:
+    """Show what to type to get each run and its scores again, with the data, the code and the machine of the first time."""
     parts = []
-    for name, record in zip(names, found, strict=True):
-        data, where = record.data.get("path"), record.run.path
+    for name, record in zip(names, records, strict=True):
+        data = record.data.get("path")
+        folder = str(record.run.path)
         train = ["animegen", "train", str(record.about.get("family", "FAMILY")), "--config", str(record.run.config)]
         train += [*(["--data", str(data)] if data else []), "--resume", "none"]
-        ways = eval_options(record) or ([] if record.judges else [[]])
-        scored = [["animegen", "eval", str(where), *options] for options in ways]
-        lines = [shlex.join(words) for words in (["animegen", "reproduce", str(where)], train, *scored)]
-        told = [
+        ways = eval_options(record) or ([] if record.classifies else [[]])
+        scored = [["animegen", "eval", folder, *options] for options in ways]
+        lines = [shlex.join(words) for words in (["animegen", "reproduce", folder], train, *scored)]
+        facts = [
             f"data {record.data.get('name')}, identity {record.data.get('identity')}" if record.data else None,
             f"code {record.about['git']}" if record.about.get("git") else None,
             f"on {record.about['device']}" if record.about.get("device") else None,
         ]
-        said = "; ".join(filter(None, told))
+        text = "; ".join(filter(None, facts))
         parts.append(
-            join(el("h3", name), el("pre", "\n".join(lines), tabindex=0), el("p", said, class_="by") if said else None)
+            join(el("h3", name), el("pre", "\n".join(lines), tabindex=0), el("p", text, class_="by") if text else None)
         )
     if parts:
-        text = (
+        lead = (
             "The first line trains and scores again and says what differs; the others are its two steps by themselves."
         )
-        parts.insert(0, el("p", text))
-    if len(found) > 1:
-        line = shlex.join(["animegen", "compare", *(str(record.run.path) for record in found)])
+        parts.insert(0, el("p", lead))
+    if len(records) > 1:
+        line = shlex.join(["animegen", "compare", *(str(record.run.path) for record in records)])
         parts.append(join(el("h3", "This page"), el("pre", line, tabindex=0)))
     return parts

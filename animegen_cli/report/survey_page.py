@@ -21,14 +21,14 @@ _WORDS = {
     },
     "diversity": {
         "ask": "Which set shows more different faces?",
-        "hint": "Compare hair, eyes, pose and colours, not how well the faces are drawn.",
+        "hint": "Compare hair, eyes, pose and colors, not how well the faces are drawn.",
     },
 }
 _SECONDS_PER_PAIR = 5
 
 
 def page(survey: str, blocks: Sequence[Mapping[str, Any]], images: Sequence[bytes]) -> str:
-    """The page as text.
+    """Write the page.
 
     Args:
         survey: the id that votes carry.
@@ -145,6 +145,6 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
-def _inside_script(data: Any) -> Markup:
+def _inside_script(data: Mapping[str, object]) -> Markup:
     """JSON that no text inside can leave: `<` starts neither an end tag nor a comment."""
     return Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 DASH = "–"
+ARROWS: dict[Literal["lower", "higher"] | None, str] = {"lower": " ↓", "higher": " ↑", None: ""}
+"""What stands behind a heading: which direction is better."""
 _LONG = 28
 """Letters from which a cell may be folded on a page."""
 
@@ -32,10 +34,12 @@ class Column:
 
     @property
     def arrow(self) -> str:
-        return {"lower": " ↓", "higher": " ↑", None: ""}[self.better]
+        """The arrow behind the title of a ranked column, with a space before it."""
+        return ARROWS[self.better]
 
     @property
     def heading(self) -> str:
+        """The title with its detail and its arrow, in one line."""
         return self.title + (f" ({self.detail})" if self.detail else "") + self.arrow
 
 
@@ -51,12 +55,19 @@ class Cell:
 
     @property
     def shown(self) -> str:
+        """The text, marked where it is not told apart from the best."""
         return self.text + (" ≈" if self.tied else "")
+
+
+def measured(value: object, written: Callable[[float], str]) -> Cell:
+    """A cell of a positive number as `written` spells it; an empty one for everything else."""
+    known = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return Cell(written(value), value) if known else Cell()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, columns, rows of as many cells, and notes that belong below."""
+    """A title, columns, rows of as many cells, and notes that belong below; ValueError for a row of another length."""
 
     title: str
     columns: tuple[Column, ...]
@@ -70,7 +81,7 @@ class Table:
 
 
 def markdown(table: Table) -> str:
-    """GitHub's tables; best values are bold."""
+    """Write the table as GitHub's Markdown; best values are bold."""
     heads = [_markdown(column.heading) for column in table.columns]
     lines = [heads, ["---:" if column.right else ":---" for column in table.columns]]
     lines += [[_marked(cell, _markdown, "**{}**") for cell in row] for row in table.rows]
@@ -80,7 +91,7 @@ def markdown(table: Table) -> str:
 
 
 def as_csv(*many: Table) -> str:
-    """Plain values under the columns' keys; several tables are stacked, a first column names the one."""
+    """Write plain values under the columns' keys; several tables are stacked, and a first column names each."""
     keys = list(dict.fromkeys(column.key for table in many for column in table.columns))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -93,7 +104,7 @@ def as_csv(*many: Table) -> str:
 
 
 def as_json(table: Table) -> dict[str, Any]:
-    """Columns, rows of values by column key, and notes."""
+    """Give the title, the columns, the rows of values by column key, and the notes, as JSON holds them."""
     return {
         "title": table.title,
         "columns": [{"key": c.key, "title": c.title, "better": c.better} for c in table.columns],
@@ -109,7 +120,7 @@ def as_json(table: Table) -> dict[str, Any]:
 
 
 def latex(table: Table) -> str:
-    """A booktabs table; needs `\\usepackage{booktabs}` and nothing else."""
+    """Write the table with booktabs; it needs `\\usepackage{booktabs}` and nothing else."""
     spec = "".join("r" if column.right else "l" for column in table.columns)
     lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering"]
     lines += [f"\\caption{{{_latex(table.title)}}}", f"\\begin{{tabular}}{{{spec}}}", "\\toprule"]
@@ -122,7 +133,7 @@ def latex(table: Table) -> str:
 
 
 def as_html(table: Table, *, class_: str | None = None) -> Markup:
-    """A `<table>` with scopes for screen readers; the first cell of each row heads it."""
+    """Write a `<table>` with scopes for screen readers; the first cell of each row heads it."""
     heads = [_html_head(column) for column in table.columns]
     body = el("tbody", *(_html_row(table, row) for row in table.rows))
     return el("table", el("thead", el("tr", *heads)), body, class_=class_)
@@ -140,16 +151,16 @@ def show(table: Table) -> None:
 
 
 def bands(widths: Sequence[int], room: int) -> list[list[int]]:
-    """Columns (by index) in groups that fit `room` letters with their borders, each group led by the first column."""
-    found: list[list[int]] = [[0]]
+    """Columns (by place) in groups that fit `room` letters with their borders, each group led by the first column."""
+    groups: list[list[int]] = [[0]]
     used = widths[0] + 4
     for i, width in enumerate(widths[1:], 1):
-        if len(found[-1]) > 1 and used + width + 3 > room:
-            found.append([0])
+        if len(groups[-1]) > 1 and used + width + 3 > room:
+            groups.append([0])
             used = widths[0] + 4
-        found[-1].append(i)
+        groups[-1].append(i)
         used += width + 3
-    return found
+    return groups
 
 
 def _html_head(column: Column) -> Markup:
@@ -195,23 +206,23 @@ def _latex(text: str) -> str:
 
 
 def slim(table: Table) -> Table:
-    """The table without the columns of words that say the same in all rows; a note says it instead."""
+    """Leave out the columns of words that say the same in all rows; a note says it instead."""
     if len(table.rows) < 2:
         return table
     words = [i for i, column in enumerate(table.columns) if i and not column.right]
-    told = {i: {row[i].text for row in table.rows} - {DASH} for i in words}
-    equal = {i: "".join(texts) for i, texts in told.items() if len(texts) < 2}
+    texts = {i: {row[i].text for row in table.rows} - {DASH} for i in words}
+    equal = {i: "".join(same) for i, same in texts.items() if len(same) < 2}
     if not equal:
         return table
-    kept = [i for i in range(len(table.columns)) if i not in equal]
-    said = "; ".join(f"{table.columns[i].title} {text}" for i, text in equal.items() if text)
-    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
-    notes = (*([f"All rows: {said}."] if said else []), *table.notes)
-    return Table(table.title, tuple(table.columns[i] for i in kept), rows, notes)
+    others = [i for i in range(len(table.columns)) if i not in equal]
+    same = "; ".join(f"{table.columns[i].title} {text}" for i, text in equal.items() if text)
+    rows = tuple(tuple(row[i] for i in others) for row in table.rows)
+    notes = (*([f"All rows: {same}."] if same else []), *table.notes)
+    return Table(table.title, tuple(table.columns[i] for i in others), rows, notes)
 
 
 def text_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table of plain words, left-aligned."""
+    """Make a table of words, left-aligned."""
     columns = tuple(Column(head, head, right=False) for head in heads)
     cells = [tuple(Cell(str(value), value) for value in row) for row in rows]
     return Table(title, columns, tuple(cells))

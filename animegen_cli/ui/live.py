@@ -45,7 +45,7 @@ def shown(run: Run, *, now: float | None = None) -> Markup:
     numbering = Numbering()
     last = max((_stamp(file)[0] for file in (run.facts, run.log)), default=0) / 1e9
     parts: list[Markup | None] = [_state(record, (now or time.time()) - last)]
-    parts += [el("p", el("b", "Doctor: "), finding, class_="finding") for finding in record.findings]
+    parts += [el("p", el("b", "Doctor: "), diagnosis, class_="finding") for diagnosis in record.diagnoses]
     parts += [el("p", problem, class_="finding") for problem in record.problems]
     previews = pictures.samples([record], [record.name], numbering, True)
     parts += previews or [el("p", "No previews yet.", class_="notice")]

@@ -56,7 +56,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Design:
-    """A whole survey. In `Shown`, contestant numbers beyond the contestants are the images of `extra`: those of checks."""
+    """A whole survey: its id, its comparisons, and the key that says what each of them shows."""
 
     id: str
     blocks: tuple[Block, ...]
@@ -71,12 +71,16 @@ def design(
     questions: Sequence[Question] = QUESTIONS,
     chance: random.Random,
 ) -> tuple[Design, np.ndarray]:
-    """Lay out a survey; also the images of its checks, uint8 (n, H, W, 3), which `Shown` calls contestant n.
+    """Lay out a survey; also give the images of its checks, uint8 (n, H, W, 3).
+
+    In `Shown`, those images are the ones of the contestant whose number is the number of contestants.
 
     Args:
         contestants: at least two, with as many images each; image i of all runs comes from one seed.
         intact: whole faces for the checks, uint8 (n, H, W, 3), at least `SHEET`.
         pairs: comparisons per rater, checks not counted. Of two questions, diversity gets a third.
+        questions: what is asked, in this order.
+        chance: what ids, orders and sides are drawn from.
     """
     shares = {"realism": pairs - pairs // 3, "diversity": pairs // 3} if len(questions) > 1 else {questions[0]: pairs}
     meetings = list(combinations(range(len(contestants)), 2))
@@ -106,8 +110,10 @@ def design(
 
 
 def evenly(count: int, meetings: int) -> int:
-    """The number of comparisons nearest to `count` that shows every pair of contestants equally often; where there are
-    more pairs than comparisons, each rater sees `count` of them."""
+    """Round the number of comparisons so that every pair of contestants is shown equally often.
+
+    Where there are more pairs of contestants (`meetings`) than comparisons, each rater sees `count` of them.
+    """
     return meetings * max(math.floor(count / meetings + 0.5), 1) if meetings <= count else count
 
 
@@ -162,7 +168,7 @@ class _Checks:
 
 
 def shuffled(image: np.ndarray, chance: random.Random) -> np.ndarray:
-    """The image (H, W, 3) cut into 4 x 4 tiles, none of which stays where it was."""
+    """Cut an image (H, W, 3) into 4 x 4 tiles and shuffle them; none stays where it was."""
     height, width = (side // 4 for side in image.shape[:2])
     places = [(row * height, column * width) for row in range(4) for column in range(4)]
     chance.shuffle(places)

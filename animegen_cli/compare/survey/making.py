@@ -1,11 +1,11 @@
-"""Runs and seeds -> `survey.html`, which asks, and `key.json`, which knows what was shown."""
+"""Writes a survey from runs and seeds: `survey.html`, which asks, and `key.json`, which says what was shown."""
 
 from __future__ import annotations
 
 import io
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, features
@@ -13,7 +13,7 @@ from PIL import Image, features
 import animegen_cli
 from animegen_cli import drawn as drawn_faces
 from animegen_cli import paths
-from animegen_cli.compare.compare import Comparison, same_seeds
+from animegen_cli.compare.compare import same_seeds
 from animegen_cli.compare.survey.design import QUESTIONS, SHEET, Contestant, Design, Question, design
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, UsageError
@@ -21,8 +21,10 @@ from animegen_cli.report import survey_page
 from animegen_cli.seeds import spell_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from animegen_cli.compare.survey.design import Shown
+    from animegen_cli.report.columns import Comparison
     from animegen_cli.report.same_seeds import Draw
 
 FORMAT, VERSION = "animegen-survey", 1
@@ -62,9 +64,12 @@ def make(
     """Write a survey of the runs into the folder `out`.
 
     Args:
+        comparison: the runs that take part.
         numbers: seeds; each run draws an image from each, and a pair shows the same seed of both.
-        draw: asked for images that a run has not kept, see `report.same_seeds`.
+        draw: asked for images that a run has not stored, see `report.same_seeds`.
+        out: the folder, made where it is missing; it must hold no survey.
         pairs: comparisons per rater, checks not counted.
+        questions: what is asked, in this order.
         reals: let held-out real images take part, and check attention with them; else with faces that the program draws
             itself, so that the page may be published.
         chance: what ids, orders and sides are drawn from; by default the system's, so that they can't be guessed.
@@ -73,38 +78,39 @@ def make(
         UsageError: nothing to compare, or too few seeds.
         DataError: a run that cannot draw; or `out` holds a survey already.
     """
-    chance, notes = chance or random.SystemRandom(), []
-    _refuse(out, comparison, numbers, pairs, questions, reals)
+    chance = chance or random.SystemRandom()
+    notes = []
+    _refuse(out, comparison, numbers, pairs, questions, reals=reals)
     contestants = _runs(comparison, numbers, draw)
     size = max(one.images.shape[1] for one in contestants)
-    held_out, said = _real_images(comparison, size, len(numbers) + _CHECK_IMAGES) if reals else (None, "")
+    held_out, note = _real_images(comparison, size, len(numbers) + _CHECK_IMAGES) if reals else (None, "")
     if held_out is not None:
         contestants.append(Contestant(REALS, None, held_out[: len(numbers)]))
         intact = held_out[len(numbers) :]
     else:
-        intact = np.stack(
-            [np.asarray(drawn_faces.draw(i, size=max(size, drawn_faces.MIN_SIZE)).image) for i in range(_CHECK_IMAGES)]
-        )
-    notes += [said] if said else []
+        drawn_size = max(size, drawn_faces.MIN_SIZE)
+        intact = np.stack([np.asarray(drawn_faces.draw(i, size=drawn_size).image) for i in range(_CHECK_IMAGES)])
+    notes += [note] if note else []
     if len(contestants) < 2:
         raise UsageError("one run alone is nothing to compare", hint="name two runs or more")
-    coded, quality, said = _fitting(contestants)
-    notes += [said] if said else []
+    coded, quality, note = _fitting(contestants)
+    notes += [note] if note else []
     contestants = [Contestant(one.name, one.run, one.images[: len(coded[0])]) for one in contestants]
     made, extra = design(contestants, intact, pairs=pairs, questions=questions, chance=chance)
     coded.append([encoded(image, quality) for image in extra])
-    kept = list(numbers)[: len(contestants[0].images)]
+    shown_seeds = list(numbers)[: len(contestants[0].images)]
     paths.make_folder(out)
     page = out / PAGE
     page.write_text(_page(made, coded, chance), encoding="utf-8")
     about = {"format": FORMAT, "version": VERSION, "made_with": animegen_cli.__version__, "survey": made.id}
-    paths.write_json(out / KEY, about | {"seeds": spell_seeds(kept)} | made.key)
+    paths.write_json(out / KEY, about | {"seeds": spell_seeds(shown_seeds)} | made.key)
     names = tuple(one.name for one in contestants)
-    return Made(page, out / KEY, names, made.key["shown"], len(made.key["checks"]), len(kept), tuple(notes))
+    checks = len(made.key["checks"])
+    return Made(page, out / KEY, names, made.key["shown"], checks, len(shown_seeds), tuple(notes))
 
 
 def _refuse(
-    out: Path, comparison: Comparison, numbers: Sequence[int], pairs: int, questions: Sequence[Question], reals: bool
+    out: Path, comparison: Comparison, numbers: Sequence[int], pairs: int, questions: Sequence[Question], *, reals: bool
 ) -> None:
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file, not a folder", hint="choose another with `--survey`")
@@ -125,12 +131,13 @@ def _refuse(
 
 
 def _runs(comparison: Comparison, numbers: Sequence[int], draw: Draw) -> list[Contestant]:
-    drawn, found = same_seeds(comparison, numbers, draw), []
+    drawn = same_seeds(comparison, numbers, draw)
+    contestants = []
     for name, record, row in zip(comparison.names, comparison.records, drawn.rows, strict=True):
         if isinstance(row, str):
             raise DataError(f"{name} can't take part: {row}", hint="leave it out of the command")
-        found.append(Contestant(name, str(record.run.path), row))
-    return found
+        contestants.append(Contestant(name, str(record.run.path), row))
+    return contestants
 
 
 def _real_images(comparison: Comparison, size: int, count: int) -> tuple[np.ndarray | None, str]:
@@ -159,22 +166,24 @@ def _real_images(comparison: Comparison, size: int, count: int) -> tuple[np.ndar
 
 
 def _fitting(contestants: Sequence[Contestant]) -> tuple[list[list[bytes]], int | None, str]:
-    """Each contestant's images compressed, for as many seeds as the page's budget holds; the quality, None where they are
-    lossless; and what had to be given up. All contestants are treated alike."""
+    """Compress each contestant's images, for as many seeds as the page's budget holds, all contestants alike.
+
+    Also give the quality, None where the compression is lossless, and what had to be given up, in words.
+    """
     count = len(contestants[0].images)
     for quality in (None, 90):
         coded = [[encoded(image, quality) for image in one.images] for one in contestants]
         fit = int((np.cumsum([sum(map(len, row)) for row in zip(*coded, strict=True)]) <= BUDGET).sum())
         if fit >= min(count, FEWEST_SEEDS):
             break
-    kept = min(count, max(fit, FEWEST_SEEDS))
-    said = [f"only the first {kept} of {count} seeds fit the page"] if kept < count else []
-    said += ["the images are compressed with losses to fit the page"] if quality is not None else []
-    return [row[:kept] for row in coded], quality, "; ".join(said)
+    shown = min(count, max(fit, FEWEST_SEEDS))
+    given_up = [f"only the first {shown} of {count} seeds fit the page"] if shown < count else []
+    given_up += ["the images are compressed with losses to fit the page"] if quality is not None else []
+    return [row[:shown] for row in coded], quality, "; ".join(given_up)
 
 
 def encoded(image: np.ndarray, quality: int | None = None) -> bytes:
-    """One image (H, W, 3) as WebP, lossless without a quality, as PNG where Pillow has no WebP."""
+    """Code one image, uint8 (H, W, 3), as WebP, lossless without a quality; as PNG where Pillow has no WebP."""
     buffer = io.BytesIO()
     if not features.check("webp"):
         Image.fromarray(image).save(buffer, "PNG", optimize=True)
@@ -192,7 +201,7 @@ def _page(made: Design, coded: Sequence[Sequence[bytes]], chance: random.Random)
     chance.shuffle(used)
     place = {image: number for number, image in enumerate(used)}
 
-    def plain(group: Any) -> list[list[Any]]:
+    def plain(group: Iterable[Shown]) -> list[list[object]]:
         return [[s.id, [place[i] for i in s.a], [place[i] for i in s.b]] for s in group]
 
     blocks = [

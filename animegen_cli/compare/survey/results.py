@@ -1,10 +1,10 @@
-"""Votes -> what people think: strengths with intervals, how far they agree, and whose votes do not count."""
+"""From votes to what people prefer: strengths with intervals, how far people agree, and whose votes do not count."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,11 +14,11 @@ from animegen_cli.compare.survey.design import QUESTIONS
 from animegen_cli.errors import DataError
 from animegen_cli.metrics import agreement, bradley_terry
 from animegen_cli.report import tables
-from animegen_cli.report.preferences import Opinion, Standing
+from animegen_cli.report.preferences import Preference, Standing
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from animegen_cli.compare.survey.votes import Key, Vote
@@ -39,8 +39,10 @@ class Rater:
 
     name: str
     answers: int
+    """Answers to pairs that are no checks."""
     checks: int
     mistakes: int
+    """Checks that were missed."""
     seconds: float | None
     """Median time per answer."""
     left: float | None
@@ -50,26 +52,30 @@ class Rater:
 
     @property
     def failed(self) -> bool:
+        """Whether more checks were missed than may be."""
         return self.mistakes > self.checks // CHECKS_PER_MISTAKE
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the votes say, question by question; who gave them; what was odd."""
+class SurveyResult:
+    """What the votes of a survey say, question by question; who gave them; and sentences on what is odd."""
 
-    opinions: tuple[Opinion, ...]
+    preferences: tuple[Preference, ...]
     raters: tuple[Rater, ...]
     warnings: tuple[str, ...]
 
     @property
     def tables(self) -> list[Table]:
-        return [*(opinion.table for opinion in self.opinions), _rater_table(self.raters)]
+        """A table per question, and that of the raters."""
+        return [*(preference.table for preference in self.preferences), _rater_table(self.raters)]
 
 
-def judge(votes: Sequence[Vote], key: Key, *, keep_failed: bool = False, seed: int = 0) -> Verdict:
-    """Weigh the votes.
+def weigh(votes: Sequence[Vote], key: Key, *, keep_failed: bool = False, seed: int = 0) -> SurveyResult:
+    """Turn the votes into strengths of the contestants.
 
     Args:
+        votes: of all raters, checks included.
+        key: what the ids in the votes stand for.
         keep_failed: also count raters who missed more checks than may be.
         seed: of the bootstrap.
 
@@ -79,7 +85,7 @@ def judge(votes: Sequence[Vote], key: Key, *, keep_failed: bool = False, seed: i
     by_rater: dict[str, list[Vote]] = {}
     for vote in votes:
         by_rater.setdefault(vote.rater, []).append(vote)
-    raters = tuple(_rater(name, given, keep_failed) for name, given in sorted(by_rater.items()))
+    raters = tuple(_rater(name, given, keep_failed=keep_failed) for name, given in sorted(by_rater.items()))
     counted = {rater.name for rater in raters if rater.counted}
     real = [vote for vote in votes if vote.right is None and vote.rater in counted]
     if not real:
@@ -87,23 +93,22 @@ def judge(votes: Sequence[Vote], key: Key, *, keep_failed: bool = False, seed: i
             "no votes are left to count: every rater missed too many checks or answered nothing but checks",
             hint="look at them all the same with `--keep-failed`",
         )
-    opinions = tuple(
-        _opinion(question, given, key, seed)
+    preferences = tuple(
+        _preference(question, given, key, seed)
         for question in QUESTIONS
-        if (given := [v for v in real if v.question == question])
+        if (given := [vote for vote in real if vote.question == question])
     )
-    return Verdict(opinions, raters, tuple(_warnings(raters, counted, real)))
+    return SurveyResult(preferences, raters, tuple(_warnings(raters, counted, real)))
 
 
-def _rater(name: str, given: Sequence[Vote], keep_failed: bool) -> Rater:
+def _rater(name: str, given: Sequence[Vote], *, keep_failed: bool) -> Rater:
     checks = [vote for vote in given if vote.right is not None]
     decided = [vote.answer for vote in given if vote.right is None and vote.answer != "tie"]
     times = [vote.ms for vote in given if vote.ms is not None]
     mistakes = sum(vote.score != vote.right for vote in checks)
-    rater = Rater(
-        name, len(given) - len(checks), len(checks), mistakes, statistics.median(times) / 1000 if times else None,
-        decided.count("left") / len(decided) if decided else None, True, (),
-    )  # fmt: skip
+    seconds = statistics.median(times) / 1000 if times else None
+    left = decided.count("left") / len(decided) if decided else None
+    rater = Rater(name, len(given) - len(checks), len(checks), mistakes, seconds, left, counted=True, remarks=())
     remarks = []
     if rater.failed:
         remarks.append(f"missed {mistakes} of {len(checks)} checks")
@@ -113,34 +118,31 @@ def _rater(name: str, given: Sequence[Vote], keep_failed: bool) -> Rater:
     if times and fast > FAST_SHARE * len(times):
         remarks.append(f"{fast} of {len(times)} answers within {FAST_MS / 1000:g} s")
     if agreement.fair_coin(decided.count("left"), len(decided)) < SIDE_P:
-        remarks.append(f"{rater.left:.0%} left")
+        remarks.append(f"{left:.0%} left")
     counted = bool(rater.answers) and (keep_failed or not rater.failed)
-    return Rater(
-        name, rater.answers, rater.checks, mistakes, rater.seconds, rater.left, counted, tuple(remarks)
-    )  # fmt: skip
+    return replace(rater, counted=counted, remarks=tuple(remarks))
 
 
-def _warnings(raters: Sequence[Rater], counted: set[str], real: Sequence[Vote]) -> list[str]:
-    said = []
+def _warnings(raters: Sequence[Rater], counted: set[str], real: Sequence[Vote]) -> Iterator[str]:
     for rater in raters:
         if rater.remarks:
             status = "counted" if rater.counted else "not counted"
-            said.append(f"rater {rater.name} ({status}): {', '.join(rater.remarks)}")
+            yield f"rater {rater.name} ({status}): {', '.join(rater.remarks)}"
     decided = [vote.answer for vote in real if vote.answer != "tie"]
     if agreement.fair_coin(decided.count("left"), len(decided)) < SIDE_P:
-        said.append(f"all together preferred the left side in {decided.count('left') / len(decided):.0%} of the pairs")
+        yield f"all together preferred the left side in {decided.count('left') / len(decided):.0%} of the pairs"
     if 1 < len(counted) < FEW_RATERS:
-        said.append(f"{len(counted)} raters are few: the intervals are a rough guide to what other people would say")
-    return said
+        yield f"{len(counted)} raters are few: the intervals are a rough guide to what other people would say"
 
 
 # ---- one question ------------------------------------------------------------------------------------------------
 
 
-def _opinion(question: str, votes: Sequence[Vote], key: Key, seed: int) -> Opinion:
+def _preference(question: str, votes: Sequence[Vote], key: Key, seed: int) -> Preference:
     units = _units(votes, key)
-    won, present = units.sum(0), [i for i in range(len(key.contestants)) if units[:, i].any() or units[:, :, i].any()]
-    units, won = units[:, present][:, :, present], won[np.ix_(present, present)]
+    present = [i for i in range(len(key.contestants)) if units[:, i].any() or units[:, :, i].any()]
+    units = units[:, present][:, :, present]
+    won = units.sum(0)
     names = [key.contestants[i] for i in present]
     islands = bradley_terry.groups(won)
     if len(islands) > 1:
@@ -149,24 +151,26 @@ def _opinion(question: str, votes: Sequence[Vote], key: Key, seed: int) -> Opini
             f"the votes on {question} never compare these groups with each other: {listed}", hint="gather more votes"
         )
     theta = bradley_terry.log_strengths(won)
-    drawn = bradley_terry.resampled(units, resamples=RESAMPLES, seed=seed)
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    samples = bradley_terry.resampled(units, resamples=RESAMPLES, seed=seed)
+    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
     met = won + won.T
     real = next((n for n, i in enumerate(present) if key.runs[i] is None), None)
+    order = np.argsort(-theta, kind="stable").tolist()
+    best = next(i for i in order if i != real)  # real images are no rival
+    behind = np.percentile(samples[:, [best]] - samples, 2.5, axis=0)  # how far each one is behind the best, at least
 
     def against_real(i: int) -> float | None:
         return None if real is None or not met[i, real] else float(won[i, real] / met[i, real])
 
-    best = next(i for i in np.argsort(-theta, kind="stable").tolist() if i != real)  # real images are no rival
-    behind = np.percentile(drawn[:, [best]] - drawn, 2.5, axis=0)  # how far each one is behind the best, at least
     standings = tuple(
         Standing(
-            names[i], float(theta[i]), float(low[i]), float(high[i]), float(won[i].sum() / met[i].sum()), against_real(i),
-            int(met[i].sum()), best=i == best, tied=i not in (best, real) and bool(behind[i] <= 0),
+            name=names[i], theta=float(theta[i]), low=float(low[i]), high=float(high[i]),
+            preferred=float(won[i].sum() / met[i].sum()), against_real=against_real(i), answers=int(met[i].sum()),
+            best=i == best, tied=i not in (best, real) and bool(behind[i] <= 0),
         )
-        for i in np.argsort(-theta, kind="stable").tolist()
+        for i in order
     )  # fmt: skip
-    return Opinion(question, standings, _table(question, standings, _notes(votes, key)))
+    return Preference(question, standings, _table(question, standings, _notes(votes, key)))
 
 
 def _units(votes: Sequence[Vote], key: Key) -> np.ndarray:
@@ -182,15 +186,16 @@ def _units(votes: Sequence[Vote], key: Key) -> np.ndarray:
 
 
 def _notes(votes: Sequence[Vote], key: Key) -> tuple[str, ...]:
-    raters, ties = {vote.rater for vote in votes}, sum(vote.answer == "tie" for vote in votes)
+    raters = {vote.rater for vote in votes}
+    ties = sum(vote.answer == "tie" for vote in votes)
     what = "raters" if len(raters) > 1 else "answers, since there is one rater: they say nothing about other people"
     notes = [
         f"{len(votes)} answers of {len(raters)} rater{'s' * (len(raters) != 1)}, {ties} of them ties.",
         f"Bradley-Terry strengths on Elo's scale (400 points: odds of ten to one); 95 % intervals from {RESAMPLES} "
         f"bootstrap samples of the {what}. ≈: not told apart from the best.",
     ]
-    sheet = _sheet(votes)
-    alike, alpha = agreement.same_answers(sheet), agreement.krippendorff(sheet)
+    answers = _answers(votes)
+    alike, alpha = agreement.same_answers(answers), agreement.krippendorff(answers)
     if alike is None:
         notes.append("Agreement: unknown, since no two raters saw the same pair.")
     else:
@@ -202,15 +207,16 @@ def _notes(votes: Sequence[Vote], key: Key) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _sheet(votes: Sequence[Vote]) -> np.ndarray:
+def _answers(votes: Sequence[Vote]) -> np.ndarray:
     """Answers (raters, pairs) as -1, 0, 1 for b, tie, a; nan where not asked."""
     raters = list(dict.fromkeys(vote.rater for vote in votes))
     pairs = list(dict.fromkeys(vote.pair for vote in votes))
-    rows, columns = {r: i for i, r in enumerate(raters)}, {p: i for i, p in enumerate(pairs)}
-    sheet = np.full((len(raters), len(pairs)), np.nan)
+    rows = {rater: row for row, rater in enumerate(raters)}
+    columns = {pair: column for column, pair in enumerate(pairs)}
+    answers = np.full((len(raters), len(pairs)), np.nan)
     for vote in votes:
-        sheet[rows[vote.rater], columns[vote.pair]] = 2 * vote.score - 1
-    return sheet
+        answers[rows[vote.rater], columns[vote.pair]] = 2 * vote.score - 1
+    return answers
 
 
 # ---- tables and files --------------------------------------------------------------------------------------------
@@ -277,23 +283,23 @@ def _rater_table(raters: Sequence[Rater]) -> Table:
     return Table("Raters", columns, rows, (note,))
 
 
-def as_json(verdict: Verdict) -> dict[str, Any]:
-    """The tables with plain values, by question, and what was odd."""
+def as_json(result: SurveyResult) -> dict[str, Any]:
+    """Give the tables with plain values, by question, and the warnings."""
     return {
-        "questions": {opinion.question: tables.as_json(opinion.table) for opinion in verdict.opinions},
-        "raters": tables.as_json(_rater_table(verdict.raters)),
-        "warnings": list(verdict.warnings),
+        "questions": {preference.question: tables.as_json(preference.table) for preference in result.preferences},
+        "raters": tables.as_json(_rater_table(result.raters)),
+        "warnings": list(result.warnings),
     }
 
 
-def write(verdict: Verdict, out: Path) -> dict[str, Path]:
+def write(result: SurveyResult, out: Path) -> dict[str, Path]:
     """Write `votes.md`, `.tex`, `.csv` and `.json` into the folder `out`; name of each -> its path."""
     paths.make_folder(out)
     texts = {
-        "votes_markdown": ("votes.md", "\n".join(map(tables.markdown, verdict.tables))),
-        "votes_latex": ("votes.tex", "\n".join(map(tables.latex, verdict.tables))),
-        "votes_csv": ("votes.csv", tables.as_csv(*verdict.tables)),
-        "votes_json": ("votes.json", json.dumps(as_json(verdict), indent=1) + "\n"),
+        "votes_markdown": ("votes.md", "\n".join(map(tables.markdown, result.tables))),
+        "votes_latex": ("votes.tex", "\n".join(map(tables.latex, result.tables))),
+        "votes_csv": ("votes.csv", tables.as_csv(*result.tables)),
+        "votes_json": ("votes.json", json.dumps(as_json(result), indent=1) + "\n"),
     }
     for file, text in texts.values():
         (out / file).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Files of answers and the key -> votes: who preferred which contestant. Suspicious of every field."""
+"""Reads votes from files of answers and the key: who preferred which contestant. Every field is checked."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from animegen_cli import paths
 from animegen_cli.compare.survey.making import FORMAT, KEY, VERSION
 from animegen_cli.errors import DataError
 from animegen_cli.paths import Run
+from animegen_cli.report.canvas import cut
 
 COLUMNS = ("survey", "rater", "pair", "left", "answer", "ms")
-_MOST_SAID = 5
+_MOST_NAMED = 5
 
 
 class Vote(NamedTuple):
@@ -50,7 +51,7 @@ class Key:
 
 
 def read_key(folder: Path) -> Key:
-    """The key of the survey in `folder`.
+    """Read the key of the survey in `folder`.
 
     Raises:
         DataError: there is none, or it is damaged.
@@ -84,7 +85,7 @@ def _key(value: Mapping[str, Any]) -> Key:
 
 
 def files_of(given: Sequence[Path]) -> list[Path]:
-    """The files named, and those in the folders named; each once.
+    """List the files named, and those in the folders named; each once.
 
     Raises:
         DataError: a file that is not there, a folder without one.
@@ -101,36 +102,38 @@ def files_of(given: Sequence[Path]) -> list[Path]:
 
 
 def read_votes(files: Sequence[Path], key: Key) -> tuple[list[Vote], list[str]]:
-    """The votes of all files in the order given, and what was left out, in words.
+    """Read the votes of all files in the order given, and say what was left out.
 
     Where a rater answered a pair twice (a file handed over again after more answers), the last answer counts.
 
     Raises:
         DataError: a file that holds no votes, or those of another survey; or no usable vote in any.
     """
-    kept: dict[tuple[str, str], Vote] = {}
+    votes: dict[tuple[str, str], Vote] = {}
     problems: list[str] = []
     for file in files:
-        before, bad, twice = len(problems), 0, 0
+        before = len(problems)
+        bad = 0
+        twice = 0
         for line, row in _rows(file):
             try:
                 vote = _vote(row, key)
             except ValueError as error:
                 bad += 1
-                if bad <= _MOST_SAID:
+                if bad <= _MOST_NAMED:
                     problems.append(f"{file}, line {line}: {error}; left out")
                 continue
-            twice += (vote.rater, vote.pair) in kept
-            kept[vote.rater, vote.pair] = vote
-        if bad > _MOST_SAID:
+            twice += (vote.rater, vote.pair) in votes
+            votes[vote.rater, vote.pair] = vote
+        if bad > _MOST_NAMED:
             problems[before:] = [f"{file}: {bad} lines left out, such as {problems[before].partition(', ')[2]}"]
         if twice:
             problems.append(f"{file}: {twice} answers were given before by the same rater; the last one counts")
-    if not kept:
+    if not votes:
         raise DataError(
             "there is no usable vote in these files", hint="are they of this survey, and was anything answered?"
         )
-    return list(kept.values()), problems
+    return list(votes.values()), problems
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -153,9 +156,8 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 def _vote(row: Mapping[str, str], key: Key) -> Vote:
     if row["survey"] != key.survey:
-        said = _short(row["survey"])
         raise DataError(
-            f"the votes are of survey {said}, the key is of survey {key.survey}",
+            f"the votes are of survey {_short(row['survey'])}, the key is of survey {key.survey}",
             hint="name the folder of their own survey with `--survey`",
         )
     rater, pair, left, answer = row["rater"], row["pair"], row["left"], row["answer"]
@@ -175,4 +177,4 @@ def _vote(row: Mapping[str, str], key: Key) -> Vote:
 
 def _short(text: str) -> str:
     """What stands in a field, for a message: one line, not longer than a name."""
-    return repr(text if len(text) <= 40 else text[:39] + "…")
+    return repr(cut(text, 40))

@@ -1,4 +1,4 @@
-"""The verdict on top of a comparison: who is best, who is not told apart, what it costs, what speaks against it."""
+"""The conclusion on top of a comparison: who is best, who is not told apart, what it costs, what speaks against it."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_sound_runs_raise_no_doubts(tmp_path: Path) -> None:
     assert conclusion.doubts(compare.compare(runs)) == []
 
 
-def test_the_page_opens_with_the_verdict_and_its_files_hold_it(doubtful: list[Run], tmp_path: Path) -> None:
+def test_the_page_opens_with_the_conclusion_and_its_files_hold_it(doubtful: list[Run], tmp_path: Path) -> None:
     files = compare.write(compare.compare(doubtful), tmp_path / "out")
     page = files["page"].read_text(encoding="utf-8")
     assert page.index("<h2>Verdict</h2>") < page.index("<h2>Quality</h2>")
