@@ -193,13 +193,12 @@ def _sorted(compared: list[Record], score_columns: Sequence[ScoreColumn], sort: 
         largest_first = sort == "images_per_second"
         values = [_SORTABLE[sort](record) for record in compared]
     else:
-        known = [*_SORTABLE, *(c.key for c in score_columns)]
-        raise UsageError(f"there is no column `{sort}` to sort by", hint=did_you_mean(sort, known))
-    places = [place for place, value in enumerate(values) if value is not None]
-    places.sort(key=lambda place: values[place], reverse=largest_first)
-    return [compared[place] for place in places] + [
-        record for record, value in zip(compared, values, strict=True) if value is None
-    ]
+        keys = [*_SORTABLE, *(c.key for c in score_columns)]
+        raise UsageError(f"there is no column `{sort}` to sort by", hint=did_you_mean(sort, keys))
+    known = [(value, place) for place, value in enumerate(values) if value is not None]
+    known.sort(key=lambda pair: pair[0], reverse=largest_first)
+    unknown = [record for record, value in zip(compared, values, strict=True) if value is None]
+    return [*(compared[place] for _, place in known), *unknown]
 
 
 def _names(compared: Sequence[Record]) -> tuple[str, ...]:

@@ -104,8 +104,8 @@ def reproduce(
             request = replace(request, configs=[again.config], flags=(), out=None, resume=str(again.path))
         train.train(request, score=evaluate.in_run_scores)
     record = records.read(first)
-    for request in _requests(record):
-        evaluate.evaluate(replace(request, subject=str(again.path), data=faces.path, device=device))
+    for scoring in _requests(record):
+        evaluate.evaluate(replace(scoring, subject=str(again.path), data=faces.path, device=device))
     scored = {_key(score): score for score in records.read(again).scores}
     pairs = [Pair(score.name, score, scored[_key(score)]) for score in record.scores if _key(score) in scored]
     left = len(record.scores) - len(pairs)

@@ -61,8 +61,9 @@ class Cell:
 
 def measured(value: object, written: Callable[[float], str]) -> Cell:
     """A cell of a positive number as `written` spells it; an empty one for everything else."""
-    known = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-    return Cell(written(value), value) if known else Cell()
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return Cell()
+    return Cell(written(value), value)
 
 
 @dataclass(frozen=True)

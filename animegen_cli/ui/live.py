@@ -47,7 +47,7 @@ def shown(run: Run, *, now: float | None = None) -> Markup:
     parts: list[Markup | None] = [_state(record, (now or time.time()) - last)]
     parts += [el("p", el("b", "Doctor: "), diagnosis, class_="finding") for diagnosis in record.diagnoses]
     parts += [el("p", problem, class_="finding") for problem in record.problems]
-    previews = pictures.samples([record], [record.name], numbering, True)
+    previews = pictures.samples([record], [record.name], numbering, reals=True)
     parts += previews or [el("p", "No previews yet.", class_="notice")]
     drawn = figures.curves([record], [record.name], numbering)
     parts += drawn or [el("p", "No curves yet: they begin with the first line of the log.", class_="notice")]
