@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-import time
-from typing import TYPE_CHECKING, Any
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from chain import SHORT, TINY, assert_same_run, done, here, refused, start
+from chain import ROOT, SHORT, TINY, assert_same_run, done, here, refused
 
 from animegen_cli import paths
 from animegen_cli.compare import study
 from animegen_cli.config import Amount
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.paths import Run
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from animegen_cli.train import speed, train
+from animegen_cli.train.folder import lock
+from animegen_cli.train.trainer import Trainer
 
 FAMILIES = {"vae": "vae", "ddim": "ddim"}
 
 
-def member(family: str, duration: str | None = "64 images", **more: Any) -> dict[str, Any]:
+def study_run(family: str, duration: str | None = "64 images", more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a study's file says of a tiny run; `more` goes over its settings."""
     settings = dict(word.split("=", 1) for word in [*TINY[family], *SHORT])
     values = {key: yaml.safe_load(value) for key, value in settings.items()}
-    found = {"family": family, "preset": "smoke", "settings": {**values, **more}}
-    return found | ({"duration": duration} if duration else {})
+    run = {"family": family, "preset": "smoke", "settings": {**values, **(more or {})}}
+    return run | ({"duration": duration} if duration else {})
 
 
 def written(folder: Path, **changes: Any) -> Path:
@@ -36,7 +40,7 @@ def written(folder: Path, **changes: Any) -> Path:
     values = {
         "title": "Two <b>tiny</b> runs",
         "about": "They show that a study does what it says.",
-        "runs": {name: member(family) for name, family in FAMILIES.items()},
+        "runs": {name: study_run(family) for name, family in FAMILIES.items()},
         "scores": {"n": 8, "repeats": 2, "split": "test", "metrics": ["fd", "kid", "mse"]},
         "plots": [{"x": "kid", "y": "fd"}],
         **changes,
@@ -48,18 +52,8 @@ def written(folder: Path, **changes: Any) -> Path:
 
 
 def words(file: Path, faces: Path, out: Path, *more: object) -> list[str]:
-    return [
-        "compare",
-        "--study",
-        str(file),
-        "--data",
-        str(faces),
-        "--out",
-        str(out),
-        "--device",
-        "cpu",
-        *map(str, more),
-    ]
+    options = {"--study": file, "--data": faces, "--out": out, "--device": "cpu"}
+    return ["compare", *(str(word) for option in options.items() for word in option), *map(str, more)]
 
 
 # ---- the shipped ones -----------------------------------------------------------------------------------------
@@ -67,9 +61,9 @@ def words(file: Path, faces: Path, out: Path, *more: object) -> list[str]:
 
 @pytest.mark.parametrize("name", paths.studies())
 def test_every_shipped_study_names_runs_that_exist(name: str) -> None:
-    plan, commands = study.plan_of(study.Request(study=name))
-    assert len(commands) == len(plan.runs) >= 4
-    for run, command in zip(plan.runs, commands, strict=True):
+    planned, commands = study.plan_of(study.Request(study=name))
+    assert len(commands) == len(planned.runs) >= 4
+    for run, command in zip(planned.runs, commands, strict=True):
         assert command.startswith("animegen train ")
         assert command.endswith(f"studies/{name}/runs/{run}")
 
@@ -84,20 +78,43 @@ def test_the_documents_have_their_studies() -> None:
     assert [(plot.x, plot.y) for plot in fourth.plots] == [("mse", "diversity")]
 
 
+def test_a_study_that_an_earlier_version_wrote_still_opens() -> None:
+    """The published one, which holds everything that a study writes down: budget, measured rates, device, data."""
+    old = study.load(ROOT / "docs/results/study-xmu2023-laptop/study.yaml")
+    assert list(old.runs) == ["vae", "gan", "stylegan2", "ddpm"]
+    assert old.budget is not None
+    assert old.data is not None
+    assert old.device == "cpu"
+    assert all(str(run.duration).endswith(" images") and run.images_per_second for run in old.runs.values())
+
+
 # ---- a study in work ------------------------------------------------------------------------------------------
 
 
+class Finished(NamedTuple):
+    """A study that has run to its end: its file, its folder, and what the command said as JSON."""
+
+    file: Path
+    out: Path
+    said: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def finished(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
-    """The file of a study, its folder, and what the command said as JSON."""
+def shared(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("study")
     file = written(folder)
     answer = done(*words(file, faces, folder / "out", "--json", "--seeds", "0-2"))
-    return file, folder / "out", json.loads(answer.out)
+    return Finished(file, folder / "out", json.loads(answer.out))
 
 
-def test_it_ends_in_scores_and_a_page(finished: tuple[Path, Path, dict[str, Any]], faces: Path) -> None:
-    _, out, said = finished
+@pytest.fixture
+def finished(shared: Finished, tmp_path: Path) -> Finished:
+    """A finished study of the test's own, to go on with and to edit."""
+    return shared._replace(out=Path(shutil.copytree(shared.out, tmp_path / "finished")))
+
+
+def test_it_ends_in_scores_and_a_page(shared: Finished) -> None:
+    _, out, said = shared
     page = (out / "comparison" / "index.html").read_text()
     assert said["files"]["page"] == str(out / "comparison" / "index.html")
     assert "Two &lt;b&gt;tiny&lt;/b&gt; runs" in page
@@ -107,63 +124,71 @@ def test_it_ends_in_scores_and_a_page(finished: tuple[Path, Path, dict[str, Any]
     assert all(row["fd-faces"] > 0 for row in rows.values())
     assert rows["vae"]["mse"] > 0
     assert rows["ddim"]["mse"] is None
-    kept = study.load(out / "study.yaml")
-    assert kept.data == Run(out / "runs" / "vae").about["data"]["identity"]
+    resolved = study.load(out / "study.yaml")
+    assert resolved.data == Run(out / "runs" / "vae").about["data"]["identity"]
 
 
-def test_what_is_done_is_not_done_again(finished: tuple[Path, Path, dict[str, Any]], faces: Path) -> None:
+def test_what_is_done_is_not_done_again(finished: Finished, faces: Path) -> None:
     file, out, said = finished
-    watched = [
-        p for name in FAMILIES for p in ((out / "runs" / name / f) for f in ("weights.safetensors", "eval.json"))
-    ]
-    before = {path: path.stat().st_mtime_ns for path in watched}
+    files = [out / "runs" / name / file for name in FAMILIES for file in ("weights.safetensors", "eval.json")]
+    before = {path: path.stat().st_mtime_ns for path in files}
     again = json.loads(done(*words(file, faces, out, "--json", "--seeds", "0-2")).out)
-    assert {path: path.stat().st_mtime_ns for path in watched} == before
+    assert {path: path.stat().st_mtime_ns for path in files} == before
     assert again["quality"] == said["quality"]
 
 
-def test_its_own_file_runs_the_same_again(
-    finished: tuple[Path, Path, dict[str, Any]], faces: Path, tmp_path: Path
-) -> None:
+def test_its_own_file_runs_the_same_again(finished: Finished, faces: Path, tmp_path: Path) -> None:
     _, out, _ = finished
     done(*words(out / "study.yaml", faces, tmp_path / "again"))
     for name in FAMILIES:
         assert_same_run(out / "runs" / name, tmp_path / "again" / "runs" / name)
 
 
-def test_a_finished_run_needs_no_preset(
-    finished: tuple[Path, Path, dict[str, Any]], faces: Path, tmp_path: Path
-) -> None:
-    _, out, _ = finished
-    kept = yaml.safe_load((out / "study.yaml").read_text())
-    kept["runs"]["vae"]["preset"] = "gone"
-    (out / "study.yaml").rename(tmp_path / "study.yaml")
-    try:
-        (out / "study.yaml").write_text(yaml.safe_dump(kept, sort_keys=False))
-        done(*words(out / "study.yaml", faces, out))
-    finally:
-        (tmp_path / "study.yaml").replace(out / "study.yaml")
+def test_a_finished_run_needs_no_preset(finished: Finished, faces: Path) -> None:
+    file = finished.out / "study.yaml"
+    edited = yaml.safe_load(file.read_text())
+    edited["runs"]["vae"]["preset"] = "gone"
+    file.write_text(yaml.safe_dump(edited, sort_keys=False))
+    done(*words(file, faces, finished.out))
+
+
+SIGNALLED = """
+import os, signal, sys
+from animegen_cli.cli import main
+from animegen_cli.train.trainer import Trainer
+
+number, training, *sys.argv[1:] = sys.argv[1:]
+trainers, step = [], Trainer.train_step
+
+def counted(trainer):
+    step(trainer)
+    if trainer not in trainers:
+        trainers.append(trainer)
+    if len(trainers) == int(training) and trainer.step == 4:
+        os.kill(os.getpid(), int(number))
+
+Trainer.train_step = counted
+main()
+"""
+"""`animegen` that gets a signal after the fourth step, of eight, of the n-th training: it cannot be quicker than that."""
 
 
 @pytest.mark.slow
-def test_a_killed_study_goes_on_and_ends_in_the_same_runs(
-    finished: tuple[Path, Path, dict[str, Any]], faces: Path, tmp_path: Path
-) -> None:
-    """Real processes: SIGKILL in the first training, SIGTERM in the second."""
-    file, whole, _ = finished
+def test_a_killed_study_goes_on_and_ends_in_the_same_runs(shared: Finished, faces: Path, tmp_path: Path) -> None:
+    """Real processes: SIGKILL in the first training; then, with that one repeated, SIGTERM in the second."""
     out = tmp_path / "out"
-    for name, number, code in (("vae", signal.SIGKILL, -signal.SIGKILL), ("ddim", signal.SIGTERM, 85)):
-        process = start(*words(file, faces, out))
-        deadline = time.monotonic() + 90
-        log = out / "runs" / name / "log.jsonl"
-        while process.poll() is None and time.monotonic() < deadline and not (log.is_file() and log.read_text()):
-            time.sleep(0.01)
-        os.kill(process.pid, number)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode in (code, 0), said  # 0: it was quicker than the signal
-    done(*words(file, faces, out))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for training, (name, number, code) in enumerate(
+        [("vae", signal.SIGKILL, -signal.SIGKILL), ("ddim", signal.SIGTERM, 85)], 1
+    ):
+        line = [sys.executable, "-c", SIGNALLED, str(int(number)), str(training), *words(shared.file, faces, out)]
+        process = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=240, check=False)
+        assert process.returncode == code, process.stderr
+        assert Run(out / "runs" / name).exists
+        assert not Run(out / "runs" / name).finished
+    done(*words(shared.file, faces, out))
     for name in FAMILIES:
-        assert_same_run(whole / "runs" / name, out / "runs" / name)
+        assert_same_run(shared.out / "runs" / name, out / "runs" / name)
     assert (out / "comparison" / "index.html").is_file()
 
 
@@ -190,9 +215,6 @@ def test_a_budget_is_measured_once_and_written_down(
 
 def test_a_measured_rate_counts_whole_cycles_of_lazy_phases(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that each step of StyleGAN2 moves on: by 1 s, by 9 s where a lazy phase is due (each second step here)."""
-    from animegen_cli.train import speed, train
-    from animegen_cli.train.trainer import Trainer
-
     now = 0.0
     step = Trainer.train_step
 
@@ -202,7 +224,7 @@ def test_a_measured_rate_counts_whole_cycles_of_lazy_phases(faces: Path, monkeyp
         step(trainer)
 
     monkeypatch.setattr(Trainer, "train_step", ticking)
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: now)
+    monkeypatch.setattr("animegen_cli.train.speed.time.perf_counter", lambda: now)
     request = train.Request(
         family="stylegan2", preset="smoke", data=faces, device="cpu", settings=[*TINY["stylegan2"], *SHORT]
     )
@@ -225,7 +247,7 @@ def test_a_dry_run_names_the_commands(tmp_path: Path) -> None:
 
 
 def test_a_divergence_leaves_the_others_alone(faces: Path, tmp_path: Path) -> None:
-    runs = {"bad": member("ddim", **{"optim.model.lr": 1e30}), "good": member("vae")}
+    runs = {"bad": study_run("ddim", more={"optim.model.lr": 1e30}), "good": study_run("vae")}
     file = written(tmp_path, runs=runs, plots=None, scores={"n": 8, "repeats": 1, "metrics": ["kid"]})
     answer = done(*words(file, faces, tmp_path / "out"))
     assert "bad is not finished: it diverged" in answer.err
@@ -235,20 +257,11 @@ def test_a_divergence_leaves_the_others_alone(faces: Path, tmp_path: Path) -> No
     assert "bad is not finished: it diverged" in again.err
 
 
-def test_a_run_that_another_process_trains_is_left_to_it(
-    finished: tuple[Path, Path, dict[str, Any]], faces: Path
-) -> None:
-    from animegen_cli.train.folder import lock
-
-    _, out, _ = finished
-    about = out / "runs" / "vae" / "run.json"
-    whole = about.read_text()
-    about.write_text(json.dumps(json.loads(whole) | {"state": "running"}))
-    try:
-        with lock(Run(out / "runs" / "vae")):
-            answer = done(*words(out / "study.yaml", faces, out))
-    finally:
-        about.write_text(whole)
+def test_a_run_that_another_process_trains_is_left_to_it(finished: Finished, faces: Path) -> None:
+    run = Run(finished.out / "runs" / "vae")
+    run.facts.write_text(json.dumps(run.about | {"state": "running"}))
+    with lock(run):
+        answer = done(*words(finished.out / "study.yaml", faces, finished.out))
     assert "vae is not finished: another process trains it" in answer.err
 
 
@@ -263,16 +276,16 @@ def test_what_is_wrong_with_a_file_is_said_with_its_line(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="`title` is missing"):
         study.load(written(tmp_path, title=None))
     with pytest.raises(ConfigError, match="is a time"):
-        study.load(written(tmp_path, runs={"a": member("vae", "10 min")}))
+        study.load(written(tmp_path, runs={"a": study_run("vae", "10 min")}))
     with pytest.raises(ConfigError, match="is no time"):
         study.load(written(tmp_path, budget="10k images"))
     with pytest.raises(UsageError, match="plots name runs that it does not have: nobody"):
         study.load(written(tmp_path, plots=[{"x": "fd", "y": "kid", "runs": ["nobody"]}]))
     with pytest.raises(UsageError, match="cannot name a run"):
-        study.load(written(tmp_path, runs={"../vae": member("vae")}, plots=None))
+        study.load(written(tmp_path, runs={"../vae": study_run("vae")}, plots=None))
 
 
-def test_refusals(faces: Path, tmp_path: Path, finished: tuple[Path, Path, dict[str, Any]]) -> None:
+def test_refusals(faces: Path, tmp_path: Path, finished: Finished) -> None:
     file, out, _ = finished
     assert "did you mean `smoke`" in refused(2, "compare", "--study", "smok")
     runs = {"a": {"family": "vae", "preset": "gone"}}
@@ -283,24 +296,23 @@ def test_refusals(faces: Path, tmp_path: Path, finished: tuple[Path, Path, dict[
     assert "names its own runs" in refused(2, "compare", "a", "--study", "smoke")
     assert "other budget" in refused(2, *words(file, faces, out, "--budget", "1 min"))
     assert "write `--budget" in refused(2, *words(file, faces, tmp_path / "x", "--budget", "soon"))
-    other = written(tmp_path, runs={"vae": member("vae", "128 images"), "ddim": member("ddim")})
+    other = written(tmp_path, runs={"vae": study_run("vae", "128 images"), "ddim": study_run("ddim")})
     assert "other runs" in refused(2, *words(other, faces, out))
 
 
-def test_another_data_set_is_refused(
-    finished: tuple[Path, Path, dict[str, Any]], two_domains: Path, tmp_path: Path
-) -> None:
+def test_another_data_set_is_refused(finished: Finished, two_domains: Path, tmp_path: Path) -> None:
     _, out, _ = finished
     assert "other data" in refused(2, *words(out / "study.yaml", two_domains, out))
     assert "other pictures" in refused(3, *words(out / "study.yaml", two_domains, tmp_path / "new"))
 
 
-def test_amounts_of_a_resolved_study_are_images(finished: tuple[Path, Path, dict[str, Any]]) -> None:
-    _, out, _ = finished
+def test_amounts_of_a_resolved_study_are_images(shared: Finished) -> None:
+    _, out, _ = shared
     assert {Amount.parse(str(m.duration)).unit for m in study.load(out / "study.yaml").runs.values()} == {"images"}
 
 
-def test_here_is_quiet_with_json(finished: tuple[Path, Path, dict[str, Any]], faces: Path) -> None:
-    file, out, _ = finished
-    answer = here(*words(file, faces, out, "--json"))
-    json.loads(answer.out)
+def test_json_is_all_that_goes_to_standard_output(finished: Finished, faces: Path) -> None:
+    answer = here(*words(finished.file, faces, finished.out, "--json", "--quiet"))
+    assert answer.code == 0
+    assert json.loads(answer.out).keys() >= {"quality", "cost", "published", "warnings", "files"}
+    assert all(line.startswith("warning: ") for line in answer.err.splitlines())
