@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from animegen_cli import console, paths
@@ -73,12 +72,7 @@ def _train(family: str, data: Path, folder: Path, device: str | None, *, untrain
     return train.train(request)
 
 
-_SAMPLE = sample.Request(
-    run=None, seeds=range(100), grid=True, out=None, form="png", labels=(), batch=None, precision="auto", device=None,
-    overrides={}, settings=(), progress_strip=False, forward_strip=None, denoise_strip=False, interpolate=None, frames=10,
-)  # fmt: skip
-
-
 def _sample(trained: Run, device: str | None) -> None:
     progress = bool(list(trained.samples.glob("ema-*.png")))
-    sample.draw(replace(_SAMPLE, run=str(trained.path), device=device, progress_strip=progress))
+    wanted = sample.Request(run=str(trained.path), seeds=range(100), grid=True, device=device, progress_strip=progress)
+    sample.sample(wanted)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from animegen_cli.device import pick_device
 from animegen_cli.model.family import DataSpec
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import build
 from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
 
@@ -117,7 +117,7 @@ def ours(size: int, blocks: int, precision: str, data: Resident, device: torch.d
         "optim": {"G": optimizer, "D": optimizer},
         "train": {"batch": 1, "batch_gpu": 1, "duration": "1M steps", "precision": precision, "ema": {"decay": 0.0}},
     }
-    model, resolved = generate.build(config, DataSpec(size, 4096, domains=("anime", "photos")))
+    model, resolved = build(config, DataSpec(size, 4096, domains=("anime", "photos")))
     return Trainer(model, data, resolved, options.resolve(resolved, model, device), device=device, count=4096)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from animegen_cli.device import pick_device
 from animegen_cli.model.family import DataSpec
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import build
 from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
 
@@ -32,7 +32,7 @@ def ours(size: int, batch: int, data: Resident, device: torch.device) -> Trainer
         "family": "gan", "model": {"layout": "dcgan"}, "optim": {"G": ADAM, "D": ADAM},
         "train": {"batch": batch, "batch_gpu": batch, "duration": "1M steps", "ema": {"decay": 0.0, "every": 1_000_000}},
     }  # fmt: skip
-    model, resolved = generate.build(config, DataSpec(size, 4096))
+    model, resolved = build(config, DataSpec(size, 4096))
     return Trainer(model, data, resolved, options.resolve(resolved, model, device), device=device, count=4096)
 
 
@@ -79,7 +79,7 @@ def main() -> None:
     data = Resident(args.size, args.batch, device)
     trainer = ours(args.size, args.batch, data, device)
     low = args.precision == "same" and trainer.options.precision == "bf16"
-    plain, _ = generate.build({"family": "gan", "model": {"layout": "dcgan"}}, DataSpec(args.size, 4096))
+    plain, _ = build({"family": "gan", "model": {"layout": "dcgan"}}, DataSpec(args.size, 4096))
     generator, critic = (copy.deepcopy(net).to(device) for net in (plain.generator, plain.critic))
     example = Example(generator, critic, device, low=low)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from animegen_cli.model.family import DataSpec, Family
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import build
 
 
 def ours(size: int, channels: list[int], *, batch: int, batch_gpu: int | None = None) -> tuple[Family, Any]:
@@ -21,7 +21,7 @@ def ours(size: int, channels: list[int], *, batch: int, batch_gpu: int | None = 
         "optim": {"model": {"name": "adamw", "lr": 1e-4, "betas": [0.95, 0.999], "weight_decay": 1e-6, "clip": 1.0}},
         "train": {"batch": batch, "batch_gpu": batch_gpu or batch, "duration": "1M steps"},
     }  # fmt: skip
-    return generate.build(config, DataSpec(size, 4096))
+    return build(config, DataSpec(size, 4096))
 
 
 def theirs(size: int, channels: list[int]) -> Any:

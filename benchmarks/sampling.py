@@ -18,6 +18,7 @@ from networks import ours, theirs
 from animegen_cli.device import pick_device
 from animegen_cli.model.noise import Noise
 from animegen_cli.sample import generate
+from animegen_cli.sample.trained import Trained, for_inference
 
 
 def main() -> None:
@@ -33,8 +34,8 @@ def main() -> None:
     from diffusers import DDIMPipeline, DDIMScheduler
 
     model, config = ours(args.size, channels, batch=args.batch)
-    ready = generate.for_inference(model, device=device, precision="bf16")
-    trained = generate.Trained(ready, config, model.data, 0, device, "bf16")
+    ready = for_inference(model, device=device, precision="bf16")
+    trained = Trained(ready, config, model.data, 0, device, "bf16")
     sampling = replace(config.sample, steps=args.steps)
 
     pipeline = DDIMPipeline(theirs(args.size, channels), DDIMScheduler(1000)).to(device, torch.bfloat16)

@@ -17,7 +17,7 @@ from _plain import VAE_LATENT, VAE_LR, VAE_WEIGHT, VAE_WIDTHS, PlainVAE, Residen
 
 from animegen_cli.device import pick_device
 from animegen_cli.model.family import DataSpec
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import build
 from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
 
@@ -30,7 +30,7 @@ def ours(size: int, batch: int) -> tuple[Any, Any]:
         "optim": {"model": {"name": "adam", "lr": VAE_LR}},
         "train": {"batch": batch, "batch_gpu": batch, "duration": "1M steps", "ema": {"decay": 0.0, "ramp": False}},
     }
-    return generate.build(config, DataSpec(size, 4096))
+    return build(config, DataSpec(size, 4096))
 
 
 def main() -> None:

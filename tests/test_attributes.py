@@ -21,7 +21,7 @@ from animegen_cli.model.family import Batch, DataSpec
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
 from animegen_cli.report import page
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import open_trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,7 +134,7 @@ def test_it_learns_drawn_hair_and_says_so(learned: tuple[Path, str], labelled: P
     # measured anew, outside of the training
     faces = FaceSet.open(labelled)
     test = faces.indices("test")
-    opened = generate.open_trained(Run(run), device=torch.device("cpu"), precision="fp32")
+    opened = open_trained(Run(run), device=torch.device("cpu"), precision="fp32")
     pixels = torch.from_numpy(faces.pixels(test)).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         guess = opened.model.classify(opened.model.embed(pixels))["hair"].argmax(1)  # type: ignore[operator]

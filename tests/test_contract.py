@@ -39,7 +39,7 @@ from animegen_cli.model.family import (  # fmt: skip
 )
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import build_config, inference_state, open_trained
 from animegen_cli.train import estimate
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def test_every_preset_is_one_this_family_can_build(family: str) -> None:
         settings = resolved(family, preset)
         assert settings.about
         assert settings.train.batch >= 1
-        again = generate.build_config(settings.to_dict())
+        again = build_config(settings.to_dict())
         assert again == settings
 
 
@@ -309,8 +309,8 @@ def test_its_weights_hold_the_average_and_open_without_data(family: str, trained
     lone.mkdir()
     shutil.copy(run.path / "run.json", lone)
     shutil.copy(run.weights, lone)
-    opened = generate.open_trained(Run(lone), device=torch.device("cpu"), precision="fp32")
-    assert_same_tensors(generate.inference_state(opened.model), tensors)
+    opened = open_trained(Run(lone), device=torch.device("cpu"), precision="fp32")
+    assert_same_tensors(inference_state(opened.model), tensors)
     assert opened.images == 24
     assert about["config"]["family"] == family
 

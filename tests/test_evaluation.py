@@ -22,7 +22,7 @@ from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.model.nets import trunk
 from animegen_cli.model.nets.inception import Inception
 from animegen_cli.prepare import prepare
-from animegen_cli.sample import generate
+from animegen_cli.sample.generate import Generator
 
 FACES = ["--extractor", "faces", "--device", "cpu"]
 
@@ -110,7 +110,7 @@ def test_a_further_score_draws_nothing(run: Path, monkeypatch: pytest.MonkeyPatc
         return scores(run, "--n", "10", "--repeats", "2", "--metrics", "fd,kid,diversity")
 
     with monkeypatch.context() as patch:
-        patch.setattr(generate, "draw", lambda *_, **__: pytest.fail("drawn again"))
+        patch.setattr(Generator, "draw", lambda *_, **__: pytest.fail("drawn again"))
         assert again()["fd-faces"]["values"] == whole["fd-faces"]["values"]
     for damage in (lambda data: data[:100], lambda data: data[:-1] + bytes([data[-1] ^ 1])):
         files[0].write_bytes(damage(files[0].read_bytes()))
@@ -121,7 +121,7 @@ def test_a_further_score_draws_nothing(run: Path, monkeypatch: pytest.MonkeyPatc
     assert torch.equal(load_file(files[1])["features"], second)
     with monkeypatch.context() as patch:
         patch.setattr(trunk, "SHA", "of another network")
-        patch.setattr(generate, "draw", lambda *_, **__: pytest.fail("drawn again"))
+        patch.setattr(Generator, "draw", lambda *_, **__: pytest.fail("drawn again"))
         with pytest.raises(pytest.fail.Exception, match="drawn again"):
             again()
     done("train", "--resume", run, "--duration", "72 images", "--device", "cpu")
@@ -142,7 +142,7 @@ def test_what_is_scored_is_not_measured_again(run: Path, monkeypatch: pytest.Mon
     assert first["fd-faces"]["value"] != fewer["fd-faces"]["value"]
     assert first["fd-faces"]["protocol_id"] == fewer["fd-faces"]["protocol_id"]  # one column, two rows
     assert len(stored(run)) == 2
-    monkeypatch.setattr(generate, "draw", lambda *_, **__: pytest.fail("drawn again"))
+    monkeypatch.setattr(Generator, "draw", lambda *_, **__: pytest.fail("drawn again"))
     answer = done("eval", run, "--n", "8", "--metrics", "fd", *FACES, "--json")
     assert "already scored" in answer.err
     assert json.loads(answer.out)["scores"] == [first["fd-faces"]]

@@ -20,7 +20,7 @@ from animegen_cli.errors import DataError
 from animegen_cli.model import checkpoint, diffusers
 from animegen_cli.paths import Run
 from animegen_cli.report import card
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import open_trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def opened(run: Run) -> Any:
-    return generate.open_trained(run, device=torch.device("cpu"), precision="fp32")
+    return open_trained(run, device=torch.device("cpu"), precision="fp32")
 
 
 def folder_of(run: Run) -> Path:

@@ -16,7 +16,7 @@ from animegen_cli.model import checkpoint, families
 from animegen_cli.model.family import Batch, DataSpec, Losses
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import open_trained
 from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.trainer import Trainer
 
@@ -90,7 +90,7 @@ def test_the_compiled_network_computes_what_the_plain_one_does() -> None:
 def test_a_step_that_is_not_finite_is_skipped_on_the_device(faces: Path, tmp_path: Path) -> None:
     words = on_gpu(train_words("ddpm", faces, tmp_path / "run", duration="64 images"))
     done(*words)
-    trained = generate.open_trained(Run(tmp_path / "run"), device=torch.device("cuda"), precision="fp32")
+    trained = open_trained(Run(tmp_path / "run"), device=torch.device("cuda"), precision="fp32")
 
     class Broken:
         def batch(self, images_seen: int, count: int | None = None) -> RawBatch:

@@ -13,7 +13,7 @@ from chain import done, refused, sets, train_words
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.model.pixels import to_uint8
 from animegen_cli.paths import Run
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import open_trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def test_reconstructions_are_scored_on_the_test_split(autoencoder: Path, faces: 
     protocol = found["mse"]["protocol"]
     assert (protocol["reference_split"], protocol["n_real"]) == ("test", min(len(held_out), 24))
     assert protocol["extractor"] == ""
-    trained = generate.open_trained(Run(autoencoder), device=torch.device("cpu"))
+    trained = open_trained(Run(autoencoder), device=torch.device("cpu"))
     pixels = opened.pixels(held_out, size=16)[:: max(len(held_out) // 24, 1)][:24]
     with torch.no_grad():
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -19,7 +19,7 @@ from animegen_cli.export import onnx
 from animegen_cli.model import abilities
 from animegen_cli.model.family import Edit, Input, Network
 from animegen_cli.model.noise import Noise
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import open_trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ def test_every_family_that_draws_or_translates_can_be_exported() -> None:
 @pytest.mark.parametrize("family", abilities.families_able("exports"))
 def test_onnxruntime_does_what_the_run_does(family: str, session_of: Any, tmp_path: Path) -> None:
     run, folder, index = exported(family, tmp_path)
-    trained = generate.open_trained(run, device=torch.device("cpu"), precision="fp32")
+    trained = open_trained(run, device=torch.device("cpu"), precision="fp32")
     files = {entry["file"]: session_of(folder / entry["file"]) for entry in index["networks"]}
     assert sorted(files) == sorted(file.name for file in folder.glob("*.onnx"))
     assert all(0 <= entry["largest_difference"] <= 1e-4 for entry in index["networks"])

@@ -20,11 +20,12 @@ from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.columns import eval_options
 from animegen_cli.sample import generate
+from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.trained import open_trained, spec_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from animegen_cli.sample.generate import Trained
 
 CPU = torch.device("cpu")
 EVAL = ["--extractor", "faces", "--device", "cpu", "--n", "24", "--repeats", "1", "--per-value", "2"]
@@ -95,10 +96,11 @@ def test_requests_are_drawn_as_labels_and_counted_as_recognised(
     labelled: Path, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Images that carry their hair label as a grey level; the classifier reads it, but takes pink for red."""
-    hairs = generate.spec_from_dict(json_metadata(labelled)["data"]).attributes["hair"]
+    hairs = spec_from_dict(json_metadata(labelled)["data"]).attributes["hair"]
 
-    def draw(trained: Trained, seeds: Sequence[int], *, labels: Any = None, done: Any = None, **_: Any) -> Tensor:
-        column = list(trained.data.attributes).index("hair")
+    def draw(self: Generator, seeds: Sequence[int], **_: object) -> Tensor:
+        labels = self.labels
+        column = list(self.trained.data.attributes).index("hair")
         assert labels is None or sum(label >= 0 for label in labels) == 1  # one attribute at a time
         level = 0 if labels is None or labels[column] < 0 else 1 + labels[column]
         return torch.full((len(seeds), 3, 16, 16), level, dtype=torch.uint8)
@@ -108,7 +110,7 @@ def test_requests_are_drawn_as_labels_and_counted_as_recognised(
         read[read == hairs.index("pink")] = hairs.index("red")
         return {name: read.clamp(max=len(known) - 1) for name, known in self.attributes.items()}
 
-    monkeypatch.setattr(classifier.generate, "draw", draw)
+    monkeypatch.setattr(Generator, "draw", draw)
     monkeypatch.setattr(classifier.Recogniser, "features", lambda self, images: images[:, 0, :1, 0].float())
     monkeypatch.setattr(classifier.Recogniser, "values", values)
     found = verdict(labelled, "--attributes", runs["classifier"], "--metrics", "requests")
@@ -166,7 +168,7 @@ def test_a_run_with_labels_from_the_command_line(labelled: Path, runs: dict[str,
 
 def test_what_it_recognises_is_what_the_network_says(labelled: Path, runs: dict[str, Path]) -> None:
     found = verdict(labelled, "--attributes", runs["classifier"], "--metrics", "attribute")
-    opened = generate.open_trained(Run(runs["classifier"]), device=CPU, precision="fp32")
+    opened = open_trained(Run(runs["classifier"]), device=CPU, precision="fp32")
     drawn = generate.images(Run(labelled), range(24), device=CPU)
     with torch.no_grad():
         logits = opened.model.classify(opened.model.embed(drawn.float() / 127.5 - 1))  # type: ignore[operator]

@@ -278,7 +278,7 @@ def test_labels_and_guidance_change_the_picture(runs: dict[str, Path], tmp_path:
         (2, ["--seeds", "0-99999999999"], "more than 10,000,000 seeds", "several commands"),
         (2, ["--seeds", ""], "no list of seeds", "--seeds 0-63,100"),
         (2, ["--set", "chrun=4"], "no sampling setting `chrun`", "churn"),
-        (2, ["--set", "churn"], "has no `=`", "--set churn=40"),
+        (2, ["--set", "churn"], "has no `=`", "--set s_churn=40"),
         (2, ["--set", "churn=["], "not valid YAML", "quote"),
         (2, ["--set", "churn=much"], "churn", ""),
         (2, ["--sampler", "dimm"], "sampler", ""),

@@ -20,7 +20,7 @@ from animegen_cli.model.families.stylegan2 import Model, StyleGAN2, StyleGAN2Sam
 from animegen_cli.model.family import Batch, DataSpec
 from animegen_cli.model.nets import style
 from animegen_cli.model.noise import Noise
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import for_inference, inference_state
 
 TAPS = [1.0, 3.0, 3.0, 1.0]
 SMALL: dict[str, Any] = {"width": 16, "channel_base": 128, "channel_max": 16}
@@ -381,7 +381,7 @@ def test_projection_finds_an_image_that_it_drew() -> None:
 
 def test_projection_through_networks_in_bf16() -> None:
     target = in_range(small()).eval().sample(Noise([5]), None, StyleGAN2Sampling(noise="none")).detach()
-    model = generate.for_inference(in_range(small()), device=torch.device("cpu"), precision="bf16")
+    model = for_inference(in_range(small()), device=torch.device("cpu"), precision="bf16")
     found = model.project(target, Noise([1]), 60, None, None)  # type: ignore[operator]
     assert found.dtype == torch.float32
     before = model._drawn(model._spread(target.device)[0][None], [torch.zeros(1, 1, s, s) for s in (4, 8, 8, 16, 16)])  # type: ignore[operator]  # fmt: skip
@@ -390,7 +390,7 @@ def test_projection_through_networks_in_bf16() -> None:
 
 def test_what_outlives_a_step_is_state() -> None:
     model = small()
-    assert "mapping.w_avg" in generate.inference_state(model)
+    assert "mapping.w_avg" in inference_state(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for seen in range(0, 24, 4):
         for phase in model.phases():

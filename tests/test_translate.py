@@ -18,7 +18,8 @@ from animegen_cli import config, paths
 from animegen_cli.config import Layer
 from animegen_cli.model import abilities, checkpoint, families
 from animegen_cli.model.family import DataSpec, Edit, abilities_of
-from animegen_cli.sample import edit, generate
+from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.trained import inference_state, open_trained, spec_to_dict
 from animegen_cli.translate import tiles, translate
 
 SIZE = 16
@@ -52,8 +53,8 @@ def fresh(family: str, folder: Path, *settings: str) -> Path:
     folder.mkdir(parents=True)
     about = {"family": family, "state": "finished", "abilities": list(abilities_of(model))}
     paths.write_json(folder / "run.json", about)
-    weights = {"config": resolved.to_dict(), "data": generate.spec_to_dict(spec), "images": 0}
-    checkpoint.save_weights(folder / "weights.safetensors", generate.inference_state(model), weights)
+    weights = {"config": resolved.to_dict(), "data": spec_to_dict(spec), "images": 0}
+    checkpoint.save_weights(folder / "weights.safetensors", inference_state(model), weights)
     return folder
 
 
@@ -307,13 +308,14 @@ def test_little_strength_changes_little(runs: dict[str, Path], tmp_path: Path) -
 
 
 def test_translate_from_python(runs: dict[str, Path]) -> None:
-    trained = generate.open_trained(paths.Run(runs["cyclegan"]), device=torch.device("cpu"), precision="fp32")
+    trained = open_trained(paths.Run(runs["cyclegan"]), device=torch.device("cpu"), precision="fp32")
     images = torch.from_numpy(np.stack([np.asarray(picture(i, (24, 16))) for i in range(5)])).permute(0, 3, 1, 2)
-    out = edit.translate(trained, images, Edit(), batch=2)
+    generator = Generator(trained, trained.config.sample, batch=2)
+    out = generator.translate(images, Edit())
     assert (out.dtype, out.shape) == (torch.uint8, images.shape)
-    assert torch.equal(edit.translate(trained, images[3:4], Edit(), batch=2)[0], out[3])
-    assert not torch.equal(edit.translate(trained, images, Edit(reverse=True), batch=2), out)
-    assert edit.translate(trained, images[:0], Edit()).shape == (0, 3, 16, 24)
+    assert torch.equal(generator.translate(images[3:4], Edit())[0], out[3])
+    assert not torch.equal(generator.translate(images, Edit(reverse=True)), out)
+    assert generator.translate(images[:0], Edit()).shape == (0, 3, 16, 24)
 
 
 # ---- the sheet ------------------------------------------------------------------------------------------------

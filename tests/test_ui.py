@@ -28,11 +28,13 @@ from pictures import encoded, huge_png, picture
 from PIL import Image
 from torch import Tensor
 
+from animegen_cli.config import Sampling
 from animegen_cli.errors import AnimegenError, DataError, UsageError
 from animegen_cli.model.family import DataSpec
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
-from animegen_cli.sample import generate
+from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.trained import Trained, open_trained
 from animegen_cli.ui import actions, directions, live
 from animegen_cli.ui.actions import Models
 
@@ -60,7 +62,7 @@ def models() -> Models:
     return Models("cpu")
 
 
-def trained(models: Models, runs: Path, name: str) -> generate.Trained:
+def trained(models: Models, runs: Path, name: str) -> Trained:
     return models.open(actions.find(runs, name))
 
 
@@ -122,22 +124,22 @@ def test_numbers_that_are_no_seed(value: float | None) -> None:
 
 def test_settings_reach_the_networks(models: Models, runs: Path) -> None:
     diffusion = trained(models, runs, "diffusion")
-    way = actions.way(diffusion, {"steps": 2, "sampler": "euler", "temperature": 0.5, "guidance": None})
+    way = actions.generator_of(diffusion, {"steps": 2, "sampler": "euler", "temperature": 0.5, "guidance": None})
     assert (way.sampling.steps, way.sampling.sampler, way.labels) == (2, "euler", None)
-    plain = actions.draw(diffusion, [5], way)
-    pink = actions.way(diffusion, {"steps": 2, "sampler": "euler", "guidance": 4.0}, ["hair=pink"])
-    assert not np.array_equal(plain, actions.draw(diffusion, [5], pink))
+    plain = actions.draw(way, [5])
+    pink = actions.generator_of(diffusion, {"steps": 2, "sampler": "euler", "guidance": 4.0}, ["hair=pink"])
+    assert not np.array_equal(plain, actions.draw(pink, [5]))
     with pytest.raises(UsageError, match="pink and aqua"):
-        actions.way(diffusion, {}, ["hair=pink", "hair=aqua"])
+        actions.generator_of(diffusion, {}, ["hair=pink", "hair=aqua"])
     with pytest.raises(UsageError):
-        actions.way(diffusion, {"sampler": "magic"})
+        actions.generator_of(diffusion, {"sampler": "magic"})
 
 
 def test_faces_are_those_of_the_command_line(models: Models, runs: Path, tmp_path: Path) -> None:
     """But for roundings: the page runs networks on as many images as there are, the command on a fixed number."""
     done("sample", runs / "vae", "--seeds", "4,9", "--out", tmp_path, "--device", "cpu", "--precision", "fp32")
-    vae = generate.open_trained(Run(runs / "vae"), device=torch.device("cpu"), precision="fp32")
-    drawn = actions.draw(vae, [4, 9], actions.way(vae, {}))
+    vae = open_trained(Run(runs / "vae"), device=torch.device("cpu"), precision="fp32")
+    drawn = actions.draw(actions.generator_of(vae, {}), [4, 9])
     for seed, image in zip((4, 9), drawn, strict=True):
         with Image.open(tmp_path / "seeds" / f"{seed:06d}.png") as file:
             assert np.abs(np.asarray(file).astype(int) - image).max() <= 2
@@ -145,12 +147,12 @@ def test_faces_are_those_of_the_command_line(models: Models, runs: Path, tmp_pat
 
 def test_a_walk_begins_and_ends_with_its_seeds(models: Models, runs: Path) -> None:
     vae = trained(models, runs, "vae")
-    way = actions.way(vae, {})
-    walk, ends = actions.walk(vae, 3, 14, 5, way), actions.draw(vae, [3, 14], way)
+    way = actions.generator_of(vae, {})
+    walk, ends = actions.walk(way, 3, 14, 5), actions.draw(way, [3, 14])
     assert walk.shape == (5, 16, 16, 3)
     assert np.abs(walk[[0, -1]].astype(int) - ends).max() <= 2
     with pytest.raises(UsageError, match="1 pictures"):
-        actions.walk(vae, 3, 14, 1, way)
+        actions.walk(way, 3, 14, 1)
 
 
 def test_pictures_are_redrawn_and_translated_both_ways(models: Models, runs: Path) -> None:
@@ -161,7 +163,7 @@ def test_pictures_are_redrawn_and_translated_both_ways(models: Models, runs: Pat
 
     def changed(name: str, **more: Any) -> list[tuple[str, np.ndarray]]:
         run = trained(models, runs, name)
-        return actions.change(run, photo, edits | more, actions.way(run, {}), fit="crop", size=None, seed=1)
+        return actions.change(actions.generator_of(run, {}), photo, edits | more, fit="crop", size=None, seed=1)
 
     vae, diffusion, there = changed("vae"), changed("diffusion"), changed("translator")
     assert [title for title, _ in vae] == [title for title, _ in diffusion] == ["before", "with noise", "after"]
@@ -179,7 +181,7 @@ def test_pictures_are_redrawn_and_translated_both_ways(models: Models, runs: Pat
 def test_a_translator_cannot_draw_and_says_who_can(models: Models, runs: Path) -> None:
     translator = trained(models, runs, "translator")
     with pytest.raises(UsageError) as told:
-        actions.draw(translator, [1], actions.way(translator, {}))
+        actions.draw(actions.generator_of(translator, {}), [1])
     assert "vae" in str(told.value.hint)
 
 
@@ -204,7 +206,7 @@ class Painter(torch.nn.Module):
 
 @pytest.mark.parametrize("shape", [(24,), (3, 16, 16)])
 def test_directions_are_those_that_the_pictures_follow(shape: tuple[int, ...]) -> None:
-    painter = generate.Trained(
+    painter = Trained(
         Painter(shape),
         None,
         DataSpec(16, 1),
@@ -212,28 +214,29 @@ def test_directions_are_those_that_the_pictures_follow(shape: tuple[int, ...]) -
         torch.device("cpu"),
         "fp32",  # type: ignore[arg-type]
     )
-    found = directions.find(painter, sampling=(), pictures=512)
+    generator = Generator(painter, Sampling())
+    found = directions.find(generator, pictures=512)
     assert found.vectors.shape == (directions.FOUND, *shape)
     assert torch.allclose(found.vectors.flatten(1) @ found.vectors.flatten(1).T, torch.eye(directions.FOUND), atol=1e-4)
     assert found.shares[0] > 0.7
     assert sum(found.shares) <= 1.01
     amounts = torch.zeros(3, directions.FOUND)
     amounts[:, 0] = torch.tensor([-2.0, 0.0, 2.0])
-    drawn = directions.steered(painter, 3, amounts, found, sampling=())
+    drawn = directions.steered(generator, 3, amounts, found)
     means = drawn.float().mean((1, 2, 3))
-    assert torch.equal(drawn[1], generate.draw_noise(painter, Noise([3]), sampling=())[0])
+    assert torch.equal(drawn[1], generator.draw_noise(Noise([3]))[0])
     assert abs(means[2] - means[0]) == pytest.approx(4 * 0.2 * 127.5, rel=0.1)
 
 
 def test_directions_of_a_run_are_looked_for_once(models: Models, runs: Path) -> None:
     run = actions.find(runs, "vae")
     vae = models.open(run)
-    way, seen = actions.way(vae, {}), []
+    way, seen = actions.generator_of(vae, {}), []
     found = models.directions(run, way, seen.append)
     assert sum(seen) == found.pictures == directions.PICTURES
     assert models.directions(run, way, seen.append) is found
-    assert models.directions(run, actions.way(vae, {"temperature": 0.5})) is not found
-    rows = actions.steer(vae, 3, directions.amount_rows(), found, way)
+    assert models.directions(run, actions.generator_of(vae, {"temperature": 0.5})) is not found
+    rows = actions.steer(way, 3, directions.amount_rows(), found)
     assert len(rows) == 7 * directions.FOUND
     assert np.array_equal(rows[3], rows[10])  # the middle of each row is the seed itself
     with pytest.raises(UsageError):
@@ -555,7 +558,7 @@ def test_drawing_walking_and_steering(browser: Any, served: Served, models: Mode
         page.wait_for_selector(".faces img")
         shown = pixels(page, ".faces img")
         assert page.locator(".faces figcaption").all_inner_texts() == ["seed 2", "seed 5", "seed 6"]
-        expected = actions.draw(vae, [2, 5, 6], actions.way(vae, {}))
+        expected = actions.draw(actions.generator_of(vae, {}), [2, 5, 6])
         assert np.abs(np.stack(shown).astype(int) - expected).max() <= 2
         with page.expect_download() as saved:
             page.get_by_text("Download PNG").click()
@@ -576,7 +579,7 @@ def test_drawing_walking_and_steering(browser: Any, served: Served, models: Mode
         assert page.get_attribute(visible, "alt") == "6 of 12 steps from seed 3 to 14"
         slider.fill("12")
         assert page.get_attribute(visible, "alt") == "12 of 12 steps from seed 3 to 14"
-        end = actions.draw(vae, [14], actions.way(vae, {}))
+        end = actions.draw(actions.generator_of(vae, {}), [14])
         assert np.abs(pixels(page, visible)[0].astype(int) - end[0]).max() <= 2
         assert page.locator(".strip img").count() == 13
         with page.expect_download() as saved:

@@ -21,7 +21,7 @@ from animegen_cli.metrics import colours, copies, distributions
 from animegen_cli.metrics.extractors import open_extractor
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
-from animegen_cli.sample import generate
+from animegen_cli.sample.generate import Generator
 
 FACES = ["--extractor", "faces", "--device", "cpu"]
 NAMES = {"hair": {"gray": "silver", "white": "silver"}, "eyes": {"gray": "black", "orange": "brown"}}
@@ -251,10 +251,10 @@ def test_a_run_that_draws_its_training_images_is_caught(
 ) -> None:
     training = images_of(FaceSet.open(faces), "train").flip(3)
 
-    def draw(trained: object, seeds: list[int], **_: object) -> Tensor:
+    def draw(self: Generator, seeds: list[int], **_: object) -> Tensor:
         return training[torch.tensor(list(seeds)) % 10]
 
-    monkeypatch.setattr(generate, "draw", draw)
+    monkeypatch.setattr(Generator, "draw", draw)
     answer = done("eval", run, "--n", "30", "--metrics", "copies,duplicates", *FACES, "--json")
     found = {score["name"]: score["value"] for score in json.loads(answer.out)["scores"]}
     assert found == {"copies-faces": 1, "copies-hash": 1, "duplicates": 1}

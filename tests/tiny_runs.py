@@ -17,7 +17,7 @@ from animegen_cli.model import checkpoint, families
 from animegen_cli.model.family import DataSpec, Family, abilities_of
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import inference_state, spec_to_dict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,8 +56,8 @@ def make(family: str, folder: Path, *settings: str, size: int = 16, **about: Any
     shake(model)
     folder.mkdir(parents=True)
     run = Run(folder)
-    said = {"config": settled.to_dict(), "data": generate.spec_to_dict(data), "images": 640}
-    checkpoint.save_weights(run.weights, generate.inference_state(model), said)
+    said = {"config": settled.to_dict(), "data": spec_to_dict(data), "images": 640}
+    checkpoint.save_weights(run.weights, inference_state(model), said)
     run.config.write_text(yaml.safe_dump(settled.to_dict() | {"data": str(folder / "faces.zip")}))
     facts = {
         "family": family, "preset": "smoke", "abilities": abilities_of(model), "state": "finished", "images": 640,

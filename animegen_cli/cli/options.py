@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -42,6 +44,8 @@ def _beginning(incomplete: str, words: list[str]) -> list[str]:
     return [word for word in words if word.startswith(incomplete)]
 
 
+R = TypeVar("R")
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")]
 Device = Annotated[
@@ -58,6 +62,20 @@ Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images per ne
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
 
 
-def given(**options: Any) -> dict[str, Any]:
+def given(**options: object) -> dict[str, Any]:
     """Those that were typed."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def build(request: Callable[..., R], options: Mapping[str, object], **made: object) -> R:
+    """A command's request: each field is the option of the same name, unless `made` holds it; what was not typed keeps
+    the field's own default.
+
+    Args:
+        request: the class.
+        options: the command's parameters by name, as `locals()` has them on its first line.
+        made: fields that follow from several options, or from words that must be read first.
+    """
+    known = inspect.signature(request).parameters
+    typed = given(**{name: value for name, value in options.items() if name in known})
+    return request(**typed | made)

@@ -16,6 +16,7 @@ from animegen_cli.cli.options import (
     Sampler,
     Settings,
     Steps,
+    build,
     complete_run,
     given,
 )
@@ -109,29 +110,26 @@ def sample(
 
       animegen sample --inpaint mask.png --image face.png --n 6
     """
+    options = locals()
     from animegen_cli import console
-    from animegen_cli.sample import sample
+    from animegen_cli.errors import UsageError
+    from animegen_cli.sample.request import Request
 
     console.configure(quiet=quiet, as_json=as_json)
     if n is not None and seeds is not None:
-        from animegen_cli.errors import UsageError
-
         raise UsageError("`--n` and `--seeds` exclude each other", hint="`--n 64` is `--seeds 0-63`")
-    example = "--mix 0-4 10-14"
-    request = sample.Request(
-        run=run,
+    request = build(
+        Request,
+        options,
         seeds=parse_seeds(seeds) if seeds is not None else None if n is None else list(range(n)),
-        grid=grid, out=out, form=form, labels=labels or [], batch=batch, precision=precision, device=device,
+        mix=tuple(parse_seeds(words, "--mix 0-4 10-14") for words in mix) if mix else None,
         overrides=given(
             sampler=sampler, steps=steps, eta=eta, guidance=guidance,
             truncation=truncation, levels=top_levels, temperature=temperature,
         ),
-        settings=settings or [],
-        progress_strip=progress_strip, forward_strip=forward_strip, denoise_strip=denoise_strip,
-        interpolate=interpolate, frames=frames, video=video,
-        mix=(parse_seeds(mix[0], example), parse_seeds(mix[1], example)) if mix else None, cut=cut,
-        project=project, project_steps=project_steps, project_loss=project_loss,
-        inpaint=inpaint, image=image, fit=fit,
     )  # fmt: skip
-    written = sample.draw(request)
-    console.result({"files": [str(file) for file in written["files"]], **written["about"]}, written["text"])
+    request.check()  # before torch is imported
+    from animegen_cli.sample import sample as verb
+
+    drawn = verb.sample(request)
+    console.result(drawn.to_dict(), str(drawn))

@@ -16,6 +16,7 @@ from animegen_cli.cli.options import (
     Sampler,
     Settings,
     Steps,
+    build,
     complete_run,
     given,
 )
@@ -87,20 +88,28 @@ def translate(
 
       animegen translate 7 ./sketches --strength 0.6 --steps 50 --seed 4
     """
+    options = locals()
     from animegen_cli import console
     from animegen_cli.errors import UsageError
-    from animegen_cli.translate import translate
+    from animegen_cli.translate.request import Request
 
     console.configure(quiet=quiet, as_json=as_json)
     if len(words) > 2:
         raise UsageError(f"one picture or folder at a time, not {len(words) - 1}", hint="name the folder they lie in")
-    edits = given(reverse=reverse or None, noise=noise, levels=top_levels, strength=strength, exact=exact or None)
-    request = translate.Request(
-        run=words[0] if len(words) == 2 else None, path=Path(words[-1]), out=out, edits=edits,
-        overrides=given(sampler=sampler, steps=steps), settings=settings or [], fit=fit, size=size, seed=seed,
-        grid=grid, batch=batch, precision=precision, device=device,
+    request = build(
+        Request,
+        options,
+        run=words[0] if len(words) == 2 else None,
+        path=Path(words[-1]),
+        edits=given(
+            reverse=reverse or None, noise=noise, levels=top_levels, strength=strength, exact=exact or None,
+        ),
+        overrides=given(sampler=sampler, steps=steps),
     )  # fmt: skip
-    done = translate.translate(request)
+    request.check()  # before torch is imported
+    from animegen_cli.translate import translate as verb
+
+    done = verb.translate(request)
     console.result(
         {"files": [str(file) for file in done["files"]], "skipped": done["skipped"], **done["about"]}, done["text"]
     )

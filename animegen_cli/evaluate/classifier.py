@@ -26,14 +26,15 @@ from animegen_cli.metrics.uncertainty import Estimate, combine
 from animegen_cli.model import abilities
 from animegen_cli.model.family import Embeds, Family, Samples
 from animegen_cli.paths import Run
-from animegen_cli.sample import edit, generate
+from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.trained import label_row, open_trained, require, sampling_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from animegen_cli.metrics.extractors import Extractor, Precision
     from animegen_cli.metrics.protocol import Protocol
-    from animegen_cli.sample.generate import Trained
+    from animegen_cli.sample.trained import Trained
 
 METRICS = ("fd-attributes", "attribute", "requests")
 """Distance of the features, distance of each attribute's histograms, and share of requests that are recognised."""
@@ -52,8 +53,8 @@ class Recogniser:
     def __init__(self, run: Run, *, device: torch.device, precision: Precision = "fp32") -> None:
         self.name = run.path.resolve().name
         self.learned_from = run.about.get("data", {}).get("identity")
-        trained = generate.open_trained(run, device=device, precision="fp32")
-        self._method: Any = edit.require(trained, "classifies")
+        trained = open_trained(run, device=device, precision="fp32")
+        self._method: Any = require(trained, "classifies")
         self.extractor = extractors.classifier_extractor(
             _Embedder(trained.model), paths.sha256(run.weights), trained.data.size, device=device, precision=precision
         )
@@ -268,14 +269,14 @@ def _request(
 ) -> None:
     """Draw what is asked for, value by value, from the same seeds, and count what is recognised."""
     trained, seeds = subject.trained, _seeds(subject)
-    sampling = generate.sampling_of(trained, subject.request.overrides)
+    sampling = sampling_of(trained, subject.request.overrides)
     bound = _on_real_images(subject, judge, orders, verdict)
     with console.progress("requests", len(seeds) * sum(len(order.values) for order in orders)) as bar:
         for order in orders:
             began, name, hits = time.perf_counter(), order.attribute, []
             for value in order.values:
-                labels = generate.label_row(trained, {name: value})
-                drawn = generate.draw(trained, seeds, sampling=sampling, labels=labels, on_progress=bar.advance)
+                labels = label_row(trained, {name: value})
+                drawn = Generator(trained, sampling, labels).draw(seeds, on_progress=bar.advance)
                 found = judge.values(judge.features(drawn))[name]
                 hits.append(found == judge.attributes[name].index(value))
                 verdict.requests.append(

@@ -14,7 +14,7 @@ from animegen_cli.metrics import fidelity
 from animegen_cli.model.family import Likelihood, Reconstructs
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_first, from_uint8, to_uint8
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import micro_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def judge(subject: EvaluatedRun, wanted: Sequence[Protocol]) -> Verdict:
     began, size = time.perf_counter(), trained.data.size
     indices = faces.indices(wanted[0].reference_split)
     indices = indices[:: max(len(indices) // wanted[0].n_real, 1)][: wanted[0].n_real]  # a set's order follows the year
-    batch, values = generate.micro_batch(trained.device, size), {measured.metric: [] for measured in wanted}  # type: ignore[var-annotated]
+    batch, values = micro_batch(trained.device, size), {measured.metric: [] for measured in wanted}  # type: ignore[var-annotated]
     with console.progress("held-out images", len(indices)) as bar, torch.no_grad():
         for start in range(0, len(indices), batch):
             pixels = channels_first(faces.pixels(indices[start : start + batch], size=size))

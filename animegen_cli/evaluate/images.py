@@ -21,7 +21,8 @@ from animegen_cli.evaluate.reference import Reference, read, set_features
 from animegen_cli.metrics import protocol
 from animegen_cli.model.family import Edit, Samples
 from animegen_cli.model.pixels import channels_first
-from animegen_cli.sample import edit, generate
+from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.trained import describe_sampling, open_trained, sampling_of
 from animegen_cli.seeds import spell_seeds
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from animegen_cli.evaluate.judge import Request
     from animegen_cli.metrics.extractors import Extractor
     from animegen_cli.paths import Run
-    from animegen_cli.sample.generate import Trained
 
 CHUNK = 512
 
@@ -115,16 +115,14 @@ class EvaluatedRun(ImageSet):
         self.run, self.request, self.extractor, self.folder = run, request, extractor, run.path
         self._known: dict[str, Tensor] = {}
         source = self.faces if request.against is None else open_reference(request.against)
-        self.trained = generate.open_trained(run, device=extractor.device)
+        self.trained = open_trained(run, device=extractor.device)
         self.size, self.seen = self.trained.data.size, self.trained.images
         if extractor.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(extractor.device)
         self.reference = Reference(source, request.split, self.size)
-        sampling = generate.sampling_of(self.trained, request.overrides)
+        generator = Generator(self.trained, sampling_of(self.trained, request.overrides))
         drawn = isinstance(self.trained.model, Samples)
-        self.source = (
-            _Drawn(self.trained, sampling, request) if drawn else _Translated(self.trained, request, self.faces)
-        )
+        self.source = _Drawn(generator, request) if drawn else _Translated(generator, request, self.faces)
         self.ranges, self.sampling, self.count = self.source.ranges, self.source.sampling, len(self.source)
 
     def label(self, index: int) -> str:
@@ -215,16 +213,16 @@ def own_data(run: Run, path: Path | None = None) -> FaceSet:
 class _Drawn:
     """What a run draws from seeds."""
 
-    def __init__(self, trained: Trained, sampling: Any, request: Request) -> None:
-        self.trained, self.sampling, self.seconds, self.made = trained, sampling, 0.0, 0
+    def __init__(self, generator: Generator, request: Request) -> None:
+        self.generator = generator
+        self.seconds = 0.0
+        self.made = 0
         if request.seeds is not None:
             self.numbers: list[Sequence[int]] = [list(request.seeds)]
         else:
             self.numbers = [range(i * request.n, (i + 1) * request.n) for i in range(request.repeats)]
-        self.ranges, self.sampling = (
-            [spell_seeds(numbers) for numbers in self.numbers],
-            generate.describe_sampling(sampling),
-        )
+        self.ranges = [spell_seeds(numbers) for numbers in self.numbers]
+        self.sampling = describe_sampling(generator.sampling)
 
     def __len__(self) -> int:
         return len(self.numbers[0])
@@ -239,9 +237,7 @@ class _Drawn:
         numbers = self.numbers[number]
         for start in range(0, len(numbers), CHUNK):
             began = time.perf_counter()
-            drawn = generate.draw(
-                self.trained, numbers[start : start + CHUNK], sampling=self.sampling, on_progress=on_progress
-            )
+            drawn = self.generator.draw(numbers[start : start + CHUNK], on_progress=on_progress)
             self.seconds += time.perf_counter() - began
             self.made += len(drawn)
             yield drawn
@@ -250,8 +246,12 @@ class _Drawn:
 class _Translated:
     """What a translator makes of its data set's held-out photos: one range, without seeds."""
 
-    def __init__(self, trained: Trained, request: Request, faces: FaceSet) -> None:
-        self.trained, self.faces, self.seconds, self.made = trained, faces, 0.0, 0
+    def __init__(self, generator: Generator, request: Request, faces: FaceSet) -> None:
+        self.generator = generator
+        self.size = generator.trained.data.size
+        self.faces = faces
+        self.seconds = 0.0
+        self.made = 0
         held_out = self.faces.indices("test", "photos")
         self.split = "test" if len(held_out) else "train"
         self.indices = self.faces.indices(self.split, "photos")[: request.n]
@@ -264,14 +264,14 @@ class _Translated:
         return Path(self.faces.origin(self.indices[index])).name
 
     def key(self, number: int) -> tuple[str, ...]:
-        photos = self.faces.split_identity(self.split, self.trained.data.size, "photos")
+        photos = self.faces.split_identity(self.split, self.size, "photos")
         return self.sampling, photos, str(len(self)), str(number)
 
     def images(self, number: int, on_progress: Callable[[int], None]) -> Iterator[Tensor]:
         for start in range(0, len(self), CHUNK):
-            pixels = self.faces.pixels(self.indices[start : start + CHUNK], size=self.trained.data.size)
+            pixels = self.faces.pixels(self.indices[start : start + CHUNK], size=self.size)
             began = time.perf_counter()
-            translated = edit.translate(self.trained, channels_first(pixels), Edit())
+            translated = self.generator.translate(channels_first(pixels), Edit())
             self.seconds += time.perf_counter() - began
             self.made += len(translated)
             yield translated

@@ -23,13 +23,15 @@ from animegen_cli.model.family import Converts, DiffusersModel, Edit, Samples
 from animegen_cli.model.pixels import channels_first, channels_last
 from animegen_cli.report import card, grids, records, same_seeds
 from animegen_cli.report.card import Facts
-from animegen_cli.sample import edit, generate
+from animegen_cli.sample import generate
+from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.trained import open_trained, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from animegen_cli.paths import Run
-    from animegen_cli.sample.generate import Trained
+    from animegen_cli.sample.trained import Trained
 
 INDEX = "pipeline.json"
 """Names every file of an export: a folder with other files in it is not written over."""
@@ -57,7 +59,7 @@ def export(request: Request) -> dict[str, Any]:
         MachineError: the folder cannot be written, or a package is missing.
     """
     run = _opened(request.run)
-    trained = generate.open_trained(run, device=torch.device("cpu"), precision="fp32")
+    trained = open_trained(run, device=torch.device("cpu"), precision="fp32")
     kind, found = _kind(request, trained)
     out = request.out or run.path / "export" / kind
     _check(out)
@@ -103,7 +105,7 @@ def _kind(request: Request, trained: Trained) -> tuple[str, DiffusersModel | Non
     if request.to == "onnx":
         return "onnx", None
     if request.to == "diffusers":
-        edit.require(trained, "converts")
+        require(trained, "converts")
     if isinstance(trained.model, Converts):
         try:
             found = trained.model.to_diffusers(trained.config.sample)
@@ -131,7 +133,7 @@ def _diffusers(trained: Trained, found: DiffusersModel, folder: Path) -> tuple[d
 
 
 def _onnx(trained: Trained, folder: Path) -> tuple[dict[str, Any], Facts]:
-    exported = edit.require(trained, "exports").exported(trained.config.sample)
+    exported = require(trained, "exports").exported(trained.config.sample)
     with console.progress("exporting", 1) as bar:
         networks = onnx.write(trained.model, exported.networks, folder)
         bar.advance()
@@ -160,8 +162,7 @@ def _sheet(request: Request, record: records.Record, trained: Trained, folder: P
     else:
         count = min(count, 12)
         photos = np.stack([np.asarray(drawn.photo(number, size=trained.data.size)) for number in range(count)])
-        chw = channels_first(photos)
-        after = channels_last(edit.translate(trained, chw, Edit(), sampling=trained.config.sample))
+        after = channels_last(Generator(trained, trained.config.sample).translate(channels_first(photos), Edit()))
         picture = grids.pairs([(b, a, f"{i}") for i, (b, a) in enumerate(zip(photos, after, strict=True))])
         caption = "Drawn stand-ins for photographs, before and after"
     grids.save(picture, folder / "samples.png")

@@ -1,241 +1,205 @@
-"""A run and seeds -> images. Needs no data set; image i depends on seed i alone."""
+"""Images from a trained run: drawn from seeds, or made of other images. Needs no data set.
+
+Image i depends on seed i (and, where one goes in, on picture i) alone, never on what is drawn beside it: networks run on
+micro-batches of one fixed size, of which the last is filled up.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
-from animegen_cli import paths
-from animegen_cli.config import Layer, RunConfig, resolve
-from animegen_cli.device import fast_layout, has_bf16, pick_device
-from animegen_cli.errors import ConfigError, DataError, UsageError, did_you_mean
-from animegen_cli.model import checkpoint, families
-from animegen_cli.model.family import DataSpec, Family, Samples
-from animegen_cli.model.noise import Noise
-from animegen_cli.model.pixels import to_uint8
+from animegen_cli.config import Sampling
+from animegen_cli.device import pick_device
+from animegen_cli.model.family import Edit, Interpolates
+from animegen_cli.model.noise import Blend, Noise
+from animegen_cli.model.pixels import from_uint8, to_uint8
+from animegen_cli.sample.trained import Trained, label_row, micro_batch, open_trained, require, sampling_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch import Tensor
 
     from animegen_cli.model.samplers import Callback
     from animegen_cli.paths import Run
 
-
-class Trained(NamedTuple):
-    """Networks ready to draw, and what their weights file says of them."""
-
-    model: Family
-    config: RunConfig
-    data: DataSpec
-    images: int
-    """Images seen in training."""
-    device: torch.device
-    precision: str
+OnProgress = Callable[[int], None]
+"""Told how many more images are finished."""
 
 
-def spec_to_dict(data: DataSpec) -> dict[str, Any]:
-    """Plain values of a DataSpec for metadata."""
-    return {**asdict(data), "attributes": {name: list(values) for name, values in data.attributes.items()}}
+@dataclass(frozen=True)
+class Generator:
+    """A trained model with all that decides what it draws besides the seeds.
 
+    Images go in and come out as uint8 tensors (n, 3, H, W) on the CPU. Each method raises UsageError, which names the
+    families that can, where the run's family lacks the ability.
 
-def spec_from_dict(values: Mapping[str, Any]) -> DataSpec:
-    """The inverse of `spec_to_dict`."""
-    return DataSpec(
-        size=values["size"],
-        count=values["count"],
-        mean=tuple(values["mean"]),
-        std=tuple(values["std"]),
-        attributes={name: tuple(choices) for name, choices in values["attributes"].items()},
-        domains=tuple(values["domains"]),
-    )
-
-
-def build(config: Mapping[str, Any], data: DataSpec) -> tuple[Family, RunConfig]:
-    """A fresh method from a plain config such as the one in a weights file."""
-    resolved = build_config(config)
-    return families.load(resolved.family)(resolved.model, data), resolved
-
-
-def inference_state(model: Family) -> dict[str, Tensor]:
-    """The tensors of the inference modules, as the weights file holds them."""
-    return {name: t for name, t in model.state_dict().items() if name.split(".")[0] in model.inference}
-
-
-def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> Trained:
-    """Build the run's networks and load its averaged weights.
-
-    Raises:
-        DataError: no weights, or damaged ones.
     """
-    tensors, about = checkpoint.load_weights(run.weights)
-    data = spec_from_dict(about["data"])
-    model, config = build(about["config"], data)
-    _load(model, tensors, run)
-    if precision == "auto":
-        precision = "bf16" if has_bf16(device) else "fp32"
-    ready = for_inference(model, device=device, precision=precision)
-    return Trained(ready, config, data, about["images"], device, precision)
 
+    trained: Trained
+    """The opened run."""
+    sampling: Sampling
+    """The family's section `sample:`; the run's own is `trained.config.sample`."""
+    labels: tuple[int, ...] | None = None
+    """One index per attribute of the data set, for all images (-1 is unknown); None draws without labels."""
+    batch: int | None = None
+    """Images per network call; None takes a fixed rule of device and size (`micro_batch`)."""
 
-def _load(model: Family, tensors: Mapping[str, Tensor], run: Run) -> None:
-    """Fill the inference modules; DataError unless exactly their tensors are there."""
-    wanted = inference_state(model)
-    if wanted.keys() != tensors.keys() or any(wanted[name].shape != tensors[name].shape for name in wanted):
-        raise DataError(
-            f"{run.weights} was written by another animegen: its tensors do not fit this version's networks",
-            hint=f"go on with the version that `{run.path / 'run.json'}` names, or train again",
+    @property
+    def _call_size(self) -> int:
+        return self.batch or micro_batch(self.trained.device, self.trained.data.size)
+
+    def draw(self, seeds: Sequence[int], *, on_progress: OnProgress | None = None) -> Tensor:
+        """Draw one image per seed: (n, 3, size, size)."""
+        return self._collected(
+            len(seeds), lambda rows: self._sampled(self._noise(seeds[row] for row in rows)), on_progress
         )
-    model.load_state_dict(tensors, strict=False)
 
+    @torch.inference_mode()
+    def draw_noise(self, noise: Noise, *, callback: Callback | None = None) -> Tensor:
+        """Draw one image per row of `noise` in one network call.
 
-def for_inference(model: Family, *, device: torch.device, precision: str) -> Family:
-    """Frozen, on the device, in its fastest layout; with bf16 the networks compute in it and speak float32."""
-    model = model.requires_grad_(False).eval().to(device)
-    channels_last = fast_layout(model, device)
-    for name in model.inference:
-        module = getattr(model, name)
-        if precision == "bf16":
-            _compute_in(module, torch.bfloat16)
-        if channels_last:
-            module.to(memory_format=torch.channels_last)
-    return model
+        Args:
+            noise: its own device is the run's.
+            callback: called with (step, noisy images, denoised images) by families that draw step by step.
+        """
+        return to_uint8(self._sampled(noise, callback)).cpu()
 
+    def mix(self, coarse: Sequence[int], fine: Sequence[int], *, cut: int | None = None) -> Tensor:
+        """Images with what is coarse of the seeds `coarse` and what is fine of the seeds `fine`, pair by pair.
 
-def _compute_in(module: nn.Module, dtype: torch.dtype) -> None:
-    for part in module.modules():
-        # Statistics of BatchNorm and tables of frequencies keep their precision.
-        if not isinstance(part, nn.modules.batchnorm._BatchNorm):
-            for parameter in part.parameters(recurse=False):
-                parameter.data = parameter.data.to(dtype)
+        Args:
+            coarse: n seeds.
+            fine: n seeds.
+            cut: levels of the code that come from `coarse`; the family's middle number when None.
+        """
+        model = require(self.trained, "mixes")
 
-    def lower(x: Any) -> Any:
-        # Images and codes are converted; times (B,) stay exact, the networks convert their embeddings.
-        if isinstance(x, list | tuple):
-            return type(x)(lower(part) for part in x)
-        return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() and x.dim() > 1 else x
+        def network(rows: Sequence[int]) -> Tensor:
+            above, below = (self._noise(seeds[row] for row in rows) for seeds in (coarse, fine))
+            return model.mix(above, below, self._label_rows(len(rows)), self.sampling, cut)
 
-    def raised(x: Any) -> Any:
-        if isinstance(x, list | tuple):
-            return type(x)(raised(part) for part in x)
-        return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+        return self._collected(len(coarse), network)
 
-    def enter(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return lower(inputs), {name: lower(x) for name, x in named.items()}
+    def interpolate(self, start: int, end: int, frames: int) -> Tensor:
+        """Walk from seed `start` to seed `end` in `frames` images: in the family's own space of codes where it knows one,
+        else spherically in the space of noise."""
+        model, device = self.trained.model, self.trained.device
+        fractions = torch.linspace(0, 1, frames, dtype=torch.float64)
 
-    module.register_forward_pre_hook(enter, with_kwargs=True)
-    module.register_forward_hook(lambda _, __, output: raised(output))
+        def network(rows: Sequence[int]) -> Tensor:
+            if not isinstance(model, Interpolates):
+                return self._sampled(Blend(start, end, fractions[list(rows)].tolist(), device))
+            first, last = (self._noise([seed] * len(rows)) for seed in (start, end))
+            along = fractions[list(rows)].to(device)
+            return model.interpolate(first, last, along, self._label_rows(len(rows)), self.sampling)
 
+        return self._collected(frames, network)
 
-def sampling_of(trained: Trained, overrides: Mapping[str, Any]) -> Any:
-    """The run's `sample` section with command-line overrides.
+    def inpaint(
+        self, pixels: Tensor, mask: Tensor, seeds: Sequence[int], *, on_progress: OnProgress | None = None
+    ) -> Tensor:
+        """Draw one variant per seed of a picture, anew where the mask is true and untouched elsewhere.
 
-    Raises:
-        UsageError: a setting that this family's way to draw does not have, or a wrong value.
-    """
-    section = asdict(trained.config.sample)
-    for name in overrides:
-        if name not in section:
-            others, own = families_setting(name), ", ".join(f"`{key}`" for key in section)
-            raise UsageError(
-                f"a {trained.config.family} run has no sampling setting `{name}`",
-                hint=f"families that have it: {', '.join(others)}" if others else f"it has {own or 'none'}",
-            )
-    config = trained.config.to_dict() | {"sample": {**section, **overrides}}
-    try:
-        return build_config(config).sample
-    except ConfigError as error:
-        raise UsageError(error.message, hint=error.hint) from error
+        Args:
+            pixels: uint8 (3, size, size).
+            mask: bool (size, size).
+            seeds: one per variant.
+            on_progress: told how many more variants are finished.
+        """
+        model, device = require(self.trained, "inpaints"), self.trained.device
+        image, where = from_uint8(pixels, device), mask.to(device).float()
 
+        def network(rows: Sequence[int]) -> Tensor:
+            images = image.expand(len(rows), -1, -1, -1)
+            masks = where.expand(len(rows), 1, -1, -1)
+            noise = self._noise(seeds[row] for row in rows)
+            return model.inpaint(images, masks, noise, self._label_rows(len(rows)), self.sampling)
 
-def families_setting(key: str) -> list[str]:
-    """The families whose way to draw has this setting."""
-    return [name for name in paths.families() if key in {field.name for field in fields(families.load(name).Sampling)}]
+        drawn = self._collected(len(seeds), network, on_progress)
+        return torch.where(mask, drawn, pixels)  # bf16 leaves the rest untouched too
 
+    def translate(self, pixels: Tensor, edit: Edit, *, seed: int = 0) -> Tensor:
+        """Turn pictures into pictures; each depends on itself and the seed alone.
 
-def build_config(config: Mapping[str, Any]) -> RunConfig:
-    """Validate a plain config."""
-    kind = families.load(config["family"])
-    return resolve(
-        [Layer(dict(config), {})],
-        family=config["family"], model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
-    )  # fmt: skip
+        Args:
+            pixels: uint8 (n, 3, H, W) of the run's size, or of any multiple of 8 where the family has `any_size`.
+            edit: what is asked; the fields that the family does not read are ignored.
+            seed: of every picture's noise, so that equal pictures become equal and a film does not flicker.
+        """
+        model = require(self.trained, "translates")
+        batch = self.batch or micro_batch(self.trained.device, math.isqrt(pixels.shape[2] * pixels.shape[3]))
 
+        def network(rows: Sequence[int]) -> Tensor:
+            images = from_uint8(pixels[list(rows)], self.trained.device)
+            return model.translate(images, self._noise([seed] * len(rows)), edit, self.sampling)
 
-def describe_sampling(sampling: Any) -> str:
-    """One line such as "ddim, 50 steps, spacing trailing" for protocols and notes."""
-    values = asdict(sampling)
-    parts = [str(values.pop("sampler"))] if "sampler" in values else []
-    parts += [f"{values.pop('steps')} steps"] if "steps" in values else []
-    neutral = {"eta": 0.0, "s_churn": 0.0, "guidance": 1.0, "variance": "small"}
-    parts += [f"{name} {value}" for name, value in values.items() if neutral.get(name) != value]
-    return ", ".join(parts)
+        return self._collected(len(pixels), network, batch=batch) if len(pixels) else pixels
 
+    def project(
+        self,
+        pixels: Tensor,
+        *,
+        steps: int,
+        features: Callable[[Tensor], Tensor] | None = None,
+        seed: int = 0,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Find the nearest images that the run can draw. Differentiates, so the networks should be in float32.
 
-def label_row(trained: Trained, wanted: Mapping[str, str]) -> list[int]:
-    """Indices of the named values, -1 for attributes not named; UsageError for names that do not exist."""
-    attributes = trained.data.attributes
-    used = getattr(trained.model, "conditions", ())
-    for name, value in wanted.items():
-        if name not in used:
-            hint = did_you_mean(name, used) if used else "it was trained without labels: draw without `--labels`"
-            raise UsageError(f"this run knows no label `{name}`", hint=hint)
-        if value not in attributes[name]:
-            raise UsageError(f"`{name}` has no value `{value}`", hint=did_you_mean(value, attributes[name]))
-    return [attributes[name].index(wanted[name]) if name in wanted else -1 for name in attributes]
+        Args:
+            pixels: uint8 (n, 3, size, size).
+            steps: of the descent.
+            features: (B, 3, H, W) in [-1, 1] -> (B, D), differentiable, in which distances are measured; pixels when None.
+            seed: of the codes that the descent begins with.
+            callback: called with (step, images, target), in [-1, 1], now and then.
+        """
+        model = require(self.trained, "projects")
+        with torch.enable_grad():
+            target = from_uint8(pixels, self.trained.device)
+            images = model.project(target, self._noise([seed] * len(pixels)), steps, features, callback)
+        return to_uint8(images.detach()).cpu()
 
+    # ---- one network call after the other ------------------------------------------------------------------------
 
-def micro_batch(device: torch.device, size: int) -> int:
-    """Images per network call while drawing: a fixed rule of device and size, so that pixels never depend on `--n`."""
-    budget = (256 if device.type == "cuda" else 16) * 64 * 64
-    return max(min(budget // (size * size), 512), 1)
+    def _noise(self, seeds: Iterable[int]) -> Noise:
+        return Noise(list(seeds), self.trained.device)
 
+    def _label_rows(self, count: int) -> Tensor | None:
+        return None if self.labels is None else torch.tensor([list(self.labels)] * count, device=self.trained.device)
 
-def draw(
-    trained: Trained,
-    seeds: Sequence[int],
-    *,
-    sampling: Any = None,
-    labels: Sequence[int] | None = None,
-    batch: int | None = None,
-    on_progress: Callable[[int], None] | None = None,
-) -> Tensor:
-    """Draw one image per seed: uint8, (n, 3, H, W), on the CPU.
+    def _sampled(self, noise: Noise, callback: Callback | None = None) -> Tensor:
+        model = require(self.trained, "samples")
+        return model.sample(noise, self._label_rows(len(noise)), self.sampling, callback)
 
-    Args:
-        how: the family's sampling section; the run's own when None.
-        labels: one index per attribute for all images (-1 unknown), or None.
-        batch: images per network call; the last call is padded to it.
-        on_progress: told how many images each call finished.
-    """
-    batch = batch or micro_batch(trained.device, trained.data.size)
-    pieces = []
-    for start in range(0, len(seeds), batch):
-        piece = list(seeds[start : start + batch])
-        noise = Noise(piece + [piece[-1]] * (batch - len(piece)), trained.device)
-        pieces.append(draw_noise(trained, noise, sampling=sampling, labels=labels)[: len(piece)])
-        if on_progress:
-            on_progress(len(piece))
-    return torch.cat(pieces) if pieces else torch.empty(0, 3, trained.data.size, trained.data.size, dtype=torch.uint8)
+    @torch.inference_mode()
+    def _collected(
+        self,
+        count: int,
+        network: Callable[[Sequence[int]], Tensor],
+        on_progress: OnProgress | None = None,
+        *,
+        batch: int | None = None,
+    ) -> Tensor:
+        """What `network` makes of the indices 0 to count - 1, in calls of one fixed length: uint8, on the CPU.
 
-
-@torch.inference_mode()
-def draw_noise(
-    trained: Trained,
-    noise: Noise,
-    *,
-    sampling: Any = None,
-    labels: Sequence[int] | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Draw one image per row of `noise`: uint8, (n, 3, H, W), on the CPU."""
-    model = trained.model
-    assert isinstance(model, Samples), "callers open runs with `able_to='samples'`"
-    rows = None if labels is None else torch.tensor([list(labels)] * len(noise), device=trained.device)
-    images = model.sample(noise, rows, sampling if sampling is not None else trained.config.sample, callback)
-    return to_uint8(images).cpu()
+        The last call is filled up with its last index, so that an image does not depend on how many are drawn.
+        """
+        batch = batch or self._call_size
+        size = self.trained.data.size
+        pieces = [torch.empty(0, 3, size, size, dtype=torch.uint8)] if not count else []
+        for start in range(0, count, batch):
+            rows = list(range(start, min(start + batch, count)))
+            images = network(rows + [rows[-1]] * (batch - len(rows)))
+            pieces.append(to_uint8(images)[: len(rows)].cpu())
+            if on_progress:
+                on_progress(len(rows))
+        return torch.cat(pieces)
 
 
 def images(
@@ -243,16 +207,20 @@ def images(
     seeds: Sequence[int],
     *,
     labels: Mapping[str, str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    overrides: Mapping[str, object] | None = None,
     device: torch.device | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Tensor:
-    """Open a run and draw: uint8 (n, 3, H, W)."""
+    """Open a run and draw one image per seed: uint8 (n, 3, size, size), on the CPU.
+
+    Args:
+        run: needs its weights file only.
+        seeds: one per image.
+        labels: attribute -> value, for all images.
+        overrides: settings of the section `sample:` that replace the run's own.
+        device: by default a GPU where there is one.
+        on_progress: told how many more images are finished.
+    """
     trained = open_trained(run, device=device or pick_device(None))
-    return draw(
-        trained,
-        seeds,
-        sampling=sampling_of(trained, overrides or {}),
-        labels=label_row(trained, labels) if labels else None,
-        on_progress=on_progress,
-    )
+    chosen = label_row(trained, labels) if labels else None
+    return Generator(trained, sampling_of(trained, overrides or {}), chosen).draw(seeds, on_progress=on_progress)

@@ -10,7 +10,7 @@ import torch
 from animegen_cli import config, console
 from animegen_cli.config import Amount
 from animegen_cli.device import free_memory
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import build_config
 from animegen_cli.train import estimate, train
 from animegen_cli.train.trainer import Trainer
 
@@ -56,7 +56,7 @@ def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, imag
     slim = prepared.config.to_dict()
     slim["train"] |= {"batch": micro}
     trainer = Trainer(
-        prepared.model, prepared.loader, generate.build_config(slim), prepared.options._replace(compile=False),
+        prepared.model, prepared.loader, build_config(slim), prepared.options._replace(compile=False),
         device=prepared.device, count=prepared.data.count,
     )  # fmt: skip
     took: list[float] = []

@@ -39,7 +39,7 @@ from animegen_cli.model.family import (
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_first, channels_last, from_uint8, to_uint8
 from animegen_cli.report import grids, page
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import inference_state, micro_batch, spec_to_dict
 from animegen_cli.seeds import seed_for
 from animegen_cli.train import estimate, folder
 from animegen_cli.train.doctor import Doctor
@@ -154,10 +154,10 @@ class Session:
         }  # fmt: skip
         weights = {
             "family": self.config.family, "preset": self.config.preset, "images": trainer.images,
-            "config": self.config.to_dict(), "data": generate.spec_to_dict(self.prepared.data),
+            "config": self.config.to_dict(), "data": spec_to_dict(self.prepared.data),
             "abilities": list(abilities_of(self.prepared.model)),
         }  # fmt: skip
-        checkpoint.save_weights(self.run.weights, generate.inference_state(trainer.ema.model), weights)
+        checkpoint.save_weights(self.run.weights, inference_state(trainer.ema.model), weights)
         checkpoint.save_state(self.run.resume / f"{trainer.images:012d}", trainer.parts(), about)
         self._prune()
         self.write_about("running")
@@ -304,7 +304,7 @@ class Session:
         device, pieces, batch = (
             self.prepared.device,
             [],
-            generate.micro_batch(self.prepared.device, self.prepared.data.size),
+            micro_batch(self.prepared.device, self.prepared.data.size),
         )
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self.low):
             for start in range(0, len(seeds), batch):

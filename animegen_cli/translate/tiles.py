@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from animegen_cli.data.cleaning import fit_square
 from animegen_cli.model.pixels import channels_first, channels_last
-from animegen_cli.sample import edit as editing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from animegen_cli.model.family import Edit
-    from animegen_cli.sample.generate import Trained
+    from animegen_cli.sample.generate import Generator
+    from animegen_cli.sample.trained import Trained
 
 TILE = 1024
-
-
+"""Pixels of a side above which a picture is cut into tiles."""
 OVERLAP = 128
-"""Pixels of a side above which a picture is cut into tiles, and by which neighbours overlap at least."""
-
-
+"""Pixels by which neighboring tiles overlap at least."""
 MULTIPLE = 8
+"""Sides of what networks see are multiples of so many pixels."""
 
 
 def any_size(trained: Trained) -> bool:
@@ -42,13 +42,18 @@ def shaped(trained: Trained, image: Image.Image, *, fit: str | None = None, size
     return np.array(image)
 
 
-def changed(trained: Trained, pictures: np.ndarray, edit: Edit, *, sampling: Any, seed: int, batch: int) -> np.ndarray:
-    """Pictures of one shape, uint8 (n, H, W, 3), through the networks, large ones in tiles; any size: `padded` before."""
+def changed(generator: Generator, pictures: np.ndarray, edit: Edit, *, seed: int) -> np.ndarray:
+    """Translate pictures of one shape, large ones in tiles: uint8 (n, H, W, 3) -> the same.
+
+    Args:
+        generator: a run that translates.
+        pictures: of the run's size, or, where its family takes any, `padded`.
+        edit: what is asked.
+        seed: of every picture's noise.
+    """
 
     def network(pixels: np.ndarray) -> np.ndarray:
-        images = channels_first(pixels)
-        done = editing.translate(trained, images, edit, sampling=sampling, seed=seed, batch=batch)
-        return channels_last(done)
+        return channels_last(generator.translate(channels_first(pixels), edit, seed=seed))
 
     if max(pictures.shape[1:3]) > TILE:
         return np.stack([tiled(picture, network) for picture in pictures])
@@ -61,7 +66,9 @@ def padded(pixels: np.ndarray) -> np.ndarray:
     return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="reflect") if below or right else pixels
 
 
-def tiled(pixels: np.ndarray, network: Any, *, tile: int = TILE, overlap: int = OVERLAP) -> np.ndarray:
+def tiled(
+    pixels: np.ndarray, network: Callable[[np.ndarray], np.ndarray], *, tile: int = TILE, overlap: int = OVERLAP
+) -> np.ndarray:
     """A large picture in overlapping tiles, which fade linearly into each other: uint8 (H, W, 3) -> the same.
 
     Args:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,68 +17,41 @@ from PIL import Image
 
 from animegen_cli import config, console, paths
 from animegen_cli.data import sources
-from animegen_cli.data.cleaning import FITS, decode
+from animegen_cli.data.cleaning import decode
 from animegen_cli.data.sources import ARCHIVES, Member, Source, Unusable
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.model import abilities
 from animegen_cli.model.family import Edit
-from animegen_cli.paths import Run
 from animegen_cli.report import grids
-from animegen_cli.sample import edit as editing
-from animegen_cli.sample import generate, sample
+from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.output import save
+from animegen_cli.sample.trained import micro_batch, open_trained, require, sampling_of
 from animegen_cli.translate.tiles import MULTIPLE, TILE, any_size, changed, padded, shaped
 
 if TYPE_CHECKING:
-    from animegen_cli.sample.generate import Trained
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from animegen_cli.sample.trained import Trained
+    from animegen_cli.translate.request import Request
 
 ON_SHEET = 24
 """Pairs that the sheet shows: the first ones."""
 WAITING = 2**25
 """Pixels that wait at most for others of their shape, so that a network call is full."""
-_FILMS = frozenset((".mp4", ".m4v", ".mkv", ".webm", ".mov", ".avi"))
 _OPTIONS = {"levels": "--top-levels"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What `animegen translate` was asked for."""
-
-    run: str | None
-    path: Path
-    out: Path | None = None
-    edits: Mapping[str, Any]
-    """Fields of `Edit` that were typed."""
-    overrides: Mapping[str, Any]
-    settings: Sequence[str] = ()
-    fit: str | None = None
-    size: int | None = None
-    seed: int = 0
-    grid: bool = False
-    batch: int | None = None
-    precision: str = "auto"
-    device: str | None = None
 
 
 def translate(request: Request) -> dict[str, Any]:
     """Translate and write; returns the files, what was skipped, facts for `--json`, and a text for people."""
-    sample.check_precision(request.precision)
-    if request.fit is not None and request.fit not in FITS:
-        raise UsageError(f"no fit `{request.fit}`", hint="use crop, pad or stretch")
-    if not request.path.exists():
-        raise DataError(f"there is no {request.path}", hint=paths.similar(request.path) or "check the path")
-    if request.path.suffix.lower() in _FILMS:
-        parts = f"ffmpeg -i {request.path} frames/%06d.png"
-        raise UsageError(f"{request.path} is a film", hint=f"take it apart with `{parts}`, then translate `frames`")
-    if Run(request.path).exists:
-        raise UsageError(f"{request.path} is a run, not pictures", hint="name a picture or a folder after it")
+    request.check()
     run = abilities.open_run(request.run, "translates")
     console.note(f"run: {run.path}")
     out = request.out or run.path / "translated"
     found = _find(request.path)
     targets = _targets(_listed(found, out), out)
     _protect(request.path, out, targets)
-    trained = generate.open_trained(run, device=pick_device(request.device), precision=request.precision)
+    trained = open_trained(run, device=pick_device(request.device), precision=request.precision)
     work = _Work(request, trained)
     paths.make_folder(out)
     with console.progress("translating", len(targets)) as bar:
@@ -101,7 +73,7 @@ def translate(request: Request) -> dict[str, Any]:
     text = [str(files[0]) if len(files) == 1 else f"{out}: {len(files):,} pictures"]
     if request.grid:
         sheet = grids.pairs([work.shown[name] for name in targets if name in work.shown])
-        files.append(sample.save(sheet, _beside(out)))
+        files.append(save(sheet, _beside(out)))
         text.append(str(files[-1]))
     text += [f"{len(skipped):,} skipped"] if skipped else []
     return {"files": files, "skipped": skipped, "about": about, "text": "\n".join(text)}
@@ -109,7 +81,7 @@ def translate(request: Request) -> dict[str, Any]:
 
 def asked_edit(trained: Trained, asked: Mapping[str, Any]) -> Edit:
     """The edit that was typed; UsageError for an option that this family does not read, naming those that do."""
-    reads = editing.require(trained, "translates").edits
+    reads = require(trained, "translates").edits
     for field in asked:
         if field not in reads:
             option = _OPTIONS.get(field, f"--{field}")
@@ -227,7 +199,8 @@ class _Work:
             hint = f"leave `--size` out; `--fit` says how a picture becomes {trained.data.size} x {trained.data.size}"
             raise UsageError(f"a {family} run translates at its own size alone", hint=hint)
         drawing_settings = {**config.settings_of(request.settings), **request.overrides}
-        self.edit, self.sampling = asked_edit(trained, request.edits), generate.sampling_of(trained, drawing_settings)
+        self.edit = asked_edit(trained, request.edits)
+        self.generator = Generator(trained, sampling_of(trained, drawing_settings), batch=request.batch)
         self.waiting: dict[tuple[int, ...], list[tuple[str, np.ndarray, Path]]] = {}
         self.written: dict[str, Path] = {}
         self.skipped: list[tuple[str, str]] = []
@@ -260,22 +233,15 @@ class _Work:
             self._translate(self.waiting.pop(shape))
 
     def _batch(self, shape: Sequence[int]) -> int:
-        return self.request.batch or generate.micro_batch(self.trained.device, math.isqrt(shape[0] * shape[1]))
+        return self.request.batch or micro_batch(self.trained.device, math.isqrt(shape[0] * shape[1]))
 
     def _translate(self, group: Sequence[tuple[str, np.ndarray, Path]]) -> None:
         whole = np.stack([padded(pixels) if self.any_size else pixels for _, pixels, _ in group])
-        results = changed(
-            self.trained,
-            whole,
-            self.edit,
-            sampling=self.sampling,
-            seed=self.request.seed,
-            batch=self._batch(whole.shape[1:]),
-        )
+        results = changed(self.generator, whole, self.edit, seed=self.request.seed)
         for (name, before, target), after in zip(group, results, strict=True):
             after = after[: before.shape[0], : before.shape[1]]
             paths.make_folder(target.parent)
-            self.written[name] = sample.save(Image.fromarray(after), target)
+            self.written[name] = save(Image.fromarray(after), target)
             if self.request.grid and len(self.shown) < ON_SHEET:
                 self.shown[name] = (grids.thumbnail(before), grids.thumbnail(after), PurePosixPath(name).name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
@@ -18,9 +18,8 @@ from animegen_cli.model import abilities
 from animegen_cli.model.family import ABILITIES, Edit
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_last, from_uint8, to_uint8
-from animegen_cli.sample import edit as editing
-from animegen_cli.sample import generate
-from animegen_cli.sample.generate import Trained
+from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.trained import Trained, label_row, open_trained, require, sampling_of
 from animegen_cli.seeds import parse_seeds
 from animegen_cli.translate import tiles, translate
 from animegen_cli.ui import directions
@@ -70,7 +69,7 @@ class Held(NamedTuple):
     """Time and size of its weights file when it was read."""
     trained: Trained
     directions: dict[str, Directions]
-    """Those found so far, by the way to draw."""
+    """Those found so far, by sampling section and label row."""
 
 
 class Models:
@@ -88,17 +87,14 @@ class Models:
         """
         return self._hold(run).trained
 
-    def directions(self, run: Run, way: Way, on_progress: Done | None = None) -> Directions:
-        """The run's directions, looked for once for each way to draw."""
-        held = self._hold(run)
-        if str(way) not in held.directions:
-            editing.require(held.trained, "samples")
+    def directions(self, run: Run, generator: Generator, on_progress: Done | None = None) -> Directions:
+        """The run's directions, looked for once for each sampling section and label row."""
+        held, key = self._hold(run), str((generator.sampling, generator.labels))
+        if key not in held.directions:
+            require(held.trained, "samples")
             count = directions.count_for(held.trained)
-            found = directions.find(
-                held.trained, sampling=way.sampling, labels=way.labels, pictures=count, on_progress=on_progress
-            )
-            held.directions[str(way)] = found
-        return held.directions[str(way)]
+            held.directions[key] = directions.find(generator, pictures=count, on_progress=on_progress)
+        return held.directions[key]
 
     def _hold(self, run: Run) -> Held:
         if not run.weights.is_file():
@@ -107,7 +103,7 @@ class Models:
         written = (status.st_mtime_ns, status.st_size)
         held = self._held.pop(path, None)
         if held is None or held.written != written:
-            held = Held(written, generate.open_trained(run, device=self.device), {})
+            held = Held(written, open_trained(run, device=self.device), {})
         self._held[path] = held
         while len(self._held) > self.most:
             self._held.popitem(last=False)
@@ -159,14 +155,7 @@ def cannot(family: str, ability: str) -> str:
     return f"A {family} run cannot {abilities.VERBS[ability]}; {abilities.only(abilities.families_able(ability))}."
 
 
-class Way(NamedTuple):
-    """How a run is to draw: its sampling section and its label row."""
-
-    sampling: Any
-    labels: list[int] | None
-
-
-def way(trained: Trained, settings: Mapping[str, Any], labels: Sequence[str] = ()) -> Way:
+def generator_of(trained: Trained, settings: Mapping[str, Any], labels: Sequence[str] = ()) -> Generator:
     """The run's own settings with those of the page that it has and that are filled in; labels as `hair=pink`.
 
     Raises:
@@ -174,13 +163,13 @@ def way(trained: Trained, settings: Mapping[str, Any], labels: Sequence[str] = (
     """
     offered = offer(trained).settings
     wanted = {key: value for key, value in settings.items() if key in offered and value is not None}
-    sampling = generate.sampling_of(trained, wanted)
+    sampling = sampling_of(trained, wanted)
     named: dict[str, str] = {}
     for name, _, value in (label.partition("=") for label in labels):
         if name in named:
             raise UsageError(f"`{name}` is asked to be {named[name]} and {value}", hint="choose one of them")
         named[name] = value
-    return Way(sampling, generate.label_row(trained, named) if named else None)
+    return Generator(trained, sampling, label_row(trained, named) if named else None)
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------
@@ -204,53 +193,44 @@ def seed_of(value: float | None) -> int:
     return int(value)
 
 
-def draw(trained: Trained, wanted: Sequence[int], way: Way, on_progress: Done | None = None) -> np.ndarray:
+def draw(generator: Generator, wanted: Sequence[int], on_progress: Done | None = None) -> np.ndarray:
     """One face per seed, uint8 (n, H, W, 3)."""
-    editing.require(trained, "samples")
-    batch = min(len(wanted), TOGETHER)
-    return channels_last(
-        generate.draw(trained, wanted, sampling=way.sampling, labels=way.labels, batch=batch, on_progress=on_progress)
-    )
+    together = replace(generator, batch=min(len(wanted), TOGETHER))
+    return channels_last(together.draw(wanted, on_progress=on_progress))
 
 
-def walk(trained: Trained, start: int, end: int, frames: int, way: Way) -> np.ndarray:
+def walk(generator: Generator, start: int, end: int, frames: int) -> np.ndarray:
     """From seed to seed, uint8 (frames, H, W, 3)."""
-    editing.require(trained, "samples")
+    require(generator.trained, "samples")
     if not 2 <= frames <= MOST_FRAMES:
         raise UsageError(f"a walk of {frames} pictures", hint=f"choose 2 to {MOST_FRAMES}")
-    batch = min(frames, TOGETHER)
-    return channels_last(
-        editing.interpolate(trained, start, end, frames, sampling=way.sampling, labels=way.labels, batch=batch)
-    )
+    return channels_last(replace(generator, batch=min(frames, TOGETHER)).interpolate(start, end, frames))
 
 
 def steer(
-    trained: Trained, seed: int, amounts: Tensor, found: Directions, way: Way, on_progress: Done | None = None
+    generator: Generator, seed: int, amounts: Tensor, found: Directions, on_progress: Done | None = None
 ) -> np.ndarray:
     """The seed's face moved along the directions by each row of `amounts` (n, k): uint8 (n, H, W, 3)."""
-    editing.require(trained, "samples")
-    return channels_last(
-        directions.steered(
-            trained, seed, amounts, found, sampling=way.sampling, labels=way.labels, on_progress=on_progress
-        )
-    )
+    require(generator.trained, "samples")
+    return channels_last(directions.steered(generator, seed, amounts, found, on_progress=on_progress))
 
 
 def change(
-    trained: Trained, image: Image.Image, edits: Mapping[str, Any], way: Way, *, fit: str, size: int | None, seed: int
+    generator: Generator, image: Image.Image, edits: Mapping[str, Any], *, fit: str, size: int | None, seed: int
 ) -> list[tuple[str, np.ndarray]]:
     """A picture before, with the noise that was added where there is any, and after: titles and uint8 (H, W, 3).
 
     Of `edits`, the fields that the family reads and that are filled in.
     """
-    reads = editing.require(trained, "translates").edits
+    trained = generator.trained
+    reads = require(trained, "translates").edits
     edit = translate.asked_edit(trained, {key: edits[key] for key in edits if key in reads and edits[key] is not None})
     if fit not in FITS:
         raise UsageError(f"no fit `{fit}`", hint="use crop, pad or stretch")
     free = tiles.any_size(trained)
     before = tiles.shaped(trained, image, fit=fit, size=_side(image, size) if free else None)
     whole = tiles.padded(before) if free else before
-    after = tiles.changed(trained, whole[None], edit, sampling=way.sampling, seed=seed, batch=1)[0]
+    after = tiles.changed(replace(generator, batch=1), whole[None], edit, seed=seed)[0]
     noisy = _noisy(trained, before, edit, seed)
     middle = [("with noise", noisy)] if noisy is not None else []
     return [("before", before), *middle, ("after", after[: before.shape[0], : before.shape[1]])]

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from animegen_cli.paths import Run
-    from animegen_cli.sample.generate import Trained
-    from animegen_cli.ui.actions import Models, Way
+    from animegen_cli.sample.generate import Generator
+    from animegen_cli.ui.actions import Models
 
 _ONE_AT_A_TIME: dict[str, Any] = {
     "concurrency_id": "drawing",
@@ -280,33 +280,33 @@ class Page:
         changes[self.change] = gr.Button("Translate" if offer.any_size else "Redraw")
         return changes
 
-    def _open(self, name: str | None, settings: Sequence[Any]) -> tuple[Run, Trained, Way]:
+    def _open(self, name: str | None, settings: Sequence[Any]) -> tuple[Run, Generator]:
         """The picked run and how it is to draw."""
         run = actions.find(self.root, name)
         trained = self.models.open(run)
         *values, labels = settings
-        return run, trained, actions.way(trained, dict(zip(self.settings, values, strict=True)), labels or ())
+        return run, actions.generator_of(trained, dict(zip(self.settings, values, strict=True)), labels or ())
 
     def _draw(self, name: str, seeds: str, *settings: Any) -> Markup:
-        run, trained, way = self._open(name, settings)
+        run, generator = self._open(name, settings)
         numbers = actions.numbers(seeds)
-        images = actions.draw(trained, numbers, way, progress(len(numbers)))
+        images = actions.draw(generator, numbers, progress(len(numbers)))
         file = f"{run.name}-{spell_seeds(numbers).replace(',', '_')[:60]}.png"
         return shown.sheet(images, [f"seed {seed}" for seed in numbers], file)
 
     def _walk(self, name: str, start: float, end: float, frames: float, *settings: Any) -> Markup:
-        run, trained, way = self._open(name, settings)
+        run, generator = self._open(name, settings)
         ends = actions.seed_of(start), actions.seed_of(end)
         progress(int(frames))
-        return shown.walk(actions.walk(trained, *ends, int(frames), way), ends, f"{run.name}-{ends[0]}-{ends[1]}")
+        return shown.walk(actions.walk(generator, *ends, int(frames)), ends, f"{run.name}-{ends[0]}-{ends[1]}")
 
     def _find(self, name: str, base: float, *settings: Any) -> list[Any]:
-        run, trained, way = self._open(name, settings)
+        run, generator = self._open(name, settings)
         seed = actions.seed_of(base)
         rows = directions.amount_rows()
-        done = progress(directions.count_for(trained) + len(rows))
-        found = self.models.directions(run, way, done)
-        images = actions.steer(trained, seed, rows, found, way, done)
+        done = progress(directions.count_for(generator.trained) + len(rows))
+        found = self.models.directions(run, generator, done)
+        images = actions.steer(generator, seed, rows, found, done)
         parts = np.split(images, len(found.shares))
         steps = [f"{value:+g}" if value else "0" for value in rows[: len(parts[0]), 0].tolist()]
         titles = [f"{i + 1}: {share:.0%}" for i, share in enumerate(found.shares)]
@@ -318,29 +318,29 @@ class Page:
 
     def _steer(self, name: str, base: float, *rest: Any) -> Markup:
         amounts, settings = rest[: directions.FOUND], rest[directions.FOUND :]
-        run, trained, way = self._open(name, settings)
-        seed, found = actions.seed_of(base), self.models.directions(run, way)
+        run, generator = self._open(name, settings)
+        seed, found = actions.seed_of(base), self.models.directions(run, generator)
         row = torch.tensor([amounts], dtype=torch.float32)[:, : len(found.shares)]
-        return shown.faces(actions.steer(trained, seed, row, found, way), [f"seed {seed}, moved"], size=240)
+        return shown.faces(actions.steer(generator, seed, row, found), [f"seed {seed}, moved"], size=240)
 
     def _change(self, name: str, upload: str | None, *rest: Any) -> Markup:
         (reverse, noise, levels, strength, exact, fit, side, seed), settings = rest[:8], rest[8:]
-        run, trained, way = self._open(name, settings)
+        run, generator = self._open(name, settings)
         edits = {"reverse": reverse, "noise": noise, "levels": levels, "strength": strength, "exact": exact}
         image = guard.uploaded(upload, self.folder)
         progress(1)
-        found = actions.change(trained, image, edits, way, fit=fit, size=side, seed=actions.seed_of(seed))
+        found = actions.change(generator, image, edits, fit=fit, size=side, seed=actions.seed_of(seed))
         return shown.changed(found, f"{run.name}-picture")
 
     def _compare(self, name: str, other: str | None, seeds: str, *settings: Any) -> Markup:
         """The picked run as its settings say, the other one by its own."""
         numbers, parts = actions.numbers(seeds), []
-        run, trained, way = self._open(name, settings)
+        run, generator = self._open(name, settings)
         done = progress(2 * len(numbers))
-        parts.append((run.name, actions.draw(trained, numbers, way, done)))
+        parts.append((run.name, actions.draw(generator, numbers, done)))
         against = actions.find(self.root, other)
         opened = self.models.open(against)
-        parts.append((against.name, actions.draw(opened, numbers, actions.way(opened, {}), done)))
+        parts.append((against.name, actions.draw(actions.generator_of(opened, {}), numbers, done)))
         return shown.side_by_side(parts, [f"seed {seed}" for seed in numbers])
 
     def _watch(self, name: str | None, seen: Any) -> Any:

@@ -9,7 +9,7 @@ enough numbers for a regression.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +17,13 @@ from torch import Tensor
 
 from animegen_cli.errors import UsageError
 from animegen_cli.model.noise import Noise
-from animegen_cli.sample import generate
+from animegen_cli.sample.trained import micro_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from animegen_cli.sample.generate import Trained
+    from animegen_cli.sample.generate import Generator
+    from animegen_cli.sample.trained import Trained
 
 FOUND = 5
 PICTURES = 512
@@ -66,10 +67,8 @@ class _Heard(Noise):
 
 
 def find(
-    trained: Trained,
+    generator: Generator,
     *,
-    sampling: Any = None,
-    labels: Sequence[int] | None = None,
     pictures: int = PICTURES,
     on_progress: Callable[[int], None] | None = None,
 ) -> Directions:
@@ -78,10 +77,11 @@ def find(
     Raises:
         UsageError: a run whose pictures do not depend on a first draw of noise.
     """
-    batch, codes, seen = min(generate.micro_batch(trained.device, trained.data.size), pictures), [], []
+    trained = generator.trained
+    batch, codes, seen = min(micro_batch(trained.device, trained.data.size), pictures), [], []
     for start in range(0, pictures, batch):
         noise = _Heard(range(start, start + batch), trained.device)
-        drawn = generate.draw_noise(trained, noise, sampling=sampling, labels=labels)
+        drawn = generator.draw_noise(noise)
         if noise.first is None:
             raise UsageError("this run draws without noise", hint="there is nothing to steer; pick another run")
         codes.append(noise.first.cpu())
@@ -108,21 +108,20 @@ def _regressed(noise: Tensor, looks: Tensor) -> Tensor:
 
 
 def steered(
-    trained: Trained,
+    generator: Generator,
     seed: int,
     amounts: Tensor,
     directions: Directions,
     *,
-    sampling: Any = None,
-    labels: Sequence[int] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """The seed's image moved along the directions by `amounts` (n, FOUND), in standard deviations: uint8 (n, 3, H, W)."""
     shift = torch.tensordot(amounts.float(), directions.vectors[: amounts.shape[1]], dims=1)
-    batch, pieces = generate.micro_batch(trained.device, trained.data.size), []
+    trained = generator.trained
+    batch, pieces = micro_batch(trained.device, trained.data.size), []
     for piece in shift.split(batch):
         noise = Steered([seed] * len(piece), piece, trained.device)
-        pieces.append(generate.draw_noise(trained, noise, sampling=sampling, labels=labels))
+        pieces.append(generator.draw_noise(noise))
         if on_progress:
             on_progress(len(piece))
     return torch.cat(pieces)

@@ -1,0 +1,59 @@
+"""Where drawn images go: files by seed, arrays and videos."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from animegen_cli.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from PIL import Image
+
+PER_FOLDER = 1000
+"""Images of one folder at most."""
+
+
+def save(image: Image.Image, path: Path) -> Path:
+    """Write a PNG; MachineError when there is no room or no permission."""
+    try:
+        image.save(path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
+def save_array(pixels: np.ndarray, seeds: Sequence[int], path: Path) -> Path:
+    """Write uint8 (n, H, W, 3) as `arr_0`, as ADM's evaluation reads it, with the seeds; MachineError when it cannot."""
+    try:
+        np.savez(path, arr_0=pixels, seeds=np.array(seeds))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
+def file_of(out: Path, seed: int, name: str = "seeds") -> Path:
+    """The file of a seed's image: apart from sheets, so that the folder can be scored, and at most 1,000 together."""
+    folder = out / name / (f"{seed // PER_FOLDER * PER_FOLDER:06d}" if seed >= PER_FOLDER else "")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{seed:06d}.png"
+
+
+def save_video(frames: np.ndarray, path: Path) -> Path:
+    """Write a walk (n, H, W, 3) there and back as an mp4 of at least 256 pixels; MachineError without the extra `video`."""
+    try:
+        import imageio.v3 as video
+    except ImportError:
+        raise MachineError("writing videos needs an extra", hint="type `pip install 'animegen[video]'`") from None
+    zoom = max(1, -(-256 // frames.shape[1]))
+    there = frames.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    video.imwrite(path, np.concatenate([there, there[::-1]]), fps=15, macro_block_size=1)
+    return path
+
+
+def _unwritable(path: Path, error: OSError) -> MachineError:
+    return MachineError(f"cannot write {path}: {error}", hint="free some space, or name another folder with `--out`")

@@ -1,0 +1,89 @@
+"""What `animegen sample` was asked for, and whether its words fit together. Light: nothing here loads networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from animegen_cli.errors import UsageError
+
+PRECISIONS = ("auto", "fp32", "bf16")
+FITS = ("crop", "pad", "stretch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A run, seeds, and what is to be drawn or made of pictures; the names are those of the command's options."""
+
+    run: str | None = None
+    """Folder, name or number; None is the newest run that draws."""
+    seeds: Sequence[int] | None = None
+    """None draws the seeds 0 to 15, unless something else is asked for."""
+    grid: bool = False
+    out: Path | None = None
+    """Folder; None is `<run>/drawn`."""
+    form: str = "png"
+    labels: Sequence[str] = ()
+    """Words such as `hair=pink`."""
+    batch: int | None = None
+    precision: str = "auto"
+    device: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the run's section `sample:` that have options of their own."""
+    settings: Sequence[str] = ()
+    """Words of `--set`."""
+    progress_strip: bool = False
+    forward_strip: Path | None = None
+    """A picture that turns into noise."""
+    denoise_strip: bool = False
+    interpolate: tuple[int, int] | None = None
+    """Two seeds."""
+    video: bool = False
+    frames: int = 10
+    """Images in a strip or walk."""
+    mix: tuple[Sequence[int], Sequence[int]] | None = None
+    """Seeds of the rows and of the columns."""
+    cut: int | None = None
+    """Levels of `mix` that come from the row."""
+    project: Path | None = None
+    """A picture whose code is sought."""
+    project_steps: int = 500
+    project_loss: str = "perceptual"
+    inpaint: Path | None = None
+    """The mask; white is redrawn."""
+    image: Path | None = None
+    """What the mask lies over."""
+    fit: str | None = None
+
+    def check(self) -> None:
+        """UsageError for words that do not exist or do not fit together."""
+        if self.form not in ("png", "npz"):
+            raise UsageError(f"no format `{self.form}`", hint="use `--format png` or `--format npz`")
+        check_precision(self.precision)
+        check_fit(self.fit)
+        if self.video and not self.interpolate:
+            raise UsageError("`--video` needs a walk to show", hint="add `--interpolate 3 14 --frames 60`")
+        if self.cut is not None and not self.mix:
+            raise UsageError("`--cut` needs seeds to mix", hint="add `--mix 0-4 10-14`")
+        if (self.inpaint is None) != (self.image is None):
+            raise UsageError(
+                "`--inpaint` and `--image` belong together", hint="write `--inpaint mask.png --image face.png`"
+            )
+        if self.project_loss not in ("perceptual", "pixels") and "." not in self.project_loss:
+            raise UsageError(
+                f"no distance `{self.project_loss}`", hint="use perceptual or pixels, or name a VGG19 file"
+            )
+
+
+def check_precision(precision: str) -> None:
+    """UsageError unless it is a precision to draw in."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"no precision `{precision}`", hint="use auto, fp32 or bf16")
+
+
+def check_fit(fit: str | None) -> None:
+    """UsageError unless it is a way to make a picture square, or None."""
+    if fit is not None and fit not in FITS:
+        raise UsageError(f"no fit `{fit}`", hint="use crop, pad or stretch")
