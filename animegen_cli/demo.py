@@ -9,10 +9,12 @@ from animegen_cli.compare import compare
 from animegen_cli.config import Layer
 from animegen_cli.device import pick_device
 from animegen_cli.evaluate import evaluate
+from animegen_cli.evaluate.judge import Request as EvaluateRequest
 from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
 from animegen_cli.sample import generate, sample
+from animegen_cli.sample.request import Request as SampleRequest
 from animegen_cli.train import train
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def run(out: Path, *, size: int = 32, device: str | None = None) -> dict[str, st
         _sample(trained, device)
         made[trained.name] = str(trained.path / "drawn" / "grid.png")
         console.note(f"scoring {trained.name}")
-        request = evaluate.Request(
+        request = EvaluateRequest(
             subject=str(trained.path), data=data, extractor="faces", metrics=["fd", "kid"], n=SCORED, repeats=1,
             device=device,
         )  # fmt: skip
@@ -74,5 +76,5 @@ def _train(family: str, data: Path, folder: Path, device: str | None, *, untrain
 
 def _sample(trained: Run, device: str | None) -> None:
     progress = bool(list(trained.samples.glob("ema-*.png")))
-    wanted = sample.Request(run=str(trained.path), seeds=range(100), grid=True, device=device, progress_strip=progress)
+    wanted = SampleRequest(run=str(trained.path), seeds=range(100), grid=True, device=device, progress_strip=progress)
     sample.sample(wanted)
