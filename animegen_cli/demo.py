@@ -16,6 +16,7 @@ from animegen_cli.prepare import prepare
 from animegen_cli.sample import generate, sample
 from animegen_cli.sample.request import Request as SampleRequest
 from animegen_cli.train import train
+from animegen_cli.train.request import Request as TrainRequest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +69,7 @@ def run(out: Path, *, size: int = 32, device: str | None = None) -> dict[str, st
 
 def _train(family: str, data: Path, folder: Path, device: str | None, *, untrained: bool = False) -> Run:
     flags = [Layer.from_flag("--duration", "train.duration", "0 images")] if untrained else []
-    request = train.Request(family=family, preset=PRESET, data=data, out=folder, device=device, flags=flags)
+    request = TrainRequest(family=family, preset=PRESET, data=data, out=folder, device=device, flags=flags)
     if Run(folder).finished:
         return Run(folder)
     return train.train(request)

@@ -39,10 +39,15 @@ def presets(family: str | None = None) -> list[str]:
     return sorted(f.stem for f in (presets_folder() / family).glob("*.yaml"))
 
 
-def preset_file(family: str, preset: str) -> Path:
-    """The YAML file of a preset; UsageError with the nearest name when there is none."""
+def check_family(family: str) -> None:
+    """UsageError with the nearest name when there is no such family."""
     if family not in families():
         raise UsageError(f"no family `{family}`", hint=did_you_mean(family, families()))
+
+
+def preset_file(family: str, preset: str) -> Path:
+    """The YAML file of a preset; UsageError with the nearest name when there is none."""
+    check_family(family)
     if preset not in presets(family):
         raise UsageError(f"`{family}` has no preset `{preset}`", hint=did_you_mean(preset, presets(family)))
     return presets_folder() / family / f"{preset}.yaml"

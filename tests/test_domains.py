@@ -25,6 +25,7 @@ from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import families
 from animegen_cli.prepare.prepare import Options, Request
 from animegen_cli.train import train as training
+from animegen_cli.train.request import Request as TrainRequest
 
 if TYPE_CHECKING:
     from animegen_cli.config import RunConfig
@@ -437,8 +438,8 @@ def test_load_smaller_than_size_is_refused(make: Make) -> None:
 # ---- training --------------------------------------------------------------------------------------------------
 
 
-def asked(data: Path) -> tuple[training.Request, RunConfig]:
-    request = training.Request(family="ddpm", preset="smoke", data=data, device="cpu")
+def asked(data: Path) -> tuple[TrainRequest, RunConfig]:
+    request = TrainRequest(family="ddpm", preset="smoke", data=data, device="cpu")
     return request, training.read_config(request)
 
 

@@ -22,6 +22,7 @@ from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.paths import Run
 from animegen_cli.train import speed, train
 from animegen_cli.train.folder import lock
+from animegen_cli.train.request import Request as TrainRequest
 from animegen_cli.train.trainer import Trainer
 
 FAMILIES = {"vae": "vae", "ddim": "ddim"}
@@ -225,7 +226,7 @@ def test_a_measured_rate_counts_whole_cycles_of_lazy_phases(faces: Path, monkeyp
 
     monkeypatch.setattr(Trainer, "train_step", ticking)
     monkeypatch.setattr("animegen_cli.train.speed.time.perf_counter", lambda: now)
-    request = train.Request(
+    request = TrainRequest(
         family="stylegan2", preset="smoke", data=faces, device="cpu", settings=[*TINY["stylegan2"], *SHORT]
     )
     run_config = train.read_config(request)

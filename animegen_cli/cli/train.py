@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, complete_family, complete_preset
+from animegen_cli.cli.options import Device, Json, Quiet, build, complete_family, complete_preset
 
 
 def train(
@@ -65,12 +65,13 @@ def train(
 
       animegen train ddpm --preset fast --set model.channels=64 --dry-run
     """
+    options = locals()
     from animegen_cli import console
     from animegen_cli.config import Layer
-    from animegen_cli.train import train
+    from animegen_cli.train.request import Request
 
     console.configure(quiet=quiet, as_json=as_json)
-    flags: list[tuple[str, str, Any]] = [
+    flags: list[tuple[str, str, object]] = [
         ("--seed", "train.seed", seed),
         ("--batch", "train.batch", batch),
         ("--batch-gpu", "train.batch_gpu", int(batch_gpu) if batch_gpu and batch_gpu.isdigit() else batch_gpu),
@@ -79,11 +80,9 @@ def train(
         ("--keep", "train.keep", keep),
         ("--deterministic", "train.deterministic", True if deterministic else None),
     ]
-    request = train.Request(
-        family=family, preset=preset, data=data, out=out, device=device, resume=resume, init_from=init_from,
-        configs=configs or (), settings=settings or (),
-        flags=[Layer.from_flag(flag, key, value) for flag, key, value in flags if value is not None],
-    )  # fmt: skip
+    layers = [Layer.from_flag(flag, key, value) for flag, key, value in flags if value is not None]
+    request = build(Request, options, flags=layers)
+    request.check()  # before torch is imported
     if dry_run:
         from animegen_cli.train import plan as planning
 
@@ -91,6 +90,7 @@ def train(
         console.result(plan, planning.describe(plan))
         return
     from animegen_cli.evaluate.evaluate import in_run_scores
+    from animegen_cli.train import train
 
     run = train.train(request, score=in_run_scores)
     about = run.about

@@ -20,6 +20,7 @@ from animegen_cli.report import records
 from animegen_cli.report.records import Record, Score
 from animegen_cli.seeds import parse_seeds
 from animegen_cli.train import train
+from animegen_cli.train.request import Request as TrainRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +100,7 @@ def reproduce(
     if not again.finished:
         # To the images that the run has seen, which its config's duration may not say (it may have been extended).
         flags = [Layer.from_flag("--duration", "train.duration", f"{about['images']} images")]
-        request = train.Request(data=faces.path, device=device, configs=[first.config], flags=flags, out=again.path)
+        request = TrainRequest(data=faces.path, device=device, configs=[first.config], flags=flags, out=again.path)
         if again.exists:
             request = replace(request, configs=[again.config], flags=(), out=None, resume=str(again.path))
         train.train(request, score=evaluate.in_run_scores)

@@ -38,6 +38,7 @@ from animegen_cli.report.units import amount
 from animegen_cli.sample import generate
 from animegen_cli.train import train
 from animegen_cli.train.folder import is_locked
+from animegen_cli.train.request import Request as TrainRequest
 from animegen_cli.train.speed import images_per_second
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ def _runs_as_asked(study: StudyConfig, is_measured: bool) -> dict[str, tuple[obj
 
 
 def _measured(
-    study: StudyConfig, study_run: StudyRun, request: train.Request, run_config: RunConfig, faces: FaceSet
+    study: StudyConfig, study_run: StudyRun, request: TrainRequest, run_config: RunConfig, faces: FaceSet
 ) -> StudyRun:
     """The budget of time as images, from half a minute of training that is thrown away."""
     prepared = train.prepare(request, run_config, faces)
@@ -320,10 +321,10 @@ def _measured(
     return replace(study_run, duration=f"{images} images", images_per_second=round(rate, 2))
 
 
-def _training(request: Request, study: StudyConfig, study_run: StudyRun, data: Path | None) -> train.Request:
+def _training(request: Request, study: StudyConfig, study_run: StudyRun, data: Path | None) -> TrainRequest:
     words = [f"{key}={value}" for key, value in _settings(study, study_run).items()]
     flags = [Layer.from_flag("--duration", "train.duration", study_run.duration)] if study_run.duration else []
-    return train.Request(
+    return TrainRequest(
         family=study_run.family, preset=study_run.preset, data=data, device=request.device, settings=words, flags=flags
     )
 

@@ -15,6 +15,7 @@ from animegen_cli.train import estimate, train
 from animegen_cli.train.trainer import Trainer
 
 if TYPE_CHECKING:
+    from animegen_cli.train.request import Request
     from animegen_cli.train.session import Prepared
 
 # Peak arithmetic is unknown in general; these are cautious rates when nothing may be measured.
@@ -22,7 +23,7 @@ _ASSUMED_FLOPS = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}
 _MEASURE_SECONDS = 10.0
 
 
-def plan(request: train.Request) -> dict[str, Any]:
+def plan(request: Request) -> dict[str, Any]:
     """The resolved config, parameters, images, steps, memory and expected time of a request."""
     run_config = train.read_config(request)
     if run_config.warning:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,42 +25,24 @@ from animegen_cli.train.folder import differences, is_locked, lock
 from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.session import Prepared, Scorer, Session
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What `animegen train` was asked for."""
-
-    family: str | None = None
-    preset: str | None = None
-    data: Path | None = None
-    out: Path | None = None
-    device: str | None = None
-    resume: str = "auto"
-    init_from: str | None = None
-    configs: Sequence[Path] = ()
-    settings: Sequence[str] = ()
-    flags: Sequence[Layer] = field(default=())
-    """Layers of flags such as `--batch`, which win over everything else."""
-
+    from animegen_cli.train.request import Request
 
 # ---- config and data ------------------------------------------------------------------------------------------
 
 
 def read_config(request: Request) -> RunConfig:
     """Preset, config files, `--set` and flags, validated; ConfigError or UsageError with what to type next."""
-    layers = [Layer.from_yaml(path) for path in request.configs]
-    said = config.merge(layers).values
-    family, preset = request.family or said.get("family"), request.preset or said.get("preset")
-    if family is None:
-        raise UsageError(
-            "no family given", hint="type one of `animegen train " + "|".join(paths.families()) + " --preset fast`"
-        )
+    layers = request.config_layers()
+    family, preset = request.named()
     kind = families.load(family)
     if preset is None:
         preset = "fast"
         console.note(f"preset: {preset} (say another with `--preset`; `animegen presets list {family}`)")
     base = []
-    if "model" not in said:  # a whole config needs no preset, whose file may be gone
+    if not any("model" in layer.values for layer in layers):  # a whole config needs no preset, whose file may be gone
         file = paths.preset_file(family, preset)
         base.append(Layer.from_yaml(file, shown=f"presets/{family}/{file.name}"))
     names = Layer({"family": family, "preset": preset}, {})
@@ -128,7 +109,7 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
     Raises:
         UsageError: `--resume none` into a folder that is not empty, or a changed config.
     """
-    if request.resume not in ("auto", "none"):
+    if request.resumes_a_run:
         run = paths.open_run(request.resume)
         if request.out is not None and request.out.resolve() != run.path.resolve():
             raise UsageError(
@@ -178,7 +159,7 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
     Raises:
         AnimegenError: bad words, config, data or state; DivergedError and StoppedError from the loop.
     """
-    if request.resume not in ("auto", "none") and not (request.preset or request.configs):
+    if request.runs_config:
         request = _from_run(request)
     run_config = read_config(request)
     if run_config.warning:

@@ -6,14 +6,12 @@ import importlib
 from typing import get_origin
 
 from animegen_cli import paths
-from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.model.family import Family
 
 
 def load(family: str) -> type[Family]:
     """The family's class. UsageError with the nearest name when there is no such family."""
-    if family not in paths.families():
-        raise UsageError(f"no family `{family}`", hint=did_you_mean(family, paths.families()))
+    paths.check_family(family)
     module = importlib.import_module(f"animegen_cli.model.families.{family}")
     named = [
         v for v in vars(module).values() if isinstance(v, type) and get_origin(v) is None

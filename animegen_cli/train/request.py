@@ -1,0 +1,64 @@
+"""What `animegen train` was asked for, and whether its words exist. Light: nothing here loads networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from animegen_cli import config, paths
+from animegen_cli.config import Layer
+from animegen_cli.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A family, a preset and data; the names are those of the command's options."""
+
+    family: str | None = None
+    preset: str | None = None
+    data: Path | None = None
+    out: Path | None = None
+    device: str | None = None
+    resume: str = "auto"
+    """`auto`, `none`, or a run to go on with."""
+    init_from: str | None = None
+    configs: Sequence[Path] = ()
+    settings: Sequence[str] = ()
+    """Words of `--set`."""
+    flags: Sequence[Layer] = ()
+    """Layers of flags such as `--batch`, which win over everything else."""
+
+    @property
+    def resumes_a_run(self) -> bool:
+        """Whether a run was named to go on with."""
+        return self.resume not in ("auto", "none")
+
+    @property
+    def runs_config(self) -> bool:
+        """Whether the run that is gone on with says itself what it is."""
+        return self.resumes_a_run and not (self.preset or self.configs)
+
+    def named(self) -> tuple[str, str | None]:
+        """The family and the preset, from the options or the config files; UsageError without a family."""
+        said = config.merge(self.config_layers()).values
+        family = self.family or said.get("family")
+        if family is None:
+            families = "|".join(paths.families())
+            raise UsageError("no family given", hint=f"type one of `animegen train {families} --preset fast`")
+        return family, self.preset or said.get("preset")
+
+    def config_layers(self) -> list[Layer]:
+        """The files of `--config`, lowest first; DataError or ConfigError for one that cannot be read."""
+        return [Layer.from_yaml(path) for path in self.configs]
+
+    def check(self) -> None:
+        """UsageError for a family, preset or setting that does not exist, ConfigError or DataError for a config file."""
+        if self.runs_config:
+            return
+        family, preset = self.named()
+        if preset is None or any("model" in layer.values for layer in self.config_layers()):
+            paths.check_family(family)
+        else:
+            paths.preset_file(family, preset)
+        Layer.from_settings(self.settings)
