@@ -84,12 +84,12 @@ def test_a_warp_by_whole_pixels_is_a_shift() -> None:
     torch.testing.assert_close(found[:, :, 6:-6, 6:-6], images[:, :, 5:-7, 8:-4], rtol=0, atol=1e-9)
 
 
-def test_a_warp_turns_and_scales_about_the_centre() -> None:
+def test_a_warp_turns_and_scales_about_the_center() -> None:
     image = smooth()
     turned = ada.warp(
         image, torch.cat([ada.rotation(torch.tensor([math.pi / 2])).double(), still(1)[:, :, 2:]], 2), TAPS
     )
-    # source = R out: the pixel to the right of the centre comes from below it, a turn counter-clockwise
+    # source = R out: the pixel to the right of the center comes from below it, a turn counter-clockwise
     wanted = torch.rot90(image, 1, (2, 3))
     torch.testing.assert_close(turned[..., 4:-4, 4:-4], wanted[..., 4:-4, 4:-4], rtol=0, atol=0.01)
     halved = ada.warp(image, still(1) * 0.5, TAPS)
@@ -99,7 +99,7 @@ def test_a_warp_turns_and_scales_about_the_centre() -> None:
 
 
 def test_halving_does_not_alias() -> None:
-    """Stripes of one pixel, seen from twice as far, are grey."""
+    """Stripes of one pixel, seen from twice as far, are gray."""
     stripes = torch.ones(1, 1, 32, 32, dtype=torch.float64)
     stripes[..., ::2] = -1
     found = ada.warp(stripes, still(1) * torch.tensor([[[1.5], [1.5]]]), TAPS)
@@ -114,11 +114,11 @@ def test_a_lookup_can_be_differentiated_twice() -> None:
     assert torch.autograd.gradgradcheck(lambda x: ada._Lookup.apply(x, at).pow(3), images)
 
 
-def test_colours_are_the_plain_matrices() -> None:
-    """Each of the five steps by hand on homogeneous colours."""
+def test_colors_are_the_plain_matrices() -> None:
+    """Each of the five steps by hand on homogeneous colors."""
     angle, images = 0.7, pictures(1)
     brightness, contrast, saturation = 0.3, 1.4, 0.6
-    maps = ada.colours(*(torch.tensor([v], dtype=torch.float64) for v in (brightness, contrast, 1, angle, saturation)))
+    maps = ada.color_map(*(torch.tensor([v], dtype=torch.float64) for v in (brightness, contrast, 1, angle, saturation)))
     v = torch.ones(3, dtype=torch.float64) / math.sqrt(3)
     cross = torch.tensor([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]], dtype=torch.float64)
     turn = torch.linalg.matrix_exp(angle * cross)
@@ -126,7 +126,7 @@ def test_colours_are_the_plain_matrices() -> None:
     saturate = torch.outer(v, v) + (torch.eye(3, dtype=torch.float64) - torch.outer(v, v)) * saturation
     pixels = images[0].flatten(1)
     wanted = saturate @ turn @ flip @ (contrast * (pixels + brightness))
-    torch.testing.assert_close(ada.recolour(images, maps)[0].flatten(1), wanted, rtol=0, atol=1e-12)
+    torch.testing.assert_close(ada.recolor(images, maps)[0].flatten(1), wanted, rtol=0, atol=1e-12)
 
 
 def test_at_probability_one_most_of_everything_happens() -> None:
@@ -142,8 +142,8 @@ def test_at_probability_one_most_of_everything_happens() -> None:
     assert float(log_area.std()) == pytest.approx(0.2 * math.log(2), rel=0.06)
     shift = -torch.linalg.solve(source[:, :, :2], source[:, :, 2:])
     assert float(shift.std()) == pytest.approx(8, rel=0.06)
-    grey = ada.random_colours(4000, p).sum(1).mean(1)  # brightness of a colour is only flipped, scaled and moved
-    assert float((grey < 0).float().mean()) == pytest.approx(0.5, abs=0.1)
+    gray = ada.random_colors(4000, p).sum(1).mean(1)  # brightness of a color is only flipped, scaled and moved
+    assert float((gray < 0).float().mean()) == pytest.approx(0.5, abs=0.1)
 
 
 def test_probability_is_the_share_of_changed_images() -> None:
@@ -151,7 +151,7 @@ def test_probability_is_the_share_of_changed_images() -> None:
     source = ada.random_geometry(4000, 64, torch.tensor(0.3))
     shifted = (source[:, :, 2].abs() > 0).any(1).float().mean()
     assert float(shifted) == pytest.approx(0.3, abs=0.03)
-    maps = ada.random_colours(4000, torch.tensor(0.3))
+    maps = ada.random_colors(4000, torch.tensor(0.3))
     assert float((maps[:, :, 3].abs() > 0).any(1).float().mean()) == pytest.approx(0.3, abs=0.03)
 
 

@@ -1,4 +1,4 @@
-"""AnimeGANv2's networks, its colour, style and edge formulas against slow ones, and its initial phase."""
+"""AnimeGANv2's networks, its color, style and edge formulas against slow ones, and its initial phase."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.nn.functional as F
+from preset_config import resolved
 from torch import Tensor
 
-from animegen_cli import config, paths
-from animegen_cli.config import Layer, RunConfig
 from animegen_cli.errors import ConfigError, DataError
-from animegen_cli.model import families
 from animegen_cli.model.families.animegan import (
     AnimeGAN,
     AnimeGANSampling,
@@ -21,7 +19,7 @@ from animegen_cli.model.families.animegan import (
     Generator,
     Model,
     SpectralConv,
-    colour_loss,
+    color_loss,
     edge_smoothed,
     gram,
     gray,
@@ -38,14 +36,6 @@ if TYPE_CHECKING:
 
 SPEC = DataSpec(16, 100, domains=("anime", "photos"))
 TINY: dict[str, Any] = {"channels": 4, "blocks": 2, "critic_channels": 4, "init": "0 images", "level": 1}
-
-
-def resolved(preset: str) -> RunConfig:
-    kind = families.load("animegan")
-    layers = [Layer.from_yaml(paths.preset_file("animegan", preset))]
-    return config.resolve(
-        layers, family="animegan", model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers
-    )
 
 
 def tiny(**settings: Any) -> AnimeGAN:
@@ -106,7 +96,7 @@ def test_a_convolution_of_the_critic_never_stretches() -> None:
 
 
 @pytest.mark.parametrize(
-    ("colour", "expected"),
+    ("color", "expected"),
     [
         ((1, 1, 1), (1.0, 0.0, 0.0)),
         ((-1, -1, -1), (0.0, 0.0, 0.0)),
@@ -115,12 +105,12 @@ def test_a_convolution_of_the_critic_never_stretches() -> None:
         ((-1, -1, 1), (0.114, 0.436, -0.100)),
     ],
 )
-def test_yuv_of_known_colours(colour: tuple[int, ...], expected: tuple[float, ...]) -> None:
-    image = torch.tensor(colour, dtype=torch.float32).view(1, 3, 1, 1)
+def test_yuv_of_known_colors(color: tuple[int, ...], expected: tuple[float, ...]) -> None:
+    image = torch.tensor(color, dtype=torch.float32).view(1, 3, 1, 1)
     assert yuv(image).flatten().tolist() == pytest.approx(expected, abs=6e-4)
 
 
-def test_gray_keeps_brightness_and_loses_colour() -> None:
+def test_gray_keeps_brightness_and_loses_color() -> None:
     images = batch_of().images
     found = gray(images)
     torch.testing.assert_close(yuv(found)[:, 0], yuv(images)[:, 0])
@@ -137,14 +127,14 @@ def test_gram_is_a_sum_over_pixels() -> None:
                 assert float(found[b, i, j]) == pytest.approx(slow / (3 * 4 * 5), abs=1e-5)
 
 
-def test_colour_loss_by_hand() -> None:
+def test_color_loss_by_hand() -> None:
     """White against black differs in Y alone, by 1; red against black also by 0.615 and 0.147, squared and halved."""
     white, black, red = (
         torch.tensor(c, dtype=torch.float32).view(1, 3, 1, 1).expand(1, 3, 2, 2)
         for c in ((1, 1, 1), (-1, -1, -1), (1, -1, -1))
     )
-    assert colour_loss(white, black).item() == pytest.approx(1, abs=1e-5)
-    assert colour_loss(red, black).item() == pytest.approx(0.299 + 0.615**2 / 2 + 0.147**2 / 2, abs=1e-3)
+    assert color_loss(white, black).item() == pytest.approx(1, abs=1e-5)
+    assert color_loss(red, black).item() == pytest.approx(0.299 + 0.615**2 / 2 + 0.147**2 / 2, abs=1e-3)
 
 
 def test_total_variation_of_a_slope() -> None:
@@ -173,34 +163,37 @@ def test_edges_are_blurred_and_nothing_else() -> None:
 
 
 def test_losses_are_sums_of_their_weighted_terms() -> None:
-    weights = {"content": 2.0, "style": 3.0, "colour": 5.0, "smoothness": 7.0, "adversarial": 11.0}
-    model, batch = tiny(**weights, real=1.0, fake=0.5, gray=0.25, smooth=0.125).eval(), batch_of()
+    weights = {"content": 2.0, "style": 3.0, "color": 5.0, "smoothness": 7.0, "adversarial": 11.0}
+    model = tiny(**weights, real=1.0, fake=0.5, gray=0.25, smooth=0.125).eval()
+    batch = batch_of()
+    assert batch.photos is not None
     with torch.no_grad():
         found = model.generator_loss(batch)
         critic = model.critic_loss(batch)
-        fake = model.translate(batch.photos, Noise([0]), Edit(), AnimeGANSampling())  # type: ignore[arg-type]
-        judged = {
+        fake = model.translate(batch.photos, Noise([0]), Edit(), AnimeGANSampling())
+        errors = {
             "real": model.critic(batch.images) - 1,
             "fake": model.critic(fake),
             "gray": model.critic(gray(batch.images)),
             "smooth": model.critic(edge_smoothed(gray(batch.images), 0.4, 5)),
         }
         of_fake, of_photos = model.features(fake)[1], model.features(batch.photos)[1]
-    assert float(found["loss"]) == pytest.approx(sum(w * float(found[name]) for name, w in weights.items()), rel=1e-5)
-    assert float(found["adversarial"]) == pytest.approx(float((judged["fake"] - 1).square().mean()), rel=1e-4)
+    terms = {name: found["colour" if name == "color" else name] for name in weights}  # logs keep the first spelling
+    assert float(found["loss"]) == pytest.approx(sum(w * float(terms[name]) for name, w in weights.items()), rel=1e-5)
+    assert float(found["adversarial"]) == pytest.approx(float((errors["fake"] - 1).square().mean()), rel=1e-4)
     assert float(found["content"]) == pytest.approx(float((of_fake - of_photos).abs().mean()), rel=1e-4)
-    squares = {name: float(value.square().mean()) for name, value in judged.items()}
+    squares = {name: float(value.square().mean()) for name, value in errors.items()}
     assert {name: float(critic[name]) for name in squares} == pytest.approx(squares, rel=1e-4)
     total = squares["real"] + 0.5 * squares["fake"] + 0.25 * squares["gray"] + 0.125 * squares["smooth"]
     assert float(critic["loss"]) == pytest.approx(11 * total, rel=1e-4)
 
 
 def test_style_looks_at_gray_anime() -> None:
-    """Coloured noise and its gray twin are the same style."""
+    """Colored noise and its gray copy have the same style."""
     model, batch = tiny().eval(), batch_of()
     with torch.no_grad():
-        colourful, pale = (model.generator_loss(b)["style"] for b in (batch, replace(batch, images=gray(batch.images))))
-    torch.testing.assert_close(colourful, pale, rtol=1e-4, atol=1e-7)
+        colorful, pale = (model.generator_loss(b)["style"] for b in (batch, replace(batch, images=gray(batch.images))))
+    torch.testing.assert_close(colorful, pale, rtol=1e-4, atol=1e-7)
 
 
 def test_at_first_the_content_alone() -> None:
@@ -218,7 +211,7 @@ def test_at_first_the_content_alone() -> None:
 
 
 def test_the_rate_drops_with_the_initial_phase() -> None:
-    settings = resolved("hayao")
+    settings = resolved("animegan", "hayao")
     spec = DataSpec(256, 500)
     rates = [
         learning_rate(settings.optim["G"], images, total=101 * 500, batch=12, count=spec.count)
@@ -232,7 +225,7 @@ def test_the_rate_drops_with_the_initial_phase() -> None:
 # ---- features -------------------------------------------------------------------------------------------------
 
 
-def test_the_run_names_what_sees_and_does_not_store_it() -> None:
+def test_the_run_names_the_feature_network_and_does_not_store_it() -> None:
     model = tiny()
     assert model.notes == {"features": "faces-trunk", "features_sha256": trunk.SHA}
     model.phases()
@@ -263,8 +256,8 @@ def test_it_translates_row_by_row() -> None:
 
 
 def test_validation_with_and_without_photographs() -> None:
+    model, batch = tiny(content=2.0, color=3.0, style=5.0).eval(), batch_of()
     weights = {"content": 2.0, "colour": 3.0, "style": 5.0}
-    model, batch = tiny(**weights).eval(), batch_of()
     with torch.no_grad():
         found, lone = model.validate(batch), model.validate(replace(batch, photos=None))
         training = model.generator_loss(batch)
@@ -279,7 +272,7 @@ def test_the_doctor_names_each_failure_and_its_flag() -> None:
     healthy = {"G/luma_correlation": 0.9, "D/accuracy": 0.8, "G/change": 0.2}
     assert model.diagnose(healthy) == []
     for figure, value, name, flag in (
-        ("G/luma_correlation", -0.6, "colour inversion", "model.colour=30"),
+        ("G/luma_correlation", -0.6, "color inversion", "model.color=30"),
         ("D/accuracy", 0.999, "critic wins", "optim.D.lr="),
         ("G/change", 0.004, "copies its input", "model.style=5"),
     ):
@@ -306,19 +299,22 @@ def test_a_few_steps_lower_the_content_error() -> None:
 
 
 def test_what_does_not_fit_is_refused_with_a_way_out() -> None:
-    with pytest.raises(ConfigError, match="cannot halve 30 pixels"):
+    with pytest.raises(ConfigError, match="cannot halve 30 pixels") as odd:
         AnimeGAN(Model(**TINY), replace(SPEC, size=30))
+    assert "animegen prepare --photos ./photos --anime ./anime --resolution 28" in str(odd.value.hint)
     with pytest.raises(ConfigError, match="edge_width") as even:
         tiny(edge_width=4)
     assert "odd" in str(even.value.hint)
     with pytest.raises(DataError, match="one domain"):
         tiny().generator_loss(replace(batch_of(), photos=None))
-    kind = families.load("animegan")
     with pytest.raises(ConfigError, match="counts steps"):
-        config.resolve(
-            [Layer({"model": {"init": "500 steps"}}, {})],
-            family="animegan", model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
-        )  # fmt: skip
+        resolved("animegan", "smoke", "model.init=500 steps")
+
+
+def test_runs_that_spell_colour_still_open() -> None:
+    found = [resolved("animegan", "hayao", f"model.{word}=7").model for word in ("colour", "color")]
+    assert found[0] == found[1]
+    assert found[0].color == 7
 
 
 @pytest.mark.parametrize(
@@ -330,9 +326,9 @@ def test_what_does_not_fit_is_refused_with_a_way_out() -> None:
     ],
 )
 def test_presets_are_the_authors(preset: str, weights: tuple[float, ...], shares: tuple[float, ...]) -> None:
-    settings = resolved(preset)
+    settings = resolved("animegan", preset)
     model = settings.model
-    assert (model.content, model.style, model.colour, model.smoothness) == weights
+    assert (model.content, model.style, model.color, model.smoothness) == weights
     assert (model.real, model.fake, model.gray, model.smooth) == shares
     assert (model.adversarial, model.init, model.level, model.features) == (300, "10 epochs", 3, None)
     assert (settings.size, settings.train.batch, settings.train.duration) == (256, 12, "101 epochs")

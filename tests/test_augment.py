@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from animegen_cli.model.augment import augment, colour, cutout, translation
+from animegen_cli.model.augment import Kind, augment, color, cutout, translation
 
-ALL = ("colour", "translation", "cutout")
+ALL: tuple[Kind, ...] = ("color", "translation", "cutout")
 
 
 def pictures(count: int = 8, size: int = 16) -> Tensor:
@@ -37,7 +37,7 @@ def test_translation_shifts_by_whole_pixels() -> None:
     assert {down for down, _ in shifts} == {right for _, right in shifts} == {-2, -1, 0, 1, 2}
 
 
-def test_cutout_greys_one_rectangle() -> None:
+def test_cutout_grays_one_rectangle() -> None:
     images = pictures(64)
     torch.manual_seed(0)
     cut = cutout(images)
@@ -48,38 +48,40 @@ def test_cutout_greys_one_rectangle() -> None:
         assert torch.equal(gone, rows[:, None] & columns[None, :]), "not a rectangle"
         assert torch.equal(torch.where(gone, before, after), before), "pixels outside changed"
         for side in (rows, columns):
-            assert 4 <= int(side.sum()) <= 8, "the centre lies inside, so at least half of half a side does"
+            assert 4 <= int(side.sum()) <= 8, "the center lies inside, so at least half of half a side does"
             assert int((side[1:] != side[:-1]).sum()) <= 2, "in one piece"
         heights.add(int(rows.sum()))
     assert 8 in heights
     assert min(heights) < 8
 
 
-def test_colour_is_brightness_saturation_and_contrast() -> None:
+def test_color_is_brightness_saturation_and_contrast() -> None:
     images = pictures(256)
     torch.manual_seed(0)
-    changed = colour(images)
+    changed = color(images)
     brightness = (changed - images).mean((1, 2, 3))
     assert -0.5 <= float(brightness.min()) < -0.4
     assert 0.4 < float(brightness.max()) <= 0.5
-    grey, grey_after = images.mean(1), changed.mean(1)
-    contrast = grey_after.flatten(1).std(1) / grey.flatten(1).std(1)
+    gray = images.mean(1)
+    gray_after = changed.mean(1)
+    contrast = gray_after.flatten(1).std(1) / gray.flatten(1).std(1)
     assert 0.5 <= float(contrast.min()) < 0.55
     assert 1.45 < float(contrast.max()) <= 1.5
-    hue, hue_after = images - grey[:, None], changed - grey_after[:, None]
+    hue = images - gray[:, None]
+    hue_after = changed - gray_after[:, None]
     saturation = (hue * hue_after).sum((1, 2, 3)) / hue.square().sum((1, 2, 3))
     torch.testing.assert_close(hue_after, hue * saturation.view(-1, 1, 1, 1), atol=1e-5, rtol=1e-4)
     assert 0 <= float((saturation / contrast).min()) < 0.1
     assert 1.9 < float((saturation / contrast).max()) <= 2.0001
 
 
-@pytest.mark.parametrize("kinds", [("colour",), ("translation",), ("cutout",), ALL])
-def test_gradients_flow(kinds: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("kinds", [("color",), ("translation",), ("cutout",), ALL])
+def test_gradients_flow(kinds: tuple[Kind, ...]) -> None:
     images = pictures(2, 8).double().requires_grad_()
 
     def seen(x: Tensor) -> Tensor:
         torch.manual_seed(5)
-        return augment(x, kinds)  # type: ignore[arg-type]
+        return augment(x, kinds)
 
     assert torch.autograd.gradcheck(seen, images, fast_mode=True)
     assert torch.autograd.gradgradcheck(lambda x: seen(x).pow(3), images, fast_mode=True)

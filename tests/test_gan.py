@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from chain import refused, sets
+from preset_config import resolved
 from torch import Tensor, nn
 
-from animegen_cli import config, paths
-from animegen_cli.config import Layer, RunConfig
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import adversarial, families
-from animegen_cli.model.families.gan import GAN, Model, diversity
+from animegen_cli.model.families.gan import GAN, Model, pixel_variance_ratio
 from animegen_cli.model.family import Batch, DataSpec
 from animegen_cli.model.noise import Noise
 
@@ -36,11 +35,6 @@ def a_batch(count: int = 4, size: int = 16, labels: Tensor | None = None) -> Bat
     return Batch(torch.rand(count, 3, size, size) * 2 - 1, labels=labels)
 
 
-def preset(name: str) -> RunConfig:
-    layers = [Layer.from_yaml(paths.preset_file("gan", name)), Layer({"family": "gan", "preset": name}, {})]
-    return config.resolve(layers, family="gan", model=GAN.Config, sample=GAN.Sampling, optimizers=GAN.optimizers)
-
-
 def parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
@@ -49,14 +43,14 @@ def parameters(module: nn.Module) -> int:
 
 
 def test_parameter_counts_are_the_pytorch_examples() -> None:
-    model = GAN(preset("xmu2023").model, DataSpec(64, 100))
+    model = GAN(resolved("gan", "xmu2023").model, DataSpec(64, 100))
     assert (parameters(model.generator), parameters(model.critic)) == (3_576_704, 2_765_568)
 
 
 @pytest.mark.parametrize(("name", "size"), [("begum2025", 64), ("begum2025-256", 256)])
 def test_widths_double_to_512(name: str, size: int) -> None:
     with torch.device("meta"):
-        model = GAN(preset(name).model, DataSpec(size, 100))
+        model = GAN(resolved("gan", name).model, DataSpec(size, 100))
     up = [layer for layer in model.generator.modules() if isinstance(layer, nn.ConvTranspose2d)]
     down = [layer for layer in model.critic.modules() if isinstance(layer, nn.Conv2d)]
     assert [layer.in_channels for layer in up] == [100, 512] + [512] * (len(up) - 5) + [256, 128, 64]
@@ -80,6 +74,7 @@ def test_sizes(layout: str, size: int) -> None:
 def test_a_dcgan_is_a_power_of_two_times_four(size: int) -> None:
     with pytest.raises(ConfigError, match=f"not {size}") as caught:
         small(size)
+    assert "animegen prepare ./faces --resolution 64" in str(caught.value.hint)
     assert "model.layout=skip" in str(caught.value.hint)
     assert small(size, layout="skip").generator(torch.randn(1, 8), None).shape[2:] == (size, size)
 
@@ -88,12 +83,12 @@ def test_a_dcgan_is_a_power_of_two_times_four(size: int) -> None:
 def test_sizes_that_cannot_be_halved(size: int) -> None:
     with pytest.raises(ConfigError, match="halved") as caught:
         small(size, layout="skip")
-    assert "--size 64" in str(caught.value.hint)
+    assert "animegen prepare ./faces --resolution 64" in str(caught.value.hint)
 
 
 def test_dcgan_starts_as_the_paper_says() -> None:
     torch.manual_seed(0)
-    model = GAN(preset("xmu2023").model, DataSpec(64, 100))
+    model = GAN(resolved("gan", "xmu2023").model, DataSpec(64, 100))
     for layer in model.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             assert layer.bias is None
@@ -139,7 +134,7 @@ def numerical_gradients(model: GAN, images: Tensor, step: float = 1e-5) -> Tenso
     rows = []
     for image in images:
         moves = torch.eye(image.numel(), dtype=torch.float64).view(-1, *image.shape) * step
-        ends = [model.critic.judge(model.critic.see(image + sign * moves)) for sign in (1, -1)]
+        ends = [model.critic.score(model.critic.extract(image + sign * moves)) for sign in (1, -1)]
         rows.append((ends[0] - ends[1]) / (2 * step))
     return torch.stack(rows)
 
@@ -186,7 +181,7 @@ def test_feature_matching_compares_means() -> None:
     losses = model.generator_loss(batch)
     fakes = model.drawn.get(0, 4)
     with torch.no_grad():
-        real, fake = (model.critic.see(images).double().mean(0) for images in (batch.images, fakes))
+        real, fake = (model.critic.extract(images).double().mean(0) for images in (batch.images, fakes))
     distance = float((real - fake).pow(2).sum()) / real.numel()
     assert distance > 0
     assert losses["loss"].item() == pytest.approx(losses["adversarial"].item() + 2 * distance, rel=1e-4)
@@ -220,11 +215,11 @@ def test_lazy_penalty_is_a_phase_of_the_critic() -> None:
     assert lazy.trains == critic.trains
 
 
-def test_diversity_is_relative() -> None:
-    reals = torch.randn(16, 3, 8, 8)
-    assert diversity(reals * 0.5, reals).item() == pytest.approx(0.25, rel=1e-4)
-    assert diversity(reals[:1].expand(16, -1, -1, -1), reals).item() == pytest.approx(0, abs=1e-6)
-    assert diversity(reals[:1], reals[:1]).item() == 1
+def test_the_variance_of_drawn_images_is_in_units_of_the_real_ones() -> None:
+    reals = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert pixel_variance_ratio(reals * 0.5, reals).item() == pytest.approx(0.25, rel=1e-4)
+    assert pixel_variance_ratio(reals[:1].expand(16, -1, -1, -1), reals).item() == pytest.approx(0, abs=1e-6)
+    assert pixel_variance_ratio(reals[:1], reals[:1]).item() == 1
 
 
 # ---- labels ---------------------------------------------------------------------------------------------------
@@ -250,24 +245,25 @@ def test_unknown_stays_the_zero_vector_in_training() -> None:
     for phase in model.phases():
         next(iter(phase.loss(batch).values())).backward()
     optimizer.step()
-    for network in (model.generator, model.critic):
-        labels = network.labels
-        known, unknown = labels(torch.tensor([[0], [-1]])).detach()  # type: ignore[operator, misc]
+    for labels in (model.generator.labels, model.critic.labels):
+        assert labels is not None
+        known, unknown = labels(torch.tensor([[0], [-1]])).detach()
         assert float(unknown.abs().max()) == 0
         assert float(known.abs().max()) > 0
-        (table,) = labels.tables  # type: ignore[union-attr]
-        assert float(table.weight.grad[0].abs().max()) > 0
+        (table,) = labels.parameters()
+        assert table.grad is not None
+        assert float(table.grad[0].abs().max()) > 0
 
 
-def test_the_critic_judges_by_the_labels_that_were_asked() -> None:
+def test_the_critic_sees_the_labels_that_were_requested() -> None:
     model = small(attributes=ATTRIBUTES, labels="all", label_drop=0.0)
-    batch = a_batch(labels=torch.tensor([[0, 0], [1, 1], [2, 0], [1, 1]]))
+    labels = torch.tensor([[0, 0], [1, 1], [2, 0], [1, 1]])
+    batch = a_batch(labels=labels)
     model.generator_loss(batch)
-    images, asked = model._fakes(replace(batch, images=batch.images[2:], labels=batch.labels[2:], start=2))  # type: ignore[index]
+    images, requested = model._fakes(replace(batch, images=batch.images[2:], labels=labels[2:], start=2))
     assert len(images) == 2
-    assert asked is not None
-    wanted = batch.labels[2:]  # type: ignore[index]
-    assert bool(((asked == wanted) | (asked == -1)).all())
+    assert requested is not None
+    assert torch.equal(requested, labels[2:]), "no label is dropped at a share of 0"
 
 
 def test_labels_that_the_set_lacks_are_refused() -> None:
@@ -296,6 +292,11 @@ def test_bad_settings_say_what_to_type(faces: Path, tmp_path: Path, setting: str
     assert hint in said
 
 
+def test_runs_that_spell_colour_still_open() -> None:
+    augment = [resolved("gan", "fast", f"model.augment=[{word},cutout]").model.augment for word in ("colour", "color")]
+    assert augment == [("color", "cutout")] * 2
+
+
 def test_penalties_and_batchnorm_do_not_go_together() -> None:
     with pytest.raises(ConfigError, match="BatchNorm") as caught:
         Model(loss="wgan", gradient_penalty=10.0)
@@ -310,16 +311,20 @@ def test_penalties_and_batchnorm_do_not_go_together() -> None:
 @pytest.mark.parametrize(
     ("settings", "figures", "expected"),
     [
-        ({}, {"G/diversity": 0.9, "D/adversarial": 1.1}, []),
-        ({}, {"G/diversity": 0.1, "D/adversarial": 1.1}, [("mode collapse", "--set model.r1=10")]),
-        ({}, {"G/diversity": 0.9, "D/adversarial": 0.01}, [("critic wins", "--set model.r1=10")]),
+        ({}, {"G/pixel_variance_ratio": 0.9, "D/adversarial": 1.1}, []),
+        ({}, {"G/pixel_variance_ratio": 0.1, "D/adversarial": 1.1}, [("mode collapse", "--set model.r1=10")]),
+        ({}, {"G/pixel_variance_ratio": 0.9, "D/adversarial": 0.01}, [("critic wins", "--set model.r1=10")]),
         (
             {"r1": 10.0},
-            {"G/diversity": 0.9, "D/adversarial": 0.01},
-            [("critic wins", "--set model.augment=[colour,translation]")],
+            {"G/pixel_variance_ratio": 0.9, "D/adversarial": 0.01},
+            [("critic wins", "--set model.augment=[color,translation]")],
         ),
-        ({"r1": 10.0, "augment": ("colour",)}, {"G/diversity": 0.1}, [("mode collapse", "--set model.r1=40")]),
-        ({"loss": "wgan", "r1": 1.0}, {"D/adversarial": -40.0, "G/diversity": 1.0}, []),
+        (
+            {"r1": 10.0, "augment": ("color",)},
+            {"G/pixel_variance_ratio": 0.1},
+            [("mode collapse", "--set model.r1=40")],
+        ),
+        ({"loss": "wgan", "r1": 1.0}, {"D/adversarial": -40.0, "G/pixel_variance_ratio": 1.0}, []),
         ({}, {}, []),
     ],
 )
@@ -353,7 +358,9 @@ def test_it_learns_a_brightness(layout: str) -> None:
 
 
 def test_presets_are_what_the_documents_say() -> None:
-    faithful, sane, begum, large = (preset(n) for n in ("xmu2023", "xmu2023-sane", "begum2025", "begum2025-256"))
+    faithful, sane, begum, large = (
+        resolved("gan", n) for n in ("xmu2023", "xmu2023-sane", "begum2025", "begum2025-256")
+    )
     for name in ("G", "D"):
         assert faithful.optim[name].lr == 0.005
         assert sane.optim[name].lr == begum.optim[name].lr == large.optim[name].lr == 2e-4

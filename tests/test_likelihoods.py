@@ -85,7 +85,7 @@ def test_dequantized_gaussian_bounds_the_discrete_one() -> None:
             assert bound - exact < gap
 
 
-# ---- discretised logistic mixture -------------------------------------------------------------------------------
+# ---- discretized logistic mixture -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 2.0])

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from preset_config import resolved
 from torch import Tensor
 
-from animegen_cli import config, paths
-from animegen_cli.config import Layer
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.model import likelihoods
 from animegen_cli.model.families import mhvae
@@ -41,7 +40,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:
-    """Smooth 8-bit images in [-1, 1]: two colours and where they meet."""
+    """Smooth 8-bit images in [-1, 1]: two colors and where they meet."""
     generator = torch.Generator().manual_seed(seed)
     first, second = (torch.rand(count, 3, 1, 1, generator=generator) for _ in range(2))
     edge = torch.rand(count, 1, 1, 1, generator=generator)
@@ -50,7 +49,7 @@ def pictures(count: int, seed: int = 0) -> Tensor:
 
 
 def shaken(model: MHVAE, scale: float = 0.3) -> MHVAE:
-    """Every weight moved, so that no zero initialisation hides an effect."""
+    """Every weight moved, so that no zero initialization hides an effect."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -129,15 +128,10 @@ def test_warm_up_balance_and_beta_weigh_the_loss() -> None:
 # ---- layouts --------------------------------------------------------------------------------------------------
 
 
-def preset(name: str) -> Any:
-    layers = [Layer.from_yaml(paths.preset_file("mhvae", name))]
-    return config.resolve(layers, family="mhvae", model=Model, sample=MHVAESampling, optimizers=("model",))
-
-
 @cache
 def on_meta(name: str, size: int = 64) -> MHVAE:
     with torch.device("meta"):
-        return MHVAE(preset(name).model, DataSpec(size, 1000))
+        return MHVAE(resolved("mhvae", name).model, DataSpec(size, 1000))
 
 
 def test_the_documents_layouts() -> None:
@@ -346,14 +340,9 @@ def test_the_doctor_sees_a_collapse() -> None:
     assert "3 of 4" in finding.says
     assert model.diagnose(ill | {"model/warmup": 0.4}) == (), "the warm-up is not over"
     flag = finding.flag.removeprefix("--set ")
-    assert preset_with(flag).model.free_bits > 0
+    assert resolved("mhvae", "smoke", flag).model.free_bits > 0
     (again,) = build("mlp", free_bits=0.25).diagnose(ill)
-    assert preset_with(again.flag.removeprefix("--set ")).model.beta < 1
-
-
-def preset_with(setting: str) -> Any:
-    layers = [Layer.from_yaml(paths.preset_file("mhvae", "smoke")), Layer.from_settings([setting])]
-    return config.resolve(layers, family="mhvae", model=Model, sample=MHVAESampling, optimizers=("model",))
+    assert resolved("mhvae", "smoke", again.flag.removeprefix("--set ")).model.beta < 1
 
 
 # ---- bad input ------------------------------------------------------------------------------------------------
@@ -378,5 +367,5 @@ def test_what_does_not_fit_is_refused(model: dict[str, Any], size: int, says: st
 
 def test_a_warm_up_in_steps_is_refused() -> None:
     with pytest.raises(ConfigError, match="say images or epochs"):
-        preset_with("model.warmup=100 steps")
-    assert MHVAE(preset_with("model.warmup=3 epochs").model, DataSpec(16, 200)).warmup == 600
+        resolved("mhvae", "smoke", "model.warmup=100 steps")
+    assert MHVAE(resolved("mhvae", "smoke", "model.warmup=3 epochs").model, DataSpec(16, 200)).warmup == 600

@@ -173,15 +173,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "cyclegan/begum2025-256": CYCLE | {"size": 256, "model.blocks": 9, "augment.load": 286},
     "cyclegan/begum2025-128": CYCLE | {"size": 128, "model.blocks": 6, "augment.load": 143},
     "animegan/hayao": ANIME | {
-        "model.content": 1.5, "model.style": 2.5, "model.colour": 15.0, "model.smoothness": 1.0, "model.real": 1.2,
+        "model.content": 1.5, "model.style": 2.5, "model.color": 15.0, "model.smoothness": 1.0, "model.real": 1.2,
         "model.fake": 1.2, "model.gray": 1.2, "model.smooth": 0.8,
     },
     "animegan/paprika": ANIME | {
-        "model.content": 2.0, "model.style": 0.6, "model.colour": 50.0, "model.smoothness": 0.1, "model.real": 1.0,
+        "model.content": 2.0, "model.style": 0.6, "model.color": 50.0, "model.smoothness": 0.1, "model.real": 1.0,
         "model.fake": 1.0, "model.gray": 1.0, "model.smooth": 0.005,
     },
     "animegan/shinkai": ANIME | {
-        "model.content": 1.2, "model.style": 2.0, "model.colour": 10.0, "model.smoothness": 1.0, "model.real": 1.7,
+        "model.content": 1.2, "model.style": 2.0, "model.color": 10.0, "model.smoothness": 1.0, "model.real": 1.7,
         "model.fake": 1.7, "model.gray": 1.7, "model.smooth": 1.0,
     },
     "mhvae/info8010-cnn": {

@@ -1,4 +1,4 @@
-"""StyleGAN2's parts against slow, plain formulas in float64; its regularisers, its drawing and its presets."""
+"""StyleGAN2's parts against slow, plain formulas in float64; its regularizers, its drawing and its presets."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from preset_config import resolved
 from torch import Tensor
 
-from animegen_cli import config, paths
-from animegen_cli.config import Layer, RunConfig
 from animegen_cli.errors import ConfigError
-from animegen_cli.model import families
 from animegen_cli.model.adversarial import squared_gradient
 from animegen_cli.model.families import stylegan2
 from animegen_cli.model.families.stylegan2 import Model, StyleGAN2, StyleGAN2Sampling
@@ -24,7 +22,7 @@ from animegen_cli.sample.trained import for_inference, inference_state
 
 TAPS = [1.0, 3.0, 3.0, 1.0]
 SMALL: dict[str, Any] = {"width": 16, "channel_base": 128, "channel_max": 16}
-HAIR = {"hair": ("pink", "blue", "aqua")}
+HAIR: dict[str, tuple[str, ...]] = {"hair": ("pink", "blue", "aqua")}
 
 
 def small(size: int = 16, attributes: dict[str, tuple[str, ...]] | None = None, **settings: Any) -> StyleGAN2:
@@ -41,23 +39,16 @@ def alive(model: StyleGAN2) -> StyleGAN2:
 
 
 def in_range(model: StyleGAN2) -> StyleGAN2:
-    """Colours that need no clamping, which no gradient passes."""
+    """Colors that need no clamping, which no gradient passes."""
     for layer in model.synthesis.colours:
-        layer.weight.data.mul_(0.2)  # type: ignore[union-attr, operator]
+        assert isinstance(layer, style.ToRGB)
+        layer.weight.data.mul_(0.2)
     return model
 
 
 def batch_of(count: int = 4, size: int = 16, labels: Tensor | None = None, seen: int = 0) -> Batch:
     torch.manual_seed(9)
     return Batch(torch.rand(count, 3, size, size) * 2 - 1, labels=labels, images_seen=seen)
-
-
-def resolved(preset: str) -> RunConfig:
-    layers = [Layer.from_yaml(paths.preset_file("stylegan2", preset)), Layer({"family": "stylegan2"}, {})]
-    kind = families.load("stylegan2")
-    return config.resolve(
-        layers, family="stylegan2", model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers
-    )
 
 
 def doubles(*shape: int) -> Tensor:
@@ -126,7 +117,7 @@ def test_modulated_convolution_is_the_one_with_weights_per_image(up: bool) -> No
         torch.testing.assert_close(found[image : image + 1], F.leaky_relu(y, 0.2) * math.sqrt(2))
 
 
-def test_colours_are_modulated_without_demodulation() -> None:
+def test_colors_are_modulated_without_demodulation() -> None:
     torch.manual_seed(0)
     layer = style.ToRGB(5, 6).double()
     x, w = doubles(2, 5, 4, 4), doubles(2, 6)
@@ -137,12 +128,12 @@ def test_colours_are_modulated_without_demodulation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "group", "pieces", "expected"), [(8, 4, 1, 4), (8, 4, 2, 4), (12, 4, 2, 3), (6, 32, 2, 3)]
+    ("count", "group", "batches", "expected"), [(8, 4, 1, 4), (8, 4, 2, 4), (12, 4, 2, 3), (6, 32, 2, 3)]
 )
-def test_minibatch_deviation(count: int, group: int, pieces: int, expected: int) -> None:
+def test_minibatch_deviation(count: int, group: int, batches: int, expected: int) -> None:
     torch.manual_seed(0)
     x = doubles(count, 3, 2, 2)
-    found = style.minibatch_std(x, group, pieces)
+    found = style.minibatch_std(x, group, batches)
     assert torch.equal(found[:, :3], x)
     for start in range(0, count, expected):
         members = x[start : start + expected]
@@ -153,7 +144,7 @@ def test_minibatch_deviation(count: int, group: int, pieces: int, expected: int)
         torch.testing.assert_close(found[start : start + expected, 3:], wanted)
 
 
-def test_an_equalised_rate_moves_the_mapping_a_hundredth() -> None:
+def test_an_equalized_rate_moves_the_mapping_a_hundredth() -> None:
     torch.manual_seed(0)
     moved = []
     for rate in (1.0, 0.01):
@@ -178,7 +169,7 @@ def test_the_critic_starts_at_unit_variance() -> None:
 
 def test_parameter_counts_of_auto_at_64() -> None:
     with torch.device("meta"):
-        model = StyleGAN2(resolved("auto").model, DataSpec(64, 100))
+        model = StyleGAN2(resolved("stylegan2", "auto").model, DataSpec(64, 100))
     count = {name: sum(p.numel() for p in child.parameters()) for name, child in model.named_children()}
     assert count["mapping"] + count["synthesis"] == 22_243_608
     assert count["critic"] == 23_407_361
@@ -190,7 +181,7 @@ def test_sizes(size: int) -> None:
     with torch.device("meta"):
         model = StyleGAN2(Model(**SMALL), DataSpec(size, 100))
         ws = torch.zeros(2, model.synthesis.codes, 16)
-        images = model.synthesis(ws, model._random_maps(2, torch.device("meta")))
+        images = model.synthesis(ws, model.noise_maps(2, torch.device("meta")))
         assert images.shape == (2, 3, size, size)
         assert model.critic(images).shape == (2, 1)
 
@@ -199,7 +190,7 @@ def test_sizes(size: int) -> None:
 def test_sizes_that_do_not_double_are_refused(size: int) -> None:
     with pytest.raises(ConfigError, match=f"{size} pixels") as error:
         small(size)
-    assert "--size" in (error.value.hint or "")
+    assert "animegen prepare ./faces --resolution 64" in str(error.value.hint)
 
 
 def test_gamma_grows_with_the_pixels() -> None:
@@ -207,7 +198,7 @@ def test_gamma_grows_with_the_pixels() -> None:
     assert small(32, r1=0.02).r1 == 0.02
 
 
-# ---- regularisation ---------------------------------------------------------------------------------------------
+# ---- regularization ---------------------------------------------------------------------------------------------
 
 
 def test_path_lengths_of_a_linear_generator() -> None:
@@ -249,7 +240,8 @@ def test_the_gradient_penalty_is_that_of_a_known_critic() -> None:
 def test_the_penalty_is_taken_through_the_augmentation() -> None:
     """By finite differences of the augmented critic along its own gradient."""
     model = small(ada_start=1.0).double()
-    model.ada.taps = model.ada.taps.double()  # type: ignore[union-attr]
+    assert model.ada is not None
+    model.ada.taps = model.ada.taps.double()
     images = batch_of(2).images.double()
 
     def logit(x: Tensor) -> Tensor:
@@ -274,11 +266,12 @@ def test_phases_follow_the_weights() -> None:
 
 def test_the_critic_sees_the_generators_images_and_labels() -> None:
     model = small(attributes=HAIR, ada=False, label_drop=0.0)
-    batch = batch_of(labels=torch.tensor([[0], [1], [2], [-1]]))
+    wished = torch.tensor([[0], [1], [2], [-1]])
+    batch = batch_of(labels=wished)
     model.generator_loss(batch)
     losses = model.critic_loss(batch)
-    images, labels = model._images.get(0, 4), model._labels.get(0, 4)
-    assert torch.equal(labels, batch.labels)
+    images, labels = model.drawn.get(0, 4), model.requested.get(0, 4)
+    assert torch.equal(labels, wished)
     wanted = [model.critic(x, labels).mean().item() for x in (batch.images, images)]
     assert [losses["real"].item(), losses["fake"].item()] == pytest.approx(wanted, abs=1e-5)
 
@@ -330,7 +323,12 @@ def test_truncation_draws_towards_the_mean() -> None:
 def test_noise_inputs() -> None:
     model = alive(small()).eval()
     with torch.no_grad():
-        random, const, none = (model.sample(Noise([1, 2]), None, StyleGAN2Sampling(noise=kind)) for kind in ("random", "const", "none"))  # type: ignore[arg-type]  # fmt: skip
+        random, const, none = (
+            model.sample(Noise([1, 2]), None, sampling)
+            for sampling in (
+                StyleGAN2Sampling(noise="random"), StyleGAN2Sampling(noise="const"), StyleGAN2Sampling(noise="none"),
+            )
+        )  # fmt: skip
         muted = small().eval().sample(Noise([1, 2]), None, StyleGAN2Sampling())
     assert not torch.allclose(random, const)
     assert not torch.allclose(const, none)
@@ -382,9 +380,10 @@ def test_projection_finds_an_image_that_it_drew() -> None:
 def test_projection_through_networks_in_bf16() -> None:
     target = in_range(small()).eval().sample(Noise([5]), None, StyleGAN2Sampling(noise="none")).detach()
     model = for_inference(in_range(small()), device=torch.device("cpu"), precision="bf16")
-    found = model.project(target, Noise([1]), 60, None, None)  # type: ignore[operator]
+    assert isinstance(model, StyleGAN2)
+    found = model.project(target, Noise([1]), 60, None, None)
     assert found.dtype == torch.float32
-    before = model._drawn(model._spread(target.device)[0][None], [torch.zeros(1, 1, s, s) for s in (4, 8, 8, 16, 16)])  # type: ignore[operator]  # fmt: skip
+    before = model._image(model._spread(target.device)[0][None], [torch.zeros(1, 1, s, s) for s in (4, 8, 8, 16, 16)])
     assert float((found - target).square().mean()) < 0.5 * float((before - target).square().mean())
 
 
@@ -428,12 +427,12 @@ def test_noise_correlation_is_small_for_white_noise_only() -> None:
 
 def test_findings() -> None:
     model = small()
-    healthy = {"D/loss": 0.9, "D/signs": 0.6, "D/diversity": 0.9, "D/ada_p": 0.3}
+    healthy = {"D/loss": 0.9, "D/signs": 0.6, "D/thumbnail_std_ratio": 0.9, "D/ada_p": 0.3}
     assert model.diagnose(healthy) == []
     assert model.diagnose({}) == []
     for change, name in (
-        ({"D/loss": 0.01}, "the critic wins"),
-        ({"D/diversity": 0.05}, "mode collapse"),
+        ({"D/loss": 0.01}, "critic wins"),
+        ({"D/thumbnail_std_ratio": 0.05}, "mode collapse"),
         ({"D/ada_p": 0.95, "D/signs": 0.8}, "augmentation at its limit"),
     ):
         (finding,) = model.diagnose(healthy | change)
@@ -441,11 +440,16 @@ def test_findings() -> None:
         assert finding.flag.startswith("--set model.")
 
 
-def test_diversity_of_copies_is_zero() -> None:
-    torch.manual_seed(0)
-    real = torch.randn(8, 3, 16, 16)
-    assert float(stylegan2.diversity(real, real)) == pytest.approx(1)
-    assert float(stylegan2.diversity(real[:1].expand(8, -1, -1, -1), real)) == pytest.approx(0, abs=1e-4)
+def test_thumbnails_vary_with_the_colors_and_not_with_what_is_finer() -> None:
+    """Flat images of one gray level each: half the levels' spread is a ratio of 1/2, and stripes of a pixel change nothing."""
+    levels = torch.tensor([-0.8, -0.2, 0.4, 0.6]).view(-1, 1, 1, 1)
+    real = levels.expand(-1, 3, 16, 16)
+    assert float(stylegan2.thumbnail_std_ratio(real / 2 + 0.1, real)) == pytest.approx(0.5)
+    assert float(stylegan2.thumbnail_std_ratio(real[:1].expand(4, -1, -1, -1), real)) == pytest.approx(0, abs=1e-4)
+    stripes = torch.ones(16)
+    stripes[::2] = -1
+    fine = torch.tensor([0.1, -0.1, 0.2, -0.3]).view(-1, 1, 1, 1) * stripes
+    assert float(stylegan2.thumbnail_std_ratio(real + fine, real)) == pytest.approx(1)
 
 
 # ---- presets ----------------------------------------------------------------------------------------------------
@@ -472,7 +476,7 @@ def test_presets_are_the_papers(
     mapping: int,
     std: int,
 ) -> None:
-    found = resolved(preset)
+    found = resolved("stylegan2", preset)
     assert (found.size, found.train.batch, found.train.ema.half_life) == (size, batch, half_life)
     assert found.train.ema.half_life_share == share
     assert (found.model.r1, found.model.mapping, found.model.minibatch_std) == (r1, mapping, std)
@@ -484,8 +488,8 @@ def test_presets_are_the_papers(
 
 
 def test_cifar_leaves_out_what_the_paper_does() -> None:
-    model = resolved("cifar").model
+    model = resolved("stylegan2", "cifar").model
     assert (model.path_length, model.mixing, model.critic) == (0, 0, "plain")
     with torch.device("meta"):
         critic = StyleGAN2(model, DataSpec(32, 100)).critic
-    assert all(block.skip is None for block in critic.blocks)  # type: ignore[union-attr]
+    assert all(block.skip is None for block in critic.blocks)

@@ -19,7 +19,7 @@ from animegen_cli.model.nets import vae as nets
 from animegen_cli.model.noise import Noise
 
 SPEC = DataSpec(16, 100)
-SMALL = {"widths": (8, 16), "latent": 4}
+SMALL: dict[str, Any] = {"widths": (8, 16), "latent": 4}
 
 
 def small(size: int = 16, **settings: Any) -> VAE:
@@ -64,7 +64,7 @@ class Single(nn.Module):
         super().__init__()
         self.net, self.log_std = net, torch.full((1, 1), 0.5 * math.log(variance), dtype=torch.float64)
 
-    def forward(self, z: Tensor, from_noise: bool = False) -> tuple[Tensor, None, Tensor]:
+    def forward(self, z: Tensor, *, from_noise: bool = False) -> tuple[Tensor, None, Tensor]:
         return self.net(z), None, self.log_std
 
 
@@ -77,8 +77,8 @@ def linear(data: Tensor, latent: int) -> tuple[VAE, MultivariateNormal]:
     variance = float(values[latent:].mean())
     weight = vectors[:, :latent] * (values[:latent] - variance).sqrt()
     model = VAE(Model(widths=(4,), latent=latent), DataSpec(4, len(data)))
-    model.encoder = LinearEncoder(weight, mu, variance)  # type: ignore[assignment]
-    model.decoder = Single(LinearDecoder(weight, mu), variance)  # type: ignore[assignment]
+    model.encoder = LinearEncoder(weight, mu, variance)
+    model.decoder = Single(LinearDecoder(weight, mu), variance)  # type: ignore[assignment]  # in place of the family's own
     covariance = weight @ weight.T + variance * torch.eye(len(weight), dtype=torch.float64)
     return model, MultivariateNormal(mu, covariance)
 
@@ -106,7 +106,8 @@ def test_a_linear_vaes_bound_is_its_exact_likelihood(correlated: Tensor) -> None
 
 def test_a_worse_posterior_loosens_the_bound_by_its_divergence(correlated: Tensor) -> None:
     model, exact = linear(correlated, 4)
-    model.encoder.log_std = model.encoder.log_std + 0.3  # type: ignore[union-attr, operator]
+    assert isinstance(model.encoder, LinearEncoder)
+    model.encoder.log_std = model.encoder.log_std + 0.3
     points = 2.0 * torch.cat([torch.eye(4), -torch.eye(4)]).double()
     found = [model.measure(correlated, point.expand(200, 4)) for point in points]
     bound = torch.stack([part.distortion for part in found]).mean(0) + found[0].rate.sum(1)
@@ -184,8 +185,9 @@ def test_the_documents_network_has_its_parameters_and_shapes() -> None:
         assert sum(p.numel() for p in model.parameters()) == 3_937_635
         x = torch.empty(2, 3, 64, 64)
         shapes = []
-        for stage in model.encoder.stages:  # type: ignore[union-attr]
-            x = stage(x)  # type: ignore[operator]
+        assert isinstance(model.encoder, nets.PlainEncoder)
+        for stage in model.encoder.stages:
+            x = stage(x)
             shapes.append(tuple(x.shape[1:]))
     assert shapes == [(32, 32, 32), (64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
 
@@ -276,14 +278,16 @@ def test_bands_of_equal_deviation_are_one_gaussian() -> None:
 def test_deviations_are_learned_within_some_hundred_steps() -> None:
     """The optimum of the scale is the root of the mean squared error (Rybkin et al. 2021, section 3.1)."""
     model = small(latent=1)
-    optimizer = torch.optim.Adam([model.decoder.steepness], lr=1e-3)  # type: ignore[list-item]
+    steepness = model.decoder.steepness
+    assert steepness is not None
+    optimizer = torch.optim.Adam([steepness], lr=1e-3)
     for _ in range(300):
         torch.manual_seed(0)
         losses = model.loss(Batch(images()))
         optimizer.zero_grad()
         losses["loss"].backward()
         optimizer.step()
-    learned = float(torch.exp(model.decoder.steepness.detach() * nets.STEEP))  # type: ignore[operator]
+    learned = float(torch.exp(steepness.detach() * nets.STEEP))
     assert learned == pytest.approx(float(losses["mse"]) ** 0.5, rel=0.02)
 
 

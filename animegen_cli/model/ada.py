@@ -1,6 +1,6 @@
 """Adaptive discriminator augmentation: Karras et al. 2020, "Training generative adversarial networks with limited data".
 
-The `bgc` pipeline: pixel blitting, general geometric and colour transformations, each drawn per image with probability p,
+The `bgc` pipeline: pixel blitting, general geometric and color transformations, each drawn per image with probability p,
 and the rule that moves p until the critic overfits as much as it is meant to. Everything is linear in the pixels and stays
 on the device.
 """
@@ -8,13 +8,13 @@ on the device.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from animegen_cli.model.nets.style import full_precision
+from animegen_cli.model.nets.precision import full_precision
 
 SYM6 = (
     0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
@@ -27,21 +27,25 @@ _MARGIN = 8
 
 
 class Adaptive(nn.Module):
-    """Augments with probability p and moves p after what the critic says of real images.
+    """Augments with probability p, and moves p by the signs of the critic's logits of real images.
 
-    All state is in buffers. `observe` may be told of one step several times (micro-batches, or a step that is taken again
-    after the memory ran out): a step counts once, when the next one begins.
+    All state is in buffers. One step may reach `observe` several times (micro-batches, or a step that is taken again
+    after the memory ran out): it counts once, when the next one begins.
     """
 
     def __init__(self, *, target: float, speed: int, every: int = 4, start: float = 0.0) -> None:
-        """Args:
-        target: wanted E[sign D(real)].
-        speed: images in which p can go from 0 to 1.
-        every: steps between two moves of p.
-        start: first p.
+        """Start with p = `start`.
+
+        Args:
+            target: wanted E[sign D(real)], in [-1, 1].
+            speed: images in which p can go from 0 to 1.
+            every: steps between two moves of p.
+            start: first p.
         """
         super().__init__()
-        self.target, self.speed, self.every = target, speed, every
+        self.target = target
+        self.speed = speed
+        self.every = every
         self.register_buffer("p", torch.tensor(float(start)))
         self.register_buffer("step", torch.tensor(-1))  # images seen when the step that is being counted began
         self.register_buffer("taps", torch.tensor(SYM6), persistent=False)
@@ -61,11 +65,11 @@ class Adaptive(nn.Module):
         with full_precision(images):
             images = blit(images, *random_blits(len(images), images.shape[2], self.p))
             images = warp(images, random_geometry(len(images), images.shape[2], self.p), self.taps)
-            return recolour(images, random_colours(len(images), self.p))
+            return recolor(images, random_colors(len(images), self.p))
 
     @torch.no_grad()
     def observe(self, logits: Tensor, images_seen: int, start: int = 0) -> None:
-        """Tell what the critic said of real images, (B, 1) logits of augmented ones; `start` as in `Batch`."""
+        """Count the critic's logits (B, 1) of augmented real images; `images_seen` and `start` as in `Batch`."""
         if start == 0:
             self._close(images_seen)
         self.new_signs += logits.float().sign().sum()
@@ -73,10 +77,10 @@ class Adaptive(nn.Module):
 
     def _close(self, images_seen: int) -> None:
         """Count the last step when a new one begins, and move p when it was one of the steps that move it (section 3)."""
-        kept = (self.step != images_seen).float()
-        self.signs += kept * self.new_signs
-        self.images += kept * self.new_images
-        self.steps += kept * (self.new_images > 0)
+        counts = (self.step != images_seen).float()
+        self.signs += counts * self.new_signs
+        self.images += counts * self.new_images
+        self.steps += counts * (self.new_images > 0)
         due = (self.steps >= self.every).float()
         move = (self.signs / self.images.clamp(min=1) - self.target).sign() * self.images / self.speed
         self.p.copy_((self.p + due * move).clamp(0, 1))
@@ -106,7 +110,7 @@ def random_blits(count: int, size: int, p: Tensor) -> tuple[Tensor, Tensor, Tens
 
 
 def random_geometry(count: int, size: int, p: Tensor) -> Tensor:
-    """(B, 2, 3): where each output pixel comes from, in pixels from the image's centre (x right, y down).
+    """(B, 2, 3): where each output pixel comes from, in pixels from the image's center (x right, y down).
 
     Isotropic scaling, rotation, anisotropic scaling, rotation, fractional translation; the two rotations come with a
     probability that makes either of them happen with p.
@@ -124,8 +128,8 @@ def random_geometry(count: int, size: int, p: Tensor) -> Tensor:
     return torch.cat([linear, -(linear @ shift.t()[:, :, None])], 2)
 
 
-def random_colours(count: int, p: Tensor) -> Tensor:
-    """(B, 3, 4): colours as an affine map; brightness, contrast, luma flip, hue and saturation in this order."""
+def random_colors(count: int, p: Tensor) -> Tensor:
+    """(B, 3, 4): an affine map of colors; brightness, contrast, luma flip, hue and saturation in this order."""
     normal = torch.randn(3, count, device=p.device)
     uniform = torch.rand(2, count, device=p.device)
     brightness = _maybe(p, normal[0] * 0.2, 0)
@@ -133,23 +137,24 @@ def random_colours(count: int, p: Tensor) -> Tensor:
     flipped = _maybe(p, (uniform[0] * 2).floor(), 0)
     hue = _maybe(p, (uniform[1] * 2 - 1) * math.pi, 0)
     saturation = _maybe(p, (normal[2] * math.log(2)).exp(), 1)
-    return colours(brightness, contrast, flipped, hue, saturation)
+    return color_map(brightness, contrast, flipped, hue, saturation)
 
 
 def rotation(angle: Tensor) -> Tensor:
-    """(B,) radians -> (B, 2, 2)."""
-    c, s = angle.cos(), angle.sin()
+    """Rotation matrices (B, 2, 2) of angles (B,) in radians."""
+    c = angle.cos()
+    s = angle.sin()
     return torch.stack([torch.stack([c, -s], 1), torch.stack([s, c], 1)], 1)
 
 
-def colours(brightness: Tensor, contrast: Tensor, flipped: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
-    """(B, 3, 4) of (B,) each: x -> M x + t, where grey is the axis of the luma flip, the hue turn and the saturation."""
+def color_map(brightness: Tensor, contrast: Tensor, flipped: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
+    """(B, 3, 4) of (B,) each: x -> M x + t, where gray is the axis of the luma flip, the hue turn and the saturation."""
     eye = torch.eye(3, dtype=hue.dtype, device=hue.device)
-    grey = torch.full_like(eye, 1 / 3)
+    gray = torch.full_like(eye, 1 / 3)
     cross = (torch.roll(eye, 1, 0) - torch.roll(eye, -1, 0)) / math.sqrt(3)
     flip, c, s, much = (v[:, None, None] for v in (flipped, hue.cos(), hue.sin(), saturation))
-    turned = c * eye + s * cross + (1 - c) * grey  # Rodrigues' formula
-    linear = (grey + much * (eye - grey)) @ turned @ (eye - 2 * flip * grey) * contrast[:, None, None]
+    turned = c * eye + s * cross + (1 - c) * gray  # Rodrigues' formula
+    linear = (gray + much * (eye - gray)) @ turned @ (eye - 2 * flip * gray) * contrast[:, None, None]
     return torch.cat([linear, linear.sum(2, keepdim=True) * brightness[:, None, None]], 2)
 
 
@@ -161,7 +166,10 @@ def blit(images: Tensor, mirrored: Tensor, turns: Tensor, right: Tensor, down: T
 
     Args:
         images: (B, C, S, S).
-        mirrored, turns, right, down: (B,) whole numbers.
+        mirrored: (B,), 1 where an image is mirrored left to right, else 0.
+        turns: (B,) quarter turns, 0 to 3.
+        right: (B,) whole pixels.
+        down: (B,) whole pixels.
     """
     size = images.shape[2]
     last = size - 1
@@ -174,9 +182,11 @@ def blit(images: Tensor, mirrored: Tensor, turns: Tensor, right: Tensor, down: T
 
     row, column = torch.broadcast_tensors(folded(line[:, None] - down), folded(line[None, :] - right))
     # undo the turn: one quarter takes (row, column) from (column, last - row)
-    row, column = torch.where(turns % 2 == 1, column, row), torch.where(turns % 2 == 1, last - row, column)
+    odd = turns % 2 == 1
+    row, column = torch.where(odd, column, row), torch.where(odd, last - row, column)
     half = turns >= 2
-    row, column = torch.where(half, last - row, row), torch.where(half, last - column, column)
+    row = torch.where(half, last - row, row)
+    column = torch.where(half, last - column, column)
     column = torch.where(mirrored == 1, last - column, column)
     index = (row * size + column).flatten(1)[:, None].expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, index).view_as(images)
@@ -192,7 +202,8 @@ def warp(images: Tensor, source: Tensor, taps: Tensor) -> Tensor:
         source: (B, 2, 3) as `random_geometry` gives it.
         taps: an orthogonal low-pass filter such as SYM6.
     """
-    size, source = images.shape[2], source.to(images.dtype)
+    size = images.shape[2]
+    source = source.to(images.dtype)
     # Along an axis the filter is a matrix: far faster than convolutions of single channels.
     inner, outer = (_doubling(taps.to(images.dtype), side) for side in (size, size + 2 * _MARGIN))
     middle = sum(k * h for k, h in enumerate(SYM6)) / sum(SYM6)  # where an input pixel lies among its taps
@@ -213,26 +224,37 @@ def _doubling(taps: Tensor, side: int) -> Tensor:
     return F.conv_transpose1d(eye[:, None], taps[None, None] * math.sqrt(2), stride=2)[:, 0]
 
 
-def recolour(images: Tensor, maps: Tensor) -> Tensor:
-    """images (B, 3, H, W), maps (B, 3, 4) -> M x + t per pixel."""
+def recolor(images: Tensor, maps: Tensor) -> Tensor:
+    """Apply M x + t of `maps` (B, 3, 4) to each pixel of `images` (B, 3, H, W)."""
     maps = maps.to(images.dtype)
     return torch.baddbmm(maps[:, :, 3:], maps[:, :, :3], images.flatten(2)).view_as(images)
 
 
-_BILINEAR, _REFLECT = 0, 1
+_BILINEAR = 0
+_REFLECT = 1
+"""Numbers by which `torch.grid_sampler_2d` names its two modes."""
+
+
+class _Context(Protocol):
+    """What torch hands to both directions of an autograd function."""
+
+    sides: torch.Size
+    saved_tensors: tuple[Tensor, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
 
 
 class _Lookup(torch.autograd.Function):
     """Bilinear lookup as a linear map of the image: unlike torch's own it can be differentiated as often as needed."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, at: Tensor) -> Tensor:
+    def forward(ctx: _Context, images: Tensor, at: Tensor) -> Tensor:
         ctx.save_for_backward(at)
         ctx.sides = images.shape[2:]
         return torch.grid_sampler_2d(images, at, _BILINEAR, _REFLECT, False)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None]:
         (at,) = ctx.saved_tensors
         return _Spread.apply(gradient, at, *ctx.sides), None
 
@@ -241,13 +263,13 @@ class _Spread(torch.autograd.Function):
     """The transpose of `_Lookup`."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, at: Tensor, height: int, width: int) -> Tensor:
+    def forward(ctx: _Context, values: Tensor, at: Tensor, height: int, width: int) -> Tensor:
         ctx.save_for_backward(at)
         images = values.new_empty(*values.shape[:2], height, width)  # only its shape is asked for
         spread = torch.ops.aten.grid_sampler_2d_backward
         return spread(values.contiguous(), images, at, _BILINEAR, _REFLECT, False, [True, False])[0]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (at,) = ctx.saved_tensors
         return _Lookup.apply(gradient, at), None, None, None

@@ -15,29 +15,30 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Kind = Literal["colour", "translation", "cutout"]
+Kind = Literal["color", "translation", "cutout"]
+"""Names of the augmentations."""
 
 
 def augment(images: Tensor, kinds: Sequence[Kind]) -> Tensor:
-    """The chosen augmentations in the paper's order: colour, translation, cutout."""
-    for kind, function in (("colour", colour), ("translation", translation), ("cutout", cutout)):
+    """Apply the chosen augmentations in the paper's order: color, translation, cutout; (B, C, H, W) -> the same shape."""
+    for kind, function in (("color", color), ("translation", translation), ("cutout", cutout)):
         if kind in kinds:
             images = function(images)
     return images
 
 
-def colour(images: Tensor) -> Tensor:
-    """Brightness within +-0.5, saturation within 0 to 2, contrast within 0.5 to 1.5, each uniform per image."""
+def color(images: Tensor) -> Tensor:
+    """Change brightness by up to +-0.5, saturation by 0 to 2, contrast by 0.5 to 1.5, each uniform per image."""
     brightness, saturation, contrast = torch.rand(3, len(images), 1, 1, 1, device=images.device).to(images.dtype)
     images = images + (brightness - 0.5)
-    grey = images.mean(1, keepdim=True)
-    images = (images - grey) * (2 * saturation) + grey
+    gray = images.mean(1, keepdim=True)
+    images = (images - gray) * (2 * saturation) + gray
     level = images.mean((1, 2, 3), keepdim=True)
     return (images - level) * (contrast + 0.5) + level
 
 
 def translation(images: Tensor, share: float = 0.125) -> Tensor:
-    """A shift by whole pixels, up to `share` of each side, zero (grey) where nothing is."""
+    """Shift by whole pixels, up to `share` of each side; what comes in from outside is zero (gray)."""
     rows, row_inside = _shifted(len(images), images.shape[2], share, images.device)
     columns, column_inside = _shifted(len(images), images.shape[3], share, images.device)
     which = torch.arange(len(images), device=images.device).view(-1, 1, 1)
@@ -55,7 +56,7 @@ def _shifted(count: int, length: int, share: float, device: torch.device) -> tup
 
 
 def cutout(images: Tensor, share: float = 0.5) -> Tensor:
-    """A grey rectangle of `share` of each side, its centre uniform over the image."""
+    """Gray out a rectangle of `share` of each side, whose center is uniform over the image."""
     inside = []
     for length in images.shape[2:]:
         side = int(length * share + 0.5)

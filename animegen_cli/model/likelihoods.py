@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from animegen_cli.model.nets.precision import at_least_float32
+
 HALF_BIN = 1 / 255
 """Half the distance of two neighbouring 8-bit values in [-1, 1]."""
 EDGE = 0.999
@@ -44,12 +46,12 @@ def _exp(x: Tensor | float) -> Tensor | float:
 
 
 def bits_per_dim(nats: Tensor, dims: int) -> Tensor:
-    """Nats per image (B,) to bits per dimension: nats / (D ln 2)."""
+    """Turn nats per image (B,) into bits per dimension: nats / (D ln 2)."""
     return nats / (dims * math.log(2))
 
 
 def dequantized(images: Tensor, uniform: Tensor) -> Tensor:
-    """8-bit images in [-1, 1] spread over their bins by `uniform` in [0, 1) of the same shape.
+    """Spread 8-bit images in [-1, 1] over their bins by `uniform` in [0, 1) of the same shape.
 
     The density of the result, see `eight_bit_nats`, bounds the probability of the 8-bit image (Theis et al. 2016,
     section 3.1).
@@ -58,16 +60,16 @@ def dequantized(images: Tensor, uniform: Tensor) -> Tensor:
 
 
 def eight_bit_nats(nats: Tensor, dims: int) -> Tensor:
-    """Negative log-density of images in [-1, 1] to nats of their 8-bit values, shape kept: D ln 127.5 more.
+    """Turn the negative log-density of images in [-1, 1] into nats of their 8-bit values, of the same shape: D ln 127.5 more.
 
-    A bin is 1 / 127.5 wide there: a density times that width is a probability. The
-    mean over dequantized images is an upper bound on the discrete -ln P (Jensen); at the bins' middle, without
-    dequantizing, it is the midpoint approximation of the bins' probabilities, good where the deviation is over a bin.
+    A bin is 1 / 127.5 wide there: a density times that width is a probability. The mean over dequantized images is an
+    upper bound on the discrete -ln P (Jensen); at the bins' middle, without dequantizing, it is the midpoint approximation
+    of the bins' probabilities, good where the deviation is over a bin.
     """
     return nats + dims * math.log(127.5)
 
 
-# ---- discretised mixture of logistics ---------------------------------------------------------------------------
+# ---- discretized mixture of logistics ---------------------------------------------------------------------------
 
 
 def discretized_logistic_mixture_nll(x: Tensor, parameters: Tensor, *, mixtures: int = 10) -> Tensor:
@@ -82,6 +84,9 @@ def discretized_logistic_mixture_nll(x: Tensor, parameters: Tensor, *, mixtures:
 
     Returns:
         (B,) float32, or float64 for float64 parameters.
+
+    Raises:
+        ValueError: `parameters` have another number of channels.
     """
     logits, means, log_scales, coefficients = _split(parameters, mixtures)
     values = x.to(means.dtype)[:, :, None]  # (B, 3, 1, H, W)
@@ -90,7 +95,8 @@ def discretized_logistic_mixture_nll(x: Tensor, parameters: Tensor, *, mixtures:
 
 
 def discretized_logistic_mixture_mean(parameters: Tensor, *, mixtures: int = 10) -> Tensor:
-    """A picture without noise, (B, 3, H, W) in [-1, 1]: per pixel the mean over components, R before G before B."""
+    """Image without noise, (B, 3, H, W) in [-1, 1], of `parameters` as above: per pixel the mean over components, R before G
+    before B."""
     logits, means, _, coefficients = _split(parameters, mixtures)
     weights = torch.softmax(logits, dim=1)[:, None]
     return _in_order((means * weights).sum(2), (coefficients * weights).sum(2))
@@ -100,8 +106,7 @@ def _split(parameters: Tensor, mixtures: int) -> tuple[Tensor, Tensor, Tensor, T
     """Logits (B, K, H, W); means, log-scales and coefficients (B, 3, K, H, W) of R, G, B and (c0, c1, c2)."""
     if parameters.shape[1] != 10 * mixtures:
         raise ValueError(f"{mixtures} mixtures need {10 * mixtures} channels, not {parameters.shape[1]}")
-    if parameters.dtype in (torch.bfloat16, torch.float16):
-        parameters = parameters.float()
+    parameters = at_least_float32(parameters)
     batch, _, height, width = parameters.shape
     rest = parameters[:, mixtures:].reshape(batch, 3, 3, mixtures, height, width)
     means, log_scales, coefficients = rest.unbind(1)

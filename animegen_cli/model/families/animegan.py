@@ -1,12 +1,12 @@
 """AnimeGANv2: Chen, Liu & Chen 2019 ("AnimeGAN") with the second version's generator; document 002, section 2.3.
 
 One way only, from photographs to anime: the content of the photograph by its features, the style of anime by a critic
-and by Gram matrices of anime without its colours, the colours of the photograph by a loss of their own.
+and by Gram matrices of anime without its colors, the colors of the photograph by a loss of their own.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,11 +22,19 @@ from animegen_cli.errors import ConfigError
 from animegen_cli.model.adversarial import FakeBuffer, generator_loss
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets.perceptual import Perceptual, open_features
-from animegen_cli.model.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
+from animegen_cli.model.nets.precision import full_precision
+from animegen_cli.model.nets.translators import (
+    LUMA,
+    check_quarters,
+    color_inversion,
+    copies,
+    critic_wins,
+    luma_correlation,
+    patch_accuracy,
+    photos_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from animegen_cli.model.noise import Noise
 
 Weight = Annotated[float, Field(ge=0)]
@@ -34,7 +42,9 @@ Weight = Annotated[float, Field(ge=0)]
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Section):
-    """The two networks, what sees their features, and the weights of the losses."""
+    """The two networks, the feature network, and the weights of the losses."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"colour": "color"}
 
     channels: Annotated[int, Field(ge=4)] = 32
     """Feature maps of the generator's first convolution; eight times as many in its middle."""
@@ -43,15 +53,15 @@ class Model(Section):
     critic_channels: Annotated[int, Field(ge=4)] = 32
     """Feature maps of the critic's first convolution; eight times as many at its end."""
     features: str | None = None
-    """A VGG19 file (.pth or .safetensors) that sees content and style; the package's own trunk when absent."""
+    """A VGG19 file (.pth or .safetensors) whose features are content and style; the package's own trunk when absent."""
     level: Annotated[int, Field(ge=0, le=3)] = 3
     """Which map of it: 0 has the size of the image, 3 an eighth (conv4_4 of VGG19)."""
     content: Weight = 1.5
     """Weight of the photograph's features."""
     style: Weight = 2.5
     """Weight of the Gram matrices of gray anime."""
-    colour: Weight = 15.0
-    """Weight of the photograph's colours."""
+    color: Weight = 15.0
+    """Weight of the photograph's colors."""
     smoothness: Weight = 1.0
     """Weight of the total variation."""
     adversarial: Weight = 300.0
@@ -61,13 +71,13 @@ class Model(Section):
     fake: Weight = 1.2
     """Share of translated photographs."""
     gray: Weight = 1.2
-    """Share of anime without colours, which the critic shall refuse: colours belong to the style."""
+    """Share of anime without colors, which the critic shall refuse: colors belong to the style."""
     smooth: Weight = 0.8
     """Share of gray anime with blurred edges, which the critic shall refuse: clear edges belong to the style."""
     edge: Annotated[float, Field(gt=0)] = 0.4
     """Sobel gradient of brightness in [0, 1] from which a pixel is an edge; 0.4 is 100 of 255 levels."""
     edge_width: Annotated[int, Field(ge=3)] = 5
-    """Side in pixels, odd, of the neighbourhood of an edge and of the Gaussian that blurs it."""
+    """Side in pixels, odd, of the neighborhood of an edge and of the Gaussian that blurs it."""
     init: Span = "10 epochs"
     """How long at first the generator learns to keep the content alone, without a critic; images or epochs."""
 
@@ -124,10 +134,14 @@ class Generator(nn.Module):
         c = channels
         self.down = nn.ModuleList(
             [
-                ConvNorm(3, c, 7), ConvNorm(c, 2 * c, stride=2), ConvNorm(2 * c, 2 * c),
-                ConvNorm(2 * c, 4 * c, stride=2), ConvNorm(4 * c, 4 * c), ConvNorm(4 * c, 4 * c),
+                ConvNorm(3, c, 7),
+                ConvNorm(c, 2 * c, stride=2),
+                ConvNorm(2 * c, 2 * c),
+                ConvNorm(2 * c, 4 * c, stride=2),
+                ConvNorm(4 * c, 4 * c),
+                ConvNorm(4 * c, 4 * c),
             ]
-        )  # fmt: skip
+        )
         widths = [4 * c] + [8 * c] * blocks
         self.blocks = nn.ModuleList(InvertedResidual(a, b) for a, b in pairwise(widths))
         self.middle = ConvNorm(8 * c, 4 * c)
@@ -151,7 +165,7 @@ class SpectralConv(nn.Conv2d):
     """A convolution whose weights, as a matrix of outputs by everything else, have the norm 1 (Miyato et al. 2018, eq. 8).
 
     Their power iteration carries a vector from step to step. Squaring the Gram matrix takes 64 of its steps at once, from
-    nothing, so the norm is exact and there is no state.
+    the start, so the norm is exact and there is no state.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -159,10 +173,8 @@ class SpectralConv(nn.Conv2d):
         return F.conv2d(x, self.weight / self.norm(), self.bias, self.stride, self.padding)
 
     def norm(self) -> Tensor:
-        """The largest singular value, a scalar whose gradient is that of u W v with u and v fixed."""
-        kind = self.weight.device.type
-        # a plan is traced on the meta device, which knows no autocast
-        with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
+        """Return the largest singular value, a scalar whose gradient is that of u W v with u and v fixed."""
+        with full_precision(self.weight):
             matrix = self.weight.flatten(1).float()
             with torch.no_grad():
                 power = matrix @ matrix.T
@@ -198,51 +210,53 @@ class Critic(nn.Module):
         return self.head(x)
 
 
-# ---- what the losses are made of ------------------------------------------------------------------------------
+# ---- terms of the losses --------------------------------------------------------------------------------------
 
-BT601 = ((0.299, 0.587, 0.114), (-0.14714119, -0.28886916, 0.43601035), (0.61497538, -0.51496512, -0.10001026))
+BT601 = (LUMA, (-0.14714119, -0.28886916, 0.43601035), (0.61497538, -0.51496512, -0.10001026))
 """RGB to Y, U and V (ITU-R BT.601)."""
 
 
 def yuv(images: Tensor) -> Tensor:
-    """RGB (B, 3, H, W) in [-1, 1] -> Y in [0, 1], U and V about 0, (B, 3, H, W)."""
+    """Convert RGB (B, 3, H, W) in [-1, 1] to Y in [0, 1], U and V about 0, (B, 3, H, W)."""
     return torch.einsum("cd,bdhw->bchw", images.new_tensor(BT601, dtype=torch.float32), (images.float() + 1) / 2)
 
 
 def gray(images: Tensor) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] -> its brightness in all three channels, the same shape and range."""
-    weights = images.new_tensor(BT601[0]).view(1, 3, 1, 1)
+    """Put the brightness of images (B, 3, H, W) in [-1, 1] into all three channels: the same shape and range."""
+    weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
     return (images * weights).sum(1, keepdim=True).expand_as(images)
 
 
 def gram(maps: Tensor) -> Tensor:
-    """Gatys et al. 2016, eq. 3: (B, C, H, W) -> (B, C, C), over C H W."""
+    """Gram matrices of feature maps (Gatys et al. 2016, eq. 3), over C H W: (B, C, H, W) -> (B, C, C)."""
     flat = maps.float().flatten(2)
     return flat @ flat.transpose(1, 2) / (maps.shape[1] * flat.shape[2])
 
 
-def colour_loss(images: Tensor, photos: Tensor) -> Tensor:
-    """Chen et al. 2019, eq. 5: L1 on Y, Huber on U and V."""
-    ours, theirs = yuv(images), yuv(photos)
+def color_loss(images: Tensor, photos: Tensor) -> Tensor:
+    """L1 on Y and Huber on U and V (Chen et al. 2019, eq. 5) of two (B, 3, H, W) in [-1, 1], a scalar."""
+    ours = yuv(images)
+    theirs = yuv(photos)
     y = F.l1_loss(ours[:, 0], theirs[:, 0])
     return y + F.huber_loss(ours[:, 1], theirs[:, 1]) + F.huber_loss(ours[:, 2], theirs[:, 2])
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean square of the differences of neighbours, halved, along both axes."""
+    """Mean square of the differences of neighbors, halved, along both axes: (B, C, H, W) -> a scalar."""
     x = images.float()
     return ((x[:, :, 1:] - x[:, :, :-1]).square().mean() + (x[..., 1:] - x[..., :-1]).square().mean()) / 2
 
 
 def edge_smoothed(images: Tensor, threshold: float, width: int) -> Tensor:
-    """Chen et al. 2018 (CartoonGAN), section 3.2.1: Gaussian blur around the edges, nothing elsewhere.
+    """Blur around the edges by a Gaussian, nothing elsewhere (Chen et al. 2018, "CartoonGAN", section 3.2.1).
 
     Args:
         images: (B, 3, H, W) in [-1, 1].
         threshold: of the Sobel gradient of brightness in [0, 1].
         width: side of the dilated edge and of the Gaussian, whose deviation is 0.3 ((width - 1) / 2 - 1) + 0.8.
     """
-    channels, half = images.shape[1], width // 2
+    channels = images.shape[1]
+    half = width // 2
     light = (gray(images)[:, :1] + 1) / 2
     sobel = images.new_tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     slopes = F.conv2d(F.pad(light, (1, 1, 1, 1), mode="replicate"), torch.stack([sobel, sobel.T]).unsqueeze(1))
@@ -262,7 +276,7 @@ def edge_smoothed(images: Tensor, threshold: float, width: int) -> Tensor:
 
 @final
 class AnimeGAN(Family):
-    """A light generator, a critic with spectral norm, and features that hold content and style (Chen et al. 2019)."""
+    """A light generator, a critic with spectral norm, and losses on features for content and style (Chen et al. 2019)."""
 
     Config = Model
     Sampling = AnimeGANSampling
@@ -280,22 +294,23 @@ class AnimeGAN(Family):
         self.critic = Critic(config.critic_channels)
         self.init_images = Amount.parse(config.init).images(batch=1, count=data.count)
         self.fakes = FakeBuffer()
-        self._seen_by: list[Perceptual] = []  # in a list: no part of the states, and not needed to translate
+        self._features: list[Perceptual] = []  # in a list: no part of the states, and not needed to translate
 
     @property
     def features(self) -> Perceptual:
-        """What sees content and style, opened on first use; DataError for a file that is no VGG19."""
-        if not self._seen_by:
+        """The network whose features are content and style, opened on first use; DataError for a file that is no VGG19."""
+        if not self._features:
             path = self.config.features
-            self._seen_by.append(open_features(None if path is None else Path(path).expanduser()))
-        return self._seen_by[0]
+            self._features.append(open_features(None if path is None else Path(path).expanduser()))
+        return self._features[0]
 
     @property
     def notes(self) -> dict[str, str]:
-        """What a run and its reports must name beside the config."""
+        """Name and sha256 of the feature network."""
         return {"features": self.features.name, "features_sha256": self.features.sha}
 
     def phases(self) -> tuple[Phase, ...]:
+        """Return the updates, the generator's first; DataError for a file of features that is no VGG19."""
         _ = self.features  # a wrong file is found before training begins
         return (
             Phase("G", (self.generator,), self.generator_loss),
@@ -303,7 +318,7 @@ class AnimeGAN(Family):
         )
 
     def starting(self, batch: Batch) -> bool:
-        """Whether the content-only initial phase still lasts."""
+        """Whether the initial phase, which trains the content alone, still lasts."""
         return batch.images_seen < self.init_images
 
     def _maps(self, images: Tensor) -> Tensor:
@@ -313,9 +328,10 @@ class AnimeGAN(Family):
         """Chen et al. 2019, eq. 6, with p photographs and a anime, each (B, 3, H, W); content alone at first.
 
         L(G) = w_adv (D(G(p)) - 1)^2 + w_con |f(p) - f(G(p))| + w_sty |Gram f(gray a) - Gram f(G(p))|
-        + w_col L_colour(G(p), p) + w_tv TV(G(p)) with means everywhere.
+        + w_col L_color(G(p), p) + w_tv TV(G(p)) with means everywhere.
         """
-        photos, c = photos_of(batch), self.config
+        photos = photos_of(batch)
+        c = self.config
         fake = self.generator(photos)
         of_fake = self._maps(fake)
         with torch.no_grad():
@@ -330,11 +346,13 @@ class AnimeGAN(Family):
         with torch.no_grad():
             style_of_anime = gram(self._maps(gray(batch.images)))
         terms = {
-            "adversarial": generator_loss("lsgan", self.critic(fake)), "style": F.l1_loss(gram(of_fake), style_of_anime),
-            "colour": colour_loss(fake, photos), "smoothness": total_variation(fake),
-        }  # fmt: skip
+            "adversarial": generator_loss("lsgan", self.critic(fake)),
+            "style": F.l1_loss(gram(of_fake), style_of_anime),
+            "colour": color_loss(fake, photos),  # the name that logs hold
+            "smoothness": total_variation(fake),
+        }
         loss = c.content * content + c.adversarial * terms["adversarial"] + c.style * terms["style"]
-        loss = loss + c.colour * terms["colour"] + c.smoothness * terms["smoothness"]
+        loss = loss + c.color * terms["colour"] + c.smoothness * terms["smoothness"]
         return {"loss": loss, **{name: value.detach() for name, value in (figures | terms).items()}}
 
     def critic_loss(self, batch: Batch) -> Losses:
@@ -342,7 +360,8 @@ class AnimeGAN(Family):
 
         `accuracy` is the share of anime and translated patches judged rightly. In the initial phase nothing is trained.
         """
-        anime, c = batch.images, self.config
+        anime = batch.images
+        c = self.config
         if self.starting(batch):
             # a loss of no parameter: the optimizer sees no gradients and keeps its moments as they are
             return {"loss": torch.zeros((), device=anime.device, requires_grad=True)}
@@ -352,20 +371,28 @@ class AnimeGAN(Family):
         # one pass: LayerNorm keeps images apart
         real, fake, without, smoothed = self.critic(torch.cat([anime, fake, without, smoothed])).float().chunk(4)
         terms = {
-            "real": (real - 1).square().mean(), "fake": fake.square().mean(), "gray": without.square().mean(),
+            "real": (real - 1).square().mean(),
+            "fake": fake.square().mean(),
+            "gray": without.square().mean(),
             "smooth": smoothed.square().mean(),
-        }  # fmt: skip
+        }
         loss = c.real * terms["real"] + c.fake * terms["fake"] + c.gray * terms["gray"] + c.smooth * terms["smooth"]
         figures = {name: value.detach() for name, value in terms.items()}
-        figures["accuracy"] = ((real > 0.5).float().mean() + (fake < 0.5).float().mean()).detach() / 2
+        figures["accuracy"] = patch_accuracy(real, fake, 0.5)
         return {"loss": c.adversarial * loss, **figures}
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: AnimeGANSampling) -> Tensor:
-        """Photographs (B, 3, H, W) in [-1, 1] to anime, the same shape; any multiple of 8 pixels."""
+    def translate(
+        self,
+        images: Tensor,
+        noise: Noise,  # noqa: ARG002  # the signature of Translates
+        edit: Edit,  # noqa: ARG002  # the signature of Translates
+        sampling: AnimeGANSampling,  # noqa: ARG002  # the signature of Translates
+    ) -> Tensor:
+        """Turn photographs (B, 3, H, W) in [-1, 1] into anime of the same shape; any multiple of 8 pixels."""
         return self.generator(images).float().clamp(-1, 1)
 
-    def exported(self, sampling: AnimeGANSampling) -> Exported:
-        """The generator."""
+    def exported(self, sampling: AnimeGANSampling) -> Exported:  # noqa: ARG002  # the signature of Exports
+        """Export the generator."""
         photo = Input("image", "a photograph", (3, "height", "width"))
 
         def translate(photo: Tensor) -> Tensor:
@@ -374,32 +401,32 @@ class AnimeGAN(Family):
         return Exported([Network("to_anime", translate, {"image": photo}, "the photograph as anime")], {})
 
     def validate(self, batch: Batch) -> Losses:
-        """The losses that need no critic, weighted, on held-out photographs; on anime where there are none."""
-        source, c = batch.images if batch.photos is None else batch.photos, self.config
+        """Measure the losses that need no critic, weighted, on held-out photographs; on anime where there are none."""
+        source = batch.images if batch.photos is None else batch.photos
+        c = self.config
         fake = self.generator(source)
         of_fake = self._maps(fake)
-        content, colour = F.l1_loss(of_fake, self._maps(source)), colour_loss(fake, source)
+        content = F.l1_loss(of_fake, self._maps(source))
+        color = color_loss(fake, source)
         style = F.l1_loss(gram(of_fake), gram(self._maps(gray(batch.images))))
-        likeness = c.content * content + c.style * style + c.colour * colour
-        return {"likeness": likeness, "content": content, "style": style, "colour": colour}
+        likeness = c.content * content + c.style * style + c.color * color
+        return {"likeness": likeness, "content": content, "style": style, "colour": color}  # the names that logs hold
 
     def diagnose(self, figures: Mapping[str, float]) -> list[Finding]:
-        """Colour inversion, a critic that wins, a generator that copies; nothing in the initial phase."""
+        """Find color inversion, a critic that wins, a generator that copies; nothing in the initial phase."""
         if figures.get("G/init", 0.0) > 0:
             return []
-        colour, style = max(2 * self.config.colour, 5), max(2 * self.config.style, 1)
+        color = max(2 * self.config.color, 5)
+        style = max(2 * self.config.style, 1)
         return [
-            *colour_inversion(figures, "G/luma_correlation", "photo to anime", f"--set model.colour={colour:g}"),
+            *color_inversion(figures, "G/luma_correlation", "photo to anime", f"--set model.color={color:g}"),
             *critic_wins(figures, "--set optim.D.lr=1e-5"),
             *copies(figures, f"--set model.style={style:g}"),
         ]
 
 
 def _check(config: Model, size: int) -> None:
-    if size % 4:
-        raise ConfigError(
-            f"the generator cannot halve {size} pixels twice", hint="prepare the set with a multiple of 4"
-        )
+    check_quarters(size)
     if config.edge_width % 2 == 0 or config.edge_width // 2 >= size:
         raise ConfigError(
             f"`model.edge_width: {config.edge_width}` has no middle pixel or is wider than the image",

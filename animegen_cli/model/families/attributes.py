@@ -1,6 +1,6 @@
-"""A classifier of a face's attributes: it draws nothing, and says what others have drawn.
+"""A classifier of a face's attributes: it draws nothing, and names what others have drawn.
 
-Residual blocks (He et al. 2016) over all attributes at once, each with a linear head of its own. Colour is the signal, so
+Residual blocks (He et al. 2016) over all attributes at once, each with a linear head of its own. Color is the signal, so
 no augmentation touches it. Legend: B batch, D features, V values of an attribute.
 """
 
@@ -31,7 +31,7 @@ class Model(Section):
     """The network and its objective."""
 
     labels: tuple[str, ...] | Literal["all"] = "all"
-    """Attributes to recognise."""
+    """Attributes to recognize."""
     widths: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1)] = (32, 64, 128)
     """Feature maps of each stage, finest first; the first works at half the image's size, each further one halves it."""
     blocks: Annotated[int, Field(ge=1)] = 1
@@ -41,18 +41,20 @@ class Model(Section):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a way around them (He et al. 2016, fig. 2), which starts as that way alone."""
+    """Two 3x3 convolutions and a shortcut (He et al. 2016, fig. 2); it begins as the shortcut alone."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(2))
+        norms = [nn.BatchNorm2d(outputs) for _ in range(2)]
+        self.norms = nn.ModuleList(norms)
         self.around = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else None
         self.stride = stride
-        nn.init.zeros_(self.norms[1].weight)  # type: ignore[arg-type]  # Goyal et al. 2017, section 5.1
+        nn.init.zeros_(norms[1].weight)  # Goyal et al. 2017, section 5.1
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H / stride, W / stride), rounded up."""
         y = self.norms[1](self.second(F.relu(self.norms[0](self.first(x)))))
         if self.stride > 1:
             x = F.avg_pool2d(x, self.stride, ceil_mode=True)
@@ -60,7 +62,7 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Images (B, 3, H, W) in [-1, 1], H and W even -> features (B, D), the means of the last maps, float32."""
+    """Folded pixels, a stem and stages of residual blocks, each further one at half the size."""
 
     def __init__(self, widths: Sequence[int], blocks: int) -> None:
         super().__init__()
@@ -73,6 +75,7 @@ class Trunk(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1], H and W even -> features (B, D), the means of the last maps, float32."""
         x = F.relu(self.norm(self.stem(F.pixel_unshuffle(images, FOLD))))
         for block in self.stages:
             x = block(x)
@@ -80,13 +83,14 @@ class Trunk(nn.Module):
 
 
 class Heads(nn.Module):
-    """Features (B, D) -> logits of all attributes side by side (B, sum of V)."""
+    """One linear layer for each attribute."""
 
     def __init__(self, features: int, values: Sequence[int]) -> None:
         super().__init__()
         self.linears = nn.ModuleList(nn.Linear(features, count) for count in values)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D) -> logits of all attributes side by side (B, sum of V)."""
         return torch.cat([linear(features) for linear in self.linears], 1)
 
 
@@ -109,28 +113,31 @@ class Attributes(Family):
             )
         if data.size % FOLD:
             raise ConfigError(
-                f"an odd size of {data.size} pixels cannot be folded", hint=f"prepare it with {data.size - 1} pixels"
+                f"an odd size of {data.size} pixels cannot be folded",
+                hint=f"prepare an even one, as `animegen prepare ./faces --resolution {data.size - 1}` does",
             )
-        self.recognises = chosen_labels(config.labels, data)
-        self.counts = [len(data.attributes[name]) for name in self.recognises]
+        self.recognizes = chosen_labels(config.labels, data)
+        self.counts = [len(data.attributes[name]) for name in self.recognizes]
         self.trunk = Trunk(config.widths, config.blocks)
         self.heads = Heads(config.widths[-1], self.counts)
 
     @property
     def notes(self) -> dict[str, str]:
-        """What it tells apart."""
-        named = zip(self.recognises, self.counts, strict=True)
+        """The attributes that it recognizes, with the number of their values; the key is the name that runs hold."""
+        named = zip(self.recognizes, self.counts, strict=True)
         return {"recognises": ", ".join(f"{name} ({count} values)" for name, count in named)}
 
     def phases(self) -> tuple[Phase, ...]:
+        """Return the one update."""
         return (Phase("model", (self.trunk, self.heads), self.loss),)
 
     def loss(self, batch: Batch) -> Losses:
-        """Sum over the attributes of the cross-entropy; an unknown label costs nothing.
+        """Sum the cross-entropy over the attributes; an unknown label costs nothing.
 
         Each is divided by B, not by the number of known labels, so that micro-batches average to the whole.
         """
-        logits, labels = self.classify(self.embed(batch.images)), self._labels(batch)
+        logits = self.classify(self.embed(batch.images))
+        labels = self._labels(batch)
         named = {}
         for column, (name, guess) in enumerate(logits.items()):
             costs = F.cross_entropy(
@@ -141,24 +148,25 @@ class Attributes(Family):
         return {"loss": loss, **{name: value.detach() for name, value in named.items()}}
 
     def _labels(self, batch: Batch) -> Tensor:
-        found = pick_labels(batch.labels, self.recognises, self.data)
+        found = pick_labels(batch.labels, self.recognizes, self.data)
         assert found is not None, "a set with attributes gives labels"
         return found
 
     # ---- abilities ----------------------------------------------------------------------------------------------
 
     def embed(self, images: Tensor) -> Tensor:
-        """Features (B, D) of images (B, 3, H, W) in [-1, 1] of its size."""
+        """Return the features (B, D) of images (B, 3, H, W) in [-1, 1] of its size."""
         return self.trunk(images)
 
     def classify(self, features: Tensor) -> dict[str, Tensor]:
-        """Name -> logits (B, V), from the features of `embed`."""
+        """Return each attribute's logits (B, V), from the features of `embed`."""
         parts = self.heads(features).float().split(self.counts, 1)
-        return dict(zip(self.recognises, parts, strict=True))
+        return dict(zip(self.recognizes, parts, strict=True))
 
     def validate(self, batch: Batch) -> Losses:
-        """Which labels it names right, per attribute (B,), NaN where a label is unknown; and the loss."""
-        logits, labels = self.classify(self.embed(batch.images)), self._labels(batch)
+        """Measure which labels it names right, per attribute (B,), NaN where a label is unknown; and the loss."""
+        logits = self.classify(self.embed(batch.images))
+        labels = self._labels(batch)
         figures = {}
         for column, (name, guess) in enumerate(logits.items()):
             right = (guess.argmax(1) == labels[:, column]).float()

@@ -19,7 +19,15 @@ from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model.adversarial import FakeBuffer, critic_loss, generator_loss
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
-from animegen_cli.model.nets.translators import colour_inversion, copies, critic_wins, luma_correlation, photos_of
+from animegen_cli.model.nets.translators import (
+    check_quarters,
+    color_inversion,
+    copies,
+    critic_wins,
+    luma_correlation,
+    patch_accuracy,
+    photos_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,8 +79,10 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1, self.norm1 = nn.Conv2d(channels, channels, 3), instance_norm(channels)
-        self.conv2, self.norm2 = nn.Conv2d(channels, channels, 3), instance_norm(channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3)
+        self.norm1 = instance_norm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3)
+        self.norm2 = instance_norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
@@ -106,7 +116,8 @@ class Generator(nn.Module):
     def __init__(self, channels: int, blocks: int, *, resize: bool) -> None:
         super().__init__()
         widths = (channels, 2 * channels, 4 * channels)
-        self.stem, self.stem_norm = nn.Conv2d(3, channels, 7), instance_norm(channels)
+        self.stem = nn.Conv2d(3, channels, 7)
+        self.stem_norm = instance_norm(channels)
         self.down = nn.ModuleList(nn.Conv2d(w, 2 * w, 3, stride=2, padding=1) for w in widths[:2])
         self.down_norms = nn.ModuleList(instance_norm(2 * w) for w in widths[:2])
         self.blocks = nn.ModuleList(Residual(widths[2]) for _ in range(blocks))
@@ -166,7 +177,7 @@ class ImagePool(nn.Module):
     def forward(self, fakes: Tensor) -> Tensor:
         """New images (B, 3, S, S) in [-1, 1] -> what the critic is shown, the same shape.
 
-        Until the pool is full each new image is kept and shown. Then, for each, one time in two, a stored image is
+        Until the pool is full each new image is stored and shown. Then, for each, one time in two, a stored image is
         shown and the new one takes its place. No wait for the device: all choices are tensors.
         """
         if self.capacity == 0:
@@ -174,16 +185,18 @@ class ImagePool(nn.Module):
         return torch.cat([self._exchange(part) for part in fakes.split(self.capacity)])
 
     def _exchange(self, fakes: Tensor) -> Tensor:
-        fakes, device, count = fakes.float(), fakes.device, len(fakes)
+        fakes = fakes.float()
+        device = fakes.device
+        count = len(fakes)
         full = self.filled >= self.capacity
         order = self.filled + torch.arange(count, device=device)
         # distinct places, or two new images would fight for one
         place = torch.where(full, torch.rand(self.capacity, device=device).argsort()[:count], order % self.capacity)
         swap = full & (torch.rand(count, device=device) < 0.5)
-        keep = (swap | (order < self.capacity)).view(-1, 1, 1, 1)
+        enters = (swap | (order < self.capacity)).view(-1, 1, 1, 1)
         stored = self.images[place]
         new = (fakes * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-        self.images[place] = torch.where(keep, new, stored)
+        self.images[place] = torch.where(enters, new, stored)
         self.filled.copy_((self.filled + count).clamp(max=self.capacity))
         return torch.where(swap.view(-1, 1, 1, 1), stored.float() / 127.5 - 1, fakes)
 
@@ -211,18 +224,22 @@ class CycleGAN(Family):
         def generator() -> Generator:
             return Generator(config.channels, config.blocks, resize=config.upsample == "resize")
 
-        self.to_anime, self.to_photo = generator(), generator()
+        self.to_anime = generator()
+        self.to_photo = generator()
         self.anime_critic = PatchCritic(config.critic_channels, config.critic_layers)
         self.photo_critic = PatchCritic(config.critic_channels, config.critic_layers)
         self.anime_pool = ImagePool(config.pool, data.size)
         self.photo_pool = ImagePool(config.pool, data.size)
-        self.fake_anime, self.fake_photos = FakeBuffer(), FakeBuffer()
+        self.fake_anime = FakeBuffer()
+        self.fake_photos = FakeBuffer()
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(layer.weight, 0.0, 0.02)  # the paper's appendix 7.1
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
 
     def phases(self) -> tuple[Phase, ...]:
+        """Return the updates: both generators, then both critics on the images that those left."""
         return (
             Phase("G", (self.to_anime, self.to_photo), self.generators_loss),
             Phase("D", (self.anime_critic, self.photo_critic), self.critics_loss),
@@ -234,7 +251,9 @@ class CycleGAN(Family):
         L(G) = L_GAN(G, D_Y) + L_GAN(F, D_X) + a |F(G(x)) - x| + b |G(F(y)) - y| + i (b |G(y) - y| + a |F(x) - x|)
         with mean absolute errors. `luma_correlation` is that of the brightness of x and G(x), -1 for a negative.
         """
-        x, y, c = photos_of(batch), batch.images, self.config
+        x = photos_of(batch)
+        y = batch.images
+        c = self.config
         fake_y, same_y = self._with_identity(self.to_anime, x, y)
         fake_x, same_x = self._with_identity(self.to_photo, y, x)
         self.fake_anime.put(batch.start, fake_y)
@@ -242,12 +261,14 @@ class CycleGAN(Family):
         adversarial = generator_loss(c.loss, self.anime_critic(fake_y)) + generator_loss(
             c.loss, self.photo_critic(fake_x)
         )
-        cycle_x, cycle_y = _distance(self.to_photo(fake_y), x), _distance(self.to_anime(fake_x), y)
+        cycle_x = _distance(self.to_photo(fake_y), x)
+        cycle_y = _distance(self.to_anime(fake_x), y)
         loss = adversarial + c.cycle_photos * cycle_x + c.cycle_anime * cycle_y
         figures = {"adversarial": adversarial, "cycle_photos": cycle_x, "cycle_anime": cycle_y}
         if same_x is not None and same_y is not None:
             identity = c.cycle_anime * _distance(same_y, y) + c.cycle_photos * _distance(same_x, x)
-            loss, figures["identity"] = loss + c.identity * identity, identity
+            loss = loss + c.identity * identity
+            figures["identity"] = identity
         figures["change"] = _distance(fake_y, x)
         figures["luma_correlation"] = luma_correlation(x, fake_y)
         figures["luma_correlation_reverse"] = luma_correlation(y, fake_x)
@@ -266,30 +287,36 @@ class CycleGAN(Family):
         `accuracy` is the share of patches that they judge rightly, about 0.5 to 0.9 in a healthy game.
         """
         count = len(batch.images)
-        anime = self._criticize(
-            self.anime_critic, batch.images, self.anime_pool(self.fake_anime.get(batch.start, count))
-        )
-        photos = self._criticize(
-            self.photo_critic, photos_of(batch), self.photo_pool(self.fake_photos.get(batch.start, count))
-        )
-        accuracy = (anime[1] + photos[1]) / 2
+        fake_anime = self.anime_pool(self.fake_anime.get(batch.start, count))
+        anime, anime_accuracy = self._one_critic(self.anime_critic, batch.images, fake_anime)
+        fake_photos = self.photo_pool(self.fake_photos.get(batch.start, count))
+        photos, photos_accuracy = self._one_critic(self.photo_critic, photos_of(batch), fake_photos)
         return {
-            "loss": anime[0] + photos[0], "anime": anime[0].detach(), "photos": photos[0].detach(), "accuracy": accuracy,
-        }  # fmt: skip
+            "loss": anime + photos,
+            "anime": anime.detach(),
+            "photos": photos.detach(),
+            "accuracy": (anime_accuracy + photos_accuracy) / 2,
+        }
 
-    def _criticize(self, critic: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    def _one_critic(self, critic: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Half of one critic's loss, and the share of patches that it judges rightly."""
         of_real, of_fake = critic(torch.cat([real, fake])).float().chunk(2)
-        middle = 0.5 if self.config.loss == "lsgan" else 0.0
-        right = ((of_real > middle).float().mean() + (of_fake < middle).float().mean()) / 2
-        return critic_loss(self.config.loss, of_real, of_fake) / 2, right.detach()
+        accuracy = patch_accuracy(of_real, of_fake, 0.5 if self.config.loss == "lsgan" else 0.0)
+        return critic_loss(self.config.loss, of_real, of_fake) / 2, accuracy
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: CycleGANSampling) -> Tensor:
-        """Photographs (B, 3, H, W) in [-1, 1] to anime, or back with `edit.reverse`; any multiple of 8 pixels."""
+    def translate(
+        self,
+        images: Tensor,
+        noise: Noise,  # noqa: ARG002  # the signature of Translates
+        edit: Edit,
+        sampling: CycleGANSampling,  # noqa: ARG002  # the signature of Translates
+    ) -> Tensor:
+        """Turn photographs (B, 3, H, W) in [-1, 1] into anime, or back with `edit.reverse`; any multiple of 8 pixels."""
         net = self.to_photo if edit.reverse else self.to_anime
         return net(images).float().clamp(-1, 1)
 
-    def exported(self, sampling: CycleGANSampling) -> Exported:
-        """Both generators."""
+    def exported(self, sampling: CycleGANSampling) -> Exported:  # noqa: ARG002  # the signature of Exports
+        """Export both generators."""
         photo, anime = (Input("image", what, (3, "height", "width")) for what in ("a photograph", "an anime face"))
         networks = [
             Network("to_anime", lambda x: self.to_anime(x).clamp(-1, 1), {"image": photo}, "the photograph as anime"),
@@ -298,7 +325,7 @@ class CycleGAN(Family):
         return Exported(networks, {})
 
     def validate(self, batch: Batch) -> Losses:
-        """Cycle errors on held-out images; without photographs that of anime alone."""
+        """Measure the cycle errors on held-out images; without photographs that of anime alone."""
         y = batch.images
         cycle_y = _distance(self.to_anime(self.to_photo(y)), y)
         if batch.photos is None:
@@ -307,21 +334,19 @@ class CycleGAN(Family):
         return {"cycle": (cycle_x + cycle_y) / 2, "cycle_photos": cycle_x, "cycle_anime": cycle_y}
 
     def diagnose(self, figures: Mapping[str, float]) -> list[Finding]:
-        """Colour inversion, a critic that wins, generators that copy."""
-        more, less = f"--set model.identity={max(2 * self.config.identity, 0.5):g}", self.config.identity / 5
+        """Find color inversion, a critic that wins, generators that copy."""
+        more = f"--set model.identity={max(2 * self.config.identity, 0.5):g}"
+        less = f"--set model.identity={self.config.identity / 5:g}"
         return [
-            *colour_inversion(figures, "G/luma_correlation", "photo to anime", more),
-            *colour_inversion(figures, "G/luma_correlation_reverse", "anime to photo", more),
+            *color_inversion(figures, "G/luma_correlation", "photo to anime", more),
+            *color_inversion(figures, "G/luma_correlation_reverse", "anime to photo", more),
             *critic_wins(figures, "--set optim.D.lr=5e-5"),
-            *copies(figures, f"--set model.identity={less:g}"),
+            *copies(figures, less),
         ]
 
 
 def _check(config: Model, size: int) -> None:
-    if size % 4:
-        raise ConfigError(
-            f"the generators cannot halve {size} pixels twice", hint="prepare the set with a multiple of 4"
-        )
+    check_quarters(size)
     if size // 2**config.critic_layers < 3:
         layers = next((n for n in range(config.critic_layers, 0, -1) if size // 2**n >= 3), 1)
         raise ConfigError(

@@ -1,6 +1,6 @@
 """Generative adversarial networks: DCGAN (Radford et al. 2016) and what was learned since; documents 002 and 003.
 
-The generator draws an image from z ~ N(0, I), the critic says with a logit how real an image looks. Layouts:
+The generator draws an image from z ~ N(0, I), the critic answers with a logit, larger where an image looks real. Layouts:
 
 - `dcgan`: the authors' networks, transposed convolutions and BatchNorm, any size of 4 * 2^k pixels.
 - `skip`: a generator that adds up images of every resolution and a residual critic without norms that sees the
@@ -13,10 +13,10 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Literal, final
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
@@ -24,7 +24,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import adversarial, conditioning
-from animegen_cli.model.augment import Kind as Augmentation
+from animegen_cli.model.augment import Kind
 from animegen_cli.model.augment import augment as augmented
 from animegen_cli.model.family import Batch, DataSpec, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets.style import levels_of, minibatch_std
@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     from animegen_cli.model.samplers import Callback
 
 Weight = Annotated[float, Field(ge=0)]
+Augmentation = Annotated[Kind, BeforeValidator(lambda word: "color" if word == "colour" else word)]
+"""An augmentation's name; runs of before spell the first one `colour`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Section):
-    """The two networks and what they minimise."""
+    """The two networks and what they minimize."""
 
     layout: Literal["dcgan", "skip"] = "dcgan"
     """Networks of Radford et al. 2016, or the skip generator and residual critic."""
@@ -55,9 +57,9 @@ class Model(Section):
     loss: adversarial.Loss = "bce"
     """`bce` (non-saturating), `lsgan`, `hinge` or `wgan`."""
     smooth: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """What the critic should say of real images; 0.9 is one-sided label smoothing."""
+    """The critic's target for real images; 0.9 is one-sided label smoothing."""
     norm: Literal["batch", "layer", "none"] = "batch"
-    """The critic's normalisation, `dcgan` only; `layer` is over all of one image (Gulrajani et al. 2017, section 4)."""
+    """The critic's normalization, `dcgan` only; `layer` is over all of one image (Gulrajani et al. 2017, section 4)."""
     spectral_norm: bool = False
     """Each of the critic's layers with largest singular value 1 (Miyato et al. 2018)."""
     r1: Weight = 0.0
@@ -76,7 +78,7 @@ class Model(Section):
     pixel_weight: Weight = 0.0
     """Weight of a pixel distance to real images; needs pairs, which noise has not, so anything but 0 is refused."""
     augment: tuple[Augmentation, ...] = ()
-    """What the critic's images go through: `colour`, `translation`, `cutout` (Zhao et al. 2020)."""
+    """What the critic's images go through: `color`, `translation`, `cutout` (Zhao et al. 2020)."""
     labels: tuple[str, ...] | Literal["all"] = ()
     """Attributes of the data set to condition on."""
     label_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -113,7 +115,7 @@ class GANSampling(Sampling):
 
 
 class Generator(nn.Module, ABC):
-    """z and labels to images; the layouts differ in `draw`."""
+    """Turns z and labels into images; the layouts differ in `draw`."""
 
     def __init__(self, config: Model, classes: Sequence[int]) -> None:
         super().__init__()
@@ -128,7 +130,7 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, z: Tensor) -> Tensor:
-        """(B, inputs) -> (B, 3, H, W)."""
+        """Draw the images (B, 3, H, W) of z and the labels' vector, (B, inputs)."""
 
 
 class DCGenerator(Generator):
@@ -149,11 +151,12 @@ class DCGenerator(Generator):
         self.layers.apply(_dcgan_init)
 
     def draw(self, z: Tensor) -> Tensor:
+        """(B, inputs) -> (B, 3, H, W) in (-1, 1)."""
         return torch.tanh(self.layers(z[:, :, None, None]))
 
 
 class SkipGenerator(Generator):
-    """Every resolution adds its part to the image of the one before, enlarged."""
+    """Every resolution adds its part to the enlarged image of the one before (Karras et al. 2020, figure 7b)."""
 
     def __init__(self, config: Model, size: int, classes: Sequence[int]) -> None:
         super().__init__(config, classes)
@@ -169,6 +172,7 @@ class SkipGenerator(Generator):
             nn.init.normal_(layer.weight, std=0.02)
 
     def draw(self, z: Tensor) -> Tensor:
+        """(B, inputs) -> (B, 3, H, W), unbounded."""
         x = F.leaky_relu(self.norms[0](self.start(z).unflatten(1, (self.widths[0], self.base, self.base))), 0.2)
         image = self.to_rgb[0](x)
         for conv, norm, to_rgb in zip(self.convs, list(self.norms)[1:], list(self.to_rgb)[1:], strict=True):
@@ -178,7 +182,7 @@ class SkipGenerator(Generator):
 
 
 class Critic(nn.Module, ABC):
-    """Images and labels to logits by way of features; the layouts differ in `see` and `judge`."""
+    """Turns images and labels into logits by way of features; the layouts differ in `extract` and `score`."""
 
     def __init__(self, width: int, classes: Sequence[int]) -> None:
         super().__init__()
@@ -189,19 +193,19 @@ class Critic(nn.Module, ABC):
 
         Labels add the product of their vector and the mean features: the projection of Miyato & Koyama 2018, eq. 3.
         """
-        features = self.see(images)
-        logits = self.judge(features).float()
+        features = self.extract(images)
+        logits = self.score(features).float()
         if self.labels is not None and labels is not None:
             logits = logits + (self.labels(labels) * features.float().mean((2, 3))).sum(1)
         return logits, features
 
     @abstractmethod
-    def see(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, b, b)."""
+    def extract(self, images: Tensor) -> Tensor:
+        """Return the features (B, C, b, b) of images (B, 3, H, W)."""
 
     @abstractmethod
-    def judge(self, features: Tensor) -> Tensor:
-        """(B, C, b, b) -> (B,)."""
+    def score(self, features: Tensor) -> Tensor:
+        """Return the logits (B,) of features (B, C, b, b), labels aside."""
 
 
 class DCCritic(Critic):
@@ -223,18 +227,21 @@ class DCCritic(Critic):
                 layers.append(norms[config.norm](width))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             before = width
-        self.layers, self.head = nn.Sequential(*layers), nn.Conv2d(before, 1, 4, bias=False)
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Conv2d(before, 1, 4, bias=False)
         self.apply(_dcgan_init)
 
-    def see(self, images: Tensor) -> Tensor:
+    def extract(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, 4, 4)."""
         return self.layers(images)
 
-    def judge(self, features: Tensor) -> Tensor:
+    def score(self, features: Tensor) -> Tensor:
+        """(B, C, 4, 4) -> (B,)."""
         return self.head(features).flatten()
 
 
 class ResidualCritic(Critic):
-    """No norm; each halving adds a strided convolution to the averaged pixels; the end sees the batch's deviation."""
+    """No norm; each halving adds a strided convolution to the averaged pixels; the last layers see the batch's deviation."""
 
     def __init__(self, config: Model, size: int, classes: Sequence[int]) -> None:
         base, stages = levels_of(size)
@@ -250,23 +257,25 @@ class ResidualCritic(Critic):
             nn.init.kaiming_normal_(layer.weight, a=0.2)
             nn.init.zeros_(layer.bias)
 
-    def see(self, images: Tensor) -> Tensor:
+    def extract(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, b, b)."""
         x = F.leaky_relu(self.from_rgb(images), 0.2)
         for conv, skip in zip(self.convs, self.skips, strict=True):
             x = (F.leaky_relu(conv(x), 0.2) + skip(F.avg_pool2d(x, 2))) * math.sqrt(0.5)
         return F.leaky_relu(self.mix(minibatch_std(x, 4)), 0.2)
 
-    def judge(self, features: Tensor) -> Tensor:
+    def score(self, features: Tensor) -> Tensor:
+        """(B, C, b, b) -> (B,)."""
         return self.head(features.flatten(1)).flatten()
 
 
 def _widths(width: int, cap: int, count: int) -> list[int]:
-    """Feature maps, finest stage first."""
+    """Feature maps of each stage, finest first: twice as many each time, at most `cap`."""
     return [min(width << stage, cap) for stage in range(count)]
 
 
 def _dcgan_init(layer: nn.Module) -> None:
-    """Radford et al. 2016, section 4, and the authors of the PyTorch example for BatchNorm's scale."""
+    """Start as Radford et al. 2016, section 4, and BatchNorm's scale as the PyTorch example does."""
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.normal_(layer.weight, 0.0, 0.02)
     elif isinstance(layer, nn.BatchNorm2d):
@@ -299,17 +308,18 @@ class GAN(Family):
             for layer in list(self.critic.modules()):
                 if isinstance(layer, nn.Conv2d | nn.Linear):
                     spectral_norm(layer)
-        self.drawn, self.asked = adversarial.FakeBuffer(), adversarial.FakeBuffer()
-        self.r1 = config.r1 if config.r1_at is None else config.r1 * (data.size / config.r1_at) ** 2
-        self.penalised = config.r1 > 0 or config.gradient_penalty > 0
-        self.lazy = self.penalised and config.penalty_every > 1
+        self.drawn = adversarial.FakeBuffer()
+        self.requested = adversarial.FakeBuffer()
+        self.r1 = adversarial.r1_weight(config.r1, config.r1_at, data.size)
+        self.penalized = config.r1 > 0 or config.gradient_penalty > 0
+        self.lazy = self.penalized and config.penalty_every > 1
 
     def phases(self) -> tuple[Phase, ...]:
-        """The generator first: the critic then judges the images that it just drew."""
+        """Return the updates, the generator's first: the critic then sees the images that it just drew."""
         config = self.config
         found = [
             Phase("G", (self.generator,), self.generator_loss, every=config.critic_steps),
-            Phase("D", (self.critic,), self.critic_loss, exact=self.penalised and not self.lazy),
+            Phase("D", (self.critic,), self.critic_loss, exact=self.penalized and not self.lazy),
         ]
         if self.lazy:
             lazy = Phase("D_reg", (self.critic,), self.penalty, every=config.penalty_every, shares="D", exact=True)
@@ -321,52 +331,52 @@ class GAN(Family):
     def generator_loss(self, batch: Batch) -> Losses:
         """The generator's side of `model.loss`, and Salimans et al. 2016, eq. in section 3.1, per feature.
 
-        `diversity` is the mean squared distance between two drawn images in units of that between two real ones.
+        `pixel_variance_ratio` is the variance of drawn images in units of that of real ones.
         """
         fakes, labels = self._generate(batch)
         self.drawn.put(batch.start, fakes)
         if labels is not None:
-            self.asked.put(batch.start, labels)
-        logits, features = self.critic(self._seen(fakes), labels)
+            self.requested.put(batch.start, labels)
+        logits, features = self.critic(self._augmented(fakes), labels)
         loss = adversarial.generator_loss(self.config.loss, logits)
         losses = {"adversarial": loss.detach()}
         if self.config.feature_matching:
             with torch.no_grad():
-                _, wanted = self.critic(self._seen(batch.images), labels)
+                _, wanted = self.critic(self._augmented(batch.images), labels)
             distance = (wanted.float().mean(0) - features.float().mean(0)).square().mean()
             losses["feature_matching"] = distance.detach()
             loss = loss + self.config.feature_matching * distance
-        return {"loss": loss, **losses, "diversity": diversity(fakes.detach(), batch.images)}
+        return {"loss": loss, **losses, "pixel_variance_ratio": pixel_variance_ratio(fakes.detach(), batch.images)}
 
     def critic_loss(self, batch: Batch) -> Losses:
-        """The critic's side; `real` and `fake` are its mean logits, `certain` the share of real images it knows as real.
+        """The critic's side; `real` and `fake` are its mean logits, `certain` the share of real images that it takes for real.
 
         Real and generated images pass one after the other, so that neither's BatchNorm statistics give them away.
         """
         fakes, labels = self._fakes(batch)
-        real, _ = self.critic(self._seen(batch.images), labels)
-        fake, _ = self.critic(self._seen(fakes), labels)
+        real, _ = self.critic(self._augmented(batch.images), labels)
+        fake, _ = self.critic(self._augmented(fakes), labels)
         loss = adversarial.critic_loss(self.config.loss, real, fake, smooth=self.config.smooth)
         border = 0.5 if self.config.loss == "lsgan" else 0.0
         logs = {"adversarial": loss.detach(), "real": real.detach().mean(), "fake": fake.detach().mean()}
         logs["certain"] = (real.detach() > border).float().mean()
-        if self.penalised and not self.lazy:
+        if self.penalized and not self.lazy:
             penalty = self.penalty(batch)
             logs |= {name: value.detach() for name, value in penalty.items()}
             loss = loss + next(iter(penalty.values()))
         return {"loss": loss, **logs}
 
     def penalty(self, batch: Batch) -> Losses:
-        """R1 on what the critic sees of real images, and WGAN-GP between real and generated ones; heavier when lazy."""
+        """R1 on augmented real images, and WGAN-GP between real and generated ones; heavier when lazy."""
         config = self.config
         fakes, labels = self._fakes(batch)
-        real = self._seen(batch.images).detach()
+        real = self._augmented(batch.images).detach()
         losses: Losses = {}
         if self.r1:
             losses["r1"] = self.r1 / 2 * self._squared_gradient(real, labels).mean()
         if config.gradient_penalty:
             share = torch.rand(len(real), 1, 1, 1, device=real.device).to(real.dtype)
-            between = torch.lerp(self._seen(fakes).detach(), real, share)
+            between = torch.lerp(self._augmented(fakes).detach(), real, share)
             norm = (self._squared_gradient(between, labels) + 1e-12).sqrt()
             losses["gradient_penalty"] = config.gradient_penalty * (norm - 1).square().mean()
         logs = {name: value.detach() for name, value in losses.items()}
@@ -375,12 +385,11 @@ class GAN(Family):
             **logs,
         }
 
-    def _seen(self, images: Tensor) -> Tensor:
-        """What the critic sees of them."""
+    def _augmented(self, images: Tensor) -> Tensor:
         return augmented(images, self.config.augment)
 
     def _squared_gradient(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        images = images.requires_grad_().view_as(images)  # counting its arithmetic allows no leaf as a module's input
+        images = adversarial.differentiable(images)
         return adversarial.squared_gradient(self.critic(images, labels)[0], images)
 
     def _generate(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
@@ -392,23 +401,30 @@ class GAN(Family):
         return self.generator(z, labels), labels
 
     def _fakes(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """What the generator just drew, detached; new images where it does not draw at each step."""
+        """The images that the generator just drew, detached, and their labels; new ones where it does not draw at each step."""
         count = len(batch.images)
         if self.config.critic_steps == 1:
-            asked = self.asked.get(batch.start, count) if self.conditions and batch.labels is not None else None
-            return self.drawn.get(batch.start, count), asked
+            labeled = self.conditions and batch.labels is not None
+            labels = self.requested.get(batch.start, count) if labeled else None
+            return self.drawn.get(batch.start, count), labels
         with torch.no_grad():
             return self._generate(batch)
 
     # ---- abilities ----------------------------------------------------------------------------------------
 
-    def sample(self, noise: Noise, labels: Tensor | None, sampling: Any, callback: Callback | None = None) -> Tensor:
-        """One pass of the generator."""
+    def sample(
+        self,
+        noise: Noise,
+        labels: Tensor | None,
+        sampling: GANSampling,
+        callback: Callback | None = None,  # noqa: ARG002  # the signature of Samples
+    ) -> Tensor:
+        """Draw by one pass of the generator: labels (B, A) or None -> (B, 3, H, W) in [-1, 1]."""
         z = noise(self.config.latent) * sampling.temperature
         return self.generator(z, conditioning.pick_labels(labels, self.conditions, self.data)).clamp(-1, 1)
 
     def exported(self, sampling: GANSampling) -> Exported:
-        """The generator."""
+        """Export the generator."""
         z = Input("noise", "normal", (self.config.latent,), scale=sampling.temperature)
         inputs = {"z": z, **conditioning.label_input(self.conditions, self.data)}
 
@@ -419,11 +435,12 @@ class GAN(Family):
         return Exported([network], {}, self.conditions)
 
     def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
-        """Mode collapse and a critic that has won."""
+        """Find mode collapse and a critic that has won."""
         found = []
-        varied, loss = figures.get("G/diversity"), figures.get("D/adversarial")
-        if varied is not None and varied < COLLAPSED:
-            says = f"drawn images differ {varied:.2f} times as much as real ones"
+        ratio = figures.get("G/pixel_variance_ratio")
+        loss = figures.get("D/adversarial")
+        if ratio is not None and ratio < COLLAPSED:
+            says = f"drawn images vary {ratio:.2f} times as much as real ones"
             found.append(Finding("mode collapse", says, self._stronger()))
         limit = WON.get(self.config.loss)
         if loss is not None and limit is not None and loss < limit:
@@ -437,18 +454,21 @@ class GAN(Family):
         if not self.config.r1 and not self.config.gradient_penalty and not self.config.spectral_norm:
             return "--set model.r1=10"
         if not self.config.augment:
-            return "--set model.augment=[colour,translation]"
+            return "--set model.augment=[color,translation]"
         return f"--set model.r1={max(self.config.r1 * 4, 1):g}"
 
 
 COLLAPSED = 0.15
-"""Of `diversity`: training on faces keeps it at 0.5 to 1 after some tens of steps; a few repeated images fall below this."""
+"""Of `pixel_variance_ratio`: training on faces gives 0.5 to 1 after some tens of steps, a few repeated images less than this."""
 WON = {"bce": 0.1, "lsgan": 0.05, "hinge": 0.1}
 """The critic's loss where both sides are right to 95 %; chance is 1.39, 0.5 and 2. WGAN's has no scale."""
 
 
-def diversity(fakes: Tensor, reals: Tensor) -> Tensor:
-    """Variance over the batch, summed over pixels, of the first in units of the second: a scalar; 1 for one image."""
+def pixel_variance_ratio(fakes: Tensor, reals: Tensor) -> Tensor:
+    """Variance over the batch, averaged over pixels, of the first images in units of the second's: a scalar; 1 for one image.
+
+    Both are (B, 3, H, W). It is as well the mean squared distance of two images, in the same units.
+    """
     if len(fakes) == 1:
         return torch.ones((), device=fakes.device)
     spread = [images.float().var(0, correction=0).mean() for images in (fakes, reals)]
@@ -460,10 +480,12 @@ def _check_size(config: Model, size: int) -> None:
     if config.layout == "dcgan" and (base != 4 or not halvings):
         raise ConfigError(
             f"a DCGAN draws 4 * 2^k pixels, not {size}",
-            hint="prepare the set with `--size 64` (or 32, 128, 256), or add `--set model.layout=skip`",
+            hint="prepare the set with `animegen prepare ./faces --resolution 64` (or 32, 128, 256), "
+            "or add `--set model.layout=skip`",
         )
     if base >= 16 or not halvings:
         raise ConfigError(
             f"{size} pixels cannot be halved down to fewer than 16",
-            hint="prepare the set with a multiple of 8 pixels up to 120, of 16 above, such as `--size 64`",
+            hint="prepare the set with a multiple of 8 pixels up to 120, of 16 above, "
+            "as `animegen prepare ./faces --resolution 64` does",
         )

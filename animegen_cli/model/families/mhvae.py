@@ -1,7 +1,7 @@
 """Hierarchical variational autoencoders: document 004, after Child 2021 (VDVAE) and Vahdat & Kautz 2020 (NVAE).
 
 -ELBO = -E ln p(x | z) + sum_l E KL(q(z_l | z_<l, x) || p(z_l | z_<l)), in nats per image. One loss and one top-down walk
-(`nets/hierarchy.py`) for three backbones, so that the document's comparison is three presets.
+(`nets/hierarchy.py`) serve three backbones, so that the document's comparison is three presets.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from animegen_cli.model import likelihoods
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets.hierarchy import Hierarchy, MLPEncoder, MLPHierarchy, Moments
 from animegen_cli.model.nets.hierarchy_cnn import CNNEncoder, CNNHierarchy, parse_layout
-from animegen_cli.model.nets.hierarchy_vit import ViTEncoder, ViTHierarchy
+from animegen_cli.model.nets.hierarchy_vit import Layout, ViTEncoder, ViTHierarchy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from animegen_cli.model.samplers import Callback
 
 ASLEEP = 0.01
-"""Nats; a group whose mean KL is smaller says nothing about the image: a seventieth of one bit."""
+"""Nats; a group whose mean KL is smaller carries nothing about the image: a seventieth of one bit."""
 
 Latents = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
@@ -46,7 +46,7 @@ class CNN(Section):
     decoder: str = "1x1,/8m1,/8x1,/4m/8,/4x1,/2m/4,/2x1,/1m/2"
     """Groups of latents from the top on: `4x2` two at 4 pixels, `8m4` one after upsampling; `64p2` blocks without latents."""
     channels: Annotated[int, Field(ge=1)] = 16
-    """Of each group's map of latents."""
+    """Channels of each group's map of latents."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +54,19 @@ class ViT(Section):
     """Transformers over patches and latent tokens (Dosovitskiy et al. 2021)."""
 
     patch: Annotated[int, Field(ge=1)] = 8
-    """Pixels a side."""
+    """Side of a patch in pixels."""
     width: Annotated[int, Field(ge=8)] = 256
-    """Of each token."""
+    """Numbers of each token."""
     depth: Annotated[int, Field(ge=1)] = 6
     """Blocks of the encoder, and of the decoder."""
     heads: Annotated[int, Field(ge=1)] = 8
-    """Of each attention."""
+    """Heads of each attention."""
     ratio: Annotated[int, Field(ge=1)] = 4
     """Hidden width of the MLPs in units of `width`."""
     latents: Latents = (256, 224, 192, 160)
     """Length of each group's vector, top first."""
     tokens: Annotated[int, Field(ge=1)] = 8
-    """Over which each group's vector is spread."""
+    """Tokens over which each group's vector is spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,13 +86,14 @@ class Model(Section):
     backbone: Literal["cnn", "vit", "mlp"] = "cnn"
     """Encoder and decoder: the section of this name counts, the others are idle."""
     cnn: CNN = field(default_factory=CNN)
-    """Of the convolutional backbone."""
+    """Sizes of the convolutional backbone."""
     vit: ViT = field(default_factory=ViT)
-    """Of the transformer."""
+    """Sizes of the transformer."""
     mlp: MLP = field(default_factory=MLP)
-    """Of the MLP."""
+    """Sizes of the MLP."""
     likelihood: Literal["dmol", "gaussian"] = "dmol"
-    """Of the pixels: a discretised mixture of logistics (Salimans et al. 2017), or a Gaussian with one learned deviation."""
+    """Distribution of the pixels: a discretized mixture of logistics (Salimans et al. 2017), or a Gaussian with one learned
+    deviation."""
     mixtures: Annotated[int, Field(ge=1)] = 10
     """Components of `dmol`."""
     posterior: Literal["residual", "direct"] = "residual"
@@ -118,7 +119,7 @@ class MHVAESampling(Sampling):
 
 
 class Bound(NamedTuple):
-    """One image batch through the autoencoder."""
+    """The terms of the bound, for one draw of the latents."""
 
     nats: Tensor
     """-ln p(x | z), (B,)."""
@@ -150,12 +151,13 @@ class MHVAE(Family):
         self.std: Tensor
 
     def phases(self) -> tuple[Phase, ...]:
+        """Return the one update."""
         return (Phase("model", (self.encoder, self.decoder), self.loss),)
 
     # ---- training ---------------------------------------------------------------------------------------------
 
     def loss(self, batch: Batch) -> Losses:
-        """-ELBO in nats per dimension, its divergences weighed by beta, warm-up, balance and free bits."""
+        """Return -ELBO in nats per dimension, its divergences weighed by beta, warm-up, balance and free bits."""
         bound = self._bound(batch.images, self._random(batch.images))
         coefficient = min(1.0, max(1e-4, batch.images_seen / self.warmup)) if self.warmup else 1.0
         paid = torch.stack([free_bits(kl, self.config.free_bits) for kl in bound.divergences])
@@ -166,27 +168,27 @@ class MHVAE(Family):
         return {"loss": loss, **self._figures(bound, batch.images), "warmup": torch.full_like(loss, coefficient)}
 
     def validate(self, batch: Batch) -> Losses:
-        """The bound on held-out images in bits per dimension, then its parts."""
+        """Measure the bound on held-out images in bits per dimension, then its parts."""
         return self._figures(self._bound(batch.images, self._random(batch.images)), batch.images)
 
     def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
-        """Posterior collapse: after the warm-up most groups say nothing."""
+        """Find posterior collapse: after the warm-up most groups carry nothing."""
         kls = [value for name, value in figures.items() if name.rpartition("/")[2].startswith("kl_")]
         asleep = sum(value < ASLEEP for value in kls)
         if figures.get("model/warmup", 1.0) < 1 or 2 * asleep <= len(kls):
             return ()
-        flag = (
-            "--set model.free_bits=0.25" if not self.config.free_bits else f"--set model.beta={self.config.beta / 4:g}"
-        )
+        free = self.config.free_bits > 0
+        flag = f"--set model.beta={self.config.beta / 4:g}" if free else "--set model.free_bits=0.25"
         return (Finding("posterior collapse", f"{asleep} of {len(kls)} groups have a KL under {ASLEEP} nats", flag),)
 
     def _random(self, images: Tensor) -> list[Tensor]:
         return [torch.randn(len(images), *shape, device=images.device) for shape in self.decoder.shapes]
 
-    def _bound(self, images: Tensor, noises: list[Tensor], shown: Tensor | None = None) -> Bound:
-        """The ELBO's parts for one draw from the posterior; `shown` stands for the images where a density needs noise."""
+    def _bound(self, images: Tensor, noises: list[Tensor], dequantized: Tensor | None = None) -> Bound:
+        """The ELBO's terms for one draw from the posterior; `dequantized` images are the target where a density needs them."""
         output, found = self.decoder(noises, self.encoder(self._normalized(images)))
-        output, target = output.float(), images if shown is None else shown
+        output = output.float()
+        target = images if dequantized is None else dequantized
         if self.config.likelihood == "dmol":
             nats = likelihoods.discretized_logistic_mixture_nll(target, output, mixtures=self.config.mixtures)
         else:
@@ -198,7 +200,8 @@ class MHVAE(Family):
     def _figures(self, bound: Bound, images: Tensor) -> Losses:
         """Bits per dimension (the true bound), MSE in units of [-1, 1]^2, and nats: all, the image's, each group's, top first."""
         kls = [kl.sum(1).mean() for kl in bound.divergences]
-        total, image = torch.stack(kls).sum(), bound.nats.mean()
+        total = torch.stack(kls).sum()
+        image = bound.nats.mean()
         return {
             "bits_per_dim": likelihoods.bits_per_dim(image + total, self.dims),
             "mse": (bound.means - images).square().mean(),
@@ -207,45 +210,60 @@ class MHVAE(Family):
             **{f"kl_{group:02d}": kl for group, kl in enumerate(kls)},
         }
 
-    # ---- what it can do ---------------------------------------------------------------------------------------
+    # ---- abilities --------------------------------------------------------------------------------------------
 
     def sample(
-        self, noise: Noise, labels: Tensor | None, sampling: MHVAESampling, callback: Callback | None = None
+        self,
+        noise: Noise,
+        labels: Tensor | None,  # noqa: ARG002  # the signature of Samples
+        sampling: MHVAESampling,
+        callback: Callback | None = None,  # noqa: ARG002  # the signature of Samples
     ) -> Tensor:
-        """z_l from its prior, top down, and the likelihood's mean image."""
+        """Draw z_l from its prior, top down, and return the likelihood's mean images (B, 3, H, W) in [-1, 1]."""
         drawn = [sampling.temperature * noise(*shape) for shape in self.decoder.shapes]
-        return self._decode(self._kept(drawn, sampling.levels))
+        return self._decode(self._top(drawn, sampling.levels))
 
     def mix(
-        self, coarse: Noise, fine: Noise, labels: Tensor | None, sampling: MHVAESampling, cut: int | None = None
+        self,
+        coarse: Noise,
+        fine: Noise,
+        labels: Tensor | None,  # noqa: ARG002  # the signature of Mixes
+        sampling: MHVAESampling,
+        cut: int | None = None,
     ) -> Tensor:
-        """The top `cut` groups from `coarse`, half of them when None, the rest from `fine`."""
+        """Draw the top `cut` groups from `coarse`, half of them when None, the rest from `fine`."""
         self._check_levels(cut, least=0)
         cut = len(self.decoder.shapes) // 2 if cut is None else cut
         both = [[sampling.temperature * noise(*shape) for shape in self.decoder.shapes] for noise in (coarse, fine)]
-        return self._decode(self._kept(both[0][:cut] + both[1][cut:], sampling.levels))
+        return self._decode(self._top(both[0][:cut] + both[1][cut:], sampling.levels))
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """By way of the posteriors' means."""
+        """Encode and decode by way of the posteriors' means: (B, 3, H, W) in [-1, 1] -> the same shape and range."""
         return self._through(images, None)
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: MHVAESampling) -> Tensor:
-        """Denoising by encode-decode (document 004, section I): posterior means on top, prior means below, decoded."""
+    def translate(
+        self,
+        images: Tensor,
+        noise: Noise,
+        edit: Edit,
+        sampling: MHVAESampling,  # noqa: ARG002  # the signature of Translates
+    ) -> Tensor:
+        """Denoise by encode-decode (document 004, section I): posterior means on top, prior means below, decoded."""
         if edit.noise:
             images = images + edit.noise * noise(*images.shape[1:])
         return self._through(images, edit.levels)
 
     def bits_per_dim(self, images: Tensor, noise: Noise) -> Tensor:
-        """The bound from one draw of the posterior; for the Gaussian the images are dequantized, as densities need."""
+        """Estimate the bound by one draw of the posterior; for the Gaussian the images are dequantized, as densities need."""
         noises = [noise(*shape) for shape in self.decoder.shapes]
         spread = torch.special.ndtr(noise(*images.shape[1:]))
-        shown = None if self.config.likelihood == "dmol" else likelihoods.dequantized(images, spread)
-        bound = self._bound(images, noises, shown)
+        dequantized = None if self.config.likelihood == "dmol" else likelihoods.dequantized(images, spread)
+        bound = self._bound(images, noises, dequantized)
         nats = bound.nats + torch.cat(bound.divergences, dim=1).sum(1)
         return likelihoods.bits_per_dim(nats, self.dims).float()
 
     def exported(self, sampling: MHVAESampling) -> Exported:
-        """The hierarchy with a noise tensor per group, top first, and the way through encoder and hierarchy."""
+        """Export the hierarchy with a noise tensor per group, top first, and encoder and hierarchy in a row."""
         drawn = len(self.decoder.shapes) if sampling.levels is None else sampling.levels
         noises = {
             f"noise_{group:02d}": Input("noise", "normal", shape, scale=sampling.temperature if group < drawn else 0.0)
@@ -280,8 +298,8 @@ class MHVAE(Family):
         """Mean 0 and deviation 1 over the training set, per channel (Child 2021, authors' code)."""
         return (images - self.mean) / self.std
 
-    def _kept(self, noises: list[Tensor], levels: int | None) -> list[Tensor]:
-        """Zeros below the top `levels`: there the priors' means are taken."""
+    def _top(self, noises: list[Tensor], levels: int | None) -> list[Tensor]:
+        """The noises of the top `levels`, and zeros below: there the priors' means are taken."""
         self._check_levels(levels)
         return [x if levels is None or group < levels else torch.zeros_like(x) for group, x in enumerate(noises)]
 
@@ -303,12 +321,12 @@ def divergence(moments: Moments) -> Tensor:
 
 
 def free_bits(kl: Tensor, least: float) -> Tensor:
-    """sum_c max(least, mean over the batch of KL_c), a scalar, of (B, C) (Kingma et al. 2016, appendix C.8)."""
+    """Return sum_c max(least, mean over the batch of KL_c), a scalar, for KLs (B, C) (Kingma et al. 2016, appendix C.8)."""
     return kl.mean(0).clamp(min=least).sum() if least else kl.sum(1).mean()
 
 
 def balance(kl: Tensor, scales: Sequence[int]) -> Tensor:
-    """gamma_l = (k_l / alpha_l) / mean_j (k_j / alpha_j) with k_l = |KL_l| + 0.01, detached, (L,).
+    """Return gamma_l = (k_l / alpha_l) / mean_j (k_j / alpha_j) with k_l = |KL_l| + 0.01, detached, (L,).
 
     alpha_l = 4^i / (groups at its scale i), i = 0 for the coarsest, divided by the smallest: finer groups have more numbers
     to spend (Vahdat & Kautz 2020, authors' code, rule `square`).
@@ -323,14 +341,14 @@ def balance(kl: Tensor, scales: Sequence[int]) -> Tensor:
 
 
 def build(config: Model, size: int) -> tuple[CNNEncoder | ViTEncoder | MLPEncoder, Hierarchy]:
-    """Encoder and decoder of the chosen backbone; ConfigError when size and config do not fit."""
+    """Build encoder and decoder of the chosen backbone; ConfigError when size and config do not fit."""
     scaled = config.likelihood == "gaussian"
     channels = 3 if scaled else 10 * config.mixtures
     residual = config.posterior == "residual"
     if config.backbone == "cnn":
-        return _build_cnn(config.cnn, size, channels, residual, scaled)
+        return _build_cnn(config.cnn, size, channels, residual=residual, scaled=scaled)
     if config.backbone == "vit":
-        return _build_vit(config.vit, size, channels, residual, scaled)
+        return _build_vit(config.vit, size, channels, residual=residual, scaled=scaled)
     if not scaled:
         raise ConfigError(
             f"the MLP ends in one layer, which for `dmol` would be {channels * size**2:,} numbers wide",
@@ -341,14 +359,16 @@ def build(config: Model, size: int) -> tuple[CNNEncoder | ViTEncoder | MLPEncode
     return MLPEncoder(size, mlp.widths), decoder
 
 
-def _build_cnn(cnn: CNN, size: int, channels: int, residual: bool, scaled: bool) -> tuple[CNNEncoder, CNNHierarchy]:
+def _build_cnn(cnn: CNN, size: int, channels: int, *, residual: bool, scaled: bool) -> tuple[CNNEncoder, CNNHierarchy]:
     middle = max(1, round(cnn.width * cnn.bottleneck))
-    down, up = parse_layout(cnn.encoder, size, decoder=False), parse_layout(cnn.decoder, size, decoder=True)
+    down = parse_layout(cnn.encoder, size, decoder=False)
+    up = parse_layout(cnn.decoder, size, decoder=True)
     for name, at in (("encoder", down[0].resolution), ("decoder", up[-1].resolution)):
         if at != size:
             raise ConfigError(
                 f"`model.cnn.{name}` is laid out for {at} pixels, the images have {size}",
-                hint=f"prepare the set with `--size {at}`, or write the layout with `/1` for the image's own size",
+                hint=f"prepare the set with `animegen prepare ./faces --resolution {at}`, or write the layout with `/1` for the "
+                "image's own size",
             )
     encoder = CNNEncoder(down, cnn.width, middle)
     blind = {step.resolution for step in up if step.latent} - set(encoder.resolutions)
@@ -358,13 +378,19 @@ def _build_cnn(cnn: CNN, size: int, channels: int, residual: bool, scaled: bool)
             hint=f"its features have {', '.join(map(str, encoder.resolutions))} pixels",
         )
     decoder = CNNHierarchy(
-        up, cnn.width, middle, cnn.channels, resolutions=encoder.resolutions, channels=channels, residual=residual,
+        up,
+        cnn.width,
+        middle,
+        cnn.channels,
+        resolutions=encoder.resolutions,
+        channels=channels,
+        residual=residual,
         scaled=scaled,
-    )  # fmt: skip
+    )
     return encoder, decoder
 
 
-def _build_vit(vit: ViT, size: int, channels: int, residual: bool, scaled: bool) -> tuple[ViTEncoder, ViTHierarchy]:
+def _build_vit(vit: ViT, size: int, channels: int, *, residual: bool, scaled: bool) -> tuple[ViTEncoder, ViTHierarchy]:
     if size % vit.patch:
         raise ConfigError(f"{size} pixels are no multiple of patches of {vit.patch}", hint="change `model.vit.patch`")
     if vit.width % vit.heads:
@@ -376,9 +402,9 @@ def _build_vit(vit: ViT, size: int, channels: int, residual: bool, scaled: bool)
             raise ConfigError(
                 f"a vector of {z} does not spread over {vit.tokens} tokens", hint="change `model.vit.tokens`"
             )
-    shared = {"patch": vit.patch, "width": vit.width, "depth": vit.depth, "heads": vit.heads, "ratio": vit.ratio}
-    encoder = ViTEncoder(size, **shared, groups=len(vit.latents), tokens=vit.tokens)
-    decoder = ViTHierarchy(
-        size, vit.latents, **shared, tokens=vit.tokens, channels=channels, residual=residual, scaled=scaled
+    layout = Layout(
+        patch=vit.patch, width=vit.width, depth=vit.depth, heads=vit.heads, ratio=vit.ratio, tokens=vit.tokens
     )
+    encoder = ViTEncoder(size, layout, groups=len(vit.latents))
+    decoder = ViTHierarchy(size, vit.latents, layout, channels=channels, residual=residual, scaled=scaled)
     return encoder, decoder

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Section):
-    """The three networks, the regularisers and the augmentation."""
+    """The three networks, the regularizers and the augmentation."""
 
     width: Annotated[int, Field(ge=4)] = 512
     """Length of z and w."""
@@ -47,13 +47,13 @@ class Model(Section):
     mixing: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Share of generated images with two styles."""
     path_length: Annotated[float, Field(ge=0)] = 2.0
-    """Weight of path-length regularisation; 0 is off."""
+    """Weight of path-length regularization; 0 is off."""
     path_every: Annotated[int, Field(ge=1)] = 4
-    """Steps between two regularisations of the generator."""
+    """Steps between two regularizations of the generator."""
     path_decay: Annotated[float, Field(gt=0, le=1)] = 0.01
     """Step of the running mean of path lengths."""
     path_shrink: Annotated[int, Field(ge=1)] = 2
-    """The regulariser sees one in so many images."""
+    """The regularizer sees one in so many images."""
     r1: Annotated[float, Field(ge=0)] = 0.0256
     """Weight gamma of the gradient penalty; 0 is off."""
     r1_at: Annotated[int, Field(ge=16)] | None = None
@@ -61,9 +61,9 @@ class Model(Section):
     r1_every: Annotated[int, Field(ge=1)] = 16
     """Steps between two penalties of the critic."""
     ada: bool = True
-    """Augment what the critic sees, so much that it does not overfit."""
+    """Augment the critic's images, so much that it does not overfit."""
     ada_target: Annotated[float, Field(ge=-1, le=1)] = 0.6
-    """Wanted mean sign of the critic's answer to real images."""
+    """Wanted mean sign of the critic's logits of real images."""
     ada_speed: Annotated[int, Field(ge=1)] = 500_000
     """Images in which the probability can go from 0 to 1."""
     ada_every: Annotated[int, Field(ge=1)] = 4
@@ -91,7 +91,7 @@ class StyleGAN2Sampling(Sampling):
 
 
 class PathMean(nn.Module):
-    """The running mean of path lengths. A step counts once, however often and in however many pieces it is told."""
+    """The running mean of path lengths. A step counts once, however often it is taken and however its batch is cut."""
 
     def __init__(self, decay: float) -> None:
         super().__init__()
@@ -106,11 +106,11 @@ class PathMean(nn.Module):
 
     @torch.no_grad()
     def observe(self, lengths: Tensor, images_seen: int, start: int) -> Tensor:
-        """Lengths (B,) of images `start`... of the step that began at `images_seen`; returns the mean before that step."""
+        """Count lengths (B,) of the step that began at `images_seen`, from the image `start` on; return the mean before it."""
         if start == 0:
-            over = (self.step != images_seen) & (self.count > 0)
+            ended = (self.step != images_seen) & (self.count > 0)
             moved = torch.lerp(self.mean, self.total / self.count.clamp(min=1), self.decay)
-            self.mean.copy_(torch.where(over, moved, self.mean))
+            self.mean.copy_(torch.where(ended, moved, self.mean))
             self.step.fill_(images_seen)
             self.total.zero_()
             self.count.zero_()
@@ -135,7 +135,7 @@ class StyleGAN2(Family):
         if start > 15 or doublings < 2:
             raise ConfigError(
                 f"a size of {data.size} pixels does not come from doubling a small grid",
-                hint="prepare the set with `--size 64`, or another power of two from 16",
+                hint="prepare the set with `animegen prepare ./faces --resolution 64`, or another power of two from 16",
             )
         self.conditions = conditioning.chosen_labels(config.labels, data)
         classes = [len(data.attributes[name]) for name in self.conditions]
@@ -151,11 +151,14 @@ class StyleGAN2(Family):
             self.ada = Adaptive(
                 target=config.ada_target, speed=config.ada_speed, every=config.ada_every, start=config.ada_start
             )
-        self.r1 = config.r1 if config.r1_at is None else config.r1 * (data.size / config.r1_at) ** 2
-        self._images, self._labels = adversarial.FakeBuffer(), adversarial.FakeBuffer()
+        self.r1 = adversarial.r1_weight(config.r1, config.r1_at, data.size)
+        self.drawn = adversarial.FakeBuffer()
+        self.requested = adversarial.FakeBuffer()
 
     def phases(self) -> tuple[Phase, ...]:
-        config, generator = self.config, (self.mapping, self.synthesis)
+        """Return the updates: generator, its path lengths, critic, its gradient penalty."""
+        config = self.config
+        generator = (self.mapping, self.synthesis)
         phases = [Phase("G", generator, self.generator_loss)]
         if config.path_length:
             phases.append(Phase("G_reg", generator, self.path_length, every=config.path_every, shares="G", exact=True))
@@ -170,23 +173,24 @@ class StyleGAN2(Family):
 
     def generator_loss(self, batch: Batch) -> Losses:
         """Non-saturating logistic loss (Goodfellow et al. 2014, section 3); leaves its images for the critic's phase."""
-        count, labels = len(batch.images), self._known(batch)
-        ws = self._codes(count, labels, batch.images.device)
+        count = len(batch.images)
+        labels = self._dropped(batch)
+        ws = self.codes(count, labels, batch.images.device)
         with torch.no_grad():
             self.mapping.w_avg.lerp_(ws[:, 0].detach().mean(0), 1 - self.config.w_decay)
-        images = self.synthesis(ws, self._random_maps(count, ws.device))
-        self._images.put(batch.start, images)
+        images = self.synthesis(ws, self.noise_maps(count, ws.device))
+        self.drawn.put(batch.start, images)
         if labels is not None:
-            self._labels.put(batch.start, labels)
+            self.requested.put(batch.start, labels)
         logits = self.critic(self._augmented(images), labels)
         return {"loss": adversarial.generator_loss("bce", logits)}
 
     def path_length(self, batch: Batch) -> Losses:
         """(|J_w^T y| - a)^2 with y of normal noise and a its running mean (Karras et al. 2020a, section 3.2)."""
         count = max(len(batch.images) // self.config.path_shrink, 1)
-        labels = self._known(batch)
-        ws = self._codes(count, None if labels is None else labels[:count], batch.images.device)
-        images = self.synthesis(ws, self._random_maps(count, ws.device))
+        labels = self._dropped(batch)
+        ws = self.codes(count, None if labels is None else labels[:count], batch.images.device)
+        images = self.synthesis(ws, self.noise_maps(count, ws.device))
         lengths = path_lengths(images, ws)
         mean = self.lengths.observe(lengths.detach(), batch.images_seen, batch.start)
         penalty = (lengths - mean).square().mean()
@@ -195,19 +199,19 @@ class StyleGAN2(Family):
 
     def critic_loss(self, batch: Batch) -> Losses:
         """Logistic loss on real images and on those that the generator's phase left, both augmented."""
-        real, count = batch.images, len(batch.images)
-        fake = self._images.get(batch.start, count)
-        labels = (
-            self._labels.get(batch.start, count).repeat(2, 1) if self.conditions and batch.labels is not None else None
-        )
-        logits = self.critic(self._augmented(torch.cat([real, fake.to(real.dtype)])), labels, pieces=2)
+        real = batch.images
+        count = len(real)
+        fake = self.drawn.get(batch.start, count)
+        labeled = self.conditions and batch.labels is not None
+        labels = self.requested.get(batch.start, count).repeat(2, 1) if labeled else None
+        logits = self.critic(self._augmented(torch.cat([real, fake.to(real.dtype)])), labels, batches=2)
         on_real, on_fake = logits.chunk(2)
         figures = {
             "loss": adversarial.critic_loss("bce", on_real, on_fake),
             "real": on_real.mean(),
             "fake": on_fake.mean(),
             "signs": on_real.sign().mean(),
-            "diversity": diversity(fake, real),
+            "thumbnail_std_ratio": thumbnail_std_ratio(fake, real),
         }
         if self.ada is not None:
             figures["ada_p"] = self.ada.p.clone()
@@ -216,21 +220,21 @@ class StyleGAN2(Family):
 
     def gradient_penalty(self, batch: Batch) -> Losses:
         """R1: gamma / 2 E|grad_x D(x)|^2 on real images (Mescheder et al. 2018, eq. 9)."""
-        images = batch.images.detach().requires_grad_()
-        images = images.view_as(images)  # flop counters take no gradient with respect to a leaf
-        logits = self.critic(self._augmented(images), self._known(batch))
+        images = adversarial.differentiable(batch.images)
+        logits = self.critic(self._augmented(images), self._dropped(batch))
         penalty = adversarial.squared_gradient(logits, images).mean()
         return {"loss": penalty * (self.r1 / 2 * self.config.r1_every), "penalty": penalty}
 
-    def _known(self, batch: Batch) -> Tensor | None:
+    def _dropped(self, batch: Batch) -> Tensor | None:
+        """The batch's labels of this run's conditions, (B, A), some left out; None without conditions."""
         labels = conditioning.pick_labels(batch.labels, self.conditions, self.data)
         return None if labels is None else conditioning.drop_labels(labels, self.config.label_drop)
 
     def _augmented(self, images: Tensor) -> Tensor:
         return images if self.ada is None else self.ada(images)
 
-    def _codes(self, count: int, labels: Tensor | None, device: torch.device) -> Tensor:
-        """ws (count, codes, width) of random z; some with a second style from a random level on (mixing)."""
+    def codes(self, count: int, labels: Tensor | None, device: torch.device) -> Tensor:
+        """Draw ws (count, codes, width) from random z; some with a second style from a random level on (mixing)."""
         codes = self.synthesis.codes
         if not self.config.mixing:
             return self.mapping(torch.randn(count, self.config.width, device=device), labels)[:, None].expand(
@@ -242,15 +246,18 @@ class StyleGAN2(Family):
         cut = torch.where(torch.rand(count, 1, 1, device=device) < self.config.mixing, cut, codes)
         return torch.where(torch.arange(codes, device=device)[:, None] < cut, first, second)
 
-    def _random_maps(self, count: int, device: torch.device) -> tuple[Tensor, ...]:
+    def noise_maps(self, count: int, device: torch.device) -> tuple[Tensor, ...]:
+        """Draw the noise inputs, one (count, 1, side, side) for each of `synthesis.sides`."""
         return tuple(torch.randn(count, 1, side, side, device=device) for side in self.synthesis.sides)
 
     # ---- drawing --------------------------------------------------------------------------------------------------
 
     def _code(self, noise: Noise, labels: Tensor | None) -> Tensor:
+        """w (B, width) of the noise's first numbers."""
         return self.mapping(noise(self.config.width), conditioning.pick_labels(labels, self.conditions, self.data))
 
     def _maps(self, noise: Noise, sampling: StyleGAN2Sampling) -> tuple[Tensor, ...] | None:
+        """The noise inputs as `sampling.noise` wants them."""
         if sampling.noise == "none":
             return None
         source = Noise([0] * len(noise), noise.device) if sampling.noise == "const" else noise
@@ -259,14 +266,15 @@ class StyleGAN2(Family):
     def _truncated(self, w: Tensor, sampling: StyleGAN2Sampling, psi: Tensor | None = None) -> Tensor:
         """w (B, width) -> ws (B, codes, width), drawn towards the mean of w by psi, that of `sampling` or (B, 1, 1)."""
         ws = w[:, None].expand(-1, self.synthesis.codes, -1)
-        mean, levels = self.mapping.w_avg.to(w.dtype), torch.arange(self.synthesis.codes, device=w.device)[:, None]
+        mean = self.mapping.w_avg.to(w.dtype)
+        levels = torch.arange(self.synthesis.codes, device=w.device)[:, None]
         near = self.synthesis.codes if sampling.truncation_cutoff is None else sampling.truncation_cutoff
         if psi is None and sampling.truncation == 1:
             return ws
         return torch.where(levels < near, torch.lerp(mean, ws, sampling.truncation if psi is None else psi), ws)
 
     def exported(self, sampling: StyleGAN2Sampling) -> Exported:
-        """Mapping, truncation and synthesis in one; the noise maps come in too."""
+        """Export mapping, truncation and synthesis in one; the noise maps come in too."""
         psi = Input("share", "truncation psi: 1 draws as trained, 0 is the mean face", scale=sampling.truncation)
         strength = 0.0 if sampling.noise == "none" else 1.0
         maps = {
@@ -274,27 +282,31 @@ class StyleGAN2(Family):
             for i, side in enumerate(self.synthesis.sides)
         }
         z = Input("noise", "normal", (self.config.width,))
-        asked = conditioning.label_input(self.conditions, self.data)
+        requested = conditioning.label_input(self.conditions, self.data)
 
         def generate(z: Tensor, psi: Tensor, *rest: Tensor) -> Tensor:
-            labels, maps = (rest[0], rest[1:]) if asked else (None, rest)
+            labels, maps = (rest[0], rest[1:]) if requested else (None, rest)
             ws = self._truncated(self.mapping(z, labels), sampling, psi.view(-1, 1, 1))
             return self.synthesis(ws, maps).clamp(-1, 1)
 
-        network = Network("generator", generate, {"z": z, "truncation": psi, **asked, **maps}, "the image")
+        network = Network("generator", generate, {"z": z, "truncation": psi, **requested, **maps}, "the image")
         return Exported([network], {}, self.conditions)
 
     def sample(
-        self, noise: Noise, labels: Tensor | None, sampling: StyleGAN2Sampling, callback: Callback | None = None
+        self,
+        noise: Noise,
+        labels: Tensor | None,
+        sampling: StyleGAN2Sampling,
+        callback: Callback | None = None,  # noqa: ARG002  # the signature of Samples
     ) -> Tensor:
-        """One pass: z -> w, truncated -> image."""
+        """Draw in one pass, z -> w, truncated -> image: labels (B, A) or None -> (B, 3, H, W) in [-1, 1]."""
         ws = self._truncated(self._code(noise, labels), sampling)
         return self.synthesis(ws, self._maps(noise, sampling)).clamp(-1, 1)
 
     def mix(
         self, coarse: Noise, fine: Noise, labels: Tensor | None, sampling: StyleGAN2Sampling, cut: int | None = None
     ) -> Tensor:
-        """Style mixing (Karras et al. 2019, section 3.1); the noise inputs are those of `coarse`."""
+        """Mix styles (Karras et al. 2019, section 3.1): w of `coarse` in the first `cut` layers; the noise inputs are its own."""
         first, second = (self._truncated(self._code(noise, labels), sampling) for noise in (coarse, fine))
         levels = torch.arange(self.synthesis.codes, device=first.device)[:, None]
         ws = torch.where(levels < (self.synthesis.codes // 2 if cut is None else cut), first, second)
@@ -303,22 +315,31 @@ class StyleGAN2(Family):
     def interpolate(
         self, start: Noise, end: Noise, fractions: Tensor, labels: Tensor | None, sampling: StyleGAN2Sampling
     ) -> Tensor:
-        """Linear in w (Karras et al. 2019, section 4.1), spherical in the noise inputs; the ends are the seeds' own images.
+        """Go linearly in w (Karras et al. 2019, section 4.1), spherically in the noise inputs; the ends are the seeds' images.
 
         Args:
-            start, end: one row, or one per fraction.
+            start: noise of one row, or of one per fraction.
+            end: noise of as many rows.
             fractions: (F,) in [0, 1].
+            labels: (F, A) of both ends, or None.
+            sampling: truncation and noise inputs.
+
+        Returns:
+            Images (F, 3, H, W) in [-1, 1].
         """
         part = fractions.to(start.device, torch.float64)
         rows = [None if labels is None else labels[: len(noise)] for noise in (start, end)]
         first, second = (self._code(noise, row) for noise, row in zip((start, end), rows, strict=True))
         w = first + part.to(first.dtype)[:, None] * (second - first)
-        maps, others = self._maps(start, sampling), self._maps(end, sampling)
+        maps = self._maps(start, sampling)
+        others = self._maps(end, sampling)
         if maps is not None and others is not None:
             angle = part[:, None, None, None] * (math.pi / 2)
-            from_start, from_end = angle.cos().float(), angle.sin().float()
+            from_start = angle.cos().float()
+            from_end = angle.sin().float()
             if sampling.noise == "const":
-                from_start, from_end = torch.ones_like(from_start), torch.zeros_like(from_end)
+                from_start = torch.ones_like(from_start)
+                from_end = torch.zeros_like(from_end)
             maps = tuple(a * from_start + b * from_end for a, b in zip(maps, others, strict=True))
         return self.synthesis(self._truncated(w, sampling), maps).clamp(-1, 1)
 
@@ -331,7 +352,7 @@ class StyleGAN2(Family):
         features: Callable[[Tensor], Tensor] | None,
         callback: Callback | None,
     ) -> Tensor:
-        """Gradient descent in w and in the noise inputs (Karras et al. 2020a, section 5 and appendix D).
+        """Descend by gradients in w and in the noise inputs (Karras et al. 2020a, section 5 and appendix D).
 
         Adam at a rate of 0.1 that rises over the first 5 % and falls over the last 25 % of the steps; w gets noise that
         ends after 75 % of them. The distance is relative to the size of the target's features.
@@ -344,11 +365,11 @@ class StyleGAN2(Family):
         size = target.square().mean(1).clamp(min=1e-8)
         optimizer = torch.optim.Adam([w, *maps], lr=0.1)
         for step in range(steps):
-            done = step / steps
-            falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - done) / 0.25))
-            optimizer.param_groups[0]["lr"] = 0.1 * falling * min(1.0, (done + 1 / steps) / 0.05)
-            jitter = 0.05 * spread * max(0.0, 1 - done / 0.75) ** 2
-            current = self._drawn(w + jitter * noise(self.config.width), maps)
+            share = step / steps
+            falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - share) / 0.25))
+            optimizer.param_groups[0]["lr"] = 0.1 * falling * min(1.0, (share + 1 / steps) / 0.05)
+            jitter = 0.05 * spread * max(0.0, 1 - share / 0.75) ** 2
+            current = self._image(w + jitter * noise(self.config.width), maps)
             distance = (describe(current) - target).square().mean(1) / size
             loss = (distance + 1e5 * noise_correlation(maps)).sum()
             for leaf, gradient in zip([w, *maps], torch.autograd.grad(loss, [w, *maps]), strict=True):
@@ -361,9 +382,9 @@ class StyleGAN2(Family):
             if callback is not None and (step % max(steps // 10, 1) == 0 or step == steps - 1):
                 callback(step, current.detach().clamp(-1, 1), images)
         with torch.no_grad():
-            return self._drawn(w, maps).clamp(-1, 1)
+            return self._image(w, maps).clamp(-1, 1)
 
-    def _drawn(self, w: Tensor, maps: Sequence[Tensor]) -> Tensor:
+    def _image(self, w: Tensor, maps: Sequence[Tensor]) -> Tensor:
         return self.synthesis(w[:, None].expand(-1, self.synthesis.codes, -1), tuple(maps))
 
     @torch.no_grad()
@@ -377,17 +398,17 @@ class StyleGAN2(Family):
     # ---- failure --------------------------------------------------------------------------------------------------
 
     def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
-        """A critic that wins, generated images that are all alike, augmentation at its limit."""
+        """Find a critic that wins, generated images that are all alike, augmentation at its limit."""
         found = []
-        loss, signs, alike = (figures.get(f"D/{name}") for name in ("loss", "signs", "diversity"))
+        loss, signs, ratio = (figures.get(f"D/{name}") for name in ("loss", "signs", "thumbnail_std_ratio"))
         # Two coins give 2 log 2 = 1.39, healthy runs stay above 0.6; at 0.1 the generator's gradients are noise.
         if loss is not None and loss < 0.1:
             says = f"the critic's loss is {loss:.3g}, where a critic that cannot tell has 1.39"
-            found.append(Finding("the critic wins", says, f"--set model.r1={self.config.r1 * 4:g}"))
-        # Colours of real and generated batches vary alike (0.7 to 1.3) once the first steps are over; a collapsed
+            found.append(Finding("critic wins", says, f"--set model.r1={self.config.r1 * 4:g}"))
+        # Colors of real and generated batches vary alike (0.7 to 1.3) once the first steps are over; a collapsed
         # generator paints one face in its noise inputs' variety, below a fifth.
-        if alike is not None and alike < 0.2:
-            says = f"generated images vary {alike:.2g} times as much as real ones"
+        if ratio is not None and ratio < 0.2:
+            says = f"generated images vary {ratio:.2g} times as much as real ones"
             found.append(Finding("mode collapse", says, f"--set model.minibatch_std={self.config.minibatch_std * 2}"))
         # Above about 0.85 augmentations leak into the generated images (Karras et al. 2020b, section 2.2).
         p = figures.get("D/ada_p")
@@ -412,14 +433,17 @@ def path_lengths(images: Tensor, ws: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def diversity(fake: Tensor, real: Tensor) -> Tensor:
-    """How much coarse colours vary over generated images, in units of how much they do over real ones: a scalar."""
+def thumbnail_std_ratio(fake: Tensor, real: Tensor) -> Tensor:
+    """Mean deviation over the batch of thumbnails of 4 x 4 pixels, generated ones' in units of real ones': a scalar.
+
+    Both are (B, 3, H, W). So coarse, it does not see what the noise inputs vary.
+    """
     spread = [F.adaptive_avg_pool2d(images.float(), 4).std(0, correction=0).mean() for images in (fake, real)]
     return spread[0] / spread[1].clamp(min=1e-3)
 
 
 def noise_correlation(maps: Sequence[Tensor]) -> Tensor:
-    """Sum over noise inputs and their halvings down to 8 pixels of the squared correlation with both neighbours.
+    """Sum over noise inputs and their halvings down to 8 pixels of the squared correlation with both neighbors.
 
     Karras et al. 2020a, appendix D, eq. 6: otherwise the image is written into the noise. Maps (B, 1, S, S) -> (B,).
     """
@@ -435,5 +459,5 @@ def noise_correlation(maps: Sequence[Tensor]) -> Tensor:
 
 
 def _pixels(images: Tensor) -> Tensor:
-    """At most 64 pixels a side, flattened."""
+    """The images (B, 3, H, W) at no more than 64 pixels a side, flattened to (B, D)."""
     return F.adaptive_avg_pool2d(images, min(images.shape[2], 64)).flatten(1)

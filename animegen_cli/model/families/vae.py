@@ -37,7 +37,7 @@ class Model(Section):
     widths: Annotated[tuple[Annotated[int, Field(ge=4)], ...], Field(min_length=1)] = (32, 64, 128, 256, 512)
     """Feature maps of each stage, finest first; each stage halves the image."""
     latent: Annotated[int, Field(ge=1)] = 128
-    """L."""
+    """Length L of the vector of latents."""
     pixels: Literal["symmetric", "unit"] = "symmetric"
     """Range of the images that the networks see: [-1, 1], or [0, 1], of which a tanh can miss the ends."""
     likelihood: Literal["gaussian", "scaled"] = "gaussian"
@@ -45,15 +45,15 @@ class Model(Section):
     kl_weight: Annotated[float, Field(gt=0)] = 0.00025
     """For `scaled`; the same as the bound with the deviation sqrt(kl_weight * D / 2)."""
     bands: Annotated[int, Field(ge=0)] = 0
-    """For `gaussian`: 0 has one deviation for all; n has one per frequency band of n Haar levels and colour axis."""
+    """For `gaussian`: 0 has one deviation for all; n has one per frequency band of n Haar levels and color axis."""
     beta: Annotated[float, Field(gt=0)] = 1.0
     """Factor on the KL (Higgins et al. 2017, eq. 4); 1 is the bound."""
     capacity: Annotated[float, Field(gt=0)] | None = None
     """Instead of `beta`: gamma * |KL - C|, C rising from 0 to so many nats (Burgess et al. 2018, eq. 8)."""
     capacity_weight: Annotated[float, Field(gt=0)] = 10.0
-    """gamma."""
+    """gamma of `capacity`."""
     capacity_over: Span = "1M images"
-    """How long C rises."""
+    """How long the C of `capacity` rises."""
     warmup: Span = "0 images"
     """The KL's factor rises linearly from 0 for so long (Sonderby et al. 2016, section 2.3)."""
     free_bits: Annotated[float, Field(ge=0)] = 0.0
@@ -64,7 +64,7 @@ class Model(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class VAESampling(Sampling):
-    """One pass of the decoder."""
+    """How images are drawn: by one pass of the decoder."""
 
     temperature: Annotated[float, Field(gt=0)] = 1.0
     """Factor on the latents' noise; below 1 images are more alike and have fewer faults."""
@@ -83,7 +83,7 @@ class Bound(NamedTuple):
 
 @final
 class VAE(Family):
-    """Encoder q(z | x), decoder p(x | z) p(z)."""
+    """An encoder q(z | x) and a decoder p(x | z) p(z), trained by the evidence lower bound."""
 
     Config = Model
     Sampling = VAESampling
@@ -109,6 +109,7 @@ class VAE(Family):
         )
 
     def phases(self) -> tuple[Phase, ...]:
+        """Return the one update."""
         return (Phase("model", (self.encoder, self.decoder), self.loss),)
 
     # ---- the bound ----------------------------------------------------------------------------------------------
@@ -143,7 +144,7 @@ class VAE(Family):
         return torch.stack(nats).sum(0) + wider
 
     def loss(self, batch: Batch) -> Losses:
-        """The objective per dimension, and in nats per image what it consists of."""
+        """Return the objective per dimension, and in nats per image its parts."""
         eps = torch.randn(len(batch.images), self.config.latent, device=batch.images.device)
         found = self.measure(batch.images, eps)
         squared = (self._scaled(batch.images) - found.mean).square().mean()
@@ -181,14 +182,18 @@ class VAE(Family):
     # ---- abilities ----------------------------------------------------------------------------------------------
 
     def sample(
-        self, noise: Noise, labels: Tensor | None, sampling: VAESampling, callback: Callback | None = None
+        self,
+        noise: Noise,
+        labels: Tensor | None,  # noqa: ARG002  # the signature of Samples
+        sampling: VAESampling,
+        callback: Callback | None = None,  # noqa: ARG002  # the signature of Samples
     ) -> Tensor:
-        """The mean of p(x | z) for z from the prior."""
+        """Draw the mean of p(x | z) for z from the prior: (B, 3, H, W) in [-1, 1]."""
         mean, _, _ = self.decoder(noise(self.config.latent) * sampling.temperature, from_noise=True)
         return self._picture(mean)
 
     def validate(self, batch: Batch) -> Losses:
-        """The bound on held-out images, and how well they are reconstructed."""
+        """Measure the bound on held-out images in bits per dimension, their reconstruction error and the KL."""
         images = batch.images
         found = self.measure(images, torch.randn(len(images), self.config.latent, device=images.device))
         kl = found.rate.sum(1).mean()
@@ -196,25 +201,31 @@ class VAE(Family):
         return {"bits_per_dim": self._bits(found.distortion.mean() + kl), "mse": error, "kl": kl}
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """The mean of p(x | z) at the mean of q(z | x)."""
+        """Return the mean of p(x | z) at the mean of q(z | x): (B, 3, H, W) in [-1, 1] -> the same shape and range."""
         mean_q, _ = self.encoder(self._scaled(images))
         return self._picture(self.decoder(mean_q)[0])
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: VAESampling) -> Tensor:
-        """Denoising: noise of deviation `edit.noise` is added, then the image is encoded and decoded."""
+    def translate(
+        self,
+        images: Tensor,
+        noise: Noise,
+        edit: Edit,
+        sampling: VAESampling,  # noqa: ARG002  # the signature of Translates
+    ) -> Tensor:
+        """Denoise: noise of deviation `edit.noise` is added, then the image is encoded and decoded."""
         if edit.noise:
             images = images + edit.noise * noise(*images.shape[1:])
         return self.reconstruct(images)
 
     def bits_per_dim(self, images: Tensor, noise: Noise) -> Tensor:
-        """The bound for one draw of the latents and one of the dequantization, (B,)."""
+        """Estimate the bound by one draw of the latents and one of the dequantization: (B, 3, H, W) -> (B,)."""
         eps = noise(self.config.latent)
         spread = likelihoods.dequantized(images, torch.special.ndtr(noise(*images.shape[1:])))
         found = self.measure(spread, eps)
         return self._bits(found.distortion + found.rate.sum(1)).float()
 
     def exported(self, sampling: VAESampling) -> Exported:
-        """The decoder with its prior, and the way through encoder and decoder."""
+        """Export the decoder with its prior, and encoder and decoder in a row."""
         z = Input("noise", "normal", (self.config.latent,), scale=sampling.temperature)
         image = Input("image", "what is encoded", (3, self.data.size, self.data.size))
 
@@ -228,19 +239,14 @@ class VAE(Family):
         return Exported(networks, {})
 
     def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
-        """Posterior collapse and its opposite."""
-        kl, factor = figures.get("model/kl", math.nan), figures.get("model/kl_factor", 0.0)
+        """Find posterior collapse, and its opposite."""
+        kl = figures.get("model/kl", math.nan)
+        factor = figures.get("model/kl_factor", 0.0)
         # A code of one nat names about three faces; a rising capacity starts at none and may be low for long.
         if kl < 1 and factor >= 1 and self.config.capacity is None:
-            return [
-                Finding(
-                    "posterior collapse",
-                    f"the latents carry {kl:.2f} nats, so every image is the same",
-                    "--set model.free_bits=0.25"
-                    if self.config.prior == "normal"
-                    else f"--set model.beta={self.config.beta / 4:g}",
-                )
-            ]
+            normal = self.config.prior == "normal"
+            flag = "--set model.free_bits=0.25" if normal else f"--set model.beta={self.config.beta / 4:g}"
+            return [Finding("posterior collapse", f"the latents carry {kl:.2f} nats, so every image is the same", flag)]
         # Even one bit per dimension of the image is far more than an encoder into L numbers can mean.
         if kl > self.dims * math.log(2):
             return [
@@ -277,7 +283,8 @@ def _check(config: Model, size: int) -> None:
     if size < 2**stages:
         raise ConfigError(
             f"{size} pixels cannot be halved {stages} times",
-            hint=f"prepare the set with {2**stages} pixels or more, or remove entries of `model.widths`",
+            hint=f"prepare the set with {2**stages} pixels or more, as `animegen prepare ./faces --resolution {2**stages}` does, "
+            "or remove entries of `model.widths`",
         )
     if config.network == "residual" and size % 2:
         raise ConfigError(f"an odd size of {size} pixels cannot be folded", hint="use `--set model.network=plain`")

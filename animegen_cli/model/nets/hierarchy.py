@@ -1,8 +1,8 @@
 """Hierarchies of Gaussian latents, z_1 (top) to z_L, drawn top-down: q(z | x) = prod q(z_l | z_<l, x), p(z) = prod p(z_l | z_<l).
 
-A `Hierarchy` walks the groups; a backbone (convolutions, a Vision Transformer, an MLP) answers five questions about its
-state: how it begins, which prior it holds for a group, which posterior once a feature of the image is seen, how it takes
-in a latent, and how it ends. Bottom-up encoders hand it a list of features. B is the batch, everything is channel-first.
+A `Hierarchy` walks the groups; a backbone (convolutions, a Vision Transformer, an MLP) defines five things about its
+state: how it begins, its prior for a group, its posterior given a feature of the image, how it takes in a latent, and how
+it ends. Bottom-up encoders give it a list of features. B is the batch, everything is channel-first.
 
 Stability (Child 2021 and Vahdat & Kautz 2020, authors' code of both): the last layer of each residual branch
 is scaled by 1 / sqrt(blocks), the last layer of each prior begins at zero, so that p(z_l) begins as N(0, 1), and all
@@ -30,12 +30,12 @@ SCALE_RATE = 10.0
 
 
 def soft_clamp(x: Tensor, limit: float = 5.0) -> Tensor:
-    """Smoothly to [-limit, limit], nearly the identity around 0."""
+    """Bound `x` smoothly to [-limit, limit]: nearly the identity around 0."""
     return limit * torch.tanh(x / limit)
 
 
 def moments(raw: Tensor) -> tuple[Tensor, Tensor]:
-    """A head's output (B, 2 C, ...) as clamped mean and log-deviation, float32, (B, C, ...) each."""
+    """Split a head's output (B, 2 C, ...) into clamped mean and log-deviation, float32, (B, C, ...) each."""
     mean, log_std = raw.float().chunk(2, dim=1)
     return soft_clamp(mean), soft_clamp(log_std)
 
@@ -66,7 +66,9 @@ class Hierarchy(nn.Module, ABC):
         scaled: bool,
     ) -> None:
         super().__init__()
-        self.shapes, self.scales, self.sources = tuple(shapes), tuple(scales), tuple(sources)
+        self.shapes = tuple(shapes)
+        self.scales = tuple(scales)
+        self.sources = tuple(sources)
         self.residual = residual
         self.log_std = nn.Parameter(torch.tensor(-1.0 / SCALE_RATE)) if scaled else None
 
@@ -84,7 +86,8 @@ class Hierarchy(nn.Module, ABC):
             The likelihood's parameters, (B, P, H, W), and the moments of each group that saw features.
         """
         informed = 0 if features is None else len(noises) if levels is None else levels
-        state, found = self.begin(noises[0]), []
+        state = self.begin(noises[0])
+        found = []
         for group, noise in enumerate(noises):
             state, raw = self.prior(group, state)
             prior = mean, log_std = moments(raw)
@@ -100,27 +103,40 @@ class Hierarchy(nn.Module, ABC):
 
     @abstractmethod
     def begin(self, noise: Tensor) -> Tensor:
-        """The state before the first group, for as many rows as `noise` has."""
+        """Return the state before the first group, for as many rows as `noise` has."""
 
     @abstractmethod
     def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The state in front of the group, and (B, 2 C, ...) for p(z_l | z_<l)."""
+        """Return the state in front of the group, and (B, 2 C, ...) for p(z_l | z_<l)."""
 
     @abstractmethod
     def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
-        """(B, 2 C, ...) for q(z_l | z_<l, x)."""
+        """Return (B, 2 C, ...) for q(z_l | z_<l, x)."""
 
     @abstractmethod
     def absorb(self, group: int, state: Tensor, z: Tensor) -> Tensor:
-        """The state that knows z_l, (B, *shape)."""
+        """Return the state that knows z_l, (B, *shape)."""
 
     @abstractmethod
     def end(self, state: Tensor) -> Tensor:
-        """The likelihood's parameters, (B, P, H, W)."""
+        """Return the likelihood's parameters, (B, P, H, W)."""
+
+
+class Posterior(nn.ModuleList):
+    """One hidden layer and a linear head, for groups whose latent is a vector."""
+
+    def __init__(self, hidden: nn.Module, head: nn.Linear) -> None:
+        super().__init__([hidden, head])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ..., inputs) -> (B, ..., outputs)."""
+        hidden, head = self
+        raw: Tensor = head(hidden(x))
+        return raw
 
 
 def zero(layer: nn.Linear | nn.Conv2d) -> None:
-    """Let the layer answer zero at first."""
+    """Make the layer's output zero at first."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -140,7 +156,8 @@ class DenseLayer(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.linear, self.norm = nn.Linear(inputs, outputs), nn.LayerNorm(outputs)
+        self.linear = nn.Linear(inputs, outputs)
+        self.norm = nn.LayerNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs) -> (B, outputs)."""
@@ -148,7 +165,7 @@ class DenseLayer(nn.Module):
 
 
 def taps(groups: int, layers: int) -> list[int]:
-    """Which of the encoder's hidden layers each group reads: the top one the last, the bottom one the first."""
+    """Indices of the encoder's hidden layers that the groups read: the top one the last, the bottom one the first."""
     return [round((layers - 1) * (1 - group / max(groups - 1, 1))) for group in range(groups)]
 
 
@@ -162,7 +179,8 @@ class MLPEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> each hidden layer (B, width)."""
-        x, features = images.flatten(1), []
+        x = images.flatten(1)
+        features = []
         for layer in self.layers:
             x = layer(x)
             features.append(x)
@@ -182,36 +200,37 @@ class MLPHierarchy(Hierarchy):
         at = [widths[tap] for tap in read]
         self.size = size
         self.start = nn.Parameter(0.02 * torch.randn(at[0]))
-        self.priors = nn.ModuleList(nn.Linear(width, 2 * z) for width, z in zip(at, latents, strict=True))
+        priors = [nn.Linear(width, 2 * z) for width, z in zip(at, latents, strict=True)]
+        self.priors = nn.ModuleList(priors)
         self.posteriors = nn.ModuleList(
-            nn.ModuleList([DenseLayer(2 * width, width), nn.Linear(width, 2 * z)])
+            Posterior(DenseLayer(2 * width, width), nn.Linear(width, 2 * z))
             for width, z in zip(at, latents, strict=True)
         )
         self.entries = nn.ModuleList(nn.Linear(z, width) for width, z in zip(at, latents, strict=True))
         self.layers = nn.ModuleList(DenseLayer(width, then) for width, then in zip(at, [*at[1:], at[-1]], strict=True))
         self.head = nn.Linear(at[-1], channels * size**2)
-        for prior in self.priors:
-            zero(prior)  # type: ignore[arg-type]
+        for prior in priors:
+            zero(prior)
 
     def begin(self, noise: Tensor) -> Tensor:
-        """(B, width)."""
+        """Begin with a learned vector, (B, width)."""
         return self.start.expand(noise.shape[0], -1)
 
     def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
-        """A linear head."""
+        """Read the prior off the state by a linear layer."""
         return state, self.priors[group](state)
 
     def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
-        """One hidden layer over state and feature."""
-        pair = self.posteriors[group]
-        return pair[1](pair[0](torch.cat([state, feature], dim=1)))  # type: ignore[index]
+        """Read the posterior off state and feature by one hidden layer."""
+        raw: Tensor = self.posteriors[group](torch.cat([state, feature], dim=1))
+        return raw
 
     def absorb(self, group: int, state: Tensor, z: Tensor) -> Tensor:
-        """Added, then a layer; where the width stays, that layer is a residual branch."""
+        """Add the latent, then apply a layer; where the width stays, that layer is a residual branch."""
         state = state + self.entries[group](z)
         out = self.layers[group](state)
         return state + out if out.shape == state.shape else out
 
     def end(self, state: Tensor) -> Tensor:
-        """All pixels at once."""
+        """Turn the state into all pixels at once."""
         return self.head(state).view(state.shape[0], -1, self.size, self.size)

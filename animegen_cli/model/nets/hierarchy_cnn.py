@@ -50,7 +50,8 @@ def parse_layout(text: str, size: int, *, decoder: bool) -> list[Step]:
         match = (_DECODER if decoder else _ENCODER).fullmatch(word)
         if not match:
             raise _wrong(text, f"`{word}` is no part of {'a decoder' if decoder else 'an encoder'}")
-        here, said = _pixels(match[1], size), match.groupdict()
+        here = _pixels(match[1], size)
+        said = match.groupdict()
         if said.get("source"):
             if not steps or steps[-1].resolution != _pixels(said["source"], size):
                 raise _wrong(text, f"`{word}` upsamples from a resolution that the block before does not have")
@@ -72,7 +73,8 @@ def _pixels(word: str, size: int) -> int:
 
 def _check_order(text: str, steps: list[Step], *, decoder: bool) -> None:
     for before, after in pairwise(steps):
-        a, b = before.resolution, after.resolution
+        a = before.resolution
+        b = after.resolution
         moved, falls = (after.moves, b < a) if decoder else (before.moves, b > a)
         if moved != (a != b) or falls or before.pooled not in (None, b):
             raise _wrong(text, f"{b} pixels do not follow from {a}")
@@ -93,17 +95,21 @@ class Bottleneck(nn.Module):
         super().__init__()
         kernel = 3 if resolution > 2 else 1
         self.residual = residual
-        self.convs = nn.ModuleList([
-            nn.Conv2d(inputs, middle, 1),
-            nn.Conv2d(middle, middle, kernel, padding=kernel // 2),
-            nn.Conv2d(middle, middle, kernel, padding=kernel // 2),
-            nn.Conv2d(middle, outputs, 1),
-        ])  # fmt: skip
+        self.convs = nn.ModuleList(
+            [
+                nn.Conv2d(inputs, middle, 1),
+                nn.Conv2d(middle, middle, kernel, padding=kernel // 2),
+                nn.Conv2d(middle, middle, kernel, padding=kernel // 2),
+                nn.Conv2d(middle, outputs, 1),
+            ]
+        )
 
     @property
     def last(self) -> nn.Conv2d:
         """The convolution that ends the branch."""
-        return self.convs[-1]  # type: ignore[return-value]
+        conv = self.convs[-1]
+        assert isinstance(conv, nn.Conv2d)
+        return conv
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W)."""
@@ -130,40 +136,47 @@ class CNNEncoder(nn.Module):
     def __init__(self, steps: Sequence[Step], width: int, middle: int) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, width, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            Bottleneck(width, middle, width, resolution=step.resolution, residual=True) for step in steps
-        )
-        for block in self.blocks:
-            shrink(block.last, len(steps))  # type: ignore[arg-type]
+        blocks = [Bottleneck(width, middle, width, resolution=step.resolution, residual=True) for step in steps]
+        for block in blocks:
+            shrink(block.last, len(steps))
+        self.blocks = nn.ModuleList(blocks)
         after = [step.resolution for step in steps[1:]] + [steps[-1].resolution]
         self.pooled = [then if step.moves else step.resolution for step, then in zip(steps, after, strict=True)]
 
     @property
     def resolutions(self) -> list[int]:
-        """Of the features, coarsest first."""
+        """Sides in pixels of the features, coarsest first."""
         return sorted(set(self.pooled))
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> per resolution (B, width, R, R), coarsest first."""
-        x, found = self.stem(images), {}
+        x: Tensor = self.stem(images)
+        found = {}
         for block, resolution in zip(self.blocks, self.pooled, strict=True):
             x = _resized(block(x), resolution)
             found[resolution] = x
         return [found[resolution] for resolution in self.resolutions]
 
 
-class TopDownBlock(nn.Module):
-    """One step on the way down; with a group of latents it holds its prior and its posterior."""
+class PlainBlock(nn.Module):
+    """One step on the way down that draws no latents."""
 
-    def __init__(self, width: int, middle: int, z: int, *, resolution: int, latent: bool, blocks: int) -> None:
+    def __init__(self, width: int, middle: int, *, resolution: int, blocks: int) -> None:
         super().__init__()
-        self.prior = self.posterior = self.entry = None
-        if latent:
-            self.prior = Bottleneck(width, middle, width + 2 * z, resolution=resolution)
-            self.posterior = Bottleneck(2 * width, middle, 2 * z, resolution=resolution)
-            self.entry = nn.Conv2d(z, width, 1)
-            zero(self.prior.last)
-            shrink(self.entry, blocks)
+        self.rest = Bottleneck(width, middle, width, resolution=resolution, residual=True)
+        shrink(self.rest.last, blocks)
+
+
+class LatentBlock(nn.Module):
+    """One step on the way down with a group of latents: its prior, its posterior, the way in, and what follows."""
+
+    def __init__(self, width: int, middle: int, z: int, *, resolution: int, blocks: int) -> None:
+        super().__init__()
+        self.prior = Bottleneck(width, middle, width + 2 * z, resolution=resolution)
+        self.posterior = Bottleneck(2 * width, middle, 2 * z, resolution=resolution)
+        self.entry = nn.Conv2d(z, width, 1)
+        zero(self.prior.last)
+        shrink(self.entry, blocks)
         self.rest = Bottleneck(width, middle, width, resolution=resolution, residual=True)
         shrink(self.rest.last, blocks)
 
@@ -192,45 +205,56 @@ class CNNHierarchy(Hierarchy):
             residual=residual,
             scaled=scaled,
         )
-        self.steps, self.z = tuple(steps), z
+        self.steps = tuple(steps)
+        self.z = z
         self.places = [index for index, step in enumerate(steps) if step.latent]
         self.blocks = nn.ModuleList(
-            TopDownBlock(width, middle, z, resolution=s.resolution, latent=s.latent, blocks=len(steps)) for s in steps
+            LatentBlock(width, middle, z, resolution=step.resolution, blocks=len(steps))
+            if step.latent
+            else PlainBlock(width, middle, resolution=step.resolution, blocks=len(steps))
+            for step in steps
         )
         own = [r for r in sorted({step.resolution for step in steps}) if r <= 64 or r == steps[0].resolution]
         self.biases = nn.ParameterDict({str(r): torch.zeros(width, r, r) for r in own})
         self.head = nn.Conv2d(width, channels, 1)
 
     def begin(self, noise: Tensor) -> Tensor:
-        """(B, width, R, R) of the coarsest resolution."""
+        """Begin with the learned map of the coarsest resolution, (B, width, R, R)."""
         return self.biases[str(self.steps[0].resolution)].expand(noise.shape[0], -1, -1, -1)
 
     def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
-        """A block without skip; what it finds besides the moments is added to the state."""
-        place = self.places[group]
-        state = self._moved(place, state)
-        raw = self.blocks[place].prior(state)  # type: ignore[operator]
+        """Apply a block without skip; what it gives besides the moments is added to the state."""
+        state = self._moved(self.places[group], state)
+        raw = self._latent_block(group).prior(state)
         return state + raw[:, 2 * self.z :], raw[:, : 2 * self.z]
 
     def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
-        """A block over state and feature."""
-        return self.blocks[self.places[group]].posterior(torch.cat([state, feature], dim=1))  # type: ignore[operator]
+        """Apply a block to state and feature."""
+        raw: Tensor = self._latent_block(group).posterior(torch.cat([state, feature], dim=1))
+        return raw
 
     def absorb(self, group: int, state: Tensor, z: Tensor) -> Tensor:
-        """Added by a 1x1 convolution; then this block and those without latents that follow it."""
-        place = self.places[group]
-        state = self.blocks[place].rest(state + self.blocks[place].entry(z))  # type: ignore[operator]
-        for index in range(place + 1, len(self.steps)):
-            if self.steps[index].latent:
+        """Add the latent by a 1x1 convolution; then apply this block and those without latents that follow it."""
+        block = self._latent_block(group)
+        state = block.rest(state + block.entry(z))
+        for index in range(self.places[group] + 1, len(self.steps)):
+            plain = self.blocks[index]
+            if not isinstance(plain, PlainBlock):
                 break
-            state = self.blocks[index].rest(self._moved(index, state))  # type: ignore[operator]
+            state = plain.rest(self._moved(index, state))
         return state
 
     def end(self, state: Tensor) -> Tensor:
-        """A 1x1 convolution."""
+        """Apply a 1x1 convolution."""
         return self.head(state)
 
+    def _latent_block(self, group: int) -> LatentBlock:
+        block = self.blocks[self.places[group]]
+        assert isinstance(block, LatentBlock)
+        return block
+
     def _moved(self, place: int, state: Tensor) -> Tensor:
+        """The state at the resolution of this step, with that resolution's learned map."""
         step = self.steps[place]
         if not step.moves:
             return state

@@ -1,21 +1,46 @@
 """Vision Transformers as encoder and hierarchy (Dosovitskiy et al. 2021): patches and latent tokens in one sequence.
 
 Each group of latents owns a few tokens. In the encoder they are queries, like the class token of a classifier, and end
-up as the group's feature; in the decoder they hold the group's prior, take in its latent, and the patches attend to them.
+up as the group's feature; in the decoder they give the group's prior, take in its latent, and the patches attend to them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from animegen_cli.model.nets.hierarchy import Hierarchy, shrink, zero
+from animegen_cli.model.nets.hierarchy import Hierarchy, Posterior, shrink, zero
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The sizes that encoder and hierarchy share."""
+
+    patch: int
+    """Side of a patch in pixels."""
+    width: int
+    """Numbers of each token."""
+    depth: int
+    """Transformer blocks."""
+    heads: int
+    """Heads of each attention."""
+    ratio: int
+    """Hidden width of the MLPs in units of `width`."""
+    tokens: int
+    """Tokens over which each group's vector is spread."""
+
+    def blocks(self) -> nn.ModuleList:
+        """Build `depth` blocks."""
+        return nn.ModuleList(
+            TransformerBlock(self.width, self.heads, self.ratio, branches=2 * self.depth) for _ in range(self.depth)
+        )
 
 
 class TransformerBlock(nn.Module):
@@ -24,9 +49,12 @@ class TransformerBlock(nn.Module):
     def __init__(self, width: int, heads: int, ratio: int, *, branches: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.widen, self.narrow = nn.Linear(width, ratio * width), nn.Linear(ratio * width, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.widen = nn.Linear(width, ratio * width)
+        self.narrow = nn.Linear(ratio * width, width)
         shrink(self.out, branches)
         shrink(self.narrow, branches)
 
@@ -38,23 +66,25 @@ class TransformerBlock(nn.Module):
         return x + self.narrow(F.gelu(self.widen(self.norm2(x))))
 
 
-def _blocks(depth: int, width: int, heads: int, ratio: int) -> nn.ModuleList:
-    return nn.ModuleList(TransformerBlock(width, heads, ratio, branches=2 * depth) for _ in range(depth))
+class HiddenLayer(nn.Linear):
+    """Linear, GELU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., inputs) -> (..., outputs)."""
+        return F.gelu(super().forward(x))
 
 
 class ViTEncoder(nn.Module):
     """Patches and the latent tokens of all groups, through all blocks."""
 
-    def __init__(
-        self, size: int, *, patch: int, width: int, depth: int, heads: int, ratio: int, groups: int, tokens: int
-    ) -> None:
+    def __init__(self, size: int, layout: Layout, *, groups: int) -> None:
         super().__init__()
-        count = (size // patch) ** 2
-        self.patches = nn.Conv2d(3, width, patch, stride=patch)
-        self.places = nn.Parameter(0.02 * torch.randn(count, width))
-        self.queries = nn.Parameter(0.02 * torch.randn(groups * tokens, width))
-        self.blocks = _blocks(depth, width, heads, ratio)
-        self.norm = nn.LayerNorm(width)
+        count = (size // layout.patch) ** 2
+        self.patches = nn.Conv2d(3, layout.width, layout.patch, stride=layout.patch)
+        self.places = nn.Parameter(0.02 * torch.randn(count, layout.width))
+        self.queries = nn.Parameter(0.02 * torch.randn(groups * layout.tokens, layout.width))
+        self.blocks = layout.blocks()
+        self.norm = nn.LayerNorm(layout.width)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one feature, the tokens of all groups (B, groups * tokens, width)."""
@@ -70,59 +100,52 @@ class ViTHierarchy(Hierarchy):
     """The state is the whole sequence, patches first; group l of L enters before block floor(l * depth / L)."""
 
     def __init__(
-        self,
-        size: int,
-        latents: Sequence[int],
-        *,
-        patch: int,
-        width: int,
-        depth: int,
-        heads: int,
-        ratio: int,
-        tokens: int,
-        channels: int,
-        residual: bool,
-        scaled: bool,
+        self, size: int, latents: Sequence[int], layout: Layout, *, channels: int, residual: bool, scaled: bool
     ) -> None:
         groups = len(latents)
+        width = layout.width
+        tokens = layout.tokens
         super().__init__(
             [(z,) for z in latents], scales=[0] * groups, sources=[0] * groups, residual=residual, scaled=scaled
         )
-        self.side, self.patch, self.tokens = size // patch, patch, tokens
+        self.side = size // layout.patch
+        self.patch = layout.patch
+        self.tokens = tokens
         self.start = nn.Parameter(0.02 * torch.randn(self.side**2 + groups * tokens, width))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in latents)
-        self.priors = nn.ModuleList(nn.Linear(width, 2 * z // tokens) for z in latents)
+        priors = [nn.Linear(width, 2 * z // tokens) for z in latents]
+        self.priors = nn.ModuleList(priors)
         self.posteriors = nn.ModuleList(
-            nn.ModuleList([nn.Linear(2 * width, width), nn.Linear(width, 2 * z // tokens)]) for z in latents
+            Posterior(HiddenLayer(2 * width, width), nn.Linear(width, 2 * z // tokens)) for z in latents
         )
         self.entries = nn.ModuleList(nn.Linear(z // tokens, width) for z in latents)
-        self.blocks = _blocks(depth, width, heads, ratio)
-        self.ends = [(group + 1) * depth // groups for group in range(groups)]
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, channels * patch**2)
-        for prior in self.priors:
-            zero(prior)  # type: ignore[arg-type]
+        self.blocks = layout.blocks()
+        self.ends = [(group + 1) * layout.depth // groups for group in range(groups)]
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, channels * layout.patch**2)
+        for prior in priors:
+            zero(prior)
 
     def _own(self, group: int) -> slice:
         begin = self.side**2 + group * self.tokens
         return slice(begin, begin + self.tokens)
 
     def begin(self, noise: Tensor) -> Tensor:
-        """(B, patches + groups * tokens, width)."""
+        """Begin with a learned sequence, (B, patches + groups * tokens, width)."""
         return self.start.expand(noise.shape[0], -1, -1)
 
     def prior(self, group: int, state: Tensor) -> tuple[Tensor, Tensor]:
-        """A linear head on the group's tokens."""
+        """Read the prior off the group's tokens by a linear layer."""
         return state, _vector(self.priors[group](self.norms[group](state[:, self._own(group)])))
 
     def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
-        """One hidden layer over the group's tokens here and in the encoder."""
-        pair = self.posteriors[group]
+        """Read the posterior off the group's tokens here and in the encoder by one hidden layer."""
         seen = feature[:, group * self.tokens : (group + 1) * self.tokens]
         own = self.norms[group](state[:, self._own(group)])
-        return _vector(pair[1](F.gelu(pair[0](torch.cat([own, seen], dim=2)))))  # type: ignore[index]
+        return _vector(self.posteriors[group](torch.cat([own, seen], dim=2)))
 
     def absorb(self, group: int, state: Tensor, z: Tensor) -> Tensor:
-        """Added to the group's tokens, then the blocks up to the next group."""
+        """Add the latent to the group's tokens, then apply the blocks up to the next group."""
         own = self._own(group)
         entered = state[:, own] + self.entries[group](z.unflatten(1, (self.tokens, -1)))
         state = torch.cat([state[:, : own.start], entered, state[:, own.stop :]], dim=1)
@@ -131,7 +154,7 @@ class ViTHierarchy(Hierarchy):
         return state
 
     def end(self, state: Tensor) -> Tensor:
-        """Each patch's token becomes its pixels."""
+        """Turn each patch's token into its pixels."""
         pixels = self.head(self.norm(state[:, : self.side**2])).transpose(1, 2)
         return F.pixel_shuffle(pixels.unflatten(2, (self.side, self.side)), self.patch)
 

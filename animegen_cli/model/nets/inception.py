@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-FEATURES, CLASSES = 2048, 1008
+FEATURES = 2048
+CLASSES = 1008
 EPSILON = 1e-3
 """Added to the variance by every batch norm of the network."""
 TOLERANCE = 1e-3
@@ -30,7 +31,7 @@ Size = int | tuple[int, int]
 
 
 class Conv(nn.Conv2d):
-    """Convolution with bias, then ReLU; 'same' padding unless `pad` says otherwise."""
+    """Convolution with bias, then ReLU; 'same' padding, or none without `pad`."""
 
     def __init__(self, inputs: int, outputs: int, kernel: Size, stride: int = 1, *, pad: bool = True) -> None:
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
@@ -38,6 +39,7 @@ class Conv(nn.Conv2d):
         super().__init__(inputs, outputs, (height, width), stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H', W')."""
         return F.relu_(super().forward(x))
 
 
@@ -45,16 +47,17 @@ class Branches(nn.ModuleList):
     """Runs every branch on the same input and stacks their channels."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, sum of C', H', W')."""
         return torch.cat([branch(x) for branch in self], 1)
 
 
 def average_pool() -> nn.Module:
-    """3x3 mean at stride 1 of the pixels inside the map."""
+    """Build the 3x3 mean at stride 1 of the pixels inside the map."""
     return nn.AvgPool2d(3, 1, padding=1, count_include_pad=False)
 
 
 def block_35(inputs: int, pooled: int) -> Branches:
-    """Mixed block on 35x35 maps: 224 + `pooled` channels out."""
+    """Build a mixed block on 35x35 maps: 224 + `pooled` channels out."""
     return Branches(
         [
             Conv(inputs, 64, 1),
@@ -66,7 +69,7 @@ def block_35(inputs: int, pooled: int) -> Branches:
 
 
 def block_17(inner: int, inputs: int = 768) -> Branches:
-    """Mixed block on 17x17 maps with 7x7 convolutions split in two: 768 channels out."""
+    """Build a mixed block on 17x17 maps with 7x7 convolutions split in two: 768 channels out."""
     wide, tall = (1, 7), (7, 1)
     return Branches(
         [
@@ -85,7 +88,7 @@ def block_17(inner: int, inputs: int = 768) -> Branches:
 
 
 def block_8(inputs: int, pool: nn.Module) -> Branches:
-    """Mixed block on 8x8 maps whose towers end in a fork of 1x3 and 3x1: 2,048 channels out."""
+    """Build a mixed block on 8x8 maps whose towers end in a fork of 1x3 and 3x1: 2,048 channels out."""
 
     def fork() -> Branches:
         return Branches([Conv(384, 384, (1, 3)), Conv(384, 384, (3, 1))])
@@ -101,7 +104,7 @@ def block_8(inputs: int, pool: nn.Module) -> Branches:
 
 
 class Inception(nn.Module):
-    """Images (B, 3, 299, 299) in [-1, 1) -> features (B, 2048); `output` turns those into 1,008 logits."""
+    """The layers up to the mean over the last map; `output` turns such features into 1,008 logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,14 +138,17 @@ class Inception(nn.Module):
         self.output = nn.Linear(FEATURES, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 3, 299, 299) in [-1, 1) -> float32 features (B, 2048)."""
         return self.layers(x).float().mean((2, 3))
 
 
 def from_torchscript(path: Path) -> Inception:
-    """The network of NVIDIA's and clean-fid's `inception-2015-12-05.pt`, checked against the file itself.
+    """Open NVIDIA's and clean-fid's `inception-2015-12-05.pt`, and check the features against the file's own.
 
-    Its layers are matched by their order and shape. Raises DataError when the file is no such network or the
-    two disagree on a test image by more than `TOLERANCE`.
+    Its layers are matched by their order and shape.
+
+    Raises:
+        DataError: the file is no such network, or the two disagree on test images by more than `TOLERANCE`.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated since torch 2.9, and read only once here
@@ -166,10 +172,13 @@ def from_torchscript(path: Path) -> Inception:
 
 
 def from_tensors(tensors: Mapping[str, Tensor], source: Path) -> Inception:
-    """The network from named tensors in any spelling: NVIDIA's, pytorch-fid's, torchvision's or none at all.
+    """Build the network from named tensors in any spelling: NVIDIA's, pytorch-fid's, torchvision's or none at all.
 
     A four-dimensional tensor opens a convolution; the vectors that follow are its batch norm's. Each of our
     convolutions takes the first unused one of its shape, so blocks may come in another order.
+
+    Raises:
+        DataError: a layer is missing, or there are others.
     """
     with torch.device("meta"):  # every tensor comes from the file
         net = Inception().eval()
@@ -180,7 +189,8 @@ def from_tensors(tensors: Mapping[str, Tensor], source: Path) -> Inception:
             shape = tuple(conv.weight.shape)
             raise DataError(f"`{source}` lacks a convolution of shape {shape}", hint=_HINT)
         weight, offset = convs.pop(match)
-        conv.weight, conv.bias = nn.Parameter(weight.float()), nn.Parameter(offset.float())
+        conv.weight = nn.Parameter(weight.float())
+        conv.bias = nn.Parameter(offset.float())
     if convs or matrix is None or matrix.shape != net.output.weight.shape:
         raise DataError(f"`{source}` has other layers than the network of 2015-12-05", hint=_HINT)
     net.output.weight = nn.Parameter(matrix.detach().float())
@@ -202,7 +212,8 @@ def _folded(
 ) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None, Tensor | None]:
     """Convolutions as (weight, bias) with batch norms folded in; the output layer's matrix and bias."""
     groups: list[tuple[Tensor, dict[str, Tensor]]] = []
-    matrix, bias = None, None
+    matrix = None
+    bias = None
     for name, tensor in named:
         if tensor.ndim == 4:
             groups.append((tensor.detach().double(), {}))

@@ -8,7 +8,6 @@ no image needs weights of its own and no convolution needs groups.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,17 +16,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animegen_cli.model import conditioning
+from animegen_cli.model.nets.precision import at_least_float32, full_precision
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SLOPE = 0.2
+"""Of every leaky ReLU for negative numbers."""
 GAIN = math.sqrt(2)
 """Keeps the variance through a leaky ReLU (He et al. 2015)."""
 
 
 def levels_of(size: int) -> tuple[int, int]:
-    """(side of the coarsest grid, number of doublings) for an image size: 4 and 4 for 64, 6 and 4 for 96."""
+    """Side of the coarsest grid, and number of doublings, for an image size: 4 and 4 for 64, 6 and 4 for 96."""
     doublings = 0
     while size % 2 == 0 and size >= 8:
         size //= 2
@@ -40,19 +41,8 @@ def widths_of(doublings: int, base: int, most: int) -> list[int]:
     return [max(min(base // (4 << level), most), 1) for level in range(doublings + 1)]
 
 
-def _wide(x: Tensor) -> Tensor:
-    """At least float32."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[None]:
-    """No autocast on the device of `x`."""
-    kind = x.device.type
-    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
-
-
 def blur(x: Tensor, padding: int) -> Tensor:
-    """The filter [1, 3, 3, 1] / 8 along both axes, zeros outside; (B, C, H, W) -> (B, C, H + 2 padding - 3, ...)."""
+    """Filter by [1, 3, 3, 1] / 8 along both axes, zeros outside; (B, C, H, W) -> (B, C, H + 2 padding - 3, ...)."""
     taps = torch.full((4,), 3 / 8, dtype=x.dtype, device=x.device)  # made on the device: a copy would wait for it
     taps[::3] = 1 / 8
     kernel = (taps[:, None] * taps).expand(x.shape[1], 1, 4, 4)
@@ -60,45 +50,50 @@ def blur(x: Tensor, padding: int) -> Tensor:
 
 
 def upsample(x: Tensor) -> Tensor:
-    """Twice the size by the filter [1, 3, 3, 1] / 4, which is bilinear interpolation with zeros outside."""
+    """Double the size of (B, C, H, W) by the filter [1, 3, 3, 1] / 4: bilinear interpolation with zeros outside."""
     x = F.interpolate(F.pad(x, [1] * 4), scale_factor=2.0, mode="bilinear", align_corners=False)
     return x[:, :, 2:-2, 2:-2]
 
 
-def minibatch_std(x: Tensor, group: int, pieces: int = 1) -> Tensor:
-    """Append one map: how much the images of a group differ (Karras et al. 2018, section 3).
+def minibatch_std(x: Tensor, group: int, batches: int = 1) -> Tensor:
+    """Append one map: how much the images of a group differ (Karras et al. 2018, section 3); -> (B, C + 1, H, W).
 
-    The deviation of each number over the images of a group, averaged to one figure per group.
+    The map holds the deviation of each number over the images of a group, averaged to one figure per group.
 
     Args:
-        x: (B, C, H, W); `pieces` batches after one another, so that no group mixes real and generated images.
-        group: images per group; the largest divisor of a piece up to this.
+        x: (B, C, H, W).
+        group: images per group; the largest divisor of a batch up to this.
+        batches: how many batches of equal size `x` holds one after the other; no group mixes real and generated images.
     """
     count, channels, height, width = x.shape
-    group = next(g for g in range(min(group, count // pieces), 0, -1) if (count // pieces) % g == 0)
-    grouped = _wide(x).view(count // group, group, channels, height, width)
+    each = count // batches
+    group = next(g for g in range(min(group, each), 0, -1) if each % g == 0)
+    grouped = at_least_float32(x).view(count // group, group, channels, height, width)
     std = (grouped.var(1, correction=0) + 1e-8).sqrt().mean((1, 2, 3))
     column = std.repeat_interleave(group, output_size=count).to(x.dtype)
     return torch.cat([x, column.view(-1, 1, 1, 1).expand(-1, 1, height, width)], 1)
 
 
 class Dense(nn.Module):
-    """Linear layer at an equalised learning rate: weights are N(0, 1) and scaled when used (Karras et al. 2018, 4.1)."""
+    """Linear layer at an equalized learning rate: weights are N(0, 1) and scaled when used (Karras et al. 2018, 4.1)."""
 
     def __init__(self, inputs: int, outputs: int, *, rate: float = 1.0, bias: float = 0.0) -> None:
-        """`rate` multiplies the learning rate, `bias` is the first bias."""
+        """Multiply the learning rate by `rate`, and begin with the bias `bias`."""
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / rate)
         self.bias = nn.Parameter(torch.full((outputs,), bias / rate))
-        self.scale, self.rate = rate / math.sqrt(inputs), rate
+        self.scale = rate / math.sqrt(inputs)
+        self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs) -> (B, outputs), in float32 at least."""
-        return torch.addmm(_wide(self.bias) * self.rate, _wide(x), _wide(self.weight).t() * self.scale)
+        return torch.addmm(
+            at_least_float32(self.bias) * self.rate, at_least_float32(x), at_least_float32(self.weight).t() * self.scale
+        )
 
 
 class Conv(nn.Module):
-    """Convolution at an equalised learning rate, optionally blurred and halved first, and a scaled leaky ReLU."""
+    """Convolution at an equalized learning rate, optionally blurred and halved first, and a scaled leaky ReLU."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, down: bool = False, active: bool = True, gain: float = 1.0
@@ -107,22 +102,27 @@ class Conv(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if active else None
         self.gain = gain * (GAIN if active else 1.0)
-        self.scale, self.kernel, self.down = self.gain / math.sqrt(inputs * kernel**2), kernel, down
+        self.scale = self.gain / math.sqrt(inputs * kernel**2)
+        self.kernel = kernel
+        self.down = down
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H, W), half of both with `down`."""
-        padding, stride = self.kernel // 2, 1
+        padding = self.kernel // 2
+        stride = 1
         if self.down and self.kernel == 1:
             x = blur(x, 1)[:, :, ::2, ::2]  # a depthwise convolution of stride 2 has a backward pass ten times as slow
         elif self.down:
-            x, padding, stride = blur(x, 2), 0, 2
+            x = blur(x, 2)
+            padding = 0
+            stride = 2
         bias = None if self.bias is None else self.bias * self.gain
         x = F.conv2d(x, self.weight * self.scale, bias, stride, padding)
         return x if bias is None else F.leaky_relu_(x, SLOPE)
 
 
 class Mapping(nn.Module):
-    """f: Z -> W (Karras et al. 2019, section 2), which also keeps the running mean of w for truncation."""
+    """f: Z -> W (Karras et al. 2019, section 2), and the running mean of w for truncation."""
 
     def __init__(self, width: int, layers: int, *, rate: float, classes: Sequence[int] = ()) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class Mapping(nn.Module):
 
     @staticmethod
     def _normal(x: Tensor) -> Tensor:
-        x = _wide(x)
+        x = at_least_float32(x)
         return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
@@ -158,7 +158,8 @@ class StyledConv(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.noise_strength = nn.Parameter(torch.zeros(()))
-        self.scale, self.up = 1 / math.sqrt(inputs * 9), up
+        self.scale = 1 / math.sqrt(inputs * 9)
+        self.up = up
 
     def scales(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """w (B, width) -> what input channels (B, inputs) and output channels (B, outputs) are multiplied by.
@@ -167,7 +168,7 @@ class StyledConv(nn.Module):
         """
         with full_precision(w):
             s = self.style(w) * self.scale
-            energy = s.square() @ _wide(self.weight).square().sum((2, 3)).t()
+            energy = s.square() @ at_least_float32(self.weight).square().sum((2, 3)).t()
             return s, (energy + 1e-8).rsqrt()
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
@@ -199,9 +200,9 @@ class ToRGB(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """x (B, inputs, H, W), w (B, width) -> (B, 3, H, W) in float32 at least."""
         with full_precision(w):
-            weights = _wide(self.weight).flatten(1) * (self.style(w) * self.scale)[:, None]
-        colours = torch.bmm(weights.to(x.dtype), x.flatten(2)).unflatten(2, x.shape[2:])
-        return _wide(colours) + self.bias[:, None, None]
+            weights = at_least_float32(self.weight).flatten(1) * (self.style(w) * self.scale)[:, None]
+        colors = torch.bmm(weights.to(x.dtype), x.flatten(2)).unflatten(2, x.shape[2:])
+        return at_least_float32(colors) + self.bias[:, None, None]
 
 
 class Synthesis(nn.Module):
@@ -214,7 +215,7 @@ class Synthesis(nn.Module):
         pairs = list(pairwise([widths[0], *widths]))
         self.first = nn.ModuleList(StyledConv(*pair, width, up=True) for pair in pairs[1:])
         self.second = nn.ModuleList(StyledConv(outputs, outputs, width) for _, outputs in pairs)
-        self.colours = nn.ModuleList(ToRGB(outputs, width) for _, outputs in pairs)
+        self.colours = nn.ModuleList(ToRGB(outputs, width) for _, outputs in pairs)  # the name that weights files hold
         self.sides = [self.start] + [self.start << level for level in range(1, len(widths)) for _ in "ab"]
         """Side of each noise input."""
         self.codes = len(self.sides) + 1
@@ -269,12 +270,12 @@ class Critic(nn.Module):
         self.output = Dense(down[-1], 1)
         self.labels = conditioning.Labels(classes, down[-1]) if classes else None
 
-    def forward(self, images: Tensor, labels: Tensor | None = None, pieces: int = 1) -> Tensor:
-        """(B, 3, size, size), labels (B, A) or None -> logits (B, 1) float32; `pieces` as in `minibatch_std`."""
+    def forward(self, images: Tensor, labels: Tensor | None = None, batches: int = 1) -> Tensor:
+        """(B, 3, size, size), labels (B, A) or None -> logits (B, 1) float32; `batches` as in `minibatch_std`."""
         x = self.entry(images)
         for block in self.blocks:
             x = block(x)
-        x = self.last(minibatch_std(x, self.group, pieces))
+        x = self.last(minibatch_std(x, self.group, batches))
         with full_precision(x):
             x = F.leaky_relu(self.hidden(x.flatten(1)), SLOPE) * GAIN
             logits = self.output(x)

@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
-from animegen_cli.errors import DataError
+from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.model.family import Batch, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in brightness (ITU-R BT.601)."""
 INVERTED = -0.2
-"""Correlation of brightness below which colours are inverted: unrelated pictures lie near 0, faithful ones above 0.5."""
+"""Correlation of brightness below which colors are inverted: unrelated pictures lie near 0, faithful ones above 0.5."""
 WON = 0.98
 """Share of patches that a critic judges rightly above which its gradient no longer says in which direction to go."""
 COPIED = 0.02
-"""Mean change below which a translation copies: under three grey levels of 255, in units of [-1, 1]."""
+"""Mean change below which a translation copies: under three gray levels of 255, in units of [-1, 1]."""
 
 
 def photos_of(batch: Batch) -> Tensor:
-    """The photographs (B, 3, H, W) in [-1, 1]; DataError where the data set has none."""
+    """Return the photographs (B, 3, H, W) in [-1, 1]; DataError where the data set has none."""
     if batch.photos is None:
         raise DataError(
             "the data set has one domain, and a translator needs two",
@@ -33,28 +35,43 @@ def photos_of(batch: Batch) -> Tensor:
 
 def luma_correlation(images: Tensor, others: Tensor) -> Tensor:
     """Mean over the batch of the correlation, in [-1, 1], of the BT.601 brightness of (B, 3, H, W) and (B, 3, H, W)."""
-    weights = images.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)
+    weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
     a, b = ((pixels.detach().float() * weights).sum(1).flatten(1) for pixels in (images, others))
     return F.cosine_similarity(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)).mean()
 
 
-def colour_inversion(figures: Mapping[str, float], name: str, way: str, flag: str) -> list[Finding]:
-    """Bright became dark: `figures[name]` is a `luma_correlation`."""
+def patch_accuracy(of_real: Tensor, of_fake: Tensor, border: float) -> Tensor:
+    """Share of patches that a critic judges rightly, a scalar: logits above `border` for real images, below for fake ones."""
+    return ((of_real > border).float().mean() + (of_fake < border).float().mean()).detach() / 2
+
+
+def check_quarters(size: int) -> None:
+    """Refuse with a ConfigError a size in pixels that a generator with two halvings cannot give back."""
+    if size % 4:
+        raise ConfigError(
+            f"the generator cannot halve {size} pixels twice",
+            hint="prepare the set with a multiple of 4, as `animegen prepare --photos ./photos --anime ./anime "
+            f"--resolution {max(size // 4, 2) * 4}` does",
+        )
+
+
+def color_inversion(figures: Mapping[str, float], name: str, way: str, flag: str) -> list[Finding]:
+    """Find that bright became dark: `figures[name]` is the `luma_correlation` of the direction `way`."""
     correlation = figures.get(name, 0.0)
     if correlation >= INVERTED:
         return []
     says = f"the brightness of {way} has a correlation of {correlation:.2f} with its source"
-    return [Finding("colour inversion", says, flag)]
+    return [Finding("color inversion", says, flag)]
 
 
 def critic_wins(figures: Mapping[str, float], flag: str) -> list[Finding]:
-    """The generators learn nothing from a critic that is always right."""
+    """Find that a critic is always right, from which the generators learn nothing."""
     accuracy = figures.get("D/accuracy", 0.0)
     return [Finding("critic wins", f"{accuracy:.1%} of the patches are judged rightly", flag)] if accuracy > WON else []
 
 
 def copies(figures: Mapping[str, float], flag: str) -> list[Finding]:
-    """The cheapest way to keep the content is to change nothing."""
+    """Find that nothing is changed, which is the cheapest way to preserve the content."""
     change = figures.get("G/change", 1.0)
     says = f"a translated photograph differs from its source by {change:.3f} of [-1, 1]"
     return [Finding("copies its input", says, flag)] if change < COPIED else []

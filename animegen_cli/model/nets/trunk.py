@@ -1,4 +1,4 @@
-"""The package's own perceptual trunk: what `fd-faces` and its kin see.
+"""The package's own perceptual trunk: the features of `fd-faces` and the other scores of that name.
 
 Nine 3x3 convolutions that learned to name the attributes of the drawn faces (hair, eyes, style, expression, ...)
 and to say how blurred and how noisy a picture is, so that its features hold both what is drawn and how well. Its
@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from animegen_cli.errors import DataError, MachineError
 
 SIZE = 64
+"""Height and width in pixels of the images that it sees."""
 RESIZE = f"antialiased-{SIZE}"
 SHA = "35803e919f3f72d0a18e553d6a101f1679b0184636e2fd48998d5338a53cb17e"
 """sha256 of the weights file: with `RESIZE`, the protocol of every score that stands on this trunk."""
 WEIGHTS = Path(__file__).with_name("faces_trunk.safetensors")
+"""The weights file, which lies beside this module."""
 MIN_SIZE = 16
+"""Least side in pixels of an image to score."""
 
 WIDTHS = (16, 32, 32, 64, 64, 128, 128, 192, 192)
 """Channels after each convolution; those with an odd index halve the map."""
@@ -30,10 +33,11 @@ LEVELS = (0, 2, 4, 6, 8)
 SPREAD = (0, 2)
 """Levels that give the standard deviation over the map too: fine texture shows in it."""
 DIMS = sum(WIDTHS[level] for level in LEVELS) + sum(WIDTHS[level] for level in SPREAD)
+"""Number of features."""
 
 
 class Trunk(nn.Module):
-    """uint8 RGB images (B, 3, H, W), 16 pixels a side or more -> float32 features (B, `DIMS`).
+    """The convolutions, and the scale of their features.
 
     Images of another size than 64 x 64 are resized by an antialiased bicubic filter first. A feature is the logarithm
     of the mean, or of the standard deviation, of one channel over its map, with mean 0 and variance 1 over the drawn
@@ -52,13 +56,14 @@ class Trunk(nn.Module):
         self.scale: Tensor
 
     def forward(self, images: Tensor) -> Tensor:
-        """Raises DataError for images under 16 pixels a side."""
+        """uint8 RGB (B, 3, H, W) -> float32 features (B, `DIMS`); DataError for images under 16 pixels a side."""
         # the logarithm holds back strong damage, which otherwise drowns every difference in what is drawn
         return ((self.pooled(_fit(images)) + 0.05).log() - self.mean) * self.scale
 
     def pooled(self, x: Tensor) -> Tensor:
-        """Means and standard deviations (B, `DIMS`) of the maps, 0 and up, of images (B, 3, 64, 64) in -1..1."""
-        means, spreads = [], []
+        """Return means and standard deviations (B, `DIMS`) of the maps, 0 and up, of images (B, 3, 64, 64) in [-1, 1]."""
+        means = []
+        spreads = []
         for index, conv in enumerate(self.convs):
             x = F.relu(conv(x))
             if index in LEVELS:
@@ -70,7 +75,7 @@ class Trunk(nn.Module):
 
 
 def load_trunk() -> Trunk:
-    """The trained trunk, frozen, in float32; raises MachineError when its file is missing or broken."""
+    """Open the trained trunk, frozen, in float32; MachineError when its file is missing or broken."""
     trunk = Trunk()
     try:
         trunk.load_state_dict({name: tensor.float() for name, tensor in load_file(WEIGHTS).items()})
@@ -87,7 +92,7 @@ def _fit(images: Tensor) -> Tensor:
     if min(height, width) < MIN_SIZE:
         raise DataError(
             f"the network `faces` needs images of at least {MIN_SIZE} pixels a side, not {height} x {width}",
-            hint="score larger images, or look through another network with `--extractor`",
+            hint="score larger images, or use another network, as `--extractor inception` does",
         )
     x = images.float()
     if (height, width) != (SIZE, SIZE):

@@ -6,11 +6,14 @@ Legend: B batch, C channels, H W pixels, L latents. Maps of odd size are halved 
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from animegen_cli.model.nets.precision import at_least_float32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,19 +21,17 @@ if TYPE_CHECKING:
 STEEP = 10.0
 """The learned log-deviations are stored divided by this, so that Adam moves them in hundreds of steps, not thousands."""
 MAX_LOG_STD = 4.0
+"""Bound on the log-deviation of q(z | x)."""
 SLOPE = 0.01
+"""Of every leaky ReLU for negative numbers."""
 
 
 def halved(size: int, stages: int) -> list[int]:
-    """Map sizes from `size` down, one per halving: 64, 2 -> [64, 32, 16]."""
+    """Sizes of the maps from `size` down, one more per halving: 64, 2 -> [64, 32, 16]."""
     sizes = [size]
     for _ in range(stages):
         sizes.append(-(-sizes[-1] // 2))
     return sizes
-
-
-def _at_least_float(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 # ---- plain --------------------------------------------------------------------------------------------------------
@@ -41,7 +42,8 @@ class _Normed(nn.Module):
 
     def __init__(self, conv: nn.Module, channels: int) -> None:
         super().__init__()
-        self.conv, self.norm = conv, nn.BatchNorm2d(channels)
+        self.conv = conv
+        self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.leaky_relu(self.norm(self.conv(x)), SLOPE)
@@ -55,15 +57,16 @@ class PlainEncoder(nn.Module):
         pairs = zip((3, *widths), widths, strict=False)
         self.stages = nn.ModuleList(_Normed(nn.Conv2d(a, b, 3, 2, 1), b) for a, b in pairs)
         features = widths[-1] * halved(size, len(widths))[-1] ** 2
-        self.mean, self.log_variance = nn.Linear(features, latent), nn.Linear(features, latent)
+        self.mean = nn.Linear(features, latent)
+        self.log_variance = nn.Linear(features, latent)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, 3, H, W) -> mean and log-deviation (B, L) of q(z | x), float32."""
         for stage in self.stages:
             x = stage(x)
         x = x.flatten(1)
-        log_std = 0.5 * _at_least_float(self.log_variance(x))
-        return _at_least_float(self.mean(x)), log_std.clamp(max=MAX_LOG_STD)
+        log_std = 0.5 * at_least_float32(self.log_variance(x))
+        return at_least_float32(self.mean(x)), log_std.clamp(max=MAX_LOG_STD)
 
 
 class PlainDecoder(nn.Module):
@@ -72,7 +75,8 @@ class PlainDecoder(nn.Module):
     def __init__(self, size: int, widths: Sequence[int], latent: int) -> None:
         super().__init__()
         sizes = halved(size, len(widths))
-        self.width, self.coarsest = widths[-1], sizes[-1]
+        self.width = widths[-1]
+        self.coarsest = sizes[-1]
         self.open = nn.Linear(latent, self.width * self.coarsest**2)
         narrower = [*reversed(widths[:-1]), widths[0]]
         goals = sizes[-2::-1]
@@ -98,8 +102,10 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = nn.BatchNorm2d(inputs), nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        self.norm2, self.conv2 = nn.BatchNorm2d(outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -124,7 +130,7 @@ class ResidualEncoder(nn.Module):
         x = self.stem(F.pixel_unshuffle(x, 2))
         for level, block in enumerate(self.blocks):
             x = block(F.avg_pool2d(x, 2, ceil_mode=True) if level else x)
-        mean, log_variance = _at_least_float(self.close(F.silu(self.norm(x)).flatten(1))).chunk(2, dim=1)
+        mean, log_variance = at_least_float32(self.close(F.silu(self.norm(x)).flatten(1))).chunk(2, dim=1)
         return mean, (0.5 * log_variance).clamp(max=MAX_LOG_STD)
 
 
@@ -174,34 +180,39 @@ class _Coupling(nn.Module):
 
     def __init__(self, latent: int, width: int, *, swap: bool) -> None:
         super().__init__()
-        self.swap, self.kept = swap, latent - latent // 2 if swap else latent // 2
-        self.first, self.second = nn.Linear(self.kept, width), nn.Linear(width, width)
-        self.last = nn.Linear(width, 2 * (latent - self.kept))
+        self.swap = swap
+        self.unmoved = latent - latent // 2 if swap else latent // 2
+        self.first = nn.Linear(self.unmoved, width)
+        self.second = nn.Linear(width, width)
+        self.last = nn.Linear(width, 2 * (latent - self.unmoved))
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
     def _split(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        at = z.shape[1] - self.kept
-        return (z[:, at:], z[:, :at]) if self.swap else (z[:, : self.kept], z[:, self.kept :])
+        """The half that stays as it is, and the half that is moved."""
+        at = z.shape[1] - self.unmoved
+        return (z[:, at:], z[:, :at]) if self.swap else (z[:, : self.unmoved], z[:, self.unmoved :])
 
-    def _join(self, kept: Tensor, moved: Tensor) -> Tensor:
-        return torch.cat([moved, kept] if self.swap else [kept, moved], dim=1)
+    def _join(self, unmoved: Tensor, moved: Tensor) -> Tensor:
+        return torch.cat([moved, unmoved] if self.swap else [unmoved, moved], dim=1)
 
-    def _says(self, kept: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = F.silu(self.second(F.silu(self.first(kept.to(self.first.weight.dtype)))))
-        log_scale, shift = self.last(hidden).to(kept.dtype).chunk(2, dim=1)
+    def _affine(self, unmoved: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-scale, in [-2, 2], and shift of the other half."""
+        hidden = F.silu(self.second(F.silu(self.first(unmoved.to(self.first.weight.dtype)))))
+        log_scale, shift = self.last(hidden).to(unmoved.dtype).chunk(2, dim=1)
         return 2 * torch.tanh(log_scale / 2), shift
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Towards N(0, I): (B, L) -> (B, L) and the log-determinant (B,)."""
-        kept, moved = self._split(z)
-        log_scale, shift = self._says(kept)
-        return self._join(kept, moved * log_scale.exp() + shift), log_scale.sum(1)
+        unmoved, moved = self._split(z)
+        log_scale, shift = self._affine(unmoved)
+        return self._join(unmoved, moved * log_scale.exp() + shift), log_scale.sum(1)
 
     def inverse(self, u: Tensor) -> Tensor:
-        kept, moved = self._split(u)
-        log_scale, shift = self._says(kept)
-        return self._join(kept, (moved - shift) * torch.exp(-log_scale))
+        """Undo `forward`: (B, L) -> (B, L)."""
+        unmoved, moved = self._split(u)
+        log_scale, shift = self._affine(unmoved)
+        return self._join(unmoved, (moved - shift) * torch.exp(-log_scale))
 
 
 class Flow(nn.Module):
@@ -218,7 +229,7 @@ class Flow(nn.Module):
         self.returns: Tensor
 
     def forward(self, z: Tensor) -> Tensor:
-        """ln p(z), (B, L) -> (B,)."""
+        """Latents z (B, L) -> ln p(z), (B,)."""
         total = torch.zeros(z.shape[0], device=z.device, dtype=z.dtype)
         for number, coupling in enumerate(self.couplings):
             z = z if number % 2 else z[:, self.orders[number // 2]]
@@ -229,7 +240,8 @@ class Flow(nn.Module):
     def inverse(self, u: Tensor) -> Tensor:
         """Standard normal (B, L) -> latents (B, L)."""
         for number, coupling in reversed(list(enumerate(self.couplings))):
-            u = coupling.inverse(u)  # type: ignore[operator]
+            assert isinstance(coupling, _Coupling)
+            u = coupling.inverse(u)
             u = u if number % 2 else u[:, self.returns[number // 2]]
         return u
 
@@ -239,13 +251,14 @@ class Generative(nn.Module):
 
     def __init__(self, net: nn.Module, *, flow: Flow | None, bands: int | None) -> None:
         super().__init__()
-        self.net, self.flow = net, flow
+        self.net = net
+        self.flow = flow
         self.steepness = None
         if bands is not None:
             shape = (1 + 3 * bands, 3) if bands else (1, 1)
             self.steepness = nn.Parameter(torch.full(shape, -1.0 / STEEP))
 
-    def forward(self, z: Tensor, from_noise: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def forward(self, z: Tensor, *, from_noise: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Mean of p(x | z) (B, 3, H, W) float32; ln p(z) (B,), None for N(0, I); log-deviations (bands, 3 or 1) or None.
 
         Latents z (B, L); or, with `from_noise`, standard normal numbers that the prior turns into latents.
@@ -253,29 +266,37 @@ class Generative(nn.Module):
         log_prior = None
         if self.flow is not None:
             if from_noise:
-                z = self.flow.inverse(_at_least_float(z)).to(z.dtype)
+                z = self.flow.inverse(at_least_float32(z)).to(z.dtype)
             else:
-                log_prior = self.flow(_at_least_float(z))
+                log_prior = self.flow(at_least_float32(z))
         log_std = None if self.steepness is None else self.steepness * STEEP
-        return _at_least_float(self.net(z)), log_prior, log_std
+        return at_least_float32(self.net(z)), log_prior, log_std
 
 
 # ---- frequency bands ----------------------------------------------------------------------------------------------
 
 _AXES = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
-"""Lightness and two differences of colour: an orthonormal basis of RGB."""
+"""Lightness and two differences of color: an orthonormal basis of RGB."""
 
 
 def haar_bands(x: Tensor, levels: int) -> list[Tensor]:
-    """Orthonormal colour axes and Haar wavelets (B, 3, H, W) -> what is left, then three bands per level, coarse to fine.
+    """Split images (B, 3, H, W) by orthonormal color axes and Haar wavelets: what is left, then three bands per level, coarse
+    to fine.
 
     The transform is a rotation: sums of squares stay, so that a Gaussian density in it needs no determinant.
     """
-    x = torch.stack([sum(w * x[:, c] for c, w in enumerate(axis) if w) for axis in _AXES], dim=1)  # type: ignore[misc]
+    axes = [reduce(torch.add, [w * x[:, c] for c, w in enumerate(axis) if w]) for axis in _AXES]
+    x = torch.stack(axes, dim=1)
     bands: list[Tensor] = []
     for _ in range(levels):
-        a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
-        upper, lower, left, right = a + b, c + d, a - b, c - d
+        a = x[..., ::2, ::2]
+        b = x[..., ::2, 1::2]
+        c = x[..., 1::2, ::2]
+        d = x[..., 1::2, 1::2]
+        upper = a + b
+        lower = c + d
+        left = a - b
+        right = c - d
         bands = [(upper - lower) / 2, (left + right) / 2, (left - right) / 2, *bands]
         x = (upper + lower) / 2
     return [x, *bands]
