@@ -265,7 +265,7 @@ def _resolved(request: Request, asked: StudyConfig, faces: FaceSet, folder: Path
     return study
 
 
-_HEAD = "# Written by `animegen compare --study`; give this file to `--study` to run the same again.\n"
+_HEAD = "# Written by `animegen compare --study NAME`; give this file to `--study` to run the same again.\n"
 
 
 def _plain(study: StudyConfig) -> dict[str, Any]:
