@@ -19,7 +19,12 @@ from animegen_cli.errors import MachineError, UsageError
 
 
 def pick_device(name: str | None) -> torch.device:
-    """`cuda` where there is one, else `cpu`; UsageError for a name torch does not know, MachineError when it is not there."""
+    """Return the device of that name; with None or `auto`, `cuda` where there is one, else `cpu`.
+
+    Raises:
+        UsageError: torch knows no such name.
+        MachineError: the device is not there, or this PyTorch cannot compute on it.
+    """
     if name in (None, "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -38,7 +43,7 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 arithmetic is in the hardware (Ampere and later; CPUs with AVX512-bf16 or AMX)."""
+    """Return whether bf16 arithmetic is in the hardware (Ampere and later; CPUs with AVX512-bf16 or AMX)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -46,21 +51,22 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def has_compiler() -> bool:
-    """Whether the C compiler that Triton's launchers need is there."""
+    """Return whether the C compiler that Triton's launchers need is there."""
     return any(shutil.which(name) for name in ("cc", "gcc", "clang"))
 
 
 def fast_layout(model: nn.Module, device: torch.device) -> bool:
-    """Whether channels_last is faster: on CUDA, and on CPUs unless GroupNorm, slow in it there, is the rule."""
+    """Return whether channels_last is faster: on CUDA, and on CPUs unless GroupNorm, slow in it there, is the rule."""
     if device.type == "cuda":
         return True
     grouped = sum(isinstance(part, nn.GroupNorm) for part in model.modules())
-    batched = sum(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    batched = sum(isinstance(part, kinds) for part in model.modules())
     return grouped <= batched
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes on the device, this process's share where several run on one machine."""
+    """Return the free bytes on the device, this process's share where several run on one machine."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -69,13 +75,14 @@ def free_memory(device: torch.device) -> int:
             found = next(line for line in file if line.startswith("MemAvailable"))
         return int(found.split()[1]) * 1024 // sharing
     except (OSError, StopIteration):  # not Linux: half of all memory is a fair guess
-        pages, size = "SC_PHYS_PAGES", "SC_PAGE_SIZE"
+        pages = "SC_PHYS_PAGES"
+        size = "SC_PAGE_SIZE"
         known = hasattr(os, "sysconf") and pages in os.sysconf_names
         return (os.sysconf(pages) * os.sysconf(size) // 2 if known else 4 * 2**30) // sharing
 
 
 def machine_about(device: torch.device) -> dict[str, Any]:
-    """Device, memory, versions and commit, for run.json."""
+    """Return device, memory, versions and commit as plain values, for run.json."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "peak_memory": peak_memory(device),
@@ -88,7 +95,7 @@ def machine_about(device: torch.device) -> dict[str, Any]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the device's, or this process's on a CPU."""
+    """Return the most bytes that were in use so far: on a CUDA device, or by this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

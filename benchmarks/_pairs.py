@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
+
 
 def pairs(
-    ours: Callable[[], Any],
-    peer: Callable[[], Any],
+    ours: Callable[[], object],
+    peer: Callable[[], object],
     n: int = 5,
     *,
     warmup: int = 1,
-    sync: Callable[[], Any] | None = None,
+    sync: Callable[[], object] | None = None,
 ) -> dict[str, Any]:
     """Time `ours` and `peer` in `n` interleaved pairs, the order alternating from pair to pair.
 
@@ -36,7 +38,8 @@ def pairs(
     for _ in range(warmup):
         ours()
         peer()
-    ours_all, peer_all = [], []
+    ours_all: list[float] = []
+    peer_all: list[float] = []
     for turn in range(n):
         for which in ("ours", "peer") if turn % 2 == 0 else ("peer", "ours"):
             (ours_all if which == "ours" else peer_all).append(seconds(ours if which == "ours" else peer, sync))
@@ -53,15 +56,15 @@ def pairs(
     }
 
 
-def waiting(device: Any) -> Callable[[], None]:
-    """Waits for a CUDA device; nothing to wait for elsewhere."""
+def waiting(device: torch.device) -> Callable[[], None]:
+    """Return a function that waits for a CUDA device; there is nothing to wait for elsewhere."""
     import torch
 
     return (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
 
 
-def seconds(work: Callable[[], Any], sync: Callable[[], Any] | None = None) -> float:
-    """Wall seconds of one call."""
+def seconds(work: Callable[[], object], sync: Callable[[], object] | None = None) -> float:
+    """Return the wall seconds of one call."""
     if sync is not None:
         sync()
     start = time.perf_counter()
@@ -72,7 +75,7 @@ def seconds(work: Callable[[], Any], sync: Callable[[], Any] | None = None) -> f
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """A parser with the options that every script here has: --device, --pairs, --json."""
+    """Return a parser with the options that every script here has: --device, --pairs, --json."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--device", default="cpu", help="torch device (default: cpu)")
     parser.add_argument("--pairs", type=int, default=5, help="interleaved pairs (default: 5)")

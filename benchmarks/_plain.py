@@ -18,9 +18,10 @@ class Resident:
     def __init__(self, size: int, count: int, device: torch.device, *, photos: bool = False) -> None:
         shape = (2, count, 3, size, size)
         self.images, self.photos = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
-        self.labels, self.both = torch.zeros(count, 0, dtype=torch.int64, device=device), photos
+        self.labels = torch.zeros(count, 0, dtype=torch.int64, device=device)
+        self.both = photos
 
-    def batch(self, images_seen: int, count: int | None = None) -> RawBatch:
+    def batch(self, images_seen: int, count: int | None = None) -> RawBatch:  # noqa: ARG002  # always the same images
         return RawBatch(self.images[:count], self.labels[:count], self.photos[:count] if self.both else None)
 
 

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from animegen_cli.config import Augment
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.device import has_bf16
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def _dcgan(size: int) -> tuple[nn.Module, nn.Module]:
@@ -67,17 +70,21 @@ class _Clock:
         self.device = torch.device(args.device)
         batches = LoaderConfig(split="train", size=faces.size, batch=batch, seed=0, augment=Augment(flip=True))
         self.loader = Loader(faces, batches, device=self.device)
-        self.batch, self.until, self.size, self.seconds = batch, args.until, faces.size, 0.0
+        self.batch = batch
+        self.until = args.until
+        self.size = faces.size
+        self.seen = 0
+        self.seconds = 0.0
         self.low = has_bf16(self.device)
 
-    def __iter__(self) -> Any:
-        began, seen = time.perf_counter(), 0
+    def __iter__(self) -> Iterator[Tensor]:
+        began = time.perf_counter()
         while not self.until.exists():
-            yield self.loader.batch(seen)[0].float() / 127.5 - 1
-            seen += self.batch
-        self.seen, self.seconds = seen, time.perf_counter() - began
+            yield self.loader.batch(self.seen).images.float() / 127.5 - 1
+            self.seen += self.batch
+        self.seconds = time.perf_counter() - began
 
-    def autocast(self) -> Any:
+    def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.low)
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
@@ -19,7 +20,7 @@ from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMES = {"seconds", "images_per_second", "loader/waited"}
@@ -50,7 +51,7 @@ SHORT = [
 
 
 class Answer(NamedTuple):
-    """What a command said."""
+    """The exit code of a command and what it wrote to its two streams."""
 
     code: int
     out: str
@@ -123,6 +124,16 @@ def start(*words: object, cwd: Path | None = None, **options: Any) -> subprocess
     return subprocess.Popen(
         line, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
     )
+
+
+def wait_until(condition: Callable[[], bool], *, of: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Look again and again until a running process has brought something about; it must not end before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert of.poll() is None, f"ended before it could be disturbed: {of.communicate()[1]}"
+        assert time.monotonic() < deadline, f"nothing came about in {seconds:g} s"
+        time.sleep(0.002)
+    assert of.poll() is None, f"ended before it could be disturbed: {of.communicate()[1]}"
 
 
 def log_of(folder: Path) -> list[dict[str, Any]]:

@@ -245,7 +245,7 @@ def test_its_cost_is_told_without_paying(family: str, faces: Path) -> None:
     model, settings, batch = built(family, faces)
     batch = replace(batch, images_seen=estimate.SETTLED)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    found = estimate.cost(model, settings, precision="fp32")
+    found = estimate.cost(model, precision="fp32")
     assert_same_tensors(before, model.state_dict())
     count = sum(parameter.numel() for parameter in model.parameters())
     assert sum(found.parameters.values()) == count

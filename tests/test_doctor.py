@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from chain import done, train_words
 
+from animegen_cli.config import Section
 from animegen_cli.model import families
 from animegen_cli.model.family import DataSpec, Family, Finding, Phase
 from animegen_cli.paths import Run
-from animegen_cli.train.doctor import Doctor, diversity
+from animegen_cli.train.doctor import Doctor, thumbnail_distance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,13 +25,13 @@ REALS = RANDOM.integers(0, 256, (12, 1, 1, 3), np.uint8).repeat(16, 1).repeat(16
 REALS = (REALS // 2 + RANDOM.integers(0, 128, REALS.shape, np.uint8)).astype(np.uint8)
 
 
-def test_diversity_by_hand() -> None:
-    black, white, grey = (np.full((1, 16, 16, 3), level, np.uint8) for level in (0, 200, 100))
-    assert diversity(np.concatenate([black, white])) == 200
-    assert diversity(np.concatenate([black, white, grey])) == pytest.approx((200 + 100 + 100) / 3)
+def test_the_distance_of_thumbnails_by_hand() -> None:
+    black, white, gray = (np.full((1, 16, 16, 3), level, np.uint8) for level in (0, 200, 100))
+    assert thumbnail_distance(np.concatenate([black, white])) == 200
+    assert thumbnail_distance(np.concatenate([black, white, gray])) == pytest.approx((200 + 100 + 100) / 3)
     checks = np.indices((16, 16)).sum(0) % 2 * 255  # texture finer than the thumbnails is no difference
     first, second = (np.repeat(board[None, :, :, None], 3, 3).astype(np.uint8) for board in (checks, 255 - checks))
-    assert diversity(np.concatenate([first, second])) == 0
+    assert thumbnail_distance(np.concatenate([first, second])) == 0
 
 
 def test_one_face_for_all_seeds_is_mode_collapse() -> None:
@@ -45,7 +46,7 @@ def test_one_face_for_all_seeds_is_mode_collapse() -> None:
     assert not doctor.look(collapsed, REALS, progress=0.6, images=400, flag="--set optim.model.lr=1e-4"), "said once"
     assert doctor.to_list() == [{**asdict(found), "by": "pictures", "since": 300}]
     again = Doctor(doctor.to_list())  # a resumed run looks at its figures first
-    assert not again.read(Ailing(None, DataSpec(16, 10)), {"model/heat": 1.0}, 350)
+    assert not again.read(Ailing(Section(), DataSpec(16, 10)), {"model/heat": 1.0}, 350)
     assert not again.look(collapsed, REALS, progress=0.6, images=400, flag="--set optim.model.lr=1e-4"), (
         "said before the resume"
     )
@@ -53,7 +54,7 @@ def test_one_face_for_all_seeds_is_mode_collapse() -> None:
     assert doctor.to_list() == []
 
 
-def test_grey_pictures_are_blank() -> None:
+def test_gray_pictures_are_blank() -> None:
     doctor = Doctor()
     (found,) = doctor.look(np.full_like(REALS, 127), REALS, progress=1.0, images=10, flag="--set optim.model.lr=1e-4")
     assert found.name == "blank images"
@@ -72,7 +73,7 @@ class Ailing(Family):
 
 
 def test_a_family_speaks_for_itself_and_a_resumed_doctor_remembers() -> None:
-    model, doctor = Ailing(None, DataSpec(16, 10)), Doctor()
+    model, doctor = Ailing(Section(), DataSpec(16, 10)), Doctor()
     assert not doctor.read(model, {"model/heat": 1.0}, 10)
     (found,) = doctor.read(model, {"model/heat": -1.0}, 20)
     assert found.flag == "--set model.heat=1"

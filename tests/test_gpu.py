@@ -13,6 +13,7 @@ from animegen_cli import paths
 from animegen_cli.data.loading import RawBatch
 from animegen_cli.errors import DivergedError
 from animegen_cli.model import checkpoint, families
+from animegen_cli.model.families import ddpm
 from animegen_cli.model.family import Batch, DataSpec, Losses
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
@@ -34,9 +35,10 @@ def on_gpu(words: list[str]) -> list[str]:
     return ["cuda" if word == "cpu" else word for word in words]
 
 
-def states(run: Path) -> tuple[dict[str, dict[str, torch.Tensor]], int]:
-    parts, about = checkpoint.load_state(Run(run).states()[-1])
-    return parts, about["images"]
+def newest_state(run: Path) -> tuple[dict[str, dict[str, torch.Tensor]], int]:
+    """The tensors of a run's newest state, and the images seen."""
+    tensors, about = checkpoint.load_state(Run(run).states()[-1])
+    return tensors, about["images"]
 
 
 def test_noise_is_the_cpus_bit_for_bit() -> None:
@@ -52,7 +54,8 @@ def test_deterministic_training_goes_on_exactly(family: str, faces: Path, tmp_pa
     done(*on_gpu(train_words(family, faces, tmp_path / "whole", *more, duration="128 images")))
     done(*on_gpu(train_words(family, faces, tmp_path / "parts", *more, duration="64 images")))
     done(*on_gpu(train_words(family, faces, tmp_path / "parts", *more, duration="128 images")))
-    (one, seen), (other, also) = states(tmp_path / "whole"), states(tmp_path / "parts")
+    one, seen = newest_state(tmp_path / "whole")
+    other, also = newest_state(tmp_path / "parts")
     assert seen == also == 128
     for part, tensors in one.items():
         for name, tensor in tensors.items():
@@ -76,11 +79,12 @@ def test_every_family_trains_compiled_and_draws(
 
 
 def test_the_compiled_network_computes_what_the_plain_one_does() -> None:
-    kind = families.load("ddpm")
     torch.manual_seed(0)
-    net = kind(kind.Config(channels=32, groups=8, multipliers=(1, 2), attention=(8,)), DataSpec(16, 8)).unet.cuda()
-    torch.nn.init.normal_(net.head.weight, std=0.1)
-    x, t = torch.randn(4, 3, 16, 16, device="cuda"), torch.arange(4, device="cuda") * 100
+    model = ddpm.DDPM(ddpm.Model(channels=32, groups=8, multipliers=(1, 2), attention=(8,)), DataSpec(16, 8))
+    net = model.get_submodule("unet").cuda()
+    torch.nn.init.normal_(net.get_parameter("head.weight"), std=0.1)
+    x = torch.randn(4, 3, 16, 16, device="cuda")
+    t = torch.arange(4, device="cuda") * 100
     plain = net(x, t)
     net.compile()
     assert torch.allclose(net(x, t), plain, atol=1e-4)
@@ -104,7 +108,7 @@ def test_a_step_that_is_not_finite_is_skipped_on_the_device(faces: Path, tmp_pat
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     def nothing(batch: Batch) -> Losses:
-        return {"mse": model.unet(batch.images, torch.zeros(8, device="cuda")).mean() * torch.nan}
+        return {"mse": model.get_submodule("unet")(batch.images, torch.zeros(8, device="cuda")).mean() * torch.nan}
 
     loop.phases = (replace(loop.phases[0], loss=nothing),)
     loop.train_step()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from chain import assert_same_run, done, here, log_of, newest, sets, start, train_words
+from chain import assert_same_run, done, here, log_of, newest, sets, start, train_words, wait_until
 
 from animegen_cli.model import checkpoint, families
 from animegen_cli.paths import Run
@@ -64,13 +64,14 @@ def logged(run: Path) -> int:
     return max((line["images"] for line in log_of(run)), default=0)
 
 
+def there(run: Path, pattern: str) -> bool:
+    return any(run.glob(pattern))
+
+
 def train_until(images: int, words: list[str], run: Path) -> subprocess.Popen[str]:
     """A training process that has just logged so many images."""
     process = start(*words)
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline and logged(run) < images:
-        time.sleep(0.002)
-    assert process.poll() is None, f"ended before it could be disturbed: {process.communicate()[1]}"
+    wait_until(lambda: logged(run) >= images, of=process)
     return process
 
 
@@ -79,7 +80,8 @@ def train_until(images: int, words: list[str], run: Path) -> subprocess.Popen[st
 def test_killed_three_times_and_yet_the_same(
     family: str, request: pytest.FixtureRequest, unbroken: Callable[..., Path], tmp_path: Path
 ) -> None:
-    run, lost = tmp_path / "run", []
+    run = tmp_path / "run"
+    lost: list[int] = []
     data = request.getfixturevalue("two_domains" if "photos" in families.load(family).domains else "faces")
     words = command(family, data, run)
     while len(lost) < 3:
@@ -126,9 +128,9 @@ def test_lines_after_the_state_are_cut(faces: Path, tmp_path: Path) -> None:
 def test_killed_while_saving(faces: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = command("ddim", faces, run, "--save-every", f"{BATCH} images", "--keep", "3")
-    for _ in range(2):
+    for begun in ("resume/.*.tmp/method.safetensors", ".weights.safetensors.tmp"):  # every step saves
         process = train_until(logged(run) + 12 * BATCH, words, run)
-        time.sleep(random.random() * 0.05)  # every step saves: some part of a save is under way
+        wait_until(partial(there, run, begun), of=process)
         process.kill()
         process.wait()
         states = Run(run).states()

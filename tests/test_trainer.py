@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from animegen_cli.config import Amount, Ema, Optim, RunConfig, Section, Train
+from animegen_cli.config import Amount, Ema, Optim, RunConfig, Sampling, Section, Train
 from animegen_cli.data.loading import RawBatch
 from animegen_cli.errors import DivergedError, MachineError
 from animegen_cli.model import checkpoint
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 class Ones:
-    """Batches of grey images, each as bright as its position."""
+    """Batches of gray images, each as bright as its position."""
 
     def batch(self, images_seen: int, count: int | None = None) -> RawBatch:
         assert count is not None
@@ -39,11 +39,11 @@ class Plain(Family):
     """Fits 1x1 convolutions to the negative of what they see; no noise anywhere."""
 
     Config = Section
-    Sampling = Section
+    Sampling = Sampling
     inference = ("net",)
 
     def __init__(self, data: DataSpec, net: nn.Module | None = None) -> None:
-        super().__init__(None, data)
+        super().__init__(Section(), data)
         self.net = net or nn.Sequential(nn.Conv2d(3, 8, 1), nn.SiLU(), nn.Conv2d(8, 3, 1))
         self.critic = nn.Conv2d(3, 1, 1)
         self.break_at = 10**9
@@ -82,9 +82,22 @@ def trainer(
     return Trainer(model, Ones(), config, options, device=CPU, count=100)
 
 
-def plain(**options: Any) -> Plain:
+def plain(net: nn.Module | None = None) -> Plain:
     torch.manual_seed(1)
-    return Plain(DataSpec(size=4, count=100), **options)
+    return Plain(DataSpec(size=4, count=100), net)
+
+
+def norm_of(model: nn.Module) -> nn.BatchNorm2d:
+    """The one layer of a `plain(nn.BatchNorm2d(...))`."""
+    assert isinstance(model.net, nn.BatchNorm2d)
+    return model.net
+
+
+def first_of(model: nn.Module) -> nn.Conv2d:
+    """The first layer of a `plain()`."""
+    assert isinstance(model.net, nn.Sequential)
+    assert isinstance(model.net[0], nn.Conv2d)
+    return model.net[0]
 
 
 # ---- gradient accumulation ------------------------------------------------------------------------------------
@@ -94,11 +107,11 @@ def plain(**options: Any) -> Plain:
 def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[Tensor]] = []
 
-    def look(optimizer: Any, parameters: list[nn.Parameter], clip: object, skip: object) -> tuple[Tensor, Tensor]:
+    def record(optimizer: Any, parameters: list[nn.Parameter], clip: object, skip: object) -> tuple[Tensor, Tensor]:
         seen.append([p.grad.clone() for p in parameters if p.grad is not None])
         return torch.zeros(()), torch.zeros(())
 
-    monkeypatch.setattr(optim, "guarded_step", look)
+    monkeypatch.setattr(optim, "guarded_step", record)
     losses = []
     for size in (8, micro):
         loop = trainer(plain(), micro=size)
@@ -106,8 +119,8 @@ def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch:
         losses.append(loop.take_losses())
     for whole, parts in zip(*seen, strict=True):
         assert whole.abs().max() > 1e-3
-        torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-7)
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 class Crowded(Plain):
@@ -247,13 +260,13 @@ def test_told_to_stop_only_what_must_not_be_lost_is_done() -> None:
 
 
 def test_the_average_by_hand() -> None:
-    model = plain(net=nn.BatchNorm2d(1, affine=True))
+    model = plain(nn.BatchNorm2d(1, affine=True))
     ema = EMA(model, Ema(decay=0.75, ramp=False))
     weights = []
     for step, value in enumerate((5.0, 9.0, 1.0), start=1):
-        model.net.weight.data.fill_(value)
+        norm_of(model).weight.data.fill_(value)
         ema.update(step)
-        weights.append(ema.model.net.weight.item())
+        weights.append(norm_of(ema.model).weight.item())
     # from 1: 0.75 * 1 + 0.25 * 5 = 2, 0.75 * 2 + 0.25 * 9 = 3.75, 0.75 * 3.75 + 0.25 * 1 = 3.0625
     assert weights == [2.0, 3.75, 3.0625]
 
@@ -261,11 +274,11 @@ def test_the_average_by_hand() -> None:
 def test_the_ramp_by_hand() -> None:
     ema = EMA(plain(), Ema(decay=0.5, ramp=True))
     assert [ema.decay(n) for n in (0, 1, 2, 5, 8, 100)] == [0.1, 2 / 11, 0.25, 0.4, 0.5, 0.5]
-    model = plain(net=nn.BatchNorm2d(1))
+    model = plain(nn.BatchNorm2d(1))
     ema = EMA(model, Ema(decay=0.9999, ramp=True))
-    model.net.weight.data.fill_(11.0)
+    norm_of(model).weight.data.fill_(11.0)
     ema.update(1)
-    assert ema.model.net.weight.item() == pytest.approx(0.1 * 1 + 0.9 * 11)  # not stuck at the first weights
+    assert norm_of(ema.model).weight.item() == pytest.approx(0.1 * 1 + 0.9 * 11)  # not stuck at the first weights
 
 
 def test_half_lives_by_hand() -> None:
@@ -277,42 +290,47 @@ def test_half_lives_by_hand() -> None:
 
 
 def test_an_average_every_third_step() -> None:
-    model = plain(net=nn.BatchNorm2d(1))
+    model = plain(nn.BatchNorm2d(1))
     ema = EMA(model, Ema(decay=0.5, ramp=False, every=3))
     seen = []
     for step in range(1, 7):
-        model.net.weight.data.fill_(float(step))
+        norm_of(model).weight.data.fill_(float(step))
         ema.update(step)
-        seen.append(ema.model.net.weight.item())
+        seen.append(norm_of(ema.model).weight.item())
     assert seen == [1, 1, 2, 2, 2, 4]
 
 
 @pytest.mark.parametrize(("kind", "mean"), [("average", 2.0), ("copy", 8.0)])
 def test_buffers_are_averaged_or_copied(kind: str, mean: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Plain, "ema_buffers", kind)
-    model = plain(net=nn.BatchNorm2d(1))
+    model = plain(nn.BatchNorm2d(1))
     ema = EMA(model, Ema(decay=0.75, ramp=False))
-    model.net.running_mean.fill_(8.0)
-    model.net.num_batches_tracked.fill_(7)
+    trained, average = norm_of(model), norm_of(ema.model)
+    assert trained.running_mean is not None
+    assert average.running_mean is not None
+    assert trained.num_batches_tracked is not None
+    assert average.num_batches_tracked is not None
+    trained.running_mean.fill_(8.0)
+    trained.num_batches_tracked.fill_(7)
     ema.update(1)
-    assert ema.model.net.running_mean.item() == mean
-    assert ema.model.net.num_batches_tracked.item() == 7  # a count has no average
+    assert average.running_mean.item() == mean
+    assert average.num_batches_tracked.item() == 7  # a count has no average
 
 
 def test_the_distance_is_root_mean_square() -> None:
-    model = plain(net=nn.BatchNorm2d(2))
+    model = plain(nn.BatchNorm2d(2))
     ema = EMA(model, Ema())
-    model.net.weight.data += torch.tensor([3.0, 1.0])
-    model.net.bias.data += torch.tensor([1.0, 1.0])
+    norm_of(model).weight.data += torch.tensor([3.0, 1.0])
+    norm_of(model).bias.data += torch.tensor([1.0, 1.0])
     assert float(ema.distance()) == pytest.approx(math.sqrt((9 + 1 + 1 + 1) / 4))
 
 
 def test_the_average_follows_from_the_first_step_and_is_not_trained() -> None:
     model = plain()
     loop = trainer(model, ema=Ema(decay=0.9999, ramp=True))
-    first = loop.ema.model.net[0].weight.clone()
+    first = first_of(loop.ema.model).weight.clone()
     loop.train_step()
-    assert not torch.equal(loop.ema.model.net[0].weight, first)
+    assert not torch.equal(first_of(loop.ema.model).weight, first)
     assert not any(parameter.requires_grad for parameter in loop.ema.model.parameters())
     assert not loop.ema.model.training
 
@@ -370,9 +388,9 @@ def test_an_optimizer_with_lazy_phases_is_slowed_down(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(("skip", "moves"), [(1e-6, False), (1e6, True), (None, True)])
 def test_a_step_with_a_huge_gradient_is_left_out(skip: float | None, moves: bool) -> None:
     loop = trainer(plain(), sections={"model": Optim(lr=0.01, skip=skip)})
-    before = loop.model.net[0].weight.clone()  # type: ignore[index]
+    before = first_of(loop.model).weight.clone()
     loop.train_step()
-    assert torch.equal(loop.model.net[0].weight, before) is not moves  # type: ignore[index]
+    assert torch.equal(first_of(loop.model).weight, before) is not moves
     loop.check()  # large is not broken
 
 
@@ -380,43 +398,43 @@ def test_a_step_with_a_huge_gradient_is_left_out(skip: float | None, moves: bool
 
 
 def test_channels_last_is_saved_plain_and_comes_back(tmp_path: Path) -> None:
-    model = plain(net=nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)))
+    model = plain(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1)))
     loop = trainer(model, channels_last=True)
     for _ in range(3):
         loop.train_step()
-    weight = model.net[0].weight
+    weight = first_of(model).weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
     assert not weight.is_contiguous()
     about = {"images": loop.images, "step": loop.step, "seconds": 1.0}
-    checkpoint.save_state(tmp_path / "000024", loop.parts(), about)
+    checkpoint.save_state(tmp_path / "000024", loop.state_dict(), about)
     parts, said = checkpoint.load_state(tmp_path / "000024")
     assert all(tensor.is_contiguous() for part in parts.values() for tensor in part.values())
-    other = trainer(plain(net=nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1))), channels_last=True)
+    other = trainer(plain(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 1))), channels_last=True)
     other.restore(parts, said)
-    restored = other.model.net[0].weight
+    restored = first_of(other.model).weight
     assert restored.is_contiguous(memory_format=torch.channels_last)
     assert other.optimizers["model"].state[restored]["exp_avg"].is_contiguous(memory_format=torch.channels_last)
     for one in (loop, other):
         one.train_step()
-    for part, tensors in loop.parts().items():
+    for part, tensors in loop.state_dict().items():
         for name, tensor in tensors.items():
-            assert torch.equal(tensor, other.parts()[part][name]), (part, name)
+            assert torch.equal(tensor, other.state_dict()[part][name]), (part, name)
 
 
 def test_a_state_of_other_networks_is_refused(tmp_path: Path) -> None:
     from animegen_cli.errors import DataError
 
     loop = trainer(plain())
-    other = trainer(plain(net=nn.Conv2d(3, 3, 1)))
+    other = trainer(plain(nn.Conv2d(3, 3, 1)))
     with pytest.raises(DataError, match="other networks"):
-        other.restore(loop.parts(), {"images": 0, "step": 0, "seconds": 0.0})
+        other.restore(loop.state_dict(), {"images": 0, "step": 0, "seconds": 0.0})
 
 
 def test_a_state_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from animegen_cli.errors import MachineError
 
     loop = trainer(plain())
-    checkpoint.save_state(tmp_path / "1", loop.parts(), {"images": 1})
+    checkpoint.save_state(tmp_path / "1", loop.state_dict(), {"images": 1})
     written = checkpoint._write_tensors
 
     def fill(path: Path, tensors: Any, metadata: Any = None) -> None:
@@ -427,7 +445,7 @@ def test_a_state_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(checkpoint, "_write_tensors", fill)
     with pytest.raises(MachineError, match="the disk is full"):
-        checkpoint.save_state(tmp_path / "2", loop.parts(), {"images": 2})
+        checkpoint.save_state(tmp_path / "2", loop.state_dict(), {"images": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
     assert checkpoint.load_state(tmp_path / "1")[1]["images"] == 1
 
@@ -438,7 +456,9 @@ def test_a_state_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 def test_compiling_a_module_in_place_keeps_its_keys() -> None:
     net = nn.Conv2d(3, 3, 1)
     keys = list(net.state_dict())
-    assert [key.split(".")[0] for key in torch.compile(net).state_dict()] == ["_orig_mod"] * 2
+    wrapped = torch.compile(net)
+    assert isinstance(wrapped, nn.Module)
+    assert [key.split(".")[0] for key in wrapped.state_dict()] == ["_orig_mod"] * 2
     net.compile()
     assert list(net.state_dict()) == keys
 
@@ -470,7 +490,9 @@ def test_exact_phases_run_uncompiled_and_differentiate_gradients() -> None:
     with loop._arithmetic(phase):
         penalty().backward()
     torch._dynamo.reset()
-    assert critic.inner.weight.grad.abs().sum() > 0
+    gradient = critic.inner.weight.grad
+    assert gradient is not None
+    assert gradient.abs().sum() > 0
 
 
 def test_precision_of_exact_phases() -> None:

@@ -25,6 +25,7 @@ from chain import (
     sets,
     start,
     train_words,
+    wait_until,
 )  # fmt: skip
 from PIL import Image
 
@@ -61,8 +62,7 @@ def test_the_folder_says_what_was_trained_on_what(trained: Path, faces: Path) ->
     assert (about["family"], about["preset"], about["state"]) == ("ddim", "smoke", "finished")
     assert (about["images"], about["target_images"], about["steps"]) == (128, 128, 16)
     assert set(about["abilities"]) == {"samples", "corrupts", "validates", "translates", "inpaints", "exports"}
-    assert about["data"]["count"] + 19 >= 96
-    assert about["data"]["count"] < 96
+    assert 77 <= about["data"]["count"] < 96, "four fifths of the set, by the hash of each picture"
     assert (about["data"]["size"], about["data"]["scaled_from"]) == (16, 16)
     assert about["versions"]["torch"] == torch.__version__
     assert about["hardware"]["cores"] >= 1
@@ -119,11 +119,11 @@ def test_weights_describe_themselves(trained: Path) -> None:
 
 
 def test_its_config_runs_again_as_it_is(trained: Path, tmp_path: Path) -> None:
-    done("train", "--config", trained / "config.yaml", "--out", tmp_path / "twin", "--device", "cpu")
-    ours, theirs = (checkpoint.load_state(Run(path).states()[-1])[0] for path in (trained, tmp_path / "twin"))
+    done("train", "--config", trained / "config.yaml", "--out", tmp_path / "same", "--device", "cpu")
+    ours, theirs = (checkpoint.load_state(Run(path).states()[-1])[0] for path in (trained, tmp_path / "same"))
     for part in ours:
         assert_same_tensors(ours[part], theirs[part])
-    same = [yaml.safe_load((path / "config.yaml").read_text()) for path in (trained, tmp_path / "twin")]
+    same = [yaml.safe_load((path / "config.yaml").read_text()) for path in (trained, tmp_path / "same")]
     assert same[0] == same[1]
 
 
@@ -173,10 +173,9 @@ def test_dry_run_prints_a_plan_and_trains_nothing(faces: Path, tmp_path: Path) -
 def test_dry_run_does_not_measure_what_may_not_fit(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from animegen_cli.train import plan as planning
 
-    from animegen_cli.train import options
-
-    monkeypatch.setattr(options, "free_memory", lambda _: 2_000_000)
+    monkeypatch.setattr(planning, "free_memory", lambda _: 2_000_000)
     words = train_words("ddim", faces, tmp_path / "run", "--dry-run", "--json", "--batch-gpu", "8")
     plan = json.loads(done(*words).out)
     assert plan["memory_bytes"] > 1_000_000
@@ -248,8 +247,7 @@ def test_two_processes_on_one_folder(faces: Path, tmp_path: Path) -> None:
     words = train_words("ddim", faces, tmp_path / "run", duration="1M images")
     first = start(*words)
     try:
-        while not log_of(tmp_path / "run"):
-            assert first.poll() is None
+        wait_until(lambda: bool(log_of(tmp_path / "run")), of=first)
         second = start(*words)
         said = second.communicate(timeout=120)[1]
         assert second.returncode == 3
@@ -397,9 +395,9 @@ def test_divergence_keeps_the_last_good_state(run: Path) -> None:
 # ---- full disks -----------------------------------------------------------------------------------------------
 
 
-def limited(words: list[str], limit: int, **options: object) -> tuple[int, str]:
+def limited(words: list[str], limit: int) -> tuple[int, str]:
     """Run where no file may grow beyond `limit` bytes; exit code and what was said."""
-    process = start(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)), **options)
+    process = start(*words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     said = process.communicate(timeout=120)[1]
     return process.returncode, said
 

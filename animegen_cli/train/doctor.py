@@ -16,39 +16,51 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SETTLED = 0.1
-"""Pictures are judged after this share of the training: before it, every network draws one grey face."""
-LEAST_DIVERSITY = 0.2
-"""Drawn images whose mean distance is under this share of the reals' are one image with variations. A blurred but
-healthy VAE has 0.4 to 0.7."""
+"""Pictures are judged after this share of the training: before it, every network draws one gray face."""
+LEAST_DISTANCE = 0.2
+"""Drawn images whose `thumbnail_distance` is under this share of the real ones' are one image with variations. A blurred
+but healthy VAE has 0.4 to 0.7."""
 LEAST_CONTRAST = 6.0
-"""Standard deviation inside an image, in grey levels, under which it shows nothing."""
-_SIDE = 8
+"""Standard deviation inside an image, in gray levels, under which it shows nothing."""
+THUMBNAIL = 8
+"""Height and width of the thumbnails that are compared."""
 
 
 class Doctor:
     """Remembers what is wrong with a run, and since when."""
 
     def __init__(self, known: Sequence[Mapping[str, Any]] = ()) -> None:
-        said = {by: [entry for entry in known if entry["by"] == by] for by in ("figures", "pictures")}
-        self.of_figures = tuple(_finding(entry) for entry in said["figures"])
-        self.of_pictures = tuple(_finding(entry) for entry in said["pictures"])
+        """Begin healthy, or with the findings that `to_list` stored in a state."""
+        self.of_figures = tuple(_finding(entry) for entry in known if entry["by"] == "figures")
+        self.of_pictures = tuple(_finding(entry) for entry in known if entry["by"] == "pictures")
         self.since: dict[str, int] = {str(entry["name"]): int(entry["since"]) for entry in known}
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What is wrong now; nothing when the run is healthy."""
+        """All that is wrong now; nothing when the run is healthy."""
         return self.of_figures + self.of_pictures
 
     def read(self, model: Family, figures: Mapping[str, float], images: int) -> list[Finding]:
-        """Look at the means of the last log interval; returns what was not wrong before."""
+        """Look at the mean losses of the last log interval; returns what was not wrong before.
+
+        Args:
+            model: asked for its own failures where its family `Diagnoses`.
+            figures: `<phase>/<loss>` -> mean.
+            images: images seen by now.
+        """
         if isinstance(model, Diagnoses):
             self.of_figures = tuple(model.diagnose(figures))
         return self._new(images)
 
     def look(self, drawn: np.ndarray, reals: np.ndarray, *, progress: float, images: int, flag: str) -> list[Finding]:
-        """Look at drawn images beside real ones, uint8 (n, H, W, 3); returns what was not wrong before.
+        """Look at drawn images beside real ones; returns what was not wrong before.
 
-        `flag` is what to type, since pictures do not show whose fault it is.
+        Args:
+            drawn: uint8 (n, H, W, 3).
+            reals: uint8 (m, H, W, 3), training images.
+            progress: share of the training that is done, in [0, 1].
+            images: images seen by now.
+            flag: what to type, since pictures do not show whose fault it is.
         """
         self.of_pictures = tuple(_seen(drawn, reals, flag)) if progress >= SETTLED else ()
         return self._new(images)
@@ -61,7 +73,7 @@ class Doctor:
         return fresh
 
     def to_list(self) -> list[dict[str, Any]]:
-        """Plain values for run.json."""
+        """Return the findings as plain values for run.json and states, each with the images seen when it began."""
         found = [("figures", finding) for finding in self.of_figures]
         found += [("pictures", finding) for finding in self.of_pictures]
         return [{**asdict(finding), "by": by, "since": self.since[finding.name]} for by, finding in found]
@@ -74,19 +86,24 @@ def _finding(entry: Mapping[str, Any]) -> Finding:
 def _seen(drawn: np.ndarray, reals: np.ndarray, flag: str) -> list[Finding]:
     contrast = float(np.median(drawn.reshape(len(drawn), -1).std(1)))
     if contrast < LEAST_CONTRAST:
-        return [Finding("blank images", f"the pictures vary by {contrast:.1f} grey levels inside", flag)]
+        return [Finding("blank images", f"the pictures vary by {contrast:.1f} gray levels inside", flag)]
     if min(len(drawn), len(reals)) > 1:
-        share = diversity(drawn) / max(diversity(reals), 1e-9)
-        if share < LEAST_DIVERSITY:
+        share = thumbnail_distance(drawn) / max(thumbnail_distance(reals), 1e-9)
+        if share < LEAST_DISTANCE:
             return [Finding("mode collapse", f"drawn images differ by {share:.0%} of what real ones do", flag)]
     return []
 
 
-def diversity(images: np.ndarray) -> float:
-    """Mean distance between two images, uint8 (n, H, W, 3), as 8 x 8 thumbnails: root mean square in grey levels."""
+def thumbnail_distance(images: np.ndarray) -> float:
+    """Return the mean distance between two of the images as 8 x 8 thumbnails: root mean square in gray levels.
+
+    Args:
+        images: uint8 (n, H, W, 3), at least two; H and W at least 8.
+    """
     n, height, width, _ = images.shape
-    rows, columns = height // _SIDE * _SIDE, width // _SIDE * _SIDE
-    blocks = images[:, :rows, :columns].reshape(n, _SIDE, rows // _SIDE, _SIDE, columns // _SIDE, 3)
+    rows = height // THUMBNAIL * THUMBNAIL
+    columns = width // THUMBNAIL * THUMBNAIL
+    blocks = images[:, :rows, :columns].reshape(n, THUMBNAIL, rows // THUMBNAIL, THUMBNAIL, columns // THUMBNAIL, 3)
     small = blocks.mean((2, 4)).reshape(n, -1)
     squares = ((small[:, None] - small[None]) ** 2).mean(2)
     return float(np.sqrt(squares)[np.triu_indices(n, 1)].mean())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,37 +12,35 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from animegen_cli.model.family import Batch, Family
 
-if TYPE_CHECKING:
-    from animegen_cli.config import RunConfig
-
 SETTLED = 1 << 40
 """Images after which no warm-up or initial phase lasts: what comes after it costs most."""
 
 
 class Cost(NamedTuple):
-    """Of a training step."""
+    """What one training step takes."""
 
     parameters: dict[str, int]
-    """Per child module."""
+    """Trainable numbers per child module."""
     flops: float
-    """Of the forward and backward passes, per image (2 per multiply-add)."""
+    """Arithmetic of the forward and backward passes, per image (2 per multiply-add)."""
     fixed_bytes: int
-    """Weights, gradients, optimizer moments and EMA."""
+    """Bytes of weights, gradients, optimizer moments and EMA."""
     image_bytes: int
-    """Saved for the backward pass, per image of a micro-batch."""
+    """Bytes saved for the backward pass, per image of a micro-batch."""
 
 
 def parameters(model: Family) -> dict[str, int]:
-    """Trainable numbers per child module."""
+    """Count the trainable numbers of each child module."""
     return {name: sum(p.numel() for p in module.parameters()) for name, module in model.named_children()}
 
 
-def cost(model: Family, config: RunConfig, *, precision: str) -> Cost:
-    """Trace one step on the meta device, which computes shapes and no numbers."""
+def cost(model: Family, *, precision: str) -> Cost:
+    """Trace one step of a copy of the networks on the meta device, which computes shapes and no numbers."""
     counts = parameters(model)
     traced = copy.deepcopy(model).to("meta")
     images = 2  # some layers (BatchNorm on 1x1 maps) need more than one
-    size, attributes = model.data.size, len(model.data.attributes)
+    size = model.data.size
+    attributes = len(model.data.attributes)
     both = "photos" in model.domains
     batch = Batch(
         torch.zeros(images, 3, size, size, device="meta"),
@@ -59,7 +57,8 @@ def cost(model: Family, config: RunConfig, *, precision: str) -> Cost:
             saved[id(tensor.untyped_storage())] = tensor.numel() * tensor.element_size()
         return tensor
 
-    flops, largest = 0.0, 0
+    flops = 0.0
+    largest = 0
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
     for phase in traced.phases():
         saved.clear()
@@ -79,7 +78,7 @@ def cost(model: Family, config: RunConfig, *, precision: str) -> Cost:
 
 
 def micro_batch(cost: Cost, batch: int, free: int) -> int:
-    """The largest divisor of the total batch whose estimated memory fits in 80 % of what is free."""
+    """Return the largest divisor of the total batch whose estimated memory fits in 80 % of the `free` bytes."""
     for parts in range(1, batch + 1):
         if batch % parts == 0 and cost.fixed_bytes + cost.image_bytes * (batch // parts) <= 0.8 * free:
             return batch // parts

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
+import functools
 import os
-from contextlib import contextmanager
+import socket
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from animegen_cli import console
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.train import optim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from animegen_cli.config import RunConfig
     from animegen_cli.data.dataset import FaceSet
@@ -25,18 +31,25 @@ _FREE = {
 }  # fmt: skip
 
 
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+def _flat(values: object, prefix: str = "") -> dict[str, object]:
+    """A nested config as one level: `{"train.batch": 8}`."""
     if not isinstance(values, dict):
         return {prefix[:-1]: values}
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key, value in values.items():
         found |= _flat(value, f"{prefix}{key}.")
     return found
 
 
 def differences(old: Mapping[str, Any], new: RunConfig) -> list[str]:
-    """Settings that may not change on resume and do, one line each."""
-    before, after = _flat(dict(old)), _flat(new.to_dict())
+    """List the settings that may not change on resume and do, one line each (`train.batch: 8 -> 16`).
+
+    Args:
+        old: the config of the run, keys by their present names.
+        new: the config that was asked for.
+    """
+    before = _flat(dict(old))
+    after = _flat(new.to_dict())
     free = set(_FREE)
     if any(optim.needs_end(section) for section in new.optim.values()):
         free.remove("train.duration")
@@ -44,50 +57,161 @@ def differences(old: Mapping[str, Any], new: RunConfig) -> list[str]:
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed if key not in free]
 
 
+# ---- one process at a time ------------------------------------------------------------------------------------
+
+LOCK = ".lock"
+"""Locked by `flock` and holding the process's number, as in every earlier version: old and new keep each other out."""
+SOFT_LOCK = ".lock.soft"
+"""Where the file system knows no `flock`: a file that is there while its process works, with the number and host in it."""
+_NO_FLOCK = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
+"""What `flock` says there: Lustre mounted without `flock`, NFS without a lock daemon, some FUSE and overlay systems."""
+
+
 @contextmanager
 def lock(run: Run) -> Iterator[None]:
-    """Keep a second process out of the folder; DataError names the one that is there."""
+    """Keep a second process out of the folder, which is made, and removed again when nothing came of it.
+
+    Raises:
+        DataError: another process trains there; the message names it.
+        MachineError: the folder cannot be written or locked.
+    """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
-        held = open(run.path / ".lock", "a+")  # noqa: SIM115 - closed below
+        held = _acquire(run)
     except OSError as error:
         raise MachineError(
-            f"cannot write to {run.path}: {error.strerror}", hint="name another folder with `--out`"
+            f"cannot write to {run.path}: {error.strerror or error}", hint="name another folder with `--out`"
         ) from error
-    with held as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise DataError(
-                f"{run.path} is being trained by process {file.read().strip() or 'unknown'}",
-                hint="wait for it, or train into another folder with `--out`",
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
-            if [f.name for f in run.path.iterdir()] == [".lock"]:  # nothing came of it
-                (run.path / ".lock").unlink()
+    try:
+        if isinstance(held, SoftFileLock):
+            _note_soft_lock(run.path)
+        else:
+            with suppress(OSError):  # a full disk, of which the first file of the run will say more
+                (run.path / LOCK).write_text(str(os.getpid()), encoding="ascii")
+        yield
+    finally:
+        nothing = run.path.is_dir() and {file.name for file in run.path.iterdir()} <= {LOCK, SOFT_LOCK}
+        if nothing:
+            (run.path / LOCK).unlink(missing_ok=True)  # while it is held: whoever waits for it looks for a new one
+        held.release()
+        if nothing:
+            with suppress(OSError):  # another process came in
                 run.path.rmdir()
 
 
 def is_locked(run: Run) -> bool:
-    """Whether a process trains there now."""
+    """Whether a process trains in the folder now. Makes no folder; MachineError where it cannot be looked at."""
+    if not any((run.path / name).is_file() for name in (LOCK, SOFT_LOCK)):
+        return False
     try:
-        with lock(run):
-            return False
+        _acquire(run).release()
     except DataError:
         return True
+    except OSError as error:
+        raise MachineError(
+            f"cannot lock {run.path / LOCK}: {error.strerror or error}", hint="name another folder with `--out`"
+        ) from error
+    return False
+
+
+def _acquire(run: Run) -> BaseFileLock:
+    """Lock at once, by `flock` or, where the file system has none, by a file; DataError where another process has it."""
+    by_kernel = FileLock(run.path / LOCK, timeout=0, fallback_to_soft=False)
+    try:
+        by_kernel.acquire()
+    except Timeout:
+        raise _in_use(run, run.path / LOCK) from None
+    except OSError as error:
+        if error.errno not in _NO_FLOCK:
+            raise
+    else:
+        return by_kernel
+    marker = run.path / SOFT_LOCK
+    by_file = SoftFileLock(marker, timeout=0)
+    for attempt in range(2):
+        try:
+            by_file.acquire()
+        except Timeout:
+            if attempt or not _break_abandoned(marker):
+                raise _in_use(run, marker) from None
+        else:
+            break
+    return by_file
+
+
+def _in_use(run: Run, file: Path) -> DataError:
+    number, host = _holder(file)
+    if host is None or _is_here(host):
+        return DataError(
+            f"{run.path} is being trained by process {number or 'unknown'}",
+            hint="wait for it, or train into another folder with `--out`",
+        )
+    return DataError(
+        f"{run.path} is being trained by process {number} on {host.split('?')[0]}",
+        hint=f"wait for it, or train into another folder with `--out`; if it was killed there, type `rm {file}`",
+    )
+
+
+def _holder(file: Path) -> tuple[str | None, str | None]:
+    """(process number, host) that a lock says of itself; only soft ones name the host."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        lines = []
+    number, host, *_ = [*lines, None, None]
+    return number, host
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host, as filelock writes it, is this machine; containers also name their own space of process numbers."""
+    name = socket.gethostname()
+    try:
+        space = f"{os.stat('/proc/self/ns/pid').st_ino:x}"
+    except OSError:
+        space = ""
+    return host in (name, f"{name}?pidns-{space}")
+
+
+def _break_abandoned(marker: Path) -> bool:
+    """Remove the soft lock of a process of this machine that is dead; whether there is none now.
+
+    filelock does so itself where two names can be exchanged in one step, which Lustre and NFS cannot. Another host's
+    processes cannot be seen from here: its lock stays until somebody who knows removes it.
+    """
+    number, host = _holder(marker)
+    if number is None or host is None or not number.isdigit() or not _is_here(host) or _is_alive(int(number)):
+        return not marker.exists()
+    aside = marker.with_name(f"{SOFT_LOCK}.{os.getpid()}")
+    with suppress(FileNotFoundError):  # another process was faster
+        marker.rename(aside)
+        if _holder(aside) != (number, host):  # it was, and has the lock: give it back
+            with suppress(OSError):
+                os.link(aside, marker)
+        aside.unlink()
+    return not marker.exists()
+
+
+def _is_alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+@functools.cache
+def _note_soft_lock(path: Path) -> None:
+    """Said once for a folder."""
+    console.note(f"the file system of {path} knows no locks; the file {SOFT_LOCK} keeps other processes out instead")
 
 
 # ---- what the run says of itself --------------------------------------------------------------------------------
 
 
 def data_about(faces: FaceSet, data: DataSpec) -> dict[str, Any]:
-    """The training set, for run.json."""
+    """Return what run.json says of the training set."""
     return {
         "path": str(faces.path), "name": faces.name, "identity": faces.identity, "split": "train", "count": data.count,
         "size": data.size, "scaled_from": faces.size,

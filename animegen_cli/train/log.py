@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from torch.utils.tensorboard import SummaryWriter
+
 
 class Log:
     """Appends to log.jsonl and, where TensorBoard is installed, to its event files."""
 
     def __init__(self, path: Path, *, images: int) -> None:
+        """Open the log at `path` and drop its lines after `images` images seen."""
         self.path = path
         _cut(path, images)
         self._file = path.open("a", encoding="utf-8")
         self._events = _event_writer(path.parent, images)
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """One line; numbers also become TensorBoard scalars over images seen."""
+        """Append one line; numbers also become TensorBoard scalars over `entry["images"]`, the images seen."""
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
         if self._events is not None:
@@ -29,7 +32,7 @@ class Log:
                 self._events.add_scalar(name, value, entry["images"])
 
     def close(self) -> None:
-        """Flush to the disk."""
+        """Flush to the disk and close."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -38,7 +41,7 @@ class Log:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; a last line cut short by a kill is left out."""
+    """Read all whole lines; a last line cut short by a kill is left out, and a log that is not there is empty."""
     entries = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -57,7 +60,7 @@ def _cut(path: Path, images: int) -> None:
     os.replace(temporary, path)
 
 
-def _event_writer(folder: Path, images: int) -> Any:
+def _event_writer(folder: Path, images: int) -> SummaryWriter | None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -66,7 +69,7 @@ def _event_writer(folder: Path, images: int) -> Any:
 
 
 def _scalars(entry: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    found = []
+    found: list[tuple[str, float]] = []
     for name, value in entry.items():
         if isinstance(value, Mapping):
             found += _scalars(value, f"{prefix}{name}/")

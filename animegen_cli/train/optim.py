@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
 
 def learning_rate(settings: Optim, images: int, *, total: int, batch: int, count: int) -> float:
-    """The rate at `images` seen of `total`: a linear rise, then constant, half a cosine or a line to zero."""
+    """Return the learning rate of a step: a linear rise, then constant or falling as `settings.schedule` says.
+
+    Args:
+        settings: the base rate, the warm-up and the schedule.
+        images: images seen before the step.
+        total: images at which training ends.
+        batch: images per step.
+        count: images per epoch.
+    """
     warmup = Amount.parse(settings.warmup).images(batch=batch, count=count)
     start = max(warmup, Amount.parse(settings.decay_from).images(batch=batch, count=count))
     rate = settings.lr
@@ -27,7 +35,8 @@ def learning_rate(settings: Optim, images: int, *, total: int, batch: int, count
     if settings.schedule == "exponential":
         return rate * settings.decay ** ((images - start) // count if images > start else 0)
     if settings.schedule == "linear-epochs":
-        epochs, fallen = max((total - start) // count, 0), max((images - start) // count + 1, 0)
+        epochs = max((total - start) // count, 0)
+        fallen = max((images - start) // count + 1, 0)
         return rate * max(1 - fallen / (epochs + 1), 0.0)
     progress = min(max((images - start) / max(total - start, 1), 0.0), 1.0)
     if settings.schedule == "cosine":
@@ -36,12 +45,12 @@ def learning_rate(settings: Optim, images: int, *, total: int, batch: int, count
 
 
 def needs_end(settings: Optim) -> bool:
-    """Whether the rate depends on when training ends, so that the duration may not change on resume."""
+    """Return whether the rate depends on when training ends, so that the duration may not change on resume."""
     return settings.schedule not in ("constant", "exponential", "step")
 
 
 def lazy_share(settings: Optim, every: Sequence[int]) -> Optim:
-    """Settings for an optimizer that also takes the extra steps of lazy phases, one each `every` steps.
+    """Return the settings of an optimizer that also takes the extra steps of lazy phases, one each `every` steps.
 
     With k steps between two of them, rate and betas become c lr and betas^c with c = k / (k + 1), so that a step that
     is taken more often moves no further (Karras et al. 2020, appendix B).
@@ -51,7 +60,7 @@ def lazy_share(settings: Optim, every: Sequence[int]) -> Optim:
 
 
 def build(settings: Optim, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam or AdamW in its fused form, which skips its update where `found_inf` is set: no wait for the device."""
+    """Build Adam or AdamW in its fused form, which skips its update where `found_inf` is set: no wait for the device."""
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     return kind(
         parameters,
@@ -66,9 +75,16 @@ def build(settings: Optim, parameters: Sequence[nn.Parameter]) -> torch.optim.Op
 def guarded_step(
     optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], clip: float | None, skip: float | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Clip, and update unless a gradient is not finite or the norm exceeds `skip`.
+    """Clip, and update unless a gradient is not finite or the norm exceeds `skip`; the gradients are gone afterwards.
 
-    Returns (gradient norm, 1.0 where it was not finite).
+    Args:
+        optimizer: a fused one, whose `parameters` have gradients.
+        parameters: those of the phase.
+        clip: largest norm of all gradients together; None for no limit.
+        skip: norm above which the whole update is left out; None to never do so.
+
+    Returns:
+        Two scalars on the device: the norm before clipping, and 1.0 where it was not finite, else 0.0.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)

@@ -15,8 +15,8 @@ from animegen_cli.train import estimate, train
 from animegen_cli.train.trainer import Trainer
 
 if TYPE_CHECKING:
+    from animegen_cli.train.options import Prepared
     from animegen_cli.train.request import Request
-    from animegen_cli.train.session import Prepared
 
 # Peak arithmetic is unknown in general; these are cautious rates when nothing may be measured.
 _ASSUMED_FLOPS = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}
@@ -24,13 +24,18 @@ _MEASURE_SECONDS = 10.0
 
 
 def plan(request: Request) -> dict[str, Any]:
-    """The resolved config, parameters, images, steps, memory and expected time of a request."""
+    """Return the resolved config, parameters, images, steps, memory and expected time of a request as plain values.
+
+    Raises:
+        AnimegenError: whatever would stop the training before its first step.
+    """
     run_config = train.read_config(request)
     if run_config.warning:
         console.warn(run_config.warning)
     prepared = train.prepare(request, run_config, train.open_data(request, run_config))
-    cost = estimate.cost(prepared.model, run_config, precision=prepared.options.precision)
-    count, batch = prepared.data.count, run_config.train.batch
+    cost = estimate.cost(prepared.model, precision=prepared.options.precision)
+    count = prepared.data.count
+    batch = run_config.train.batch
     images = Amount.parse(run_config.train.duration).images(batch=batch, count=count)
     memory = cost.fixed_bytes + cost.image_bytes * prepared.options.batch_gpu
     seconds, source = _expected_seconds(prepared, cost, memory, images)
@@ -51,7 +56,8 @@ def plan(request: Request) -> dict[str, Any]:
 
 def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, images: int) -> tuple[float, str]:
     """Measure micro-batches that take under half of the free memory and a few seconds, else divide by a cautious rate."""
-    micro, rate = prepared.options.batch_gpu, _ASSUMED_FLOPS[prepared.device.type]
+    micro = prepared.options.batch_gpu
+    rate = _ASSUMED_FLOPS[prepared.device.type]
     if memory > 0.5 * free_memory(prepared.device) or cost.flops * micro / rate > _MEASURE_SECONDS / 2:
         return images * cost.flops / rate, f"estimated from its arithmetic at {rate / 1e9:,.0f} GFLOP/s"
     slim = prepared.config.to_dict()
@@ -73,7 +79,7 @@ def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, imag
 
 
 def describe(found: dict[str, Any]) -> str:
-    """The plan for people."""
+    """Lay out for people what `plan` found."""
     hours = found["expected_seconds"] / 3600
     lines = [
         config.to_yaml(found["config"]).rstrip(),

@@ -11,14 +11,18 @@ import torch
 from animegen_cli.train.trainer import Trainer
 
 if TYPE_CHECKING:
-    from animegen_cli.train.session import Prepared
+    from animegen_cli.train.options import Prepared
 
 
 def images_per_second(prepared: Prepared, *, seconds: float = 15.0) -> float:
-    """Images per second of whole steps, with everything that training does but previews, validation and saving.
+    """Measure the images per second of whole steps: all that training does but previews, validation and saving.
 
-    Counts whole cycles of lazy phases (StyleGAN2's R1 comes every 16 steps), after a step that may compile. The
+    Counts whole cycles of lazy phases (StyleGAN2's R1 comes every 16 steps), after a cycle that may compile. The
     networks have learned afterwards: build them anew for the training itself.
+
+    Args:
+        prepared: what is trained.
+        seconds: measure for at least so long.
     """
     trainer = Trainer(
         prepared.model, prepared.loader, prepared.config, prepared.options,
@@ -29,7 +33,8 @@ def images_per_second(prepared: Prepared, *, seconds: float = 15.0) -> float:
     while trainer.step % cycle:  # the first steps of a cycle meet every phase once
         trainer.train_step()
     _wait(prepared.device)
-    before, began = trainer.images, time.perf_counter()
+    before = trainer.images
+    began = time.perf_counter()
     while time.perf_counter() - began < seconds:
         for _ in range(cycle):
             trainer.train_step()

@@ -20,21 +20,28 @@ from animegen_cli.model import checkpoint, diffusers, families
 from animegen_cli.model.family import DataSpec, Family
 from animegen_cli.paths import Run
 from animegen_cli.seeds import seed_for
-from animegen_cli.train import options as options
+from animegen_cli.train import options
 from animegen_cli.train.folder import differences, is_locked, lock
-from animegen_cli.train.options import ResolvedOptions
-from animegen_cli.train.session import Prepared, Scorer, Session
+from animegen_cli.train.options import Prepared, ResolvedOptions
+from animegen_cli.train.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from animegen_cli.train.request import Request
+    from animegen_cli.train.validation import Scorer
+
 
 # ---- config and data ------------------------------------------------------------------------------------------
 
 
 def read_config(request: Request) -> RunConfig:
-    """Preset, config files, `--set` and flags, validated; ConfigError or UsageError with what to type next."""
+    """Merge preset, config files, `--set` and flags into one validated config.
+
+    Raises:
+        UsageError: no family, or one that is unknown; the hint says what to type.
+        ConfigError: a key or value that the config does not know, with its file and line.
+    """
     layers = request.config_layers()
     family, preset = request.named()
     kind = families.load(family)
@@ -53,7 +60,7 @@ def read_config(request: Request) -> RunConfig:
 
 
 def open_data(request: Request, run_config: RunConfig) -> FaceSet:
-    """The data set of the flag, else of the config, else the newest."""
+    """Open the data set of the flag, else of the config, else the newest; DataError where there is none."""
     path = request.data or (Path(run_config.data) if run_config.data else None)
     if path is None:
         path = paths.newest_dataset()
@@ -64,7 +71,18 @@ def open_data(request: Request, run_config: RunConfig) -> FaceSet:
 def prepare(
     request: Request, run_config: RunConfig, faces: FaceSet, *, resolved: Mapping[str, Any] | None = None
 ) -> Prepared:
-    """Read the data, build the networks and resolve every `auto`, unless a resumed run already has."""
+    """Read the data, build the networks and resolve every `auto`.
+
+    Args:
+        request: for its `device`.
+        run_config: the whole config.
+        faces: the data set.
+        resolved: the options of a run that goes on, which resolved them already.
+
+    Raises:
+        DataError: the set has too few pixels or lacks a domain.
+        ConfigError: the networks do not fit the images.
+    """
     kind = families.load(run_config.family)
     if set(kind.domains) - set(faces.domains):
         raise DataError(
@@ -104,7 +122,7 @@ def prepare(
 
 
 def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tuple[Run, bool]:
-    """The run folder, and whether it holds a run to go on with.
+    """Choose the run folder; returns it, and whether it holds a run to go on with.
 
     Raises:
         UsageError: `--resume none` into a folder that is not empty, or a changed config.
@@ -154,6 +172,7 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
     """Train, or go on training, until the config's duration.
 
     Args:
+        request: what was asked for.
         score: compares held-out with drawn images when the config asks for `train.validate.kid_images`.
 
     Raises:
@@ -167,18 +186,17 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
     faces = open_data(request, run_config)
     run, occupied = choose_folder(request, run_config, faces)
     with lock(run):
-        parts, state = None, None
+        state = None
         if occupied:
             _check_same(run, run_config, faces)
-            parts, state = _newest_state(run)
-        prepared = prepare(request, run_config, faces, resolved=state["resolved"] if state else None)
+            state = _newest_state(run)
+        prepared = prepare(request, run_config, faces, resolved=state[1]["resolved"] if state else None)
         if request.init_from and state is None:
             _initialize(prepared.model, request.init_from)
         console.note(f"run: {run.path}")
-        session = Session(run, prepared, score)
-        if state is not None and parts is not None:
-            session.restore(parts, state)
-            console.note(f"going on at {state['images']:,} images")
+        session = Session(run, prepared, score, state)
+        if state is not None:
+            console.note(f"going on at {session.trainer.images:,} images")
         session.train()
     return run
 
@@ -214,9 +232,9 @@ def _check_same(run: Run, run_config: RunConfig, faces: FaceSet) -> None:
         )
 
 
-def _newest_state(run: Run) -> tuple[Any, Any]:
+def _newest_state(run: Run) -> tuple[checkpoint.Parts, Mapping[str, Any]] | None:
     states = run.states()
-    return checkpoint.load_state(states[-1]) if states else (None, None)
+    return checkpoint.load_state(states[-1]) if states else None
 
 
 def _initialize(model: Family, source: str) -> None:

@@ -35,16 +35,16 @@ class Batches(Protocol):
 
 
 class Hook(NamedTuple):
-    """Work to do each so many images or seconds, and at the end."""
+    """Work to do after each so many images or seconds, and at the end."""
 
     every: Amount
     call: Callable[[Trainer], None]
     at_stop: bool = False
-    """Also when told to stop; what tells may kill soon, so only what must not be lost."""
+    """Also when training is asked to stop; what asks may kill soon, so only for what must not be lost."""
 
 
 class Trainer:
-    """Trains a method. `images` and `step` are its only clocks."""
+    """Trains the networks of a family. `images` and `step` are its only clocks."""
 
     def __init__(
         self,
@@ -56,7 +56,21 @@ class Trainer:
         device: torch.device,
         count: int,
     ) -> None:
-        self.config, self.options, self.device, self.batches, self.count = config, options, device, batches, count
+        """Move the networks to the device and build their optimizers and averages.
+
+        Args:
+            model: the networks, which are trained in place.
+            batches: where the images come from, on `device`.
+            config: batch, duration, optimizers and average.
+            options: micro-batch, precision, memory format and compilation.
+            device: where the networks compute.
+            count: training images, the length of an epoch.
+        """
+        self.config = config
+        self.options = options
+        self.device = device
+        self.batches = batches
+        self.count = count
         model = model.to(device)
         if options.channels_last:
             model = model.to(memory_format=torch.channels_last)
@@ -76,7 +90,8 @@ class Trainer:
         if options.compile:
             for module in {id(m): m for p in self.phases for m in p.trains}.values():
                 module.compile()
-        self.images = self.step = 0
+        self.images = 0
+        self.step = 0
         self.seconds = 0.0
         self.bad = torch.zeros((), device=device)
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
@@ -86,24 +101,25 @@ class Trainer:
     # ---- one step -----------------------------------------------------------------------------------------
 
     def train_step(self) -> None:
-        """One update of every phase that is due, then the average."""
-        pieces = self.batches.batch(self.images, self.config.train.batch)
+        """Update every phase that is due, then the average."""
+        raw = self.batches.batch(self.images, self.config.train.batch)
         for phase in self.phases:
             if self.step % phase.every:
                 continue
             with _trains_only(phase, self.model, alone=len(self.phases) == 1), self._arithmetic(phase):
-                self._fitting_backward(phase, pieces)
+                self._fitting_backward(phase, raw)
             self._update(phase)
         self.step += 1
         self.images += self.config.train.batch
         self.ema.update(self.step)
 
-    def _fitting_backward(self, phase: Phase, pieces: RawBatch) -> None:
+    def _fitting_backward(self, phase: Phase, raw: RawBatch) -> None:
         """`_backward`, with a smaller micro-batch when `--batch-gpu auto` promised too much; the total stays."""
         while True:
-            sums, counts = dict(self.sums), dict(self.counts)
+            sums = dict(self.sums)
+            counts = dict(self.counts)
             try:
-                self._backward(phase, pieces)
+                self._backward(phase, raw)
                 return
             except torch.OutOfMemoryError:
                 half = self.options.batch_gpu // 2
@@ -112,23 +128,24 @@ class Trainer:
                         f"{self.options.batch_gpu} images of a micro-batch do not fit in the device's memory",
                         hint="use `--batch-gpu auto` or a smaller number; the total batch stays as it is",
                     ) from None
-            self.sums, self.counts = sums, counts
+            self.sums = sums
+            self.counts = counts
             for parameter in self.trained[phase.name]:
                 parameter.grad = None
             torch.cuda.empty_cache()
             self.options = self.options._replace(batch_gpu=half)
 
-    def _backward(self, phase: Phase, pieces: RawBatch) -> None:
+    def _backward(self, phase: Phase, raw: RawBatch) -> None:
         """Gradients of the whole batch, summed over micro-batches of the resolved size."""
-        images, labels, photos = pieces
+        images, labels, photos = raw
         micro = self.options.batch_gpu
         for part, start in enumerate(range(0, len(images), micro)):
-            piece = slice(start, start + micro)
+            rows = slice(start, start + micro)
             torch.manual_seed(seed_for(self.config.train.seed, self.step, phase.name, part))
             batch = Batch(
-                self._pixels(images[piece]),
-                photos=None if photos is None else self._pixels(photos[piece]),
-                labels=labels[piece] if labels.shape[1] else None,
+                self._pixels(images[rows]),
+                photos=None if photos is None else self._pixels(photos[rows]),
+                labels=labels[rows] if labels.shape[1] else None,
                 images_seen=self.images,
                 start=start,
             )
@@ -138,9 +155,9 @@ class Trainer:
             for name, value in losses.items():
                 self._count(f"{phase.name}/{name}", value.detach() * share, share)
 
-    def _pixels(self, piece: Tensor) -> Tensor:
+    def _pixels(self, images: Tensor) -> Tensor:
         """uint8 to [-1, 1]; the memory format is given before autocast, so that each convolution finds it."""
-        pixels = piece.float().div_(127.5).sub_(1)
+        pixels = images.float().div_(127.5).sub_(1)
         return pixels.contiguous(memory_format=torch.channels_last) if self.options.channels_last else pixels
 
     def _update(self, phase: Phase) -> None:
@@ -177,7 +194,7 @@ class Trainer:
         Args:
             hooks: called when due, in order, and all of them at the end.
             stop: asked after every step; True ends with StoppedError after the hooks that are called `at_stop`.
-            tick: called after every step, for progress.
+            on_step: called after every step, for progress.
 
         Raises:
             DivergedError: a loss or gradient stopped being finite.
@@ -209,7 +226,11 @@ class Trainer:
         return (self.images // interval + 1) * interval
 
     def check(self) -> None:
-        """Wait for the device; DivergedError when a gradient was not finite since the last check."""
+        """Wait for the device.
+
+        Raises:
+            DivergedError: a gradient was not finite in some step so far.
+        """
         if self.bad.item() > 0:
             raise DivergedError(
                 f"the loss or a gradient was not finite at step {int(self.first_bad.item()):,}",
@@ -217,20 +238,25 @@ class Trainer:
             )
 
     def lower_lr_flag(self) -> str:
-        """What to type for a quarter of the learning rate."""
+        """Return what to type for a quarter of the learning rate."""
         name, section = next(iter(self.config.optim.items()))
         return f"--set optim.{name}.lr={section.lr / 4:g}"
 
     def take_losses(self) -> dict[str, float]:
-        """Means since the last call; waits for the device."""
+        """Return the mean of each loss since the last call, by `<phase>/<loss>`; waits for the device."""
         means = {name: float(value) / max(self.counts[name], 1e-9) for name, value in self.sums.items()}
-        self.sums, self.counts = {}, {}
+        self.sums = {}
+        self.counts = {}
         return means
 
     # ---- state --------------------------------------------------------------------------------------------
 
-    def parts(self) -> Parts:
-        """Everything that outlives a step, as named groups of tensors."""
+    def state_dict(self) -> Parts:
+        """Return everything that outlives a step but the counters, as named groups of tensors.
+
+        The names are those of a state's files: `method` (the networks), `ema` (their averages), `optim-<phase>`, and
+        `sums` (losses since the last line of the log, their weights under the same names with a `#`).
+        """
         return {
             "method": self.model.state_dict(),
             "ema": self.ema.model.state_dict(),
@@ -238,16 +264,23 @@ class Trainer:
             "sums": self.sums | {f"{name}#": torch.tensor(n, dtype=torch.float64) for name, n in self.counts.items()},
         }
 
-    def restore(self, parts: Mapping[str, Mapping[str, Tensor]], about: Mapping[str, Any]) -> None:
-        """Go on from a state; DataError when its networks have other shapes."""
+    def restore(self, state: Parts, about: Mapping[str, Any]) -> None:
+        """Go on from a state; DataError when its networks have other shapes.
+
+        Args:
+            state: what `state_dict` returned.
+            about: its counters `images`, `step` and `seconds`.
+        """
         for name, module in (("method", self.model), ("ema", self.ema.model)):
-            _fill(module, parts[name])
+            _fill(module, state[name])
         for name, optimizer in self.optimizers.items():
-            restore_optimizer(optimizer, parts[f"optim-{name}"])
-        sums = parts.get("sums", {})
+            restore_optimizer(optimizer, state[f"optim-{name}"])
+        sums = state.get("sums", {})
         self.counts = {name[:-1]: float(value) for name, value in sums.items() if name.endswith("#")}
         self.sums = {name: sums[name].to(self.device) for name in self.counts}
-        self.images, self.step, self.seconds = about["images"], about["step"], about["seconds"]
+        self.images = about["images"]
+        self.step = about["step"]
+        self.seconds = about["seconds"]
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
