@@ -168,7 +168,8 @@ def describe_sampling(sampling: Any) -> str:
     parts = [str(values.pop("sampler"))] if "sampler" in values else []
     parts += [f"{values.pop('steps')} steps"] if "steps" in values else []
     neutral = {"eta": 0.0, "s_churn": 0.0, "guidance": 1.0, "variance": "small"}
-    parts += [f"{name} {value}" for name, value in values.items() if neutral.get(name) != value]
+    earlier = {"s_churn": "churn"}  # as stored protocols spell it, so that old and new scores compare
+    parts += [f"{earlier.get(name, name)} {value}" for name, value in values.items() if neutral.get(name) != value]
     return ", ".join(parts)
 
 
