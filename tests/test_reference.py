@@ -119,6 +119,30 @@ def test_help_stands_beside_the_words_where_the_shell_shows_it() -> None:
     assert offered("tr", shell="fish")[0].startswith("train\tTrain a family")
 
 
+TERMINAL = """
+import os, pty, sys, termios, threading, time
+
+os.environ["SHELL"] = "/bin/sh"
+shell, terminal = pty.fork()
+if shell == 0:
+    os.execvp(sys.argv[1], sys.argv[1:])
+
+def swallow():
+    try:
+        while os.read(terminal, 65536):
+            pass
+    except OSError:  # the shell is gone
+        os._exit(0)
+
+threading.Thread(target=swallow, daemon=True).start()
+while keys := os.read(0, 65536):
+    while termios.tcgetattr(terminal)[3] & termios.ICANON:  # until the shell's line editor reads keys one by one
+        time.sleep(0.01)
+    os.write(terminal, keys)
+"""
+"""A program that runs a shell in a terminal of its own and types what comes on standard input when a prompt is there."""
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
     ("typed", "meant"),
@@ -143,20 +167,16 @@ def test_tab_in_a_real_shell(shell: str, typed: str, meant: str, runs: list[str]
         "PATH": f"{program.parent}:{os.environ['PATH']}", "HOME": str(tmp_path), "TERM": "xterm", "COLUMNS": "200",
         "PYTHONPATH": str(ROOT),
     }  # fmt: skip
-    spawn = f"import os, pty; os.environ['SHELL'] = '/bin/sh'; pty.spawn({command!r})"
     terminal = subprocess.Popen(
-        [sys.executable, "-c", spawn], cwd=tmp_path, env=environment, bufsize=0,
+        [sys.executable, "-c", TERMINAL, *command], cwd=tmp_path, env=environment, bufsize=0,
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert terminal.stdin is not None
     try:
         terminal.stdin.write((start.format(folder=ROOT / "completions") + "\ntouch ready\n").encode())
         appears(tmp_path / "ready")
-        time.sleep(0.2)
-        terminal.stdin.write(typed.encode())
-        time.sleep(0.1)
         # Line editors read one key after the other: what follows TAB waits until the candidates are there.
-        terminal.stdin.write(b"\x01printf %s '\x05' > line; touch written\n")
+        terminal.stdin.write(typed.encode() + b"\x01printf %s '\x05' > line; touch written\n")
         appears(tmp_path / "written")
         assert (tmp_path / "line").read_text().rstrip() == meant
     finally:

@@ -182,14 +182,22 @@ def test_runs_of_different_sizes_share_a_page(runs: list[Run], tmp_path: Path) -
 
 
 def test_a_page_of_large_noisy_images_keeps_to_its_budget_and_says_so(tmp_path: Path) -> None:
-    noisy = np.random.default_rng(0).integers(0, 256, (24, 128, 128, 3), np.uint8)
-    few = [[Contestant(str(i), "", noisy[:count]) for i in range(3)] for count in (24, 4)]
-    coded, quality, said = making._fitting(few[0])
+    noisy = np.random.default_rng(0).integers(0, 256, (24, 160, 160, 3), np.uint8)  # 76,800 bytes each, without losses
+
+    def fitted(seeds: int, contestants: int) -> tuple[list[list[bytes]], int | None, str]:
+        return making._fitting([Contestant(str(i), "", noisy[:seeds]) for i in range(contestants)])
+
+    coded, quality, note = fitted(4, contestants=3)
+    assert (quality, note, [len(row) for row in coded]) == (None, "", [4, 4, 4])
+    coded, quality, note = fitted(24, contestants=3)  # 12 seeds fit without losses, which are enough
     assert sum(len(image) for row in coded for image in row) <= making.BUDGET
-    assert {len(row) for row in coded} == {24} or "seeds fit" in said
-    assert quality is None or "with losses" in said
-    coded, quality, said = making._fitting(few[1])
-    assert (quality, said, [len(row) for row in coded]) == (None, "", [4, 4, 4])
+    assert quality is None
+    assert making.FEWEST_SEEDS <= len(coded[0]) < 24
+    assert note == f"only the first {len(coded[0])} of 24 seeds fit the page"
+    coded, quality, note = fitted(24, contestants=6)  # 12 seeds fit with losses alone
+    assert sum(len(image) for row in coded for image in row) <= making.BUDGET
+    assert quality is not None
+    assert "the images are compressed with losses to fit the page" in note
 
 
 def test_a_survey_is_never_written_over(runs: list[Run], tmp_path: Path) -> None:
@@ -226,7 +234,7 @@ def test_what_cannot_become_a_survey(
 
 
 class Viewer:
-    """A simulated rater, who sees what is on the screen and knows (from the key) which run drew it."""
+    """A simulated rater, who sees what is on the screen and reads from the key which run drew it."""
 
     def __init__(self, page: Any, folder: Path, *, touch: bool = False) -> None:
         self.page, self.touch = page, touch
@@ -265,7 +273,7 @@ class Viewer:
 
     def answer(self, choose: Callable[[str], str] | None = None) -> None:
         side, before = (choose or str)(self.wanted()), self.page.text_content("#count")
-        self.page.wait_for_timeout(160)
+        self.page.wait_for_timeout(160)  # the page takes no answer within 150 ms of the last one
         if side in ("1", "2", "0", "ArrowLeft", "ArrowRight"):
             self.page.keyboard.press(side)
         elif self.touch:
@@ -361,8 +369,8 @@ def test_people_answer_in_a_browser_and_their_ranking_comes_out(
     assert f"missed {found.checks} of {found.checks} checks" in flagged["remarks"]
     out, error = command("--survey", str(folder), "--votes", str(tmp_path), "--keep-failed", "--json", "--no-images")
     assert error is None
-    kept = json.loads(out)["people"]["questions"]["realism"]["rows"]
-    assert all(row["values"]["elo"] == pytest.approx(1500, abs=1) for row in kept)  # the two cancel out
+    rows_of_both = json.loads(out)["people"]["questions"]["realism"]["rows"]
+    assert all(row["values"]["elo"] == pytest.approx(1500, abs=1) for row in rows_of_both)  # the two cancel out
 
 
 def test_page_works_without_memory_is_readable_and_stops_early(runs: list[Run], tmp_path: Path, browser: Any) -> None:
@@ -417,6 +425,40 @@ def contrast(page: Any, selector: str) -> float:
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
     return (max(light) + 0.05) / (min(light) + 0.05)
+
+
+# ---- an earlier version's survey --------------------------------------------------------------------------------
+
+OLD_KEY = {
+    "format": "animegen-survey", "version": 1, "made_with": "0.1.0", "survey": "1f2e3d4c", "seeds": "0-11",
+    "contestants": [{"name": "a", "run": "runs/a"}, {"name": "b", "run": "runs/b"}, {"name": "real images", "run": None}],
+    "shown": {"realism": 3},
+    "pairs": {
+        "00000000aa": {"question": "realism", "a": 0, "b": 1, "images": [3]},
+        "00000000bb": {"question": "realism", "a": 2, "b": 0, "images": [5]},
+        "00000000cc": {"question": "realism", "a": 1, "b": 2, "images": [7]},
+    },
+    "checks": {"00000000dd": {"question": "realism", "right": "b"}},
+}  # fmt: skip
+OLD_VOTES = """survey,rater,number,pair,left,answer,ms
+1f2e3d4c,0123456789abcdef,1,00000000aa,a,left,1800
+1f2e3d4c,0123456789abcdef,2,00000000dd,b,left,900
+1f2e3d4c,0123456789abcdef,3,00000000bb,a,tie,2500
+1f2e3d4c,0123456789abcdef,4,00000000cc,b,left,1200
+"""
+
+
+def test_a_survey_and_votes_of_an_earlier_version_still_open(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text(json.dumps(OLD_KEY))
+    (tmp_path / "votes.csv").write_text(OLD_VOTES)
+    key = votes.read_key(tmp_path)
+    found, problems = votes.read_votes([tmp_path / "votes.csv"], key)
+    assert problems == []
+    assert [(vote.pair[-2:], vote.score, vote.right) for vote in found] == [
+        ("aa", 1.0, None), ("dd", 0.0, 0.0), ("bb", 0.5, None), ("cc", 0.0, None),
+    ]  # fmt: skip
+    (preference,) = results.weigh(found, key).preferences
+    assert {one.name: one.preferred for one in preference.standings} == {"a": 0.75, "b": 0.0, "real images": 0.75}
 
 
 # ---- votes that can't be trusted ----------------------------------------------------------------------------------
@@ -632,7 +674,7 @@ def test_formulas_in_names_are_defused(asked: tuple[Path, dict[str, Any]]) -> No
 # ---- the command ------------------------------------------------------------------------------------------------
 
 
-def test_command_writes_a_survey_from_kept_images(
+def test_command_writes_a_survey_from_stored_images(
     runs: list[Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
