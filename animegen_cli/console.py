@@ -1,7 +1,7 @@
-"""The one output. Commands hand it results; nothing else prints.
+"""Everything that animegen prints goes through this module.
 
-Results go to standard output, everything a person reads meanwhile (notes, progress, errors) to standard
-error, so that pipes stay clean. `--json` turns the result into one JSON document, `--quiet` silences notes.
+Results go to standard output, what a person reads meanwhile (notes, progress, errors) to standard error, so that pipes
+stay clean. `--json` turns the result into one JSON document, `--quiet` silences notes and progress.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.console import Console
+
     from animegen_cli.errors import AnimegenError
 
 _settings = {"quiet": False, "json": False}
-_live: list[Any] = []
+_bar_consoles: list[Console] = []
 """The console of a moving bar, while there is one: notes must go above it, not into it."""
 
 
@@ -38,26 +40,26 @@ def is_quiet() -> bool:
 
 
 def note(text: str) -> None:
-    """One line for the person at the terminal (standard error), plain in a pipe."""
+    """Print one line for the person at the terminal (standard error), plain in a pipe."""
     if not _settings["quiet"]:
         _rich(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """Like `note`, marked; shown even with `--quiet`."""
+    """Print one line like `note`, marked as a warning and shown even with `--quiet`."""
     _rich(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def fail(error: AnimegenError) -> None:
-    """The error's message and what to type next."""
+    """Print the error's message and its hint, what to type next, to standard error."""
     out = _rich(stderr=True)
     out.print(f"error: {error.message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
     if error.hint:
         out.print(f"  {error.hint}", markup=False, highlight=False, soft_wrap=True)
 
 
-def result(value: Any, text: str | None = None) -> None:
-    """The command's result: `value` as JSON with `--json`, else `text` (nothing when None)."""
+def result(value: object, text: str | None = None) -> None:
+    """Print the command's result: `value` as JSON with `--json`, else `text` (nothing when None)."""
     if _settings["json"]:
         sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
     elif text is not None:
@@ -65,8 +67,8 @@ def result(value: Any, text: str | None = None) -> None:
     sys.stdout.flush()
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """A table on standard output; `right` names the columns to align right. Silent with `--json`."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Print a table on standard output; `right` names the columns to align right. Nothing is printed with `--json`."""
     if _settings["json"]:
         return
     out = _rich(stderr=False)
@@ -83,7 +85,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, 
     out.print(drawn)
 
 
-def _plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], right: Sequence[str]) -> str:
+def _plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str]) -> str:
     """Columns two spaces apart, nothing folded: what `grep`, `cut` and a log file can use."""
     lines = [list(columns), *(["–" if cell is None else str(cell) for cell in row] for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
@@ -95,49 +97,61 @@ def _plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any
 
 
 class Progress(Protocol):
-    """What a long task tells the person who waits."""
+    """A progress bar as a long task uses it."""
 
-    def advance(self, steps: float = 1) -> None: ...
+    def advance(self, steps: float = 1, /) -> None:
+        """Count `steps` more steps as done, in the unit of the bar's total."""
 
-    def describe(self, text: str) -> None: ...
+    def describe(self, text: str, /) -> None:
+        """Show `text` beside the bar, such as the current loss."""
 
 
 class _Silent:
-    def advance(self, steps: float = 1) -> None:
+    """A bar that shows nothing, for `--quiet`."""
+
+    def advance(self, _steps: float = 1, /) -> None:
         return None
 
-    def describe(self, text: str) -> None:
+    def describe(self, _text: str, /) -> None:
         return None
 
 
 class _Plain:
-    """For pipes and log files: one line each tenth of the way."""
+    """A bar for pipes and log files: one line at each tenth of the way."""
 
-    def __init__(self, title: str, total: float) -> None:
-        self.title, self.total, self.done, self.text, self.said = title, max(total, 1), 0.0, "", 0
+    def __init__(self, title: str, total: float, done: float) -> None:
+        self.title = title
+        self.total = max(total, 1)
+        self.done = done
+        self.text = ""
+        self.tenths_shown = int(10 * done / self.total)
 
-    def advance(self, steps: float = 1) -> None:
+    def advance(self, steps: float = 1, /) -> None:
         self.done += steps
-        tenth = int(10 * self.done / self.total)
-        if tenth > self.said:
-            self.said = tenth
+        tenths = int(10 * self.done / self.total)
+        if tenths > self.tenths_shown:
+            self.tenths_shown = tenths
             note(f"{self.title}: {min(self.done / self.total, 1):.0%} {self.text}".rstrip())
 
-    def describe(self, text: str) -> None:
+    def describe(self, text: str, /) -> None:
         self.text = text
 
 
 @contextmanager
 def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]:
-    """A progress bar with time left on a terminal, a line per tenth in a pipe, nothing with `--quiet`."""
+    """Show a progress bar with time left on a terminal, a line per tenth in a pipe, nothing with `--quiet`.
+
+    Args:
+        title: what is being done, such as "drawing".
+        total: steps until it is done.
+        done: steps that an earlier process did.
+    """
     if _settings["quiet"]:
         yield _Silent()
         return
     terminal = _rich(stderr=True)
     if not terminal.is_terminal:
-        plain = _Plain(title, total)
-        plain.done, plain.said = done, int(10 * done / max(total, 1))
-        yield plain
+        yield _Plain(title, total, done)
         return
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
@@ -152,33 +166,36 @@ def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]
         TextColumn("{task.fields[text]}", markup=False),
         console=terminal,
     )
-    with bar, _shown_on(terminal):
+    with bar, _notes_above(terminal):
         task = bar.add_task(title, total=total, completed=int(done), text="")
 
         class _Bar:
-            def advance(self, steps: float = 1) -> None:
+            def advance(self, steps: float = 1, /) -> None:
                 bar.advance(task, steps)
 
-            def describe(self, text: str) -> None:
+            def describe(self, text: str, /) -> None:
                 bar.update(task, text=text)
 
         yield _Bar()
 
 
 @contextmanager
-def _shown_on(terminal: Any) -> Iterator[None]:
-    _live.append(terminal)
+def _notes_above(terminal: Console) -> Iterator[None]:
+    """Print notes above the bar that moves on this console."""
+    _bar_consoles.append(terminal)
     try:
         yield
     finally:
-        _live.pop()
+        _bar_consoles.pop()
 
 
-def _rich(*, stderr: bool) -> Any:
-    """A rich console for one stream, made anew so that redirected streams are honoured. `NO_COLOR` makes a terminal as
-    plain as a pipe: no colour, no bold, no moving bar."""
-    from rich.console import Console
+def _rich(*, stderr: bool) -> Console:
+    """A rich console for one stream, made anew so that redirected streams are honored.
 
-    if stderr and _live:
-        return _live[-1]
-    return Console(stderr=stderr, force_terminal=False if os.environ.get("NO_COLOR") else None)
+    `NO_COLOR` makes a terminal as plain as a pipe: no color, no bold, no moving bar.
+    """
+    from rich.console import Console as RichConsole
+
+    if stderr and _bar_consoles:
+        return _bar_consoles[-1]
+    return RichConsole(stderr=stderr, force_terminal=False if os.environ.get("NO_COLOR") else None)

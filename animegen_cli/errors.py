@@ -1,4 +1,4 @@
-"""Every error that animegen raises on purpose, with its exit code and what to type next.
+"""Every error that animegen raises on purpose, with its exit code and a hint that says what to type next.
 
 AnimegenError            1   never raised itself: anything that is not below is a bug of ours
 ├── UsageError           2   the words on the command line
@@ -6,7 +6,7 @@ AnimegenError            1   never raised itself: anything that is not below is 
 ├── DataError            3   pictures, archives, data sets, runs and saved states
 ├── DivergedError        4   a loss or gradient stopped being finite
 ├── MachineError         5   disk, memory, missing weights or extras
-└── StoppedError        85   told to stop; the run can be resumed
+└── StoppedError        85   asked to stop by a signal; the run can be resumed
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class AnimegenError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        """Say what is wrong in `message`, one sentence, and what to type next in `hint`."""
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -64,13 +65,13 @@ class StoppedError(AnimegenError):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that `word` most probably meant, or None when nothing is close."""
+    """The choice that `word` most probably means, or None when nothing is close."""
     found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.5)
     return found[0] if found else None
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """A hint for a mistyped `word`: the nearest choice, else the list of all."""
+    """A hint for a mistyped `word`: the nearest of `choices`, else the list of all."""
     choices = sorted(choices)
     close = nearest(word, choices)
     if close:
