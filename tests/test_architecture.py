@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import subprocess
 import sys
 from functools import cache
@@ -20,19 +21,32 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "animegen_cli"
-FLOORS = [
-    ("", "errors", "paths", "console", "seeds"),
+FLOORS = (
+    ("", "errors"),
+    ("console", "device", "drawn", "paths", "seeds"),
     ("config",),
-    ("device",),
-    ("model", "drawn"),
-    ("data",),
-    ("metrics", "report"),
-    ("prepare", "sample"),
-    ("train", "evaluate", "translate", "export"),
-    ("compare", "demo"),
-    ("ui",),
-    ("cli", "__main__"),
-]
+    ("data", "model"),
+    ("metrics", "prepare"),
+    ("report",),
+    ("sample",),
+    ("evaluate", "export", "train", "translate"),
+    ("compare", "ui"),
+    ("demo",),
+    ("cli",),
+    ("__main__",),
+)
+"""Places, which are folders or loose modules, from the ground up; a place imports from lower floors alone."""
+VERBS = ("prepare", "train", "sample", "translate", "evaluate", "compare")
+KNOWS = {
+    "train": {"sample"},
+    "translate": {"sample"},
+    "evaluate": {"sample"},
+    "export": {"sample"},
+    "compare": {"prepare", "train", "sample", "evaluate"},
+    "ui": {"sample", "translate"},
+}
+"""Which verbs a verb, or what is built on verbs, may know; the others know none."""
+GROUND_OF_MODEL = {"", "errors", "paths", "config", "seeds", "device"}
 HEAVY = {"torch", "torchvision", "cleanfid", "scipy"}
 
 
@@ -51,10 +65,24 @@ def tree(name: str) -> ast.Module:
     return ast.parse(modules()[name].read_text(encoding="utf-8"))
 
 
+def place(name: str) -> str:
+    """The folder or loose module at the top of the package that a module belongs to."""
+    return name.split(".")[0]
+
+
 def floor(name: str) -> int:
     """The floor of a module; a new top-level name needs its place in the table."""
-    top = name.split(".")[0]
-    return next(level for level, names in enumerate(FLOORS) if top in names)
+    return next(level for level, names in enumerate(FLOORS) if place(name) in names)
+
+
+def imports_between_places() -> set[tuple[str, str]]:
+    """(place, place that it imports from), whatever the number of modules on either side."""
+    return {(place(name), place(target)) for name in modules() for target in ours(name) if place(name) != place(target)}
+
+
+def is_light(name: str) -> bool:
+    """Whether a module must not load networks: the ground, the command line and what commands are asked for."""
+    return place(name) in {"", "errors", "console", "paths", "seeds", "config", "cli"} or name.endswith(".request")
 
 
 def statements(node: ast.AST, *, inside: bool) -> Iterator[ast.Import | ast.ImportFrom]:
@@ -108,15 +136,57 @@ def reached(starts: set[str], *, inside: bool) -> set[str]:
 
 
 def test_the_table_names_what_exists() -> None:
-    for name in modules():
-        assert any(name.split(".")[0] in names for names in FLOORS), f"{name} has no floor"
+    known = [name for names in FLOORS for name in names]
+    assert sorted(known) == sorted({place(name) for name in modules()})
     assert {"prepare.prepare", "cli.train", "model.nets.unet", "model.families.ddpm"} <= set(modules())
 
 
 @pytest.mark.parametrize("name", list(modules()))
 def test_imports_go_downward(name: str) -> None:
-    upward = {target for target in ours(name) if floor(target) > floor(name)}
-    assert not upward, f"{name or 'animegen_cli'} (floor {floor(name)}) imports {upward} from above"
+    upward = {target for target in ours(name) if place(target) != place(name) and floor(target) >= floor(name)}
+    assert not upward, f"{name or 'animegen_cli'} (floor {floor(name)}) imports {upward}, which is not below it"
+
+
+def test_the_house_stays_small() -> None:
+    """A stranger can hold it in mind: few names at the top, few floors, few ways between places."""
+    shown = [entry.name for entry in PACKAGE.iterdir() if not entry.name.startswith((".", "__pycache__"))]
+    assert len([name for name in shown if name not in ("presets", "completions")]) <= 24
+    assert len(FLOORS) <= 12
+    assert len(imports_between_places()) <= 150
+
+
+def test_data_and_model_do_not_know_each_other() -> None:
+    between = imports_between_places()
+    assert ("data", "model") not in between
+    assert ("model", "data") not in between
+
+
+def test_the_model_core_stands_on_the_ground() -> None:
+    assert {target for name, target in imports_between_places() if name == "model"} <= GROUND_OF_MODEL
+
+
+def test_metrics_know_near_duplicates_of_data_and_speak_only_of_weights() -> None:
+    inner = [name for name in modules() if place(name) == "metrics"]
+    assert {target for name in inner for target in ours(name) if place(target) == "data"} <= {"data.near_duplicates"}
+    assert {name for name in inner if "console" in ours(name)} <= {"metrics.weights"}
+
+
+@pytest.mark.parametrize("name", sorted({place(name) for name in modules()} - {"demo", "cli"}))
+def test_verbs_know_only_the_verbs_below_them(name: str) -> None:
+    known = {target for source, target in imports_between_places() if source == name and target in VERBS}
+    assert known <= KNOWS.get(name, set())
+
+
+def test_nobody_knows_the_command_line_or_the_page() -> None:
+    between = imports_between_places()
+    assert {source for source, target in between if target == "cli"} == {"__main__"}
+    assert {source for source, target in between if target == "ui"} == {"cli"}
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "export", "ui"])
+def test_the_door_of_a_folder_bears_its_name(verb: str) -> None:
+    doors = [node.name for node in tree(f"{verb}.{verb}").body if isinstance(node, ast.FunctionDef)]
+    assert verb in doors
 
 
 def test_no_floor_has_a_cycle() -> None:
@@ -128,7 +198,7 @@ def test_no_floor_has_a_cycle() -> None:
     assert set(order) == set(graph)
 
 
-@pytest.mark.parametrize("name", [n for n in modules() if floor(n) <= 1 or n.split(".")[0] == "cli"])
+@pytest.mark.parametrize("name", [n for n in modules() if is_light(n)])
 def test_light_floors_name_nothing_heavy_at_module_level(name: str) -> None:
     assert not foreign(name, inside=False) & HEAVY
 
@@ -141,7 +211,7 @@ def test_prepare_and_all_it_reaches_name_nothing_heavy_at_module_level() -> None
 
 
 def test_the_light_modules_import_without_torch() -> None:
-    light = [n for n in modules() if floor(n) <= 1 or n.split(".")[0] == "cli"]
+    light = [n for n in modules() if is_light(n)]
     names = [f"{PACKAGE.name}.{name}".rstrip(".") for name in [*light, "prepare.prepare"]]
     script = (
         f"import importlib, sys\nfor name in {names!r}: importlib.import_module(name)\nprint('torch' in sys.modules)"
@@ -156,7 +226,8 @@ def test_no_family_is_named(name: str) -> None:
 
     Nor does one that names what a data set says of itself (its `attributes`).
     """
-    own = {node.name for node in tree(name).body if isinstance(node, ast.FunctionDef)} | set(DataSpec._fields)
+    functions = {node.name for node in tree(name).body if isinstance(node, ast.FunctionDef)}
+    own = functions | {field.name for field in dataclasses.fields(DataSpec)}
     families = set(paths.families())
     assert not ours(name) & {f"model.families.{family}" for family in families}
     spoken = [
