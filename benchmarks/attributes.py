@@ -1,4 +1,4 @@
-"""Train the classifier on a labelled set, and print how often it is right on the test split, how long that took, and
+"""Train the classifier on a labeled set, and print how often it is right on the test split, how long that took, and
 what it confuses.
 
     python benchmarks/attributes.py --data tagged-64.zip
@@ -59,7 +59,8 @@ def train(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     """Train into `out`; what it cost, start of the program and validations included."""
     words = ["train", "attributes", "--preset", args.preset, "--data", args.data, "--out", out, "--device", args.device]
     words += [word for setting in args.set for word in ("--set", setting)]
-    began, before = time.perf_counter(), _of_children()
+    began = time.perf_counter()
+    before = _of_children()
     environment = os.environ | {"OMP_NUM_THREADS": str(args.threads)}
     subprocess.run(
         [sys.executable, "-m", "animegen_cli", *map(str, words)], check=True, env=environment, stdout=sys.stderr
@@ -80,15 +81,18 @@ def measure(run: Path, faces: FaceSet, device: torch.device) -> dict[str, dict[s
     judge = classifier.open_recogniser(str(run), device=device)
     test = faces.indices("test")
     pixels = torch.from_numpy(faces.pixels(test)).permute(0, 3, 1, 2)
-    found, labels = judge.values(judge.features(pixels)), torch.from_numpy(faces.labels(test))
+    found = judge.values(judge.features(pixels))
+    labels = torch.from_numpy(faces.labels(test))
     columns = list(faces.attributes)
     return {
-        name: _told(values, labels[:, columns.index(name)], faces.attributes[name]) for name, values in found.items()
+        name: _score(values, labels[:, columns.index(name)], faces.attributes[name]) for name, values in found.items()
     }
 
 
-def _told(guess: Tensor, truth: Tensor, values: tuple[str, ...]) -> dict[str, Any]:
-    guess, truth = guess[truth >= 0], truth[truth >= 0]
+def _score(guess: Tensor, truth: Tensor, values: tuple[str, ...]) -> dict[str, Any]:
+    known = truth >= 0
+    guess = guess[known]
+    truth = truth[known]
     pairs = torch.stack([truth, guess], 1)[guess != truth].unique(dim=0, return_counts=True)
     confused = sorted(zip(pairs[1].tolist(), pairs[0].tolist(), strict=True), reverse=True)[:MOST]
     return {

@@ -61,8 +61,11 @@ class Plain:
     """Both pairs of networks and one update of each, as the paper's section 4 and appendix 7.1 say."""
 
     def __init__(self, data: Resident, blocks: int, device: torch.device, *, low: bool) -> None:
-        self.data, self.low, self.device = data, low, device
-        self.to_anime, self.to_photo = plain_generator(blocks).to(device), plain_generator(blocks).to(device)
+        self.data = data
+        self.low = low
+        self.device = device
+        self.to_anime = plain_generator(blocks).to(device)
+        self.to_photo = plain_generator(blocks).to(device)
         self.critics = [plain_critic().to(device), plain_critic().to(device)]
         generators = itertools.chain(self.to_anime.parameters(), self.to_photo.parameters())
         self.optimizer = torch.optim.Adam(generators, lr=2e-4, betas=(0.5, 0.999))
@@ -84,14 +87,16 @@ class Plain:
     def step(self) -> None:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low):
             x, y = (pixels.float() / 127.5 - 1 for pixels in (self.data.photos, self.data.images))
-            fake_y, fake_x = self.to_anime(x), self.to_photo(y)
-            again_x, again_y = self.to_photo(fake_y), self.to_anime(fake_x)
+            fake_y = self.to_anime(x)
+            fake_x = self.to_photo(y)
+            again_x = self.to_photo(fake_y)
+            again_y = self.to_anime(fake_x)
             for critic in self.critics:
                 critic.requires_grad_(False)
             loss = 5 * F.l1_loss(self.to_anime(y), y) + 5 * F.l1_loss(self.to_photo(x), x)
             for critic, fake in zip(self.critics, (fake_y, fake_x), strict=True):
-                verdict = critic(fake)
-                loss = loss + F.mse_loss(verdict.float(), torch.ones_like(verdict, dtype=torch.float32))
+                logits = critic(fake)
+                loss = loss + F.mse_loss(logits.float(), torch.ones_like(logits, dtype=torch.float32))
             loss = loss + 10 * F.l1_loss(again_x, x) + 10 * F.l1_loss(again_y, y)
         self.optimizer.zero_grad()
         loss.backward()
@@ -100,7 +105,8 @@ class Plain:
         for which, (critic, real, fake) in enumerate(zip(self.critics, (y, x), (fake_y, fake_x), strict=True)):
             critic.requires_grad_(True)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low):
-                of_real, of_fake = critic(real).float(), critic(self.pooled(which, fake.detach())).float()
+                of_real = critic(real).float()
+                of_fake = critic(self.pooled(which, fake.detach())).float()
                 loss = 0.5 * ((of_real - 1).square().mean() + of_fake.square().mean())
             loss.backward()
         self.critic_optimizer.step()
@@ -127,7 +133,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=9)
     parser.add_argument("--steps", type=int, default=1, help="steps per measurement")
     parser.add_argument("--images", type=int, default=1, help="images per generator pass")
-    parser.add_argument("--precision", options=["auto", "fp32", "bf16"], default="auto")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
     args = parser.parse_args()
     device = pick_device(args.device)
     data = Resident(args.size, 1, device, photos=True)

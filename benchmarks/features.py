@@ -33,7 +33,9 @@ class Layer(nn.Module):
 
     def __init__(self, conv: Conv) -> None:
         super().__init__()
-        self.stride, self.padding = conv.stride, conv.padding
+        self.stride = conv.stride
+        self.padding = conv.padding
+        assert conv.bias is not None
         self.weight = nn.Parameter(conv.weight.detach().clone())
         self.beta = nn.Parameter(conv.bias.detach().clone())
         self.mean = nn.Parameter(torch.zeros(conv.out_channels))
@@ -49,9 +51,10 @@ class Network(nn.Module):
 
     def __init__(self, layers: nn.Module, output: nn.Linear) -> None:
         super().__init__()
-        self.layers, self.output = layers, output
+        self.layers = layers
+        self.output = output
 
-    def forward(self, img: Tensor, return_features: bool = False) -> Tensor:
+    def forward(self, img: Tensor, return_features: bool = False) -> Tensor:  # noqa: FBT002  # called so by clean-fid
         features = self.layers((img - 128) / 128).reshape(-1, 2048)
         return features if return_features else F.softmax(self.output(features), dim=1)
 
@@ -76,7 +79,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels")
     parser.add_argument("--batch", type=int, default=64, help="clean-fid's batch (its default is 128)")
-    parser.add_argument("--precision", options=PRECISIONS, default="fp32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument("--weights", type=Path, help="inception-2015-12-05.pt; random weights without")
     args = parser.parse_args()
     warnings.simplefilter("ignore", FutureWarning)

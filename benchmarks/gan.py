@@ -40,12 +40,15 @@ class Example:
     """The step of the example on copies of the same networks."""
 
     def __init__(self, generator: nn.Module, critic: nn.Module, device: torch.device, *, low: bool) -> None:
-        self.generator, self.critic, self.device, self.low = generator, critic, device, low
+        self.generator = generator
+        self.critic = critic
+        self.device = device
+        self.low = low
         nets = (generator, critic)
         self.optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in nets]
         self.bce = nn.BCEWithLogitsLoss()
 
-    def judge(self, images: Tensor, target: float) -> Tensor:
+    def loss(self, images: Tensor, target: float) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low):
             logits = self.critic(images, None)[0]
         return self.bce(logits.float(), torch.full_like(logits, target, dtype=torch.float32))
@@ -54,15 +57,15 @@ class Example:
         adam_g, adam_d = self.optimizers
         real = images.float() / 127.5 - 1
         self.critic.zero_grad()
-        loss_real = self.judge(real, 1.0)
+        loss_real = self.loss(real, 1.0)
         loss_real.backward()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low):
             fake = self.generator(torch.randn(len(real), 100, device=self.device), None)
-        loss_fake = self.judge(fake.detach(), 0.0)
+        loss_fake = self.loss(fake.detach(), 0.0)
         loss_fake.backward()
         adam_d.step()
         self.generator.zero_grad()
-        loss = self.judge(fake, 1.0)
+        loss = self.loss(fake, 1.0)
         loss.backward()
         adam_g.step()
         _ = (loss_real.item(), loss_fake.item(), loss.item())
@@ -73,7 +76,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=3, help="steps per measurement")
-    parser.add_argument("--precision", options=["fp32", "same"], default="fp32", help="of the example's step")
+    parser.add_argument("--precision", choices=["fp32", "same"], default="fp32", help="of the example's step")
     args = parser.parse_args()
     device = pick_device(args.device)
     data = Resident(args.size, args.batch, device)

@@ -1,7 +1,7 @@
 """Make the package's own perceptual trunk: `python benchmarks/make_faces_trunk.py`.
 
 Draws faces, trains the trunk on them (attributes by name; strength of blur and of noise), folds the batch
-normalisation into the convolutions, scales the features over the drawn faces and writes
+normalization into the convolutions, scales the features over the drawn faces and writes
 `animegen_cli/model/nets/faces_trunk.safetensors`. Then prints the accuracy per attribute on faces it has not seen and the
 Fréchet distances that damage costs. About 15 minutes on two busy CPU cores; no other data is used or needed.
 
@@ -31,8 +31,10 @@ from animegen_cli.metrics.extractors import open_extractor
 from animegen_cli.metrics.frechet import frechet_distance, moments
 from animegen_cli.model.nets import trunk as trunks
 
-DRAWN, TRAIN_SEED, TEST_SEED = 96, 71, 72
-"""Faces are drawn larger than the network's 64 pixels, so that turning and cropping does not blur them."""
+DRAWN = 96
+"""Side of the drawn faces in pixels: more than the network's 64, so that turning and cropping does not blur them."""
+TRAIN_SEED = 71
+TEST_SEED = 72
 
 
 def main() -> None:
@@ -50,7 +52,9 @@ def main() -> None:
     if not args.order_only:
         start = time.perf_counter()
         make(args.images, args.steps, args.processes, args.out)
-        print(f'made in {time.perf_counter() - start:.0f} s; nets/trunk.py must say SHA = "{sha(args.out)}"')
+        print(
+            f'made in {time.perf_counter() - start:.0f} s; animegen_cli/model/nets/trunk.py needs SHA = "{sha(args.out)}"'
+        )
     order(args)
 
 
@@ -77,7 +81,7 @@ def _face(index: int, seed: int) -> tuple[np.ndarray, list[int]]:
 
 
 class Learner(nn.Module):
-    """A trunk with batch normalisation after each convolution, and one linear head that reads its features."""
+    """A trunk with batch normalization after each convolution, and one linear head that reads its features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,12 +141,13 @@ def reduce(images: Tensor) -> Tensor:
 
 
 def augment(large: Tensor, small: Tensor) -> Tensor:
-    """What keeps the labels: mirrored, turned, cropped, a little more or less colour, a foreign patch in front."""
+    """What keeps the labels: mirrored, turned, cropped, a little more or less color, a foreign patch in front."""
     count = len(large)
     angle = torch.empty(count).uniform_(-0.25, 0.25)
     zoom = torch.empty(count).uniform_(0.6, 1.0)  # part of the picture that is seen
     shift = (torch.rand(2, count) * 2 - 1) * (1 - zoom) * 0.8
-    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    cos = zoom * angle.cos()
+    sin = zoom * angle.sin()
     turn = torch.stack([torch.stack([cos, -sin, shift[0]], 1), torch.stack([sin, cos, shift[1]], 1)], 1)
     grid = F.affine_grid(turn, [count, 3, trunks.SIZE, trunks.SIZE], align_corners=False)
     x = F.grid_sample(large.float(), grid, padding_mode="reflection", align_corners=False)
@@ -166,7 +171,7 @@ def _cover(x: Tensor, share: float = 0.3) -> Tensor:
 
 
 def spoil(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Blur most images by up to 2 pixels, put noise of up to 25 grey levels on most: both in 0..1 (B, 2)."""
+    """Blur most images by up to 2 pixels, put noise of up to 25 gray levels on most: both in 0..1 (B, 2)."""
     strength = torch.rand(len(x), 2) * (torch.rand(len(x), 2) < 0.6)
     x = blur(x, 2 * strength[:, 0])
     x = x + torch.randn_like(x) * 25 * strength[:, 1].view(-1, 1, 1, 1)
@@ -196,7 +201,7 @@ def accuracy(learner: Learner, images: Tensor, labels: Tensor) -> None:
 
 @torch.inference_mode()
 def export(learner: Learner, images: Tensor) -> dict[str, Tensor]:
-    """The trunk alone as float16: normalisation folded into the convolutions, features scaled over `images`."""
+    """The trunk alone as float16: normalization folded into the convolutions, features scaled over `images`."""
     trunk = trunks.Trunk()
     for plain, block in zip(trunk.convs, learner.trunk.convs, strict=True):
         conv, norm = block

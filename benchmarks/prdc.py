@@ -77,7 +77,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--images", type=int, default=10_000, help="of each side")
     parser.add_argument("--dims", type=int, default=512)
-    parser.add_argument("--alone", options=("read", "scored"), help=argparse.SUPPRESS)
+    parser.add_argument("--alone", choices=("read", "scored"), help=argparse.SUPPRESS)
     parser.add_argument("--features", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.alone:

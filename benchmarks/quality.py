@@ -215,7 +215,7 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("family", options=PLAIN)
+    parser.add_argument("family", choices=PLAIN)
     parser.add_argument("--data", type=Path, required=True, help="a data set file of 64 (edm: 32) pixels")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--slack", type=float, default=0.95, help="ours trains for this share of what the plan expects")

@@ -2,7 +2,7 @@
 
     python benchmarks/stylegan2.py --size 64 --batch 4
 
-The peer trains the same networks (same parameters, phases, regularisation, augmentation, optimizer and precision) but
+The peer trains the same networks (same parameters, phases, regularization, augmentation, optimizer and precision) but
 makes a weight per image, convolves in groups of one image each, doubles by zeros and a blur before it convolves at full
 size, halves after a full-size convolution, and draws new images for the critic's phase. One measurement is 16 steps, in which
 every phase runs as often as in training. Target: 1.2x on a CPU, 2x on a GPU.
@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from _pairs import arguments, pairs, report, waiting
 from _plain import Resident
-from torch import Tensor, nn
+from torch import Tensor
 
 from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.device import has_bf16, has_compiler, pick_device
-from animegen_cli.model import families
-from animegen_cli.model.family import Batch, DataSpec, Family, Losses
+from animegen_cli.model.families.stylegan2 import Model, StyleGAN2, StyleGAN2Sampling
+from animegen_cli.model.family import Batch, DataSpec, Losses
 from animegen_cli.model.nets import style
 from animegen_cli.train import options
 from animegen_cli.train.trainer import Trainer
@@ -85,7 +85,8 @@ class PlainSynthesis(style.Synthesis):
 
 class PlainConv(style.Conv):
     def forward(self, x: Tensor) -> Tensor:
-        bias, weight = self.bias, self.weight * (self.scale / self.gain)
+        bias = self.bias
+        weight = self.weight * (self.scale / self.gain)
         if self.down:
             pad = 2 if self.kernel == 3 else 1
             x = F.conv2d(plain_blur(x, pad), weight, bias, stride=2)
@@ -99,25 +100,25 @@ PLAIN = {
 }  # fmt: skip
 
 
-def plain(model: Family) -> Family:
-    """A copy of the method with the same parameters and the plain forward passes."""
-    twin = copy.deepcopy(model)
-    for module in twin.modules():
+def plain(model: StyleGAN2) -> StyleGAN2:
+    """A copy of the family with the same parameters and the plain forward passes."""
+    peer = copy.deepcopy(model)
+    for module in peer.modules():
         module.__class__ = PLAIN.get(type(module), type(module))
-    ours = twin.critic_loss
+    ours = peer.critic_loss
 
     def critic_loss(batch: Batch) -> Losses:
+        count = len(batch.images)
+        device = batch.images.device
         with torch.no_grad():
-            twin._images.put(batch.start, twin.synthesis(twin._codes(len(batch.images), None, batch.images.device),
-                                                         twin._random_maps(len(batch.images), batch.images.device)))  # fmt: skip
+            peer.drawn.put(batch.start, peer.synthesis(peer.codes(count, None, device), peer.noise_maps(count, device)))
         return ours(batch)
 
-    twin.critic_loss = critic_loss  # type: ignore[method-assign]
-    return twin
+    peer.critic_loss = critic_loss  # type: ignore[method-assign]  # only here does the critic's phase draw anew
+    return peer
 
 
 def settings(preset: str, batch: int) -> RunConfig:
-    kind = families.load("stylegan2")
     layers = [
         Layer.from_yaml(paths.preset_file("stylegan2", preset)),
         Layer(
@@ -125,20 +126,21 @@ def settings(preset: str, batch: int) -> RunConfig:
         ),
     ]
     return config.resolve(
-        layers, family="stylegan2", model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers
+        layers, family="stylegan2", model=Model, sample=StyleGAN2Sampling, optimizers=StyleGAN2.optimizers
     )
 
 
 @torch.no_grad()
-def same(ours: nn.Module, peer: nn.Module) -> float:
-    """Largest difference of the two generators' images, in fp32; refuses to time two different networks."""
+def same(ours: StyleGAN2, peer: StyleGAN2) -> float:
+    """Largest difference of the two networks' images and logits, in fp32; refuses to time two different networks."""
     torch.manual_seed(1)
     device = next(ours.parameters()).device
-    ws, maps = ours._codes(2, None, device), ours._random_maps(2, device)  # type: ignore[operator]
-    images = ours.synthesis(ws, maps)  # type: ignore[operator]
+    ws = ours.codes(2, None, device)
+    maps = ours.noise_maps(2, device)
+    images = ours.synthesis(ws, maps)
     found = max(
-        float((images - peer.synthesis(ws, maps)).abs().max()),  # type: ignore[operator]
-        float((ours.critic(images) - peer.critic(images)).abs().max()),  # type: ignore[operator]
+        float((images - peer.synthesis(ws, maps)).abs().max()),
+        float((ours.critic(images) - peer.critic(images)).abs().max()),
     )
     if not found < 0.01 or math.isnan(found):
         raise SystemExit(f"the two networks differ by {found}")
@@ -151,7 +153,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=16, help="steps per measurement; every phase is due in 16")
-    parser.add_argument("--precision", default="auto", options=["auto", "fp32", "bf16"])
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     args = parser.parse_args()
     device = pick_device(args.device)
     chosen, data = settings(args.preset, args.batch), Resident(args.size, args.batch, device)
@@ -159,7 +161,7 @@ def main() -> None:
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     torch.manual_seed(0)
-    model = families.load("stylegan2")(chosen.model, DataSpec(args.size, 4096)).to(device)
+    model = StyleGAN2(chosen.model, DataSpec(args.size, 4096)).to(device)
     peer = plain(model)
     differ = same(model, peer)
     compiled = device.type == "cuda" and has_compiler()

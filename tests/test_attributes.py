@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from chain import assert_same_run, done, log_of, newest, refused, sets, start, train_words
+from chain import done, log_of, refused, sets, train_words
 from PIL import Image
 
 from animegen_cli.data.dataset import FaceSet
@@ -83,9 +83,7 @@ def test_micro_batches_average_to_the_whole_however_the_unknown_ones_fall() -> N
     model = tiny().eval()
     labels = [[0, 1], [-1, -1], [1, -1], [-1, 0]]
     whole = batch(labels)
-    parts = [
-        replace(whole, images=whole.images[i : i + 2], labels=torch.tensor(labels[i : i + 2])) for i in (0, 2)
-    ]
+    parts = [replace(whole, images=whole.images[i : i + 2], labels=torch.tensor(labels[i : i + 2])) for i in (0, 2)]
     mean = sum(model.loss(part)["loss"] for part in parts) / 2
     torch.testing.assert_close(mean, model.loss(whole)["loss"])
 
@@ -175,19 +173,6 @@ def test_the_state_with_the_best_accuracy_stays(faces: Path, tmp_path: Path) -> 
     stored = [int(state.name) for state in Run(tmp_path / "run").states()]
     assert stored[-1] == 512
     assert max(figures[images] for images in stored) == max(figures.values())
-
-
-def test_it_goes_on_exactly_after_a_kill(faces: Path, tmp_path: Path) -> None:
-    more = sets("train.validate.images=16", "train.validate.every=64 images")
-    done(*train_words("attributes", faces, tmp_path / "whole", *more, duration="1024 images"))
-    process = start(*train_words("attributes", faces, tmp_path / "broken", *more, duration="1024 images"))
-    while newest(tmp_path / "broken") == 0 and process.poll() is None:
-        pass
-    process.kill()
-    process.wait()
-    assert newest(tmp_path / "broken") > 0
-    done(*train_words("attributes", faces, tmp_path / "broken", *more, duration="1024 images"))
-    assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_its_weights_name_the_attributes(learned: tuple[Path, str]) -> None:

@@ -230,9 +230,9 @@ def test_one_source_is_not_both_domains(folders: tuple[Path, Path], tmp_path: Pa
             both(pair, tmp_path / "two.zip")
         assert "--photos" in hint_of(error.value)
     folder_of(tmp_path / "copy", 15, (32, 32))
-    with pytest.raises(DataError, match="are all in the other") as error:
+    with pytest.raises(DataError, match="are all in the other") as copied:
         both((anime, tmp_path / "copy"), tmp_path / "two.zip")
-    assert hint_of(error.value)
+    assert hint_of(copied.value)
     assert not (tmp_path / "two.zip").exists()
 
 
@@ -347,6 +347,8 @@ def test_resident_and_streamed_are_equal_bit_for_bit(make: Make) -> None:
     assert (resident.resident, streamed.resident) == (True, False)
     for seen in [*range(0, 160, 16), 16, 4000]:
         for mine, other in zip(resident.batch(seen), streamed.batch(seen), strict=True):
+            assert mine is not None
+            assert other is not None
             assert torch.equal(mine, other)
     assert streamed.waited > 0
     needed = 3 * 16 * 16 * (len(resident) + len(resident.faces.indices("train", "photos")))
