@@ -93,8 +93,8 @@ def loader(
 ) -> Loader:
     """Batches for training; `options` are fields of `LoaderConfig` and `Augment`, which is off unless said otherwise."""
     augment = Augment(**{"flip": False} | {name: options.pop(name) for name in AUGMENT if name in options})
-    chosen = LoaderConfig(**{"split": "train", "seed": 0, "augment": augment} | options)
-    return Loader(faces, chosen, workers=workers, memory_limit=memory_limit, rank=rank, world=world)
+    chosen: dict[str, Any] = {"split": "train", "seed": 0, "augment": augment, **options}
+    return Loader(faces, LoaderConfig(**chosen), workers=workers, memory_limit=memory_limit, rank=rank, world=world)
 
 
 def rows(images: Tensor | None) -> list[bytes]:

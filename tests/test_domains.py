@@ -123,7 +123,7 @@ def test_same_bytes_for_any_workers_and_kind_of_source(folders: tuple[Path, Path
     assert packed.identity == both(folders, tmp_path / "out.zip").identity
 
 
-def test_duplicates_and_twins_are_sought_within_a_domain(folders: tuple[Path, Path], tmp_path: Path) -> None:
+def test_duplicates_are_sought_within_a_domain(folders: tuple[Path, Path], tmp_path: Path) -> None:
     anime, photos = (tmp_path / name for name in ("anime", "photos"))
     for place, first in ((anime, 0), (photos, 50)):
         folder_of(place, 6, (32, 32), first=first)

@@ -35,7 +35,7 @@ def with_label(index: int, name: str, value: str, size: int = 32) -> np.ndarray:
 def test_another_process_in_another_order_draws_the_same_bytes() -> None:
     code = """
 import hashlib, json, sys
-from animegen_cli.data.drawn import draw
+from animegen_cli.drawn import draw
 faces = {i: draw(i, size=32, seed=3) for i in (11, 2, 7)}
 sums = {i: hashlib.sha256(face.image.tobytes()).hexdigest() for i, face in faces.items()}
 print(json.dumps([sums, {i: face.labels for i, face in faces.items()}, "torch" in sys.modules]))
@@ -103,8 +103,8 @@ def test_every_value_of_an_attribute_is_visible(name: str) -> None:
                 assert (np.abs(first - second).max(axis=2) > 20).sum() >= 6, (index, name)  # of 1024 pixels
 
 
-def test_hair_colour_can_be_read_from_the_hair() -> None:
-    rows: dict[str, list[np.ndarray]] = {colour: [] for colour in ATTRIBUTES["hair"]}
+def test_hair_color_can_be_read_from_the_hair() -> None:
+    rows: dict[str, list[np.ndarray]] = {color: [] for color in ATTRIBUTES["hair"]}
     index = 0
     while min(len(found) for found in rows.values()) < 6:
         labels = attributes(index)
@@ -113,18 +113,18 @@ def test_hair_colour_can_be_read_from_the_hair() -> None:
             image = pixels(index)
             rows[labels["hair"]].append(np.median(image[5:12, 9:23].reshape(-1, 3), axis=0))
         index += 1
-    known = {colour: np.mean(found[:3], axis=0) for colour, found in rows.items()}
+    known = {color: np.mean(found[:3], axis=0) for color, found in rows.items()}
     right = [
-        min(known, key=lambda other: float(np.linalg.norm(known[other] - seen))) == colour
-        for colour, found in rows.items()
+        min(known, key=lambda other: float(np.linalg.norm(known[other] - seen))) == color
+        for color, found in rows.items()
         for seen in found[3:]
     ]
     assert np.mean(right) > 0.85
 
 
-def test_eye_colour_changes_the_eyes_and_nothing_else() -> None:
+def test_eye_color_changes_the_eyes_and_nothing_else() -> None:
     for index in (1, 5, 9):
-        red, blue = (with_label(index, "eyes", colour, size=64) for colour in ("red", "blue"))
+        red, blue = (with_label(index, "eyes", color, size=64) for color in ("red", "blue"))
         rows, columns = np.nonzero(np.abs(red - blue).max(axis=2) > 30)
         assert 40 <= len(rows) <= 700
         assert rows.max() - rows.min() < 32

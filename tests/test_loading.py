@@ -128,8 +128,8 @@ def test_rotation_turns_about_the_middle_and_mirrors_the_border() -> None:
     assert quarter[0, 0].argmax().item() in (1 * 9 + 4, 7 * 9 + 4)
     assert torch.equal(rotate(image, torch.tensor([0.0])), image)
     assert torch.equal(rotate(quarter, torch.tensor([-90.0])), image)
-    grey = torch.full((1, 3, 16, 16), 90, dtype=torch.uint8)
-    assert torch.equal(rotate(grey, torch.tensor([33.0])), grey)
+    gray = torch.full((1, 3, 16, 16), 90, dtype=torch.uint8)
+    assert torch.equal(rotate(gray, torch.tensor([33.0])), gray)
 
 
 def test_shift_moves_whole_pixels_and_mirrors_the_border() -> None:

@@ -1,4 +1,4 @@
-"""`prepare` on good input: the file it writes, its sources, labels, split and near-twins."""
+"""`prepare` on good input: the file it writes, its sources, labels, split and near-duplicates."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from pictures import command, encoded, folder_of, hint_of, made, picture
 from PIL import Image
+from scipy.io import savemat
 
 from animegen_cli import drawn
-from animegen_cli.data import cleaning, kaggle, near_duplicates
+from animegen_cli.data import cleaning, kaggle, mat_file, near_duplicates
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.prepare.prepare import Options, Request, prepare
@@ -155,22 +156,22 @@ def test_scaling_down_is_antialiased(tmp_path: Path) -> None:
     assert abs(image - 127).max() <= 8
 
 
-# ---- duplicates, twins and split -------------------------------------------------------------------------------
+# ---- duplicates and split ----------------------------------------------------------------------------------------
 
 
-def twin_folder(path: Path) -> Path:
+def folder_with_duplicates(path: Path) -> Path:
     """20 pictures; 5 of them also as brighter JPEGs, 3 as exact copies in another format."""
     folder_of(path, 20)
     for number in range(5):
         brighter = Image.eval(picture(number), lambda value: min(255, value + 6))
-        brighter.save(path / f"twin{number}.jpg", quality=90)
+        brighter.save(path / f"near{number}.jpg", quality=90)
     for number in range(10, 13):
         picture(number).save(path / f"copy{number}.bmp")
     return path
 
 
 def test_dedupe_modes(tmp_path: Path) -> None:
-    source = twin_folder(tmp_path / "faces")
+    source = folder_with_duplicates(tmp_path / "faces")
     counts = {}
     for mode in ("exact", "near", "off"):
         faces = made(source, tmp_path / f"{mode}.zip", dedupe=mode)
@@ -180,8 +181,8 @@ def test_dedupe_modes(tmp_path: Path) -> None:
     assert counts["off"] == (28, {}, 8)
 
 
-def test_twins_never_part(tmp_path: Path) -> None:
-    faces = made(twin_folder(tmp_path / "faces"), tmp_path / "out.zip", dedupe="off", split=0.5)
+def test_near_duplicates_never_part(tmp_path: Path) -> None:
+    faces = made(folder_with_duplicates(tmp_path / "faces"), tmp_path / "out.zip", dedupe="off", split=0.5)
     test = set(faces.indices("test").tolist())
     groups = faces.manifest["twins"]
     assert len(groups) == 8
@@ -207,7 +208,7 @@ def test_only_a_share_of_one_leaves_no_test_images(tmp_path: Path, share: float,
     assert len(faces.indices("train")) > 0
 
 
-def test_drawn_faces_are_no_twins_but_their_jpegs_are() -> None:
+def test_drawn_faces_are_no_near_duplicates_but_their_jpegs_are() -> None:
     finder = near_duplicates.Finder(300)
     for index in range(100):
         finder.add(near_duplicates.fingerprint(drawn.draw(index, size=64).image))
@@ -239,7 +240,7 @@ def test_csv_inside_an_archive_is_found_by_itself(tmp_path: Path) -> None:
         for number in range(4):
             archive.writestr(f"faces/{number}.png", encoded(picture(number)))
         archive.writestr(
-            "tags.csv", "file,hair,eyes\n0.png,pink,red\nfaces/1.png,aqua,\n2.png,pink,blue\n9.png,grey,blue\n"
+            "tags.csv", "file,hair,eyes\n0.png,pink,red\nfaces/1.png,aqua,\n2.png,pink,blue\n9.png,gray,blue\n"
         )
     found = values(made(tmp_path / "tagged.zip", tmp_path / "out.zip"))
     assert found["faces/0.png"] == {"hair": "pink", "eyes": "red"}
@@ -282,14 +283,30 @@ def test_celeba_hq_masks_are_no_faces(tmp_path: Path) -> None:
 
 
 def test_flowers_as_downloaded(tmp_path: Path) -> None:
-    scipy_io = pytest.importorskip("scipy.io")
     (tmp_path / "flowers" / "jpg").mkdir(parents=True)
     for number in range(1, 5):
         picture(number).save(tmp_path / "flowers" / "jpg" / f"image_{number:05d}.jpg")
-    scipy_io.savemat(tmp_path / "flowers" / "imagelabels.mat", {"labels": np.array([[3, 1, 3, 2]])})
+    savemat(
+        tmp_path / "flowers" / "imagelabels.mat", {"labels": np.array([[3, 1, 3, 2]], np.uint8)}, do_compression=True
+    )
     faces = made(tmp_path / "flowers", tmp_path / "out.zip")
     assert faces.attributes == {"class": ("1", "2", "3")}
     assert faces.labels(faces.indices()).ravel().tolist() == [2, 0, 2, 1]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["u1", "i2", "f8"])
+@pytest.mark.parametrize("count", [1, 4, 8189])
+def test_matlab_arrays_are_those_that_scipy_wrote(kind: str, count: int, packed: bool) -> None:
+    numbers = (np.arange(count) % 102 + 1).astype(kind)
+    file = io.BytesIO()
+    savemat(file, {"setid": np.eye(3), "labels": numbers[None], "note": "text"}, do_compression=packed)
+    assert np.array_equal(mat_file.read_array(file.getvalue(), "labels"), numbers)
+    with pytest.raises(ValueError, match="no array `classes`"):
+        mat_file.read_array(file.getvalue(), "classes")
+    for length in range(0, len(file.getvalue()) - 1, 97):
+        with pytest.raises(ValueError):
+            mat_file.read_array(file.getvalue()[:length], "classes")
 
 
 @pytest.mark.parametrize(

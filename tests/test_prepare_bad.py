@@ -93,7 +93,7 @@ def test_broken_exif_loses_no_picture() -> None:
 
 
 def test_animations_give_their_first_frame() -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue")]
     for kind in ("gif", "webp", "png"):
         data = encoded(
             frames[0],

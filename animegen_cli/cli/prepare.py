@@ -59,7 +59,7 @@ def prepare(
     dedupe: Annotated[
         str,
         typer.Option(
-            help="exact: drop exact duplicates, keep near-twins on one side of the split; near: keep one of each; "
+            help="exact: drop exact duplicates, keep near-duplicates on one side of the split; near: keep one of each; "
             "off: drop none."
         ),
     ] = "exact",
@@ -135,15 +135,15 @@ def _asked(sources: list[str], photos: list[str], anime: list[str]) -> tuple[lis
 
 def _summary(prepared: Prepared) -> str:
     about = prepared.about
-    twins, attributes = about["near_twins"], about["attributes"]  # as the manifest names them
+    near, attributes = about["near_twins"], about["attributes"]  # as the manifest names them
     parts = about.get("by_domain", {"": about})
     kept = _each({name or "images": part["images"] for name, part in parts.items()})
     lines = [f"kept     {kept}, {about['size']} x {about['size']}"]
     lines += [f"dropped  {count:,} {reason}" for reason, count in about["dropped"].items()]
     lines += [f"label    {name}: {len(values)} values" for name, values in attributes.items()]
-    if twins["images"]:
+    if near["images"]:
         lines.append(
-            f"twins    {twins['images']:,} images in {twins['clusters']:,} clusters of near-twins, kept together"
+            f"near     {near['images']:,} images in {near['clusters']:,} clusters of near-duplicates, kept together"
         )
     train, test = (_each({name: part["split"][side] for name, part in parts.items()}) for side in ("train", "test"))
     lines.append(f"split    {train} for training, {test} for testing")

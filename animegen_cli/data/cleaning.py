@@ -1,4 +1,4 @@
-"""From the bytes of any picture to one clean square: decoded, upright, RGB, resized, hashed, packed as PNG.
+"""Turns the bytes of any picture into one clean square: decoded, upright, RGB, resized, hashed, packed as PNG.
 
 Runs in worker processes, so this module imports only numpy and Pillow.
 """
@@ -53,9 +53,9 @@ class Cleaned(NamedTuple):
     crc: int
     """CRC-32 of `png`."""
     digest: bytes
-    """sha256 of the final RGB pixels."""
+    """SHA-256 of the final RGB pixels."""
     fingerprint: bytes
-    """What `twins` compares."""
+    """What `near_duplicates` compares."""
 
 
 class Rejected(NamedTuple):
@@ -67,7 +67,7 @@ class Rejected(NamedTuple):
 
 
 def clean(data: bytes, recipe: Recipe) -> Cleaned | Rejected:
-    """One picture's bytes -> an image of the set, or why not."""
+    """Make an image of the set from the bytes of a picture, or say why not."""
     try:
         image = decode(data)
         if min(image.size) < recipe.min_size:
@@ -80,7 +80,7 @@ def clean(data: bytes, recipe: Recipe) -> Cleaned | Rejected:
 
 
 def finish(image: Image.Image, recipe: Recipe) -> Cleaned:
-    """An RGB picture -> an image of the set."""
+    """Make an image of the set from an RGB picture."""
     square = fit_square(image, recipe.size, recipe.fit)
     pixels = np.asarray(square)
     png = encode_png(pixels)
@@ -88,12 +88,16 @@ def finish(image: Image.Image, recipe: Recipe) -> Cleaned:
 
 
 def digest(pixels: np.ndarray) -> bytes:
-    """sha256 of RGB pixels, uint8 (H, W, 3): the identity of an image, whatever file holds it."""
+    """Hash RGB pixels, uint8 (H, W, 3), with SHA-256: the identity of an image, whatever file holds it."""
     return hashlib.sha256(pixels.tobytes()).digest()
 
 
 def decode(data: bytes) -> Image.Image:
-    """Any picture's bytes as upright RGB: first frame, alpha over white, 16 bits to 8. Unusable says why not."""
+    """Decode a picture as upright RGB: its first frame, alpha over white, 16 bits to 8.
+
+    Raises:
+        Unusable: it is no picture that can be used; the text says why.
+    """
     if not data:
         raise Unusable("empty file")
     try:
@@ -127,14 +131,14 @@ def _upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith(("I", "F")):  # 16 and 32 bits, grey
+    if image.mode.startswith(("I", "F")):  # 16 and 32 bits, gray
         values = np.asarray(image, np.float64)
         brightest = values.max(initial=0)
         top = 65535 if image.mode.startswith("I;16") or brightest > 255 else 255  # Pillow's "I" does not say which
         if image.mode == "F":
             top = 1 if brightest <= 1 else 255
-        grey = np.nan_to_num(values * (255 / top)).clip(0, 255)
-        return Image.fromarray((grey + 0.5).astype(np.uint8)).convert("RGB")
+        gray = np.nan_to_num(values * (255 / top)).clip(0, 255)
+        return Image.fromarray((gray + 0.5).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -143,7 +147,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def fit_square(image: Image.Image, size: int, fit: str) -> Image.Image:
-    """A square of `size` pixels: the middle (crop), the whole on white (pad) or the whole squeezed (stretch)."""
+    """Make a square of `size` pixels: of the middle (crop), the whole on white (pad) or the whole squeezed (stretch)."""
     lanczos = Image.Resampling.LANCZOS
     width, height = image.size
     if fit == "crop":
@@ -161,7 +165,7 @@ def fit_square(image: Image.Image, size: int, fit: str) -> Image.Image:
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
-    """RGB pixels, uint8 (H, W, 3), as an uncompressed PNG: the same bytes with every version of every library."""
+    """Write RGB pixels, uint8 (H, W, 3), as an uncompressed PNG: the same bytes with every version of every library."""
     height, width, _ = pixels.shape
     rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with filter type 0, none
     rows[:, 1:] = pixels.reshape(height, -1)

@@ -85,19 +85,20 @@ class FaceSet:
         return self._about.get("manifest", {})
 
     def member(self, index: int) -> str:
-        """Name of the file that holds an image."""
+        """Give the name of the file that holds an image."""
         return self._names[index]
 
     def origin(self, index: int) -> str:
-        """Name of the picture that an image was made from."""
+        """Give the name of the picture that an image was made from."""
         names = self.manifest.get("names")
         return str(names[index]) if names else self._names[index]
 
     def indices(self, split: str = "all", domain: str | None = None) -> np.ndarray:
-        """Indices of the images of a split ("train", "test" or "all"), ascending int64. Without a split all train.
+        """Give the indices of the images of a split, ascending int64.
 
         Args:
-            domain: which one's; None is the first, the anime faces.
+            split: "train", "test" or "all"; in a set that was never split all images are for training.
+            domain: the domain whose images are meant; None is the first, the anime faces.
 
         Raises:
             UsageError: there is no such split.
@@ -120,13 +121,13 @@ class FaceSet:
         return np.array([name.startswith(f"{domain}/") for name in self._names])
 
     def labels(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
-        """(n, A) int64, one column per attribute; -1 is unknown."""
+        """Give the label numbers of some images, int64 (n, A): one column for each attribute, -1 where unknown."""
         if self._labels is None:
             return np.full((len(indices), len(self.attributes)), -1, np.int64)
         return np.asarray(self._labels[np.asarray(indices, np.int64)], np.int64)
 
     def pixels(self, indices: np.ndarray | Sequence[int], *, size: int | None = None) -> np.ndarray:
-        """Images as uint8 (n, H, W, 3); with `size` smaller than the set's, scaled down with an antialiased filter.
+        """Read images as uint8 (n, H, W, 3); with `size` smaller than the set's, scaled down with an antialiased filter.
 
         Raises:
             DataError: an image is damaged (the message names it), of another size than the first, or too small.
@@ -188,7 +189,7 @@ class FaceSet:
         return identity_of_domains({domain: self._digests_of("all", domain) for domain in self.domains}, self.size)
 
     def split_identity(self, split: str, size: int | None = None, domain: str | None = None) -> str:
-        """Identity of one split's images of one domain as a network sees them, scaled to `size`."""
+        """Give the identity of one split's images of one domain as a network sees them, scaled to `size` pixels."""
         chosen = self._digests_of(split, domain)
         if size in (None, self.size):
             return identity_of(chosen, self.size)
@@ -199,7 +200,11 @@ class FaceSet:
 
 
 def require_size(faces: FaceSet, size: int) -> None:
-    """DataError with the `prepare` command to type unless the set is square and at least `size` pixels wide."""
+    """Check that the images are square and at least `size` pixels wide.
+
+    Raises:
+        DataError: they are not; the hint is the `prepare` command to type.
+    """
     command = f"make another with `{_prepare(faces)} --resolution {size}`"
     if not faces.square:
         raise DataError(f"the images of {faces.path} are {faces.width} x {faces.height}, not square", hint=command)
@@ -217,7 +222,7 @@ def _prepare(faces: FaceSet) -> str:
 
 
 def open_images(path: Path | str) -> FaceSet:
-    """A plain folder or zip of images, such as `sample` writes, as a set without labels."""
+    """Open a plain folder or zip of images, such as `sample` writes, as a set without labels."""
     return FaceSet.open(path)
 
 

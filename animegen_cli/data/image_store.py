@@ -1,4 +1,4 @@
-"""The images of one domain of one split, in a shuffled order: in memory on the device, or streamed by threads.
+"""The images of one domain of one split in a shuffled order, in memory on the device or streamed by threads.
 
 Positions count images over all ranks. Epoch e is the permutation that (seed, draw, e) decides; a batch may cross from
 one epoch into the next.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
 _CHUNK = 1024  # images decoded at a time while the set is read
 _AHEAD = 3  # batches that are decoded before they are asked for
-Channels = tuple[float, float, float]
+Channels: TypeAlias = tuple[float, float, float]
+"""One number for each of red, green and blue."""
 
 
 class ImageStore:
-    """Uint8 images, by position in training.
+    """Gives uint8 images by their position in training.
 
     Attributes:
         waited: seconds that `take` has spent waiting for images.
@@ -46,11 +47,16 @@ class ImageStore:
         device: torch.device,
         threads: ThreadPoolExecutor | None,
     ) -> None:
-        """
+        """Decode all images once, for `mean` and `std`.
+
         Args:
-            size: height and width at which the images are kept.
-            draw: names the shuffle, so that two domains go through their epochs independently.
-            threads: decode the images batch by batch; without them all are kept in memory on the device.
+            faces: the set that the images come from.
+            indices: which images, int64 (n,).
+            size: height and width in pixels at which the images are stored.
+            seed: what the order of every epoch follows from.
+            draw: the name of the shuffle, so that two domains go through their epochs independently.
+            device: where the images are needed.
+            threads: what decodes the images batch by batch; without them all stay in memory on the device.
         """
         self.faces, self.indices, self.size, self.device = faces, indices, size, device
         self._seed, self._draw, self._threads = seed, draw, threads
@@ -93,10 +99,14 @@ class ImageStore:
         return self._order[epoch]
 
     def take(self, positions: np.ndarray, step: int) -> tuple[Tensor, Tensor]:
-        """Images uint8 (B, 3, H, W) at consecutive positions and their places (B,) int64, both on the device.
+        """Give the images uint8 (B, 3, H, W) at some positions and their places int64 (B,), both on the device.
 
         Args:
+            positions: consecutive positions in training, int64 (B,).
             step: how much further on the next batch will lie.
+
+        Raises:
+            DataError: an image is damaged.
         """
         where = send(torch.from_numpy(self._places(positions)), self.device)
         if self._images is not None:
@@ -122,14 +132,14 @@ def _key(positions: np.ndarray) -> tuple[int, int]:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device, without waiting for the work that is queued there."""
+    """Copy to the device, without waiting for the work that is queued there."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def words(seed: int, draw: str, counters: np.ndarray, epoch: int = 0) -> np.ndarray:
-    """uint64 words, each a function of (seed, draw, epoch, counter): SplitMix64 (Steele et al. 2014)."""
+    """Draw uint64 words, each a function of (seed, draw, epoch, counter): SplitMix64 (Steele et al. 2014)."""
     key = np.uint64(seed_for(seed, draw, epoch))
     z = counters.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -138,12 +148,12 @@ def words(seed: int, draw: str, counters: np.ndarray, epoch: int = 0) -> np.ndar
 
 
 def _statistics(counts: np.ndarray) -> tuple[Channels, Channels]:
-    """Mean and standard deviation per channel from how often each of the 256 levels occurs; exact sums."""
+    """Mean and standard deviation of each channel from how often each of the 256 levels occurs, int64 (3, 256); exact sums."""
+    red, green, blue = (_moments(channel) for channel in counts)
+    return (red[0], green[0], blue[0]), (red[1], green[1], blue[1])
+
+
+def _moments(counts: np.ndarray) -> tuple[float, float]:
     levels = np.arange(256, dtype=np.int64)
-    total = int(counts[0].sum())
-    means, deviations = [], []
-    for channel in counts:
-        first, second = int((channel * levels).sum()), int((channel * levels * levels).sum())
-        means.append(first / total / 127.5 - 1)
-        deviations.append(math.sqrt((second * total - first * first) / total**2) / 127.5)
-    return tuple(means), tuple(deviations)  # type: ignore[return-value]
+    total, first, second = (int((counts * levels**power).sum()) for power in (0, 1, 2))
+    return first / total / 127.5 - 1, math.sqrt((second * total - first * first) / total**2) / 127.5

@@ -1,10 +1,10 @@
-"""What `prepare` remembers of each image, compactly."""
+"""What `prepare` remembers of the images of one domain: about 100 bytes and the name of each, and why others were dropped."""
 
 from __future__ import annotations
 
 from array import array
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from animegen_cli.data.cleaning import Cleaned
 
-DROPPED_SHOWN = 8  # pictures per reason on the contact sheet
-Vocabulary = dict[str, tuple[str, ...]]
+DROPPED_SHOWN = 8
+"""How many dropped pictures for each reason the contact sheet shows."""
+Vocabulary: TypeAlias = dict[str, tuple[str, ...]]
+"""The names of the attributes and of the values of each."""
 
 
 def member_name(index: int, folder: str = "") -> str:
-    """Where image `index` lies in the file, as StyleGAN2/3 and EDM name it; in a set of two domains below `folder`."""
+    """Name the file of image `index` as StyleGAN2/3 and EDM do; in a set of two domains it lies below `folder`."""
     return f"{folder}{index // 1000:05d}/img{index:08d}.png"
 
 
@@ -28,11 +30,13 @@ class DatasetIndex:
     """The images of one domain. Grows while pictures arrive; `close` decides clusters and split."""
 
     def __init__(self, vocabulary: Vocabulary, most: int, folder: str = "", start: int = 0) -> None:
-        """
+        """Begin without images.
+
         Args:
-            most: images there can be at all.
-            folder: where they lie in the file, such as `photos/`.
-            start: number of images of other domains before them.
+            vocabulary: attributes and values that the label numbers stand for.
+            most: how many images there can be at all.
+            folder: where they lie in the file, such as `photos/`; empty in a set of one domain.
+            start: how many images of other domains lie before them.
         """
         self.vocabulary, self.folder, self.start = vocabulary, folder, start
         self.names: list[str] = []
@@ -53,7 +57,12 @@ class DatasetIndex:
             self.shown.append((name, reason, png))
 
     def duplicate(self, image: Cleaned, dedupe: str) -> str | None:
-        """Why `image` repeats one that is kept, or None."""
+        """Say why `image` repeats one of the set, or give None.
+
+        Args:
+            image: the image that may be added next.
+            dedupe: what counts as a repetition: `exact`, `near` or `off`.
+        """
         if dedupe != "off" and image.digest in self._seen:
             return "exact duplicate"
         if dedupe == "near" and self._near_duplicates.near_duplicate(image.fingerprint) is not None:
@@ -61,7 +70,7 @@ class DatasetIndex:
         return None
 
     def keep(self, name: str, image: Cleaned, row: np.ndarray) -> None:
-        """Remember an image of the set; `row` holds its label numbers."""
+        """Remember an image of the set; `row` (A,) holds its label numbers."""
         self.names.append(name)
         self._seen.add(image.digest)
         self._digests += image.digest
@@ -69,30 +78,30 @@ class DatasetIndex:
         self._labels.extend(row.tolist())
 
     def shared(self, other: DatasetIndex) -> int:
-        """How many images both hold; to be asked before `close`."""
+        """Count the images that both hold; to be asked before `close`."""
         return len(self._seen & other._seen)
 
     def digest(self, index: int) -> bytes:
-        """sha256 of the pixels of one image."""
+        """Give the SHA-256 of the pixels of one image."""
         return bytes(self._digests[32 * index : 32 * index + 32])
 
     @property
     def labels(self) -> np.ndarray:
-        """(n, A) int16, -1 unknown."""
+        """The label numbers of all images, int16 (n, A); -1 is unknown."""
         return np.asarray(self._labels, np.int16).reshape(len(self), len(self.vocabulary))
 
     def reasons(self) -> dict[str, int]:
-        """How many pictures were dropped for each reason."""
+        """Count the dropped pictures by reason."""
         return dict(sorted(Counter(reason for _, reason in self.dropped).items()))
 
     def close(self, split: float) -> None:
-        """Find the near-twins and split by content."""
+        """Find the near-duplicates and split by content; `split` is the share for training."""
         self.clusters = self._near_duplicates.clusters()
         self._seen, self._near_duplicates = set(), near_duplicates.Finder(0)  # their memory is needed for what follows
         self.test = self._split(split)
 
     def _split(self, share: float) -> np.ndarray:
-        """Which images are for testing, (n,) bool. Each cluster goes whole to where its smallest hash falls.
+        """Choose the images for testing, (n,) bool. Each cluster goes whole to where its smallest hash falls.
 
         A cluster's side depends on its own pixels alone, so pictures added later move no other from side to side.
         """
@@ -105,8 +114,8 @@ class DatasetIndex:
             bound = bound.clip(lead.min() + np.uint64(1), lead.max())
         return (lead >= bound) & (share < 1)
 
-    def twin_groups(self) -> list[list[int]]:
-        """Clusters of two and more images."""
+    def near_duplicate_groups(self) -> list[list[int]]:
+        """List the indices of each cluster of two and more images."""
         groups: dict[int, list[int]] = {}
         sizes = np.bincount(self.clusters, minlength=len(self))
         for index in np.flatnonzero(sizes[self.clusters] > 1).tolist():
@@ -114,12 +123,13 @@ class DatasetIndex:
         return list(groups.values())
 
     def digests(self) -> Iterator[bytes]:
-        """sha256 of the pixels of each image."""
+        """Give the SHA-256 of the pixels of each image."""
         return (self.digest(index) for index in range(len(self)))
 
     def about(self, split: float) -> dict[str, Any]:
-        """Counts of what was kept, split, clustered and dropped."""
-        size, groups = len(self), self.twin_groups()
+        """Count what is in the set, on each side of the split, clustered and dropped; the keys are the manifest's."""
+        size = len(self)
+        groups = self.near_duplicate_groups()
         return {
             "images": size,
             "split": {"share": split, "train": int(size - self.test.sum()), "test": int(self.test.sum())},

@@ -12,7 +12,7 @@ from animegen_cli.errors import MachineError, UsageError
 
 
 def download(spec: str, folder: Path) -> Path:
-    """The archive of `kaggle:OWNER/NAME`, kept in `folder` and downloaded once.
+    """Download the archive of `kaggle:OWNER/NAME` into `folder`, once, and give its path.
 
     Raises:
         UsageError: `spec` is spelled otherwise.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from animegen_cli.data.sources import MAX_BYTES, Source, read_text
+from animegen_cli.data.mat_file import read_array
+from animegen_cli.data.sources import MAX_BYTES, Member, Source, read_text
 from animegen_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ _UNKNOWN = frozenset(("", "?", "nan", "none", "null", "unknown", "n/a"))
 _FILE_COLUMNS = ("file", "filename", "file_name", "image", "image_id", "path", "name", "id", "img", "face")
 _SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation"))
 _NOT_LABELS = re.compile(r"bbox|landmark|partition|split|eval|identity", re.IGNORECASE)
-MAX_VALUES = 256  # a column with more distinct values is a name or a measure, not an attribute
+MAX_VALUES = 256
+"""A column with more distinct values holds names or measurements, not an attribute."""
 
 
 @dataclass
@@ -37,13 +39,15 @@ class Labels:
 
 
 def find(source: Source, wanted: str | None) -> Labels:
-    """The labels of a source.
+    """Find the labels of a source.
 
     Args:
+        source: where to look, and whose members the labels are of.
         wanted: `none`, `folders`, a table inside the source or a path; None looks for all of them.
 
     Raises:
         DataError: the table that was asked for is missing or fits no picture.
+        UsageError: several files have the name that was asked for.
     """
     if wanted == "none" or source.drawn:
         return nothing(source)
@@ -62,7 +66,12 @@ def find(source: Source, wanted: str | None) -> Labels:
 
 
 def merge(tables: Sequence[Labels]) -> tuple[dict[str, tuple[str, ...]], list[np.ndarray]]:
-    """One vocabulary for several sources: attributes in order of appearance, values sorted."""
+    """Join the labels of several sources.
+
+    Returns:
+        One vocabulary, attributes in order of appearance and values sorted; and for each source its label numbers
+        int16 (members, attributes), -1 unknown.
+    """
     vocabulary: dict[str, tuple[str, ...]] = {}
     for table in tables:
         for name, values in table.attributes.items():
@@ -80,7 +89,7 @@ def merge(tables: Sequence[Labels]) -> tuple[dict[str, tuple[str, ...]], list[np
 
 
 def nothing(source: Source) -> Labels:
-    """No labels at all."""
+    """Give no labels at all for each member."""
     return Labels({}, np.empty((len(source.members), 0), np.int16))
 
 
@@ -161,18 +170,18 @@ def _wanted_table(source: Source, wanted: str) -> tuple[str, bytes]:
 
 def _own_table(source: Source) -> Labels | None:
     """The one table among the source's own files that fits at least half of its pictures."""
-    best: list[tuple[int, Labels]] = []
-    for place in (source, source.beside):
-        for text in place.texts if place else ():
-            suffix = PurePosixPath(text.name).suffix.lower()
-            if suffix == ".json" or _NOT_LABELS.search(PurePosixPath(text.name).name):
-                continue
-            found = _table(source, text.name, read_text(place, text))  # type: ignore[arg-type]
-            if found is not None and (found.rows >= 0).any(axis=1).sum() * 2 >= len(source.members):
-                speaks = re.search(r"attr|tag|label", text.name, re.IGNORECASE) is not None
-                best.append((int(speaks), found))
-    top = max((rank for rank, _ in best), default=0)
-    first = [found for rank, found in best if rank == top]
+    ranked: list[tuple[int, Labels]] = []
+    places = [source] if source.beside is None else [source, source.beside]
+    for place, text in [(one, text) for one in places for text in one.texts]:
+        name = PurePosixPath(text.name)
+        if name.suffix.lower() == ".json" or _NOT_LABELS.search(name.name):
+            continue
+        found = _table(source, text.name, read_text(place, text))
+        if found is not None and (found.rows >= 0).any(axis=1).sum() * 2 >= len(source.members):
+            speaks = re.search(r"attr|tag|label", text.name, re.IGNORECASE) is not None
+            ranked.append((int(speaks), found))
+    top = max((rank for rank, _ in ranked), default=0)
+    first = [found for rank, found in ranked if rank == top]
     return first[0] if len(first) == 1 else None
 
 
@@ -192,7 +201,8 @@ def _table(source: Source, name: str, data: bytes) -> Labels | None:
         header = ["file", "label"] if width == 2 else [f"label{column}" for column in range(width)]
     places = np.array([match.place(row[key]) if len(row) > key else -1 for row in rows], np.int64)
     columns = [column for column in range(len(header)) if column != key]
-    attributes, parts = {}, []
+    attributes: dict[str, tuple[str, ...]] = {}
+    parts: list[np.ndarray] = []
     for column in columns:
         values = [row[column].strip() if len(row) > column else "" for row in rows]
         used = {value for value, place in zip(values, places, strict=True) if place >= 0} - _UNKNOWN
@@ -284,12 +294,10 @@ class _Match:
 def _flowers(source: Source, name: str, data: bytes) -> Labels | None:
     """Oxford Flowers 102: `imagelabels.mat` holds the class of image_00001.jpg, image_00002.jpg, ..."""
     try:
-        from scipy.io import loadmat
-    except ImportError:
+        classes = read_array(data, "labels").astype(np.int16)
+    except ValueError:
         return None
-    try:
-        classes = np.asarray(loadmat(io.BytesIO(data))["labels"]).ravel().astype(np.int16)
-    except (KeyError, ValueError, TypeError, OSError):
+    if not len(classes):
         return None
     match = _Match(source)
     places = np.array([match.place(f"image_{number + 1:05d}.jpg") for number in range(len(classes))])
@@ -326,18 +334,26 @@ def _set_file(source: Source) -> Labels | None:
     return Labels(attributes, rows, "dataset.json")
 
 
-def _json(source: Source, text: object) -> dict[str, object]:
+def _json(source: Source, text: Member) -> dict[str, object]:
     try:
-        value = json.loads(read_text(source, text))  # type: ignore[arg-type]
+        value = json.loads(read_text(source, text))
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
 
 def unpack(listed: Sequence[object], attributes: object) -> tuple[dict[str, tuple[str, ...]], np.ndarray]:
-    """`dataset.json` labels -> attributes and (n, A) int64: integers, one-hot vectors, or several concatenated.
+    """Read the labels of `dataset.json`: integers, one-hot vectors, or several of these concatenated.
 
-    `attributes` as in our manifest; without it a vector is one attribute named `class`.
+    Args:
+        listed: the label of each image.
+        attributes: the names of attributes and values as in our manifest; without it a vector is one attribute named `class`.
+
+    Returns:
+        The attributes, and the label numbers int64 (n, A), -1 unknown.
+
+    Raises:
+        ValueError: the labels are of another kind, or do not fit the attributes.
     """
     table = np.asarray(listed)
     if table.ndim == 1 and table.dtype.kind in "iu":

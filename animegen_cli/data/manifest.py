@@ -1,4 +1,4 @@
-"""What a data set file says of itself: its identity, `dataset.json` and `manifest.json`, from one ledger per domain."""
+"""What a data set file says of itself: its identity, `dataset.json` and `manifest.json`, from one index for each domain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Buffer = bytes | memoryview
 
 
 def identity_of(digests: Iterable[bytes], *parts: object) -> str:
-    """Identity of a set of images: a hash over their sorted pixel hashes, and over `parts` such as their size."""
+    """Hash a set of images: their sorted pixel hashes, and `parts` such as their size. Gives 64 hexadecimal digits."""
     hashed = hashlib.sha256(json.dumps(parts).encode())
     for one in sorted(digests):
         hashed.update(one)
@@ -33,13 +33,13 @@ def identity_of(digests: Iterable[bytes], *parts: object) -> str:
 
 
 def identity_of_domains(digests: Mapping[str, Iterable[bytes]], size: int) -> str:
-    """Identity of a set: of its images; with two domains, also of which images are in which."""
+    """Hash the images of all domains; with two, also which images are in which."""
     parts = [identity_of(own, size) for own in digests.values()]
     return parts[0] if len(parts) == 1 else identity_of((), size, *zip(digests, parts, strict=True))
 
 
 def about(indexes: Sequence[DatasetIndex], split: float) -> dict[str, Any]:
-    """The part of the manifest that the images decide: totals, and with two domains the figures of each."""
+    """Give the part of the manifest that the images decide: totals, and with two domains the figures of each."""
     parts = [dataset_index.about(split) for dataset_index in indexes]
     whole: dict[str, Any] = {
         "images": sum(part["images"] for part in parts),
@@ -58,14 +58,14 @@ def about(indexes: Sequence[DatasetIndex], split: float) -> dict[str, Any]:
 
 
 def identity(indexes: Sequence[DatasetIndex], size: int) -> str:
-    """Identity of the whole set."""
+    """Give the identity of the whole set, whose images are `size` pixels high and wide."""
     return identity_of_domains(
         dict(zip(DOMAINS, (dataset_index.digests() for dataset_index in indexes), strict=False)), size
     )
 
 
 def dataset_json(indexes: Sequence[DatasetIndex]) -> Buffer:
-    """`dataset.json` of StyleGAN2/3 and EDM: all attributes as one concatenated one-hot vector per image."""
+    """Write `dataset.json` of StyleGAN2/3 and EDM: all attributes as one concatenated one-hot vector for each image."""
     vocabulary = indexes[0].vocabulary
     if not vocabulary:
         return b'{"labels": null}\n'
@@ -85,7 +85,7 @@ def dataset_json(indexes: Sequence[DatasetIndex]) -> Buffer:
 
 
 def manifest_json(indexes: Sequence[DatasetIndex], about: dict[str, Any]) -> Buffer:
-    """`manifest.json`: `about`, then per image its hash, name and cluster, then what was dropped."""
+    """Write `manifest.json`: `about`, then the hash, name and cluster of each image, then what was dropped."""
     made = {"format": FORMAT, "version": VERSION, "made_with": {"animegen": __version__, "pillow": PIL.__version__}}
     test = [
         index + dataset_index.start
@@ -95,7 +95,7 @@ def manifest_json(indexes: Sequence[DatasetIndex], about: dict[str, Any]) -> Buf
     clusters = [
         [index + dataset_index.start for index in group]
         for dataset_index in indexes
-        for group in dataset_index.twin_groups()
+        for group in dataset_index.near_duplicate_groups()
     ]
     out = io.BytesIO()
     out.write(json.dumps({**made, **about}, indent=1)[:-2].encode())

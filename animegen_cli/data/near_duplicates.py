@@ -1,9 +1,9 @@
-"""Near-twins: the same drawing with another crop, light or compression, as sequels and re-uploads bring them.
+"""Near-duplicates: the same drawing with another crop, light or compression, as sequels and re-uploads bring them.
 
-Two images are compared by 256-bit perceptual hashes and by the correlation of their 8 x 8 colour thumbnails; both
-must be close, as either alone errs: faces drawn in one pose share a hash, faces in one colour scheme a thumbnail.
+Two images are compared by 256-bit perceptual hashes and by the correlation of their 8 x 8 color thumbnails; both
+must be close, as either alone errs: faces drawn in one pose share a hash, faces in one color scheme a thumbnail.
 Where the limits lie was chosen by eye on 1,500 pairs of drawn and photographed faces. Clusters, which must not leak
-from training into testing, take the wide limits: a false twin costs nothing there. Dropping takes the narrow ones.
+from training into testing, take the wide limits: a false pair costs nothing there. Dropping takes the narrow ones.
 
 All decisions are made in whole numbers, so that they do not depend on the machine or its linear algebra.
 """
@@ -17,19 +17,25 @@ from PIL import Image
 
 
 class Limits(NamedTuple):
-    """What twins may differ in."""
+    """How much two near-duplicates may differ."""
 
     bits: int
-    """At most so many of the hash's 256 bits."""
+    """How many of the hash's 256 bits differ at most."""
     correlation: float
-    """At least this, of the thumbnails."""
+    """The smallest correlation of the thumbnails, up to 1."""
 
 
-CLUSTER, DROP = Limits(76, 0.94), Limits(56, 0.95)
+CLUSTER = Limits(76, 0.94)
+"""The limits of clusters, which the split keeps whole."""
+DROP = Limits(56, 0.95)
+"""The limits within which an image may be dropped."""
 METHOD = {"hash": "dct-256", "thumbnail": "rgb-8x8", "cluster": CLUSTER._asdict(), "drop": DROP._asdict()}
+"""What manifests and scores say of the comparison."""
 
 _BITS = 256
-_SIDE, _LOW, _THUMB = 32, 16, 8
+_SIDE = 32  # pixels a side of the gray image that the hash is made of
+_LOW = 16  # frequencies of it, in each direction, that the hash knows
+_THUMB = 8  # pixels a side of the thumbnail
 FINGERPRINT_BYTES = _BITS // 8 + 3 * _THUMB * _THUMB
 _BLOCK, _TILE = 256, 1024  # images that are compared with others at a time
 
@@ -39,26 +45,34 @@ def _dct(low: int, side: int) -> np.ndarray:
     return np.cos(np.pi * np.arange(low)[:, None] * (2 * np.arange(side) + 1) / (2 * side))
 
 
-_WAVES = np.rint(_dct(_LOW, _SIDE) * 4096)  # whole numbers: float64 sums of them are exact in any order
+_FREQUENCIES = np.rint(_dct(_LOW, _SIDE) * 4096)  # whole numbers: float64 sums of them are exact in any order
 
 
 def fingerprint(image: Image.Image) -> bytes:
-    """What two images are compared by: a 256-bit perceptual hash, then the thumbnail's 192 bytes."""
-    grey = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float64)
-    waves = (_WAVES @ grey @ _WAVES.T).ravel()
-    signs = waves > np.partition(waves, _BITS // 2)[_BITS // 2]
+    """Describe an RGB image for comparison, in 224 bytes: a 256-bit perceptual hash, then the 8 x 8 thumbnail.
+
+    A bit of the hash says whether a coefficient of the discrete cosine transform exceeds the median (Zauner 2010).
+    """
+    gray = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float64)
+    coefficients = (_FREQUENCIES @ gray @ _FREQUENCIES.T).ravel()
+    signs = coefficients > np.partition(coefficients, _BITS // 2)[_BITS // 2]
     thumb = image.resize((_THUMB, _THUMB), Image.Resampling.BOX)
     return np.packbits(signs).tobytes() + thumb.tobytes()
 
 
 class Finder:
-    """Collects looks; knows whether a new one has a twin, and which images belong together.
+    """Collects fingerprints; knows whether a new one has a near-duplicate, and which images belong together.
 
-    A projection of the thumbnails to 23 numbers finds candidates by matrix products; the rule judges these.
+    A projection of the thumbnails to 23 numbers finds candidates by matrix products; the exact rule decides on these.
     """
 
     def __init__(self, most: int, limits: Limits = CLUSTER) -> None:
-        """`most` looks can be collected; memory is touched, and so taken, only as they come. Clusters take `limits`."""
+        """Make room for `most` fingerprints; memory is touched, and so taken, only as they come.
+
+        Args:
+            most: how many fingerprints can be collected.
+            limits: how near the images of a cluster are to each other.
+        """
         self._limits = limits
         self._fingerprints = np.empty((most, FINGERPRINT_BYTES), np.uint8)
         self._points = np.empty((most, _BASIS.shape[1] + 2), np.float32)
@@ -67,31 +81,31 @@ class Finder:
         self._scratch = np.empty((_BLOCK, _TILE), np.float32)
 
     def add(self, fingerprint: bytes) -> None:
-        """Collect the look of the next image."""
+        """Collect the fingerprint of the next image."""
         self._fingerprints[self._count] = np.frombuffer(fingerprint, np.uint8)
         self._count += 1
         if self._count - self._compared == _BLOCK:
             self._compare()
 
     def near_duplicate(self, fingerprint: bytes) -> int | None:
-        """The first collected image that is so near that this one may be dropped."""
+        """Find the first collected image that is so near that this one may be dropped; None without one."""
         one = np.frombuffer(fingerprint, np.uint8)[None]
         near = self._candidates(_project(one))[1]
-        found = near[_twins(np.broadcast_to(one, (len(near), FINGERPRINT_BYTES)), self._fingerprints[near], DROP)]
+        found = near[_alike(np.broadcast_to(one, (len(near), FINGERPRINT_BYTES)), self._fingerprints[near], DROP)]
         return int(found[0]) if len(found) else None
 
     def clusters(self) -> np.ndarray:
-        """(n,) the smallest index of the images that each one is connected to, directly or through others."""
+        """Give for each image the smallest index of those it is connected to, directly or through others: int64 (n,)."""
         self._compare()
         return np.array([self._root(index) for index in range(self._count)], np.int64)
 
     def _compare(self) -> None:
-        """Join the images added since the last time with their twins."""
+        """Join the images added since the last time with their near-duplicates."""
         start = self._compared
         new, old = self._candidates(self._project_new()[start:])
         new += start
         new, old = new[old < new], old[old < new]
-        real = _twins(self._fingerprints[new], self._fingerprints[old], self._limits)
+        real = _alike(self._fingerprints[new], self._fingerprints[old], self._limits)
         for pair in zip(new[real].tolist(), old[real].tolist(), strict=True):
             a, b = map(self._root, pair)
             if a != b:
@@ -131,12 +145,12 @@ _REACH = np.float32((1 - CLUSTER.correlation) + 1e-3)
 
 
 def _basis() -> np.ndarray:
-    """(192, 23) orthonormal: coarse brightness and coarser colour of a thumbnail, where most of its energy lies."""
-    waves = _dct(_THUMB, _THUMB)
-    waves /= np.linalg.norm(waves, axis=1, keepdims=True)
+    """Give orthonormal columns, (192, 23): coarse brightness and coarser color of a thumbnail, where most of its energy lies."""
+    cosines = _dct(_THUMB, _THUMB)
+    cosines /= np.linalg.norm(cosines, axis=1, keepdims=True)
     mixes = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]) / np.sqrt([[3], [2], [6]])
     columns = [
-        np.einsum("y,x,c->yxc", waves[v], waves[u], mixes[mix]).ravel()
+        np.einsum("y,x,c->yxc", cosines[v], cosines[u], mixes[mix]).ravel()
         for mix, low in ((0, 4), (1, 2), (2, 2))
         for v in range(low)
         for u in range(low)
@@ -149,7 +163,7 @@ _BASIS = _basis()
 
 
 def _project(fingerprints: np.ndarray) -> np.ndarray:
-    """(n, 25) so that the product of one row with another, its last two swapped, is -|a - b|^2 / 2."""
+    """Give points (n, 25) so that the product of one row with another, its last two swapped, is -|a - b|^2 / 2."""
     thumbs = fingerprints[:, _BITS // 8 :].astype(np.float32)
     thumbs -= thumbs.mean(axis=1, keepdims=True)
     thumbs /= np.sqrt((thumbs * thumbs).sum(axis=1, keepdims=True)) + 1e-6
@@ -161,14 +175,14 @@ def _project(fingerprints: np.ndarray) -> np.ndarray:
 _ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint16)
 
 
-def _twins(a: np.ndarray, b: np.ndarray, limits: Limits) -> np.ndarray:
-    """The rule, row by row: (n, 224) uint8 looks -> (n,) bool."""
-    alike = np.flatnonzero(_ONES[a[:, :32] ^ b[:, :32]].sum(axis=1) <= limits.bits)
-    x, y = a[alike, 32:].astype(np.int64), b[alike, 32:].astype(np.int64)
+def _alike(a: np.ndarray, b: np.ndarray, limits: Limits) -> np.ndarray:
+    """Compare fingerprints row by row, uint8 (n, 224), in whole numbers: (n,) bool."""
+    near = np.flatnonzero(_ONES[a[:, :32] ^ b[:, :32]].sum(axis=1) <= limits.bits)
+    x, y = a[near, 32:].astype(np.int64), b[near, 32:].astype(np.int64)
     count = x.shape[1]
     shared = count * (x * y).sum(1) - x.sum(1) * y.sum(1)
     spread_x, spread_y = (count * (v * v).sum(1) - v.sum(1) ** 2 for v in (x, y))
     bound = limits.correlation * np.sqrt(spread_x.astype(np.float64) * spread_y)
     real = np.zeros(len(a), bool)
-    real[alike] = shared >= bound  # two flat images: 0 >= 0
+    real[near] = shared >= bound  # two flat images: 0 >= 0
     return real

@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple, overload
 
 import numpy as np
 
@@ -29,10 +29,14 @@ from animegen_cli.paths import similar
 
 _SUFFIXES = ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .mpo"
 PICTURES = frozenset(_SUFFIXES.split())
+"""The endings of pictures, in lower case."""
 TEXTS = frozenset((".csv", ".tsv", ".txt", ".json", ".mat"))
+"""The endings of files that may hold labels."""
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-MAX_BYTES = 128 * 2**20  # of one picture or label file: beyond it lies a bomb, not a face
-DOMAINS = ANIME, PHOTOS = "anime", "photos"  # of a set for translators, as its folders are named
+MAX_BYTES = 128 * 2**20
+"""The largest picture or label file: beyond it lies a bomb, not a face."""
+DOMAINS = ANIME, PHOTOS = "anime", "photos"
+"""The two domains of a set for translators, as its folders are named."""
 _OF_DOMAIN = re.compile(rf"({ANIME}|{PHOTOS})/\d{{5}}/img\d{{8}}\.png")
 _MASKS = re.compile(r"(^|/)(CelebAMask-HQ-mask-anno|segmim|__MACOSX)/|(^|/)\.|\.contact\.png$")
 
@@ -56,7 +60,7 @@ class Member(NamedTuple):
 
 
 class Members(Sequence[Member]):
-    """A list of members in a fifth of its memory."""
+    """A sequence of members that takes a fifth of the memory of a list."""
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
         self._names: list[str] = []
@@ -65,19 +69,27 @@ class Members(Sequence[Member]):
             self.append(member)
 
     def append(self, member: Member) -> None:
-        """Add one at the end."""
+        """Add a member at the end."""
         self._names.append(member.name)
         self._numbers.extend(member[1:])
 
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, index: Any) -> Any:
-        index = range(len(self))[index]
-        return Member(self._names[index], *self._numbers[_NUMBERS * index : _NUMBERS * (index + 1)])
+    @overload
+    def __getitem__(self, index: int) -> Member: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Members: ...
+
+    def __getitem__(self, index: int | slice) -> Member | Members:
+        if isinstance(index, slice):
+            return Members(self[place] for place in range(len(self))[index])
+        place = range(len(self))[index]
+        return Member(self._names[place], *self._numbers[_NUMBERS * place : _NUMBERS * (place + 1)])
 
     def sort(self) -> None:
-        """By name."""
+        """Sort the members by name."""
         order = sorted(range(len(self)), key=self._names.__getitem__)
         numbers = np.frombuffer(self._numbers, np.int64).reshape(-1, _NUMBERS)[order]
         self._names, self._numbers = [self._names[index] for index in order], array("q", numbers.tobytes())
@@ -129,7 +141,7 @@ class Source:
             self.dropped.append((name, reason))
 
     def sort(self) -> Source:
-        """The order of the names, whatever the order of the file system; a stream keeps its own."""
+        """Put all lists in the order of their names, whatever the order of the file system; a stream keeps its own."""
         if self.kind != "stream":
             self.members.sort()
         self.texts.sort()
@@ -230,12 +242,12 @@ def _list(path: Path) -> Source:
 
 
 def ending(name: str) -> str:
-    """`x/1.JPG` -> `.jpg`"""
+    """Give the ending of a name in lower case: `.jpg` of `x/1.JPG`."""
     return os.path.splitext(name)[1].lower()
 
 
 def stem(path: Path) -> str:
-    """The name of a source without its archive endings: `x/faces.tar.gz` is `faces`."""
+    """Give the name of a source without its archive endings: `faces` of `x/faces.tar.gz`."""
     name = path.name if path.name not in ("", "..") else path.resolve().name
     for ending in sorted(ARCHIVES, key=len, reverse=True):
         if name.lower().endswith(ending):
@@ -337,7 +349,11 @@ def _tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
 
 
 def stream(source: Source, wanted: Iterable[Member]) -> Iterator[tuple[Member, bytes]]:
-    """The wanted members of a compressed tar in the order of the archive, each with its bytes."""
+    """Read the wanted members of a compressed tar in the order of the archive, each with its bytes.
+
+    Raises:
+        DataError: the archive is damaged.
+    """
     by_name = {member.name: member for member in wanted}
     try:
         with tarfile.open(source.path, "r|*") as archive:
@@ -359,7 +375,16 @@ class Reader:
         self._file: IO[bytes] | None = None
 
     def read(self, kind: str, path: str, member: Member) -> bytes:
-        """The bytes of one member; Unusable when they cannot be had."""
+        """Read one member.
+
+        Args:
+            kind: the kind of the source: folder, zip or tar.
+            path: the folder or archive.
+            member: what to read, as the source lists it.
+
+        Raises:
+            Unusable: the member cannot be read.
+        """
         try:
             if kind == "folder":
                 with open(os.path.join(path, member.name), "rb") as file:
@@ -383,7 +408,7 @@ class Reader:
         return self._file
 
     def close(self) -> None:
-        """Let go of the archive."""
+        """Close the archive."""
         if self._file is not None:
             self._file.close()
         self._file = self._path = None
@@ -408,7 +433,11 @@ def _unzip(file: IO[bytes], member: Member) -> bytes:
 
 
 def read_text(source: Source, member: Member) -> bytes:
-    """The bytes of a label file of the source; DataError when it is damaged."""
+    """Read a label file of the source.
+
+    Raises:
+        DataError: it is damaged.
+    """
     try:
         if source.kind == "stream":
             return next((data for _, data in stream(source, [member])), b"")

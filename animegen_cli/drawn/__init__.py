@@ -1,7 +1,6 @@
 """Anime-style portraits drawn from random attributes: data that needs no download and has its labels.
 
->>> face = draw(7, size=64)
->>> face.image.size, face.labels["hair"]  # doctest: +SKIP
+`draw(7, size=64)` gives the image and the labels of one face. This package imports only Pillow, numpy and `errors`.
 
 Face `index` depends on (seed, index) alone, so any subset, order or number of processes draws the same
 pictures; the same Pillow gives the same bytes.
@@ -33,14 +32,19 @@ class Face(NamedTuple):
 
 
 def attributes(index: int, *, seed: int = 0) -> dict[str, str]:
-    """The labels of face `index` without drawing it."""
+    """Decide the labels of face `index` without drawing it: a value for every name in `ATTRIBUTES`.
+
+    Raises:
+        UsageError: the index is negative.
+    """
     return choose(_random("labels", seed, index))
 
 
 def draw(index: int, *, size: int = 64, seed: int = 0) -> Face:
     """Draw face `index` (0 or more) at `size` pixels a side, 16 to 1024.
 
-    Raises UsageError for a size or an index outside these.
+    Raises:
+        UsageError: the size or the index is outside these.
     """
     _check(size)
     labels = attributes(index, seed=seed)
@@ -50,7 +54,8 @@ def draw(index: int, *, size: int = 64, seed: int = 0) -> Face:
 def photo(index: int, *, size: int = 64, seed: int = 0) -> Image.Image:
     """Draw stand-in photograph `index` (0 or more) at `size` pixels a side, 16 to 1024: no anime face, and without labels.
 
-    Raises UsageError for a size or an index outside these.
+    Raises:
+        UsageError: the size or the index is outside these.
     """
     _check(size)
     return photograph.portrait(_random("photo", seed, index), size, _supersampling(size))
@@ -64,22 +69,22 @@ def _check(size: int) -> None:
         )
 
 
-def _portrait(plan: Appearance, size: int) -> Image.Image:
+def _portrait(chosen: Appearance, size: int) -> Image.Image:
     """Paint from back to front, then average the finer canvas down: that smooths every edge."""
     finer = _supersampling(size)
-    canvas = Canvas(size * finer, plan.pose)
-    cap = hair.Front(plan)
-    scene.background(canvas, plan)
-    hair.back(canvas, plan)
-    scene.accessory_behind(canvas, plan)
-    head.neck(canvas, plan)
-    scene.clothes(canvas, plan)
-    head.face(canvas, plan)
-    hair.shadow(canvas, plan, cap, head.outline(plan))
-    head.features(canvas, plan)
-    hair.front(canvas, plan, cap)
-    head.brows(canvas, plan)
-    scene.accessory(canvas, plan)
+    canvas = Canvas(size * finer, chosen.pose)
+    cap = hair.Front(chosen)
+    scene.background(canvas, chosen)
+    hair.back(canvas, chosen)
+    scene.accessory_behind(canvas, chosen)
+    head.neck(canvas, chosen)
+    scene.clothes(canvas, chosen)
+    head.face(canvas, chosen)
+    hair.shadow(canvas, chosen, cap, head.outline(chosen))
+    head.features(canvas, chosen)
+    hair.front(canvas, chosen, cap)
+    head.brows(canvas, chosen)
+    scene.accessory(canvas, chosen)
     return canvas.image.reduce(finer)
 
 

@@ -1,4 +1,4 @@
-"""The look of one face: its labels, and the numbers and colours that every part of the drawing shares."""
+"""The appearance of one face: its labels, and the numbers and colors that every part of the drawing shares."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 
 from animegen_cli.drawn.attributes import EYES, HAIR, SKIN
-from animegen_cli.drawn.paint import WHITE, Colour, Pose, mix, tone
+from animegen_cli.drawn.paint import WHITE, Color, Pose, mix, tone
 
 # Wide hair is drawn smaller, so that it fits into the frame.
 _ROOM = {"twintails": 0.9, "buns": 0.93, "ponytail": 0.96, "spiky": 0.9, "wavy": 0.95}
@@ -15,13 +15,13 @@ _ROOM = {"twintails": 0.9, "buns": 0.93, "ponytail": 0.96, "spiky": 0.9, "wavy":
 
 @dataclass(frozen=True)
 class Tones:
-    """A colour and its relatives: what catches light, what lies in shade, what is darkest, and its ink line."""
+    """A color and its relatives: what catches light, what lies in shade, what is darkest, and its ink line."""
 
-    base: Colour
-    light: Colour
-    shade: Colour
-    deep: Colour
-    line: Colour
+    base: Color
+    light: Color
+    shade: Color
+    deep: Color
+    line: Color
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,23 @@ class Appearance:
     pose: Pose
     hair: Tones
     skin: Tones
-    eye: Colour
+    eye: Color
     cloth: Tones
-    trim: Colour
+    trim: Color
     male: bool
-    chin: float  # how low the chin lies
-    jaw: float  # how wide the jaw is, 1 is usual
-    part: float  # where the hair parts, left of the middle below 0
+    chin: float
+    """How low the chin lies."""
+    jaw: float
+    """How wide the jaw is; 1 is usual."""
+    part: float
+    """Where the hair parts; left of the middle below 0."""
 
     def vary(self, low: float, high: float) -> float:
-        """The next random number between `low` and `high`."""
+        """Draw the next random number between `low` and `high`."""
         return low + (high - low) * self.rng.random()
 
     def side(self) -> int:
-        """Left (-1) or right (1)."""
+        """Draw a side: left (-1) or right (1)."""
         return 1 if self.rng.random() < 0.5 else -1
 
 
@@ -91,8 +94,8 @@ def appearance(labels: dict[str, str], rng: random.Random) -> Appearance:
     )
 
 
-def _hair_tones(base: Colour) -> Tones:
-    # Shade leans towards violet, as animators paint it, so that even gray and white hair get a colour there.
+def _hair_tones(base: Color) -> Tones:
+    # Shade leans toward violet, as animators paint it, so that even gray and white hair get a color there.
     return Tones(
         base=base,
         light=mix(base, WHITE, 0.5),
@@ -102,8 +105,8 @@ def _hair_tones(base: Colour) -> Tones:
     )
 
 
-def _apart(colour: Colour, turn: float, value: float, saturation: float) -> Colour:
-    """A vivid colour whose hue is `turn` of the circle away from that of `colour`."""
-    hue = colorsys.rgb_to_hsv(*colour)[0] + turn
+def _apart(color: Color, turn: float, value: float, saturation: float) -> Color:
+    """A vivid color whose hue is `turn` of the circle away from that of `color`."""
+    hue = colorsys.rgb_to_hsv(*color)[0] + turn
     red, green, blue = (round(255 * channel) for channel in colorsys.hsv_to_rgb(hue % 1, saturation, min(value, 1.0)))
     return red, green, blue

@@ -1,4 +1,4 @@
-"""What a drawn face can be: its attributes, how often each occurs, and the colours behind their names."""
+"""What a drawn face can be: its attributes, how often each occurs, and the colors behind their names."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import random
 
-    from animegen_cli.drawn.paint import Colour
+    from animegen_cli.drawn.paint import Color
 
-# The names of hair and eye colours are those that tagged sets of anime faces use.
-HAIR: dict[str, Colour] = {
+# The names of hair and eye colors are those that tagged sets of anime faces use.
+HAIR: dict[str, Color] = {
     "black": (56, 54, 70),
     "brown": (132, 84, 56),
     "blonde": (245, 212, 112),
@@ -25,7 +25,7 @@ HAIR: dict[str, Colour] = {
     "white": (232, 234, 246),
 }
 
-EYES: dict[str, Colour] = {
+EYES: dict[str, Color] = {
     "blue": (44, 110, 232),
     "red": (216, 32, 44),
     "green": (36, 168, 72),
@@ -39,7 +39,7 @@ EYES: dict[str, Colour] = {
     "gray": (128, 134, 148),
 }
 
-SKIN: dict[str, Colour] = {
+SKIN: dict[str, Color] = {
     "fair": (255, 236, 224),
     "peach": (254, 223, 200),
     "tan": (234, 186, 148),

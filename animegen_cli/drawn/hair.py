@@ -13,6 +13,8 @@ from animegen_cli.drawn.paint import Canvas, Points, bow, curve, lock, mirror, m
 if TYPE_CHECKING:
     from animegen_cli.drawn.appearance import Appearance
 
+    Point = tuple[float, float]
+
 _INK = 0.018
 
 
@@ -225,12 +227,12 @@ def _ponytail(canvas: Canvas, appearance: Appearance) -> None:
 
 def _buns(canvas: Canvas, appearance: Appearance) -> None:
     for side in (-1, 1):
-        centre = (side * 0.62, -0.82)
-        _piece(canvas, appearance, oval(centre, 0.27, 0.26), 0.0)
+        center = (side * 0.62, -0.82)
+        _piece(canvas, appearance, oval(center, 0.27, 0.26), 0.0)
         for size in (0.17, 0.09):
-            swirl = oval((centre[0] + 0.02 * side, centre[1] + 0.02), size, size, 20)[4:17]
+            swirl = oval((center[0] + 0.02 * side, center[1] + 0.02), size, size, 20)[4:17]
             canvas.stroke(swirl, 0.03, appearance.hair.shade)
-        canvas.fill(oval((centre[0] - 0.08, centre[1] - 0.12), 0.07, 0.04, 12), appearance.hair.light, 0.8)
+        canvas.fill(oval((center[0] - 0.08, center[1] - 0.12), 0.07, 0.04, 12), appearance.hair.light, 0.8)
     _skull(canvas, appearance)
 
 
@@ -253,7 +255,7 @@ class Front:
         self.edge = self._edge()
         self.shape = np.concatenate([top, self.edge])
 
-    def _straight(self) -> tuple[list, list]:
+    def _straight(self) -> tuple[list[Point], list[Point]]:
         count = 7
         xs = np.linspace(0.44, -0.44, count)
         low = self.appearance.vary(-0.1, -0.02)
@@ -261,7 +263,7 @@ class Front:
         valleys = [((a + b) / 2, low - self.appearance.vary(0.05, 0.12)) for a, b in pairwise(xs)]
         return tips, valleys
 
-    def _choppy(self) -> tuple[list, list]:
+    def _choppy(self) -> tuple[list[Point], list[Point]]:
         v = self.appearance.vary
         tips = [
             (0.46, v(-0.05, 0.12)),
@@ -273,7 +275,7 @@ class Front:
         valleys = [(0.36, v(-0.36, -0.22)), (0.15, v(-0.36, -0.24)), (-0.11, v(-0.36, -0.24)), (-0.33, v(-0.36, -0.22))]
         return tips, valleys
 
-    def _swept(self) -> tuple[list, list]:
+    def _swept(self) -> tuple[list[Point], list[Point]]:
         v = self.appearance.vary
         side = 1 if self.appearance.part > 0 else -1
         # For a parting on the right: a short tuft beyond it, then ever longer ones that lean to the left.
@@ -283,7 +285,7 @@ class Front:
             return [(-x, y) for x, y in tips[::-1]], [(-x, y) for x, y in valleys[::-1]]
         return tips, valleys
 
-    def _parted(self) -> tuple[list, list]:
+    def _parted(self) -> tuple[list[Point], list[Point]]:
         v, x = self.appearance.vary, self.crown[0]
         tips = [(0.52, v(0.0, 0.2)), (0.36, v(-0.14, -0.04)), (-0.36, v(-0.14, -0.04)), (-0.52, v(0.0, 0.2))]
         return tips, [(0.45, -0.25), (x, -0.68), (-0.45, -0.25)]
@@ -298,14 +300,14 @@ class Front:
         points += [(-0.55, v(-0.25, -0.1)), (-0.62, v(0.15, 0.3)), (-0.735, -0.12)]
         parts = []
         for i, (start, end) in enumerate(pairwise(points)):
-            down = i % 2 == 0  # towards a tip, else back up to a valley
+            down = i % 2 == 0  # toward a tip, else back up to a valley
             upper, lower = (start, end) if down else (end, start)
-            # Full at the top and hollow towards the tip, as a bundle of strands falls.
+            # Full at the top and hollow toward the tip, as a bundle of strands falls.
             bend = (lower[0] + (upper[0] - lower[0]) * 0.75, upper[1] + (lower[1] - upper[1]) * 0.62)
             parts.append(bow(start, bend, end, 6)[:-1])
         return np.concatenate([*parts, [points[-1]]])
 
-    def flow(self, target: Points, steps: int = 12) -> np.ndarray:
+    def flow(self, target: Point, steps: int = 12) -> np.ndarray:
         """The strand from the crown to `target`."""
         x, y = target
         cx, cy = self.crown

@@ -9,7 +9,7 @@ import numpy as np
 from animegen_cli.drawn.paint import (
     WHITE,
     Canvas,
-    Colour,
+    Color,
     Points,
     bow,
     curve,
@@ -162,21 +162,21 @@ def _eye(canvas: Canvas, appearance: Appearance, side: int, gaze: float) -> None
     canvas.stroke(crease, 0.016, appearance.skin.deep, 0.9)
 
 
-def _iris(canvas: Canvas, appearance: Appearance, white: np.ndarray, centre: np.ndarray, rx: float, ry: float) -> None:
+def _iris(canvas: Canvas, appearance: Appearance, white: np.ndarray, center: np.ndarray, rx: float, ry: float) -> None:
     """An iris with the half axes `rx` and `ry`, seen through the opening `white`."""
-    colour: Colour = appearance.eye
-    dark, glow = tone(colour, 0.36, 1.15), mix(tone(colour, 1.3, 0.85), WHITE, 0.28)
-    canvas.shade(oval(centre, rx, ry), [tone(dark, 0.8), dark], within=white)
-    inner = oval(moved(centre, 0, 0.012), rx * 0.84, ry * 0.88)
-    canvas.shade(inner, [dark, colour, colour, glow, glow], within=white)
-    canvas.shade(oval(moved(centre, 0, -0.02 * ry), rx * 0.42, ry * 0.44, 18), [tone(dark, 0.55), dark], within=white)
-    arc = oval(moved(centre, 0, ry * 0.58), rx * 0.5, ry * 0.2, 16)
+    color: Color = appearance.eye
+    dark, glow = tone(color, 0.36, 1.15), mix(tone(color, 1.3, 0.85), WHITE, 0.28)
+    canvas.shade(oval(center, rx, ry), [tone(dark, 0.8), dark], within=white)
+    inner = oval(moved(center, 0, 0.012), rx * 0.84, ry * 0.88)
+    canvas.shade(inner, [dark, color, color, glow, glow], within=white)
+    canvas.shade(oval(moved(center, 0, -0.02 * ry), rx * 0.42, ry * 0.44, 18), [tone(dark, 0.55), dark], within=white)
+    arc = oval(moved(center, 0, ry * 0.58), rx * 0.5, ry * 0.2, 16)
     canvas.shade(arc, [glow, mix(glow, WHITE, 0.5)], 0.75, within=white)
-    shadow = oval(moved(centre, 0, -ry * 1.05), rx * 1.7, ry * 0.5, 20)
+    shadow = oval(moved(center, 0, -ry * 1.05), rx * 1.7, ry * 0.5, 20)
     canvas.shade(shadow, [(40, 20, 60), (40, 20, 60)], 0.38, within=white)
     # Both eyes catch the same light, so the highlights are not mirrored.
-    canvas.fill(oval(moved(centre, -rx * 0.42, -ry * 0.42), rx * 0.36, ry * 0.27, 16), WHITE)
-    canvas.fill(oval(moved(centre, rx * 0.45, ry * 0.42), rx * 0.2, ry * 0.14, 12), WHITE, 0.95)
+    canvas.fill(oval(moved(center, -rx * 0.42, -ry * 0.42), rx * 0.36, ry * 0.27, 16), WHITE)
+    canvas.fill(oval(moved(center, rx * 0.45, ry * 0.42), rx * 0.2, ry * 0.14, 12), WHITE, 0.95)
 
 
 def _closed_eye(canvas: Canvas, appearance: Appearance, side: int) -> None:
@@ -232,7 +232,8 @@ def _mouth(canvas: Canvas, appearance: Appearance) -> None:
         canvas.outline(shape, 0.02, line)
     elif mood == "angry":
         shape = curve(
-            [(x - 0.1, y + 0.06), (x - 0.06, y - 0.02), (x + 0.06, y - 0.02), (x + 0.1, y + 0.06), (x, y + 0.045)], True
+            [(x - 0.1, y + 0.06), (x - 0.06, y - 0.02), (x + 0.06, y - 0.02), (x + 0.1, y + 0.06), (x, y + 0.045)],
+            closed=True,
         )
         canvas.shade(shape, [WHITE, WHITE, inside])
         canvas.outline(shape, 0.02, line)

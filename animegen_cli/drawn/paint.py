@@ -10,33 +10,34 @@ import colorsys
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageChops, ImageDraw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Colour = tuple[int, int, int]
-Points = Any  # an (n, 2) array, or what becomes one
+Color: TypeAlias = tuple[int, int, int]
+Points: TypeAlias = ArrayLike  # (n, 2) or what becomes it; where one point is meant, (2,)
 
-WHITE: Colour = (255, 255, 255)
+WHITE: Color = (255, 255, 255)
 _SMOOTH = 8  # straight pieces for each piece of a curve
 
 
-# ------------------------------------------------------------------------------------------------ colours
+# ------------------------------------------------------------------------------------------------ colors
 
 
-def mix(a: Colour, b: Colour, amount: float) -> Colour:
-    """From `a` (amount 0) to `b` (amount 1), channel by channel."""
+def mix(a: Color, b: Color, amount: float) -> Color:
+    """Blend from `a` (amount 0) to `b` (amount 1), channel by channel."""
     red, green, blue = (round(x + (y - x) * amount) for x, y in zip(a, b, strict=True))
     return red, green, blue
 
 
-def tone(colour: Colour, light: float = 1.0, vivid: float = 1.0, turn: float = 0.0) -> Colour:
-    """`colour` with its brightness and saturation multiplied and its hue turned by a share of the circle."""
-    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in colour))
+def tone(color: Color, light: float = 1.0, vivid: float = 1.0, turn: float = 0.0) -> Color:
+    """Multiply the brightness and the saturation of a color, and turn its hue by a share of the circle."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in color))
     rgb = colorsys.hsv_to_rgb((hue + turn) % 1.0, min(1.0, saturation * vivid), min(1.0, value * light))
     red, green, blue = (round(channel * 255) for channel in rgb)
     return red, green, blue
@@ -61,7 +62,7 @@ def _bezier(steps: int) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def shares(count: int) -> np.ndarray:
-    """`count` even steps from 0 to 1. Shared between callers: do not write into it."""
+    """Give `count` even steps from 0 to 1, (count,). Shared between callers: do not write into it."""
     return np.linspace(0, 1, count)
 
 
@@ -81,8 +82,8 @@ def _profile(count: int, taper: str) -> np.ndarray:
     return np.sqrt(t if taper == "start" else 1 - t) + 0.02
 
 
-def curve(points: Points, closed: bool = False, steps: int = _SMOOTH) -> np.ndarray:
-    """A smooth line through all `points` (Catmull-Rom)."""
+def curve(points: Points, *, closed: bool = False, steps: int = _SMOOTH) -> np.ndarray:
+    """Lay a smooth line through all `points` (n, 2), a Catmull-Rom spline of `steps` straight pieces between two."""
     p = np.asarray(points, float)
     p = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([p[:1], p, p[-1:]])
     windows = np.stack([p[:-3], p[1:-2], p[2:-1], p[3:]], axis=1)
@@ -91,27 +92,27 @@ def curve(points: Points, closed: bool = False, steps: int = _SMOOTH) -> np.ndar
 
 
 def bow(start: Points, bend: Points, end: Points, steps: int = _SMOOTH) -> np.ndarray:
-    """A quadratic Bézier line from `start` to `end`, pulled towards `bend`."""
+    """Lay a quadratic Bézier line from `start` to `end`, pulled toward `bend`: (steps + 1, 2)."""
     return _bezier(steps) @ np.array([start, bend, end], float)
 
 
-def oval(centre: Points, width: float, height: float, steps: int = 28) -> np.ndarray:
-    """An ellipse with the half axes `width` and `height`."""
-    return _circle(steps) * (width, height) + centre
+def oval(center: Points, width: float, height: float, steps: int = 28) -> np.ndarray:
+    """Give the outline (steps, 2) of an ellipse with the half axes `width` and `height`."""
+    return _circle(steps) * (width, height) + np.asarray(center, float)
 
 
 def moved(points: Points, right: float, down: float = 0.0) -> np.ndarray:
-    """`points`, or one point, shifted."""
+    """Shift `points`, or one point."""
     return np.asarray(points, float) + np.array([right, down])
 
 
 def mirror(points: Points, side: int) -> np.ndarray:
-    """`points` as they are (side 1), or across the middle of the face (side -1)."""
+    """Give `points` as they are (side 1), or mirrored at the middle of the face (side -1)."""
     return np.asarray(points, float) * (side, 1)
 
 
 def ribbon(line: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """The outline of a stroke along `line` whose half width changes from point to point."""
+    """Give the outline (2n, 2) of a stroke along `line` (n, 2) whose half width (n,) changes from point to point."""
     slope = np.empty_like(line)
     slope[1:-1], slope[0], slope[-1] = line[2:] - line[:-2], line[1] - line[0], line[-1] - line[-2]
     normal = slope[:, ::-1] * (-1, 1)
@@ -120,7 +121,7 @@ def ribbon(line: np.ndarray, widths: np.ndarray) -> np.ndarray:
 
 
 def lock(root: Points, bend: Points, tip: Points, width: float, belly: float = 0.35) -> np.ndarray:
-    """A lock of hair from `root` to a sharp `tip`; it is widest at the share `belly` of its length."""
+    """Give the outline of a lock of hair from `root` to a sharp `tip`, widest at the share `belly` of its length."""
     line = bow(root, bend, tip, 14)
     t = shares(len(line))
     rising = 0.55 + 0.45 * np.sin(np.minimum(t / belly, 1) * math.pi / 2)
@@ -168,25 +169,23 @@ class Canvas:
             p = p + self.depth * self._turn * np.maximum(0.0, 1 - (p / (0.78, 1.0)) ** 2)
         return p @ self._matrix + self._origin
 
-    def fill(self, points: Points, colour: Colour, alpha: float = 1.0) -> None:
-        """A plain shape; `alpha` below 1 lets what is under it through."""
-        self._pen.polygon(self._place(points).ravel().tolist(), fill=(*colour, round(alpha * 255)))
+    def fill(self, points: Points, color: Color, alpha: float = 1.0) -> None:
+        """Fill a shape with one color; `alpha` below 1 lets what is under it through."""
+        self._pen.polygon(self._place(points).ravel().tolist(), fill=(*color, round(alpha * 255)))
 
-    def stroke(self, line: Points, width: float, colour: Colour, alpha: float = 1.0, taper: str = "both") -> None:
-        """A brush line of `width`, thin at its `taper`: both ends, its start, its end, or none."""
+    def stroke(self, line: Points, width: float, color: Color, alpha: float = 1.0, taper: str = "both") -> None:
+        """Draw a brush line of `width` that thins toward its `taper`: both ends, its start, its end, or none."""
         line = np.asarray(line, float)
         profile = _profile(len(line), taper)
-        self.fill(ribbon(line, profile * width / 2), colour, alpha)
+        self.fill(ribbon(line, profile * width / 2), color, alpha)
 
-    def outline(self, points: np.ndarray, width: float, colour: Colour) -> None:
-        """A line of even `width` around a closed shape."""
+    def outline(self, points: np.ndarray, width: float, color: Color) -> None:
+        """Draw a line of even `width` around a closed shape."""
         flat = self._place(np.concatenate([points, points[:1]])).ravel().tolist()
-        self._pen.line(flat, fill=(*colour, 255), width=max(1, round(width * self._pixels / 2)))
+        self._pen.line(flat, fill=(*color, 255), width=max(1, round(width * self._pixels / 2)))
 
-    def shade(
-        self, points: Points, colours: Sequence[Colour], alpha: float = 1.0, within: Points | None = None
-    ) -> None:
-        """A shape filled from top to bottom with a gradient of `colours`, cut off at the shape `within`."""
+    def shade(self, points: Points, colors: Sequence[Color], alpha: float = 1.0, within: Points | None = None) -> None:
+        """Fill a shape from top to bottom with a gradient of `colors`, cut off at the shape `within`."""
         placed = self._place(points)
         low = np.maximum(np.floor(placed.min(axis=0)), 0).astype(int)
         high = np.minimum(np.ceil(placed.max(axis=0)) + 1, self._pixels).astype(int)
@@ -199,17 +198,17 @@ class Canvas:
             window = Image.new("L", (width, height))
             ImageDraw.Draw(window).polygon((self._place(within) - low).ravel().tolist(), fill=255)
             mask = ImageChops.multiply(mask, window)
-        self.image.paste(gradient(colours, width, height), (int(low[0]), int(low[1])), mask)
+        self.image.paste(gradient(colors, width, height), (int(low[0]), int(low[1])), mask)
 
-    def ground(self, colours: Sequence[Colour]) -> None:
-        """The whole picture as a gradient from top to bottom."""
-        self.image.paste(gradient(colours, self._pixels, self._pixels))
+    def ground(self, colors: Sequence[Color]) -> None:
+        """Fill the whole picture with a gradient from top to bottom."""
+        self.image.paste(gradient(colors, self._pixels, self._pixels))
 
 
-def gradient(colours: Sequence[Colour], width: int, height: int) -> Image.Image:
-    """An RGB picture that runs through `colours` from its top to its bottom."""
-    stops = shares(len(colours))
+def gradient(colors: Sequence[Color], width: int, height: int) -> Image.Image:
+    """Make an RGB picture that runs through `colors` from its top to its bottom."""
+    stops = shares(len(colors))
     rows = shares(height)
-    column = np.stack([np.interp(rows, stops, channel) for channel in zip(*colours, strict=True)], axis=1)
+    column = np.stack([np.interp(rows, stops, channel) for channel in zip(*colors, strict=True)], axis=1)
     pixels = (column + 0.5).astype(np.uint8)
     return Image.fromarray(pixels[:, None]).resize((width, height), Image.Resampling.NEAREST)

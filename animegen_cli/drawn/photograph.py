@@ -1,4 +1,4 @@
-"""Portraits in the manner of photographs: natural proportions and colours, soft light, an unsharp ground and grain.
+"""Portraits in the manner of photographs: natural proportions and colors, soft light, an unsharp ground and grain.
 
 They stand in for photographs where a translator is tried or tested. They differ from the drawn anime faces as the
 domains do: no ink lines, small eyes, muted tones, and light from one side.
@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from animegen_cli.drawn.paint import WHITE, Canvas, Colour, Points, Pose, bow, curve, mirror, mix, moved, oval, tone
+from animegen_cli.drawn.paint import WHITE, Canvas, Color, Points, Pose, bow, curve, mirror, mix, moved, oval, tone
 
-_SKIN: tuple[Colour, ...] = ((232, 190, 168), (222, 172, 142), (198, 148, 116), (160, 112, 82), (116, 78, 58))
-_HAIR: tuple[Colour, ...] = ((34, 28, 26), (58, 40, 30), (92, 64, 42), (150, 116, 74), (122, 66, 40), (150, 146, 142))
-_EYES: tuple[Colour, ...] = ((66, 44, 30), (88, 62, 38), (88, 104, 118), (86, 96, 72))
+_SKIN: tuple[Color, ...] = ((232, 190, 168), (222, 172, 142), (198, 148, 116), (160, 112, 82), (116, 78, 58))
+_HAIR: tuple[Color, ...] = ((34, 28, 26), (58, 40, 30), (92, 64, 42), (150, 116, 74), (122, 66, 40), (150, 146, 142))
+_EYES: tuple[Color, ...] = ((66, 44, 30), (88, 62, 38), (88, 104, 118), (86, 96, 72))
 _EYE = (0.205, -0.04)  # the middle of an eye
 _GRAIN = 5.0  # standard deviation of the grain, in levels of 255
 
@@ -28,10 +28,10 @@ class _Sitter:
 
     rng: random.Random
     pose: Pose
-    skin: Colour
-    hair: Colour
-    eye: Colour
-    cloth: Colour
+    skin: Color
+    hair: Color
+    eye: Color
+    cloth: Color
     male: bool
     width: float  # of the face
     long: bool  # hair down to the shoulders
@@ -63,8 +63,8 @@ def _sitter(rng: random.Random) -> _Sitter:
     def vary(low: float, high: float) -> float:
         return low + (high - low) * rng.random()
 
-    def one(colours: tuple[Colour, ...]) -> Colour:
-        return tone(colours[int(rng.random() * len(colours))], vary(0.88, 1.08), vary(0.85, 1.15))
+    def one(colors: tuple[Color, ...]) -> Color:
+        return tone(colors[int(rng.random() * len(colors))], vary(0.88, 1.08), vary(0.85, 1.15))
 
     male = rng.random() < 0.5
     return _Sitter(
@@ -86,8 +86,8 @@ def _ground(canvas: Canvas, sitter: _Sitter) -> None:
     wall = tone((128, 120, 110), v(0.45, 1.4), v(0.3, 2.2), v(0, 1))
     canvas.ground([tone(wall, v(0.9, 1.25)), tone(wall, v(0.5, 0.85), v(0.8, 1.4))])
     for _ in range(7):
-        centre, width = (v(-1.2, 1.2), v(-1.2, 1.0)), v(0.15, 0.6)
-        canvas.fill(oval(centre, width, v(0.15, 0.8)), tone(wall, v(0.4, 1.6), v(0.4, 2.0), v(-0.08, 0.08)), 0.55)
+        center, width = (v(-1.2, 1.2), v(-1.2, 1.0)), v(0.15, 0.6)
+        canvas.fill(oval(center, width, v(0.15, 0.8)), tone(wall, v(0.4, 1.6), v(0.4, 2.0), v(-0.08, 0.08)), 0.55)
     canvas.image.paste(canvas.image.filter(ImageFilter.GaussianBlur(canvas.image.width * 0.05)))
 
 
@@ -111,7 +111,7 @@ def _body(canvas: Canvas, sitter: _Sitter) -> None:
 
 
 def _head(canvas: Canvas, sitter: _Sitter) -> None:
-    """Ears and face, rounded by shade that grows towards the side away from the light."""
+    """Ears and face, rounded by shade that grows toward the side away from the light."""
     skin, w = sitter.skin, sitter.width
     canvas.depth = 0.0
     for side in (-1, 1):
@@ -146,10 +146,10 @@ def _eye(canvas: Canvas, sitter: _Sitter, side: int) -> None:
     opening = at(np.concatenate([lid, curve([(1, 0.1), (0.4, 0.8), (-0.4, 0.8), (-1, 0.25)])]))
     white = tone((228, 222, 216), 0.95 if side == sitter.light else 0.8)
     canvas.shade(opening, [tone(white, 0.7), white, white])
-    centre = at([(0.0, -0.12)])[0]
-    canvas.shade(oval(centre, 0.043, 0.043), [tone(sitter.eye, 0.7), sitter.eye], within=opening)
-    canvas.shade(oval(centre, 0.02, 0.02, 14), [(14, 12, 12), (14, 12, 12)], within=opening)
-    canvas.fill(oval(moved(centre, sitter.light * 0.014, -0.014), 0.009, 0.009, 10), WHITE, 0.9)
+    center = at([(0.0, -0.12)])[0]
+    canvas.shade(oval(center, 0.043, 0.043), [tone(sitter.eye, 0.7), sitter.eye], within=opening)
+    canvas.shade(oval(center, 0.02, 0.02, 14), [(14, 12, 12), (14, 12, 12)], within=opening)
+    canvas.fill(oval(moved(center, sitter.light * 0.014, -0.014), 0.009, 0.009, 10), WHITE, 0.9)
     canvas.stroke(at(lid), 0.02 if sitter.male else 0.028, tone(skin, 0.25), 0.85)
     canvas.stroke(at(bow((-0.9, -1.1), (0, -2.0), (1, -0.9))), 0.012, tone(skin, 0.55), 0.7)
     brow = at(curve([(-1.2, -2.5), (-0.3, -3.3), (0.6, -3.4), (1.45, -2.3)]))
@@ -219,7 +219,7 @@ def _hair(canvas: Canvas, sitter: _Sitter) -> None:
 
 
 def _developed(image: Image.Image, sitter: _Sitter) -> Image.Image:
-    """Light that falls off towards one side, and grain."""
+    """Light that falls off toward one side, and grain."""
     size = image.width
     across, down = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size))
     light = 1.08 + 0.14 * sitter.light * across - 0.07 * down - 0.1 * (across**2 + down**2)

@@ -11,7 +11,13 @@ from animegen_cli.drawn.head import EYE_X, EYE_Y
 from animegen_cli.drawn.paint import WHITE, Canvas, bow, curve, mirror, mix, oval, tone
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from animegen_cli.drawn.appearance import Appearance
+    from animegen_cli.drawn.paint import Color
+
+    Vary = Callable[[float, float], float]
+    """`Appearance.vary`: the next random number between two."""
 
 _INK = 0.018
 
@@ -20,38 +26,55 @@ _INK = 0.018
 
 
 def background(canvas: Canvas, appearance: Appearance) -> None:
-    """The whole frame behind the head."""
+    """Paint the whole frame behind the head."""
     canvas.depth = 0.0
     kind, v = appearance.labels["background"], appearance.vary
     pale = tone((255, 178, 178), v(0.94, 1.0), v(0.55, 1.05), v(0, 1))
     other = tone(pale, v(0.9, 1.0), v(1.3, 1.8), appearance.side() * v(0.1, 0.25))
+    canvas.ground(_ground(kind, pale, other, v))
+    pattern = {"night": _stars, "dots": _dots, "stripes": _stripes, "rays": _rays, "bokeh": _bokeh}.get(kind)
+    if pattern is not None:
+        pattern(canvas, v)
+
+
+def _ground(kind: str, pale: Color, other: Color, v: Vary) -> list[Color]:
     if kind == "white":
-        canvas.ground([WHITE, mix(WHITE, pale, 0.15)])
-    elif kind == "night":
-        canvas.ground([(30, 28, 70), tone((90, 60, 130), 1, 1, v(-0.08, 0.08))])
-        for _ in range(22):
-            canvas.fill(oval((v(-1.2, 1.2), v(-1.2, 1.0)), 0.02, 0.02, 6), WHITE, v(0.5, 1))
-    elif kind == "gradient":
-        canvas.ground([mix(WHITE, pale, 0.6), other])
-    else:
-        canvas.ground([pale, pale if kind == "plain" else mix(pale, other, 0.4)])
-    if kind == "dots":
-        for x in np.arange(-1.3, 1.4, 0.3):
-            for y in np.arange(-1.3, 1.4, 0.3):
-                canvas.fill(oval((x + 0.15 * (round(y / 0.3) % 2), y), 0.06, 0.06, 10), WHITE, 0.7)
-    elif kind == "stripes":
-        lean = v(-0.5, 0.5)
-        for x in np.arange(-2.0, 2.0, 0.36):
-            canvas.fill([(x, -1.5), (x + 0.18, -1.5), (x + 0.18 + lean, 1.5), (x + lean, 1.5)], WHITE, 0.55)
-    elif kind == "rays":
-        turn = v(0, 1)
-        for i in range(12):
-            a, b = (math.pi * (i + turn) / 6 + d for d in (0, math.pi / 12))
-            canvas.fill([(0, 0), (3 * math.cos(a), 3 * math.sin(a)), (3 * math.cos(b), 3 * math.sin(b))], WHITE, 0.5)
-    elif kind == "bokeh":
-        for _ in range(16):
-            size = v(0.06, 0.24)
-            canvas.fill(oval((v(-1.2, 1.2), v(-1.2, 1.2)), size, size, 20), WHITE, v(0.2, 0.5))
+        return [WHITE, mix(WHITE, pale, 0.15)]
+    if kind == "night":
+        return [(30, 28, 70), tone((90, 60, 130), 1, 1, v(-0.08, 0.08))]
+    if kind == "gradient":
+        return [mix(WHITE, pale, 0.6), other]
+    return [pale, pale if kind == "plain" else mix(pale, other, 0.4)]
+
+
+def _stars(canvas: Canvas, v: Vary) -> None:
+    for _ in range(22):
+        canvas.fill(oval((v(-1.2, 1.2), v(-1.2, 1.0)), 0.02, 0.02, 6), WHITE, v(0.5, 1))
+
+
+def _dots(canvas: Canvas, v: Vary) -> None:
+    for x in np.arange(-1.3, 1.4, 0.3):
+        for y in np.arange(-1.3, 1.4, 0.3):
+            canvas.fill(oval((x + 0.15 * (round(y / 0.3) % 2), y), 0.06, 0.06, 10), WHITE, 0.7)
+
+
+def _stripes(canvas: Canvas, v: Vary) -> None:
+    lean = v(-0.5, 0.5)
+    for x in np.arange(-2.0, 2.0, 0.36):
+        canvas.fill([(x, -1.5), (x + 0.18, -1.5), (x + 0.18 + lean, 1.5), (x + lean, 1.5)], WHITE, 0.55)
+
+
+def _rays(canvas: Canvas, v: Vary) -> None:
+    turn = v(0, 1)
+    for i in range(12):
+        a, b = (math.pi * (i + turn) / 6 + d for d in (0, math.pi / 12))
+        canvas.fill([(0, 0), (3 * math.cos(a), 3 * math.sin(a)), (3 * math.cos(b), 3 * math.sin(b))], WHITE, 0.5)
+
+
+def _bokeh(canvas: Canvas, v: Vary) -> None:
+    for _ in range(16):
+        size = v(0.06, 0.24)
+        canvas.fill(oval((v(-1.2, 1.2), v(-1.2, 1.2)), size, size, 20), WHITE, v(0.2, 0.5))
 
 
 # --------------------------------------------------------------------------------------------- clothes
@@ -70,30 +93,30 @@ def clothes(canvas: Canvas, appearance: Appearance) -> None:
         1: [(0.23, 0.84), (0.4, 0.94), (0.34, 1.16), (0.06, 1.12)],
         2: [(0.26, 0.8), (0.56, 0.9), (0.58, 1.12), (0.28, 1.2), (0.12, 1.12)],
     }[kind]
-    colour = {0: cloth.deep, 1: mix(WHITE, cloth.light, 0.15), 2: cloth.light}[kind]
+    color = {0: cloth.deep, 1: mix(WHITE, cloth.light, 0.15), 2: cloth.light}[kind]
     for side in (-1, 1):
         shape = mirror(collar, side)
-        canvas.fill(shape, colour)
+        canvas.fill(shape, color)
         canvas.outline(shape, _INK, cloth.line)
     if kind == 0:
         _bow(canvas, appearance, (0.0, 1.2), 0.2)
 
 
-def _bow(canvas: Canvas, appearance: Appearance, centre: tuple[float, float], size: float, tilt: float = 0.0) -> None:
+def _bow(canvas: Canvas, appearance: Appearance, center: tuple[float, float], size: float, tilt: float = 0.0) -> None:
     """A tied ribbon."""
     cos, sin = math.cos(tilt), math.sin(tilt)
     turn = np.array([[cos, sin], [-sin, cos]]) * size
     line = tone(appearance.trim, 0.4)
     for side in (-1, 1):
         wing = (
-            mirror(curve([(0.0, 0.0), (0.6, -0.62), (1.15, -0.55), (1.1, 0.5), (0.55, 0.45)], True), side) @ turn
-            + centre
+            mirror(curve([(0.0, 0.0), (0.6, -0.62), (1.15, -0.55), (1.1, 0.5), (0.55, 0.45)], closed=True), side) @ turn
+            + center
         )
         canvas.shade(wing, [mix(appearance.trim, WHITE, 0.3), appearance.trim, tone(appearance.trim, 0.8)])
         canvas.outline(wing, 0.02, line)
-        fold = mirror(bow((0.15, 0.0), (0.5, -0.1), (0.85, -0.05)), side) @ turn + centre
+        fold = mirror(bow((0.15, 0.0), (0.5, -0.1), (0.85, -0.05)), side) @ turn + center
         canvas.stroke(fold, 0.14 * size, line, 0.7)
-    knot = oval((0, 0), 0.26, 0.3, 14) @ turn + centre
+    knot = oval((0, 0), 0.26, 0.3, 14) @ turn + center
     canvas.fill(knot, appearance.trim)
     canvas.outline(knot, 0.02, line)
 
@@ -159,14 +182,14 @@ def _hairclip(canvas: Canvas, appearance: Appearance) -> None:
 
 def _flower(canvas: Canvas, appearance: Appearance) -> None:
     side = appearance.side()
-    centre = np.array((side * 0.52, -0.55))
+    center = np.array((side * 0.52, -0.55))
     petal = mix(appearance.trim, WHITE, appearance.vary(0.2, 0.85))
     for i in range(5):
         angle = 2 * math.pi * i / 5 + 0.3
-        shape = oval(centre + 0.12 * np.array((math.cos(angle), math.sin(angle))), 0.095, 0.095, 14)
+        shape = oval(center + 0.12 * np.array((math.cos(angle), math.sin(angle))), 0.095, 0.095, 14)
         canvas.fill(shape, petal)
         canvas.outline(shape, 0.016, tone(appearance.trim, 0.5))
-    canvas.fill(oval(centre, 0.07, 0.07, 12), (250, 205, 70))
+    canvas.fill(oval(center, 0.07, 0.07, 12), (250, 205, 70))
 
 
 def _headband(canvas: Canvas, appearance: Appearance) -> None:

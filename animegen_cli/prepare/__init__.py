@@ -1,1 +1,1 @@
-"""Pictures in folders, archives and tables -> one data set file."""
+"""`animegen prepare`: pictures in folders and archives, and their labels, become one data set file."""

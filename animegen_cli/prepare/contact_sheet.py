@@ -1,4 +1,4 @@
-"""The contact sheet beside a data set file: a look at what was kept, what belongs together and what was dropped."""
+"""The contact sheet beside a data set file: it shows images of the set, near-duplicates and what was dropped."""
 
 from __future__ import annotations
 
@@ -14,17 +14,25 @@ if TYPE_CHECKING:
 
     from animegen_cli.data.index import DatasetIndex
 
-_CELL, _COLUMNS, _KEPT, _PAIRS = 64, 12, 72, 12
-_GAP, _LINE = 4, 18
+_CELL = 64  # pixels a side of an image
+_COLUMNS = 12
+_SHOWN = 72  # images of a domain
+_PAIRS = 12  # near-duplicates that are shown
+_GAP, _LINE = 4, 18  # pixels between images, and of a line of text
 
 
 def path_of(out: Path) -> Path:
-    """faces.zip -> faces.contact.png"""
+    """Name the contact sheet of a data set file: `faces.contact.png` beside `faces.zip`."""
     return out.with_name(f"{out.stem}.contact.png")
 
 
 def draw(read: Callable[[int], bytes], indexes: Sequence[DatasetIndex]) -> Image.Image:
-    """Draw the sheet, one domain below the other; `read` gives the PNG of an image of the set."""
+    """Draw the sheet, one domain below the other.
+
+    Args:
+        read: gives the PNG of an image of the set by its index over all domains.
+        indexes: what is known of the images of each domain, after `close`.
+    """
     rows = [row for dataset_index in indexes for row in _rows(read, dataset_index)]
     width = _COLUMNS * (_CELL + _GAP) + _GAP
     heights = [_LINE if isinstance(row, str) else _CELL + _GAP for row in rows]
@@ -41,7 +49,7 @@ def draw(read: Callable[[int], bytes], indexes: Sequence[DatasetIndex]) -> Image
 
 
 def save(sheet: Image.Image, out: Path) -> Path:
-    """Write the sheet beside the data set file `out`; whole under its name or not at all."""
+    """Write the sheet beside the data set file `out`, whole or not at all, and give its path."""
     path = path_of(out)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -57,14 +65,14 @@ def _rows(read: Callable[[int], bytes], dataset_index: DatasetIndex) -> list[str
         return [_cell(read(dataset_index.start + index)) for index in indices]
 
     domain = f"{dataset_index.folder[:-1]}: " if dataset_index.folder else ""
-    shown = sorted(range(len(dataset_index)), key=dataset_index.digest)[:_KEPT]  # a fair choice that never changes
-    rows: list[str | list[Image.Image]] = [f"{domain}{len(shown)} of {len(dataset_index)} kept images"]
+    shown = sorted(range(len(dataset_index)), key=dataset_index.digest)[:_SHOWN]  # a fair choice that never changes
+    rows: list[str | list[Image.Image]] = [f"{domain}{len(shown)} of {len(dataset_index)} images"]
     rows += _lines(cells(sorted(shown)))
-    groups = dataset_index.twin_groups()
+    groups = dataset_index.near_duplicate_groups()
     if groups:
         some = groups[:: -(-len(groups) // _PAIRS)]
         rows.append(
-            f"{domain}{len(groups)} clusters of near-twins, never parted by the split; two images of {len(some)} of them"
+            f"{domain}{len(groups)} clusters of near-duplicates, never parted by the split; two images of {len(some)} of them"
         )
         rows += _lines(cells(index for group in some for index in group[:2]))
     for reason, count in dataset_index.reasons().items():

@@ -126,7 +126,7 @@ class Prepared:
 
 @dataclass
 class _Domain:
-    """What is read for one domain, and what is kept of it."""
+    """What is read for one domain, and what came of it."""
 
     specs: Sequence[str]
     found: list[Source]

@@ -3,7 +3,13 @@
 Each worker is a bare `python -c`, which reads pickled chunks of work from its standard input and writes pickled results
 to its standard output. One thread of `concurrent.futures` for each worker waits for its results.
 
-Why not `concurrent.futures.ProcessPoolExecutor`: MEASURED
+Why not `concurrent.futures.ProcessPoolExecutor`: all its workers write to one pipe, so a worker that is killed in the
+middle of a result (by the system, when memory runs out) leaves the parent waiting for the rest for ever. Measured with
+Python 3.11 on two cores: `prepare` of 17,400 JPEG files of 64 pixels with two workers, one of which got SIGKILL at a random
+moment within half a second of the first megabyte written; of 37 runs on the executor (context `spawn`, the main module kept
+out of the workers) 8 hung, until a limit of 12 (25 runs) or 90 seconds ended them; of 20 runs on this module none did.
+Otherwise it costs little: 1.11 times the CPU time (two alternating pairs of whole runs) and 1.10 times the memory (the
+peak of the resident sizes summed over all processes, 154 against 140 MB).
 """
 
 from __future__ import annotations

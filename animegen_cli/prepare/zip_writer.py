@@ -1,6 +1,7 @@
-"""A zip of stored members, written once from front to back: whole under its name, or not at all.
+"""Writes a zip of stored members once from front to back: whole under its name, or not at all.
 
-Python's own writer keeps about 600 bytes per member until it closes; this one keeps 40.
+Python's own writer keeps about 600 bytes of each member until it closes; this one keeps 40. The format is that of PKWARE's
+APPNOTE.TXT, section 4.3.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 
 
 class StoredZip:
-    """Use as a context: leaving it normally makes the file appear under `path`; an exception leaves nothing."""
+    """A zip under construction. Leaving its context makes the file appear under `path`; an exception leaves nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,7 +35,13 @@ class StoredZip:
         return self
 
     def add(self, name: str, data: bytes | memoryview, crc: int | None = None) -> None:
-        """Append a member; `crc` saves a pass over `data` where it is known."""
+        """Append a member.
+
+        Args:
+            name: its name in the zip, ASCII.
+            data: its bytes.
+            crc: the CRC-32 of `data`, which saves a pass over it where it is known.
+        """
         crc = zlib.crc32(data) if crc is None else crc
         self._offsets.append(self._file.tell())
         self._crcs.append(crc)
@@ -46,7 +53,7 @@ class StoredZip:
         self._file.write(data)
 
     def read(self, index: int) -> bytes:
-        """The data of a member that was added before."""
+        """Read the data of a member that was added before; `index` counts members from 0."""
         self._file.flush()
         self._file.seek(self._offsets[index])
         try:
