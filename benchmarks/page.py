@@ -2,7 +2,7 @@
 
     python benchmarks/page.py
 
-`animegen compare` runs in a process of its own with all pictures of the same seeds kept, and must not import torch. The
+`animegen compare` runs in a process of its own with all pictures of the same seeds stored, and must not import torch. The
 page is then opened in a headless Chromium (the tests' own), from the file. What counts is the median.
 """
 
@@ -32,6 +32,8 @@ from animegen_cli.compare import compare  # noqa: E402
 from animegen_cli.report import grids  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from animegen_cli.paths import Run
 
 MEGABYTES, SECONDS = 6.0, 1.0
@@ -74,12 +76,12 @@ def main() -> None:
         ("opened in Chromium", f"{found['opens']:.2f} s", f"{SECONDS:.0f} s", found["opens"] < SECONDS),
     ]
     for what, value, limit, reached in rows:
-        said = "" if reached is None else f"under {limit}: {'reached' if reached else 'NOT reached'}"
-        print(f"{what:<34} {value:>9}   {said}")
+        outcome = "" if reached is None else f"under {limit}: {'reached' if reached else 'NOT reached'}"
+        print(f"{what:<34} {value:>9}   {outcome}")
 
 
 def make(folder: Path, runs: int, size: int) -> None:
-    """Run folders with scores, curves, grids of noisy drawn faces, and the same seeds kept."""
+    """Run folders with scores, curves, grids of noisy drawn faces, and the same seeds stored."""
     chance = np.random.default_rng(0)
 
     def faces(count: int, start: int) -> np.ndarray:
@@ -104,7 +106,7 @@ def make(folder: Path, runs: int, size: int) -> None:
         grids.grid(faces(32, 500 * i), 8).save(run.path / "judged/neighbours.png")
         made.append(run)
 
-    def draw(run: Run, seeds: Any) -> np.ndarray:
+    def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
         return faces(len(seeds), sum(run.name.encode()))
 
     compare.same_seeds(compare.compare(made), range(10), draw)
@@ -113,7 +115,8 @@ def make(folder: Path, runs: int, size: int) -> None:
 def measure_compare(folder: Path, words: list[str], repeats: int) -> dict[str, Any]:
     """Median wall seconds and processor seconds of whole processes; an error where torch was imported."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    seconds, processor = [], []
+    seconds = []
+    processor = []
     for turn in range(repeats + 1):
         start, before = time.perf_counter(), os.times()
         done = subprocess.run(

@@ -34,14 +34,15 @@ def main() -> None:
     for runs in RUNS:
         asked = evenly(options.pairs, math.comb(runs, 2))
         cells = [cell(runs, raters, asked, options) for raters in RATERS]
-        print(f"| {runs} | {asked} | " + " | ".join(f"± {wide:.0f}, {told:.0%}" for wide, told in cells) + " |")
+        print(f"| {runs} | {asked} | " + " | ".join(f"± {width:.0f}, {share:.0%}" for width, share in cells) + " |")
 
 
 def cell(runs: int, raters: int, asked: int, options: argparse.Namespace) -> tuple[float, float]:
     """Mean half width of the 95 % intervals in Elo, and how often the better of the two best is told apart from the other."""
     theta = np.arange(runs)[::-1] * options.gap / ELO
     theta -= theta.mean()
-    widths, told = [], 0
+    widths = []
+    told_apart = 0
     for number in range(options.surveys):
         chance = np.random.default_rng([runs, raters, number])
         votes = np.stack([one_rater(theta + chance.normal(0, TASTE, runs), asked, chance) for _ in range(raters)])
@@ -49,8 +50,8 @@ def cell(runs: int, raters: int, asked: int, options: argparse.Namespace) -> tup
         low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
         widths.append(float((high - low).mean() / 2))
         ahead = log_strengths(votes.sum(0))
-        told += bool(ahead[0] > ahead[1] and np.percentile(drawn[:, 0] - drawn[:, 1], 2.5) > 0)
-    return ELO * float(np.mean(widths)), told / options.surveys
+        told_apart += bool(ahead[0] > ahead[1] and np.percentile(drawn[:, 0] - drawn[:, 1], 2.5) > 0)
+    return ELO * float(np.mean(widths)), told_apart / options.surveys
 
 
 def one_rater(theta: np.ndarray, asked: int, chance: np.random.Generator) -> np.ndarray:

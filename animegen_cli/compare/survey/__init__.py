@@ -1,1 +1,1 @@
-"""People as judges: a page that asks which of two pictures is better, and what a pile of its answers says."""
+"""Surveys: a page that asks people which of two pictures is better, and the strengths that follow from their answers."""
