@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import (
     TYPE_CHECKING,
@@ -26,11 +26,13 @@ from typing import (
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from animegen_cli.errors import ConfigError, DataError, UsageError, nearest
+from animegen_cli.errors import ConfigError, DataError, nearest
 from animegen_cli.paths import similar
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
@@ -249,10 +251,10 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for YAML and JSON; `resolve` of them gives an equal config."""
-        return _plain(dataclasses.asdict(self))
+        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -302,30 +304,21 @@ class Layer:
         """Read `--set a.b=value` words; values are YAML."""
         values: dict[str, Any] = {}
         places: dict[Path_, str] = {}
-        for word in settings:
-            key, equals, text = word.partition("=")
-            if not equals or not key:
-                raise ConfigError(f"`--set {word}` has no `=`", hint="write `--set train.batch=32`")
+        for key, value in _assignments(settings, "train.batch=32"):
             path = tuple(key.split("."))
-            try:
-                value = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise ConfigError(
-                    f"`--set {word}`: the value is not valid YAML", hint="quote it for the shell"
-                ) from error
             _put(values, path, value)
             places[path] = f"--set {key}"
         return cls(values, places)
 
     @classmethod
-    def from_flag(cls, flag: str, path: str, value: Any) -> Layer:
-        """One command-line flag that stands for the config key `path`."""
+    def from_flag(cls, flag: str, path: str, value: object) -> Layer:
+        """Make a layer of one command-line flag that stands for the config key `path`."""
         values: dict[str, Any] = {}
         _put(values, tuple(path.split(".")), value)
         return cls(values, {tuple(path.split(".")): flag})
 
 
-def _places(node: Any, path: Path_, shown: str, places: dict[Path_, str]) -> None:
+def _places(node: yaml.Node | None, path: Path_, shown: str, places: dict[Path_, str]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             inner = (*path, str(key.value))
@@ -333,7 +326,7 @@ def _places(node: Any, path: Path_, shown: str, places: dict[Path_, str]) -> Non
             _places(value, inner, shown, places)
 
 
-def _put(values: dict[str, Any], path: Path_, value: Any) -> None:
+def _put(values: dict[str, Any], path: Path_, value: object) -> None:
     for key in path[:-1]:
         if not isinstance(values.get(key), dict):
             values[key] = {}
@@ -342,7 +335,7 @@ def _put(values: dict[str, Any], path: Path_, value: Any) -> None:
 
 
 def merge(layers: Sequence[Layer]) -> Layer:
-    """Later layers over earlier ones, mapping by mapping."""
+    """Lay later layers over earlier ones, mapping by mapping."""
     values: dict[str, Any] = {}
     places: dict[Path_, str] = {}
     for layer in layers:
@@ -359,7 +352,7 @@ def _merge_into(base: dict[str, Any], over: Mapping[str, Any]) -> None:
             base[key] = _merge_copy(value)
 
 
-def _merge_copy(value: Any) -> Any:
+def _merge_copy(value: object) -> object:
     return {key: _merge_copy(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
@@ -376,12 +369,13 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def resolve(layers: Sequence[Layer], *, family: str, model: type, sample: type, optimizers: Sequence[str]) -> RunConfig:
-    """Merge and validate.
+    """Merge the layers of a config and validate the result.
 
     Args:
         layers: lowest first.
         family: the family's name.
-        model, sample: the section classes of the family's network and of its way to draw.
+        model: the section class of the family's networks.
+        sample: the section class that says how the family draws.
         optimizers: names of the optimizers that the family's phases ask for; each gets a section.
 
     Raises:
@@ -419,7 +413,7 @@ def _with_current_names(layer: Layer, sections: Mapping[str, type[Section]]) -> 
 
 
 def build(layer: Layer, section: type[T], *, hint: str) -> T:
-    """A section from a file of its own, such as a study; ConfigError like `resolve`, with `hint` where nothing is near."""
+    """Build a section from a file of its own, such as a study; ConfigError like `resolve`, with `hint` where no key is near."""
     hints, keys = get_type_hints(section, include_extras=True), dataclasses.fields(section)  # type: ignore[arg-type]
     parts, complaints = _validated(layer, {key.name: hints[key.name] for key in keys})
     for key in keys:
@@ -470,7 +464,7 @@ def _unknown(layer: Layer, path: Path_, choices: Sequence[str]) -> tuple[str, st
     return f"{_place(layer, path)}unknown key `{path[-1]}`{inside}", hint
 
 
-def _complaint(layer: Layer, key: str, kind: Any, item: Any) -> tuple[str, str | None]:
+def _complaint(layer: Layer, key: str, kind: object, item: ErrorDetails) -> tuple[str, str | None]:
     path = (key, *(str(part) for part in item["loc"]))
     if item["type"] == "unexpected_keyword_argument":
         return _unknown(layer, path, _keys_at(kind, item["loc"][:-1]))
@@ -487,7 +481,7 @@ def _known_path(layer: Layer, path: Path_) -> Path_:
     return path
 
 
-def _keys_at(kind: Any, loc: Sequence[Any]) -> list[str]:
+def _keys_at(kind: object, loc: Sequence[int | str]) -> list[str]:
     """The keys of the section that `loc` leads to from `kind`."""
     for part in loc:
         if dataclasses.is_dataclass(kind):
@@ -498,19 +492,22 @@ def _keys_at(kind: Any, loc: Sequence[Any]) -> list[str]:
 
 
 def to_yaml(values: Mapping[str, Any]) -> str:
-    """Block style, keys in their order, so that the file reads and runs again."""
+    """Return a config as YAML in block style, its keys in their order, so that the file can be read and run again."""
     return yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
 
 
 def settings_of(words: Sequence[str]) -> dict[str, Any]:
-    """`--set` words as a mapping; UsageError for one that is no assignment."""
-    found = {}
+    """Read `--set key=value` words for one section, whose keys have no dots; ConfigError for one that is no assignment."""
+    return dict(_assignments(words, "s_churn=40"))
+
+
+def _assignments(words: Sequence[str], example: str) -> Iterator[tuple[str, Any]]:
+    """Keys and values of `--set` words; a value is YAML."""
     for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UsageError(f"`--set {word}` has no `=`", hint="write `--set s_churn=40`")
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"`--set {word}` has no `=`", hint=f"write `--set {example}`")
         try:
-            found[key] = yaml.safe_load(value)
+            yield key, yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise UsageError(f"`--set {word}`: the value is not valid YAML", hint="quote it for the shell") from error
-    return found
+            raise ConfigError(f"`--set {word}`: the value is not valid YAML", hint="quote it for the shell") from error

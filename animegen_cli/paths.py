@@ -115,6 +115,7 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The folder's name."""
         return self.path.name
 
     @property
@@ -144,26 +145,32 @@ class Run:
 
     @property
     def weights(self) -> Path:
+        """The averaged networks, with config and DataSpec inside."""
         return self.path / "weights.safetensors"
 
     @property
     def config(self) -> Path:
+        """The resolved config, which runs again as it is."""
         return self.path / "config.yaml"
 
     @property
     def log(self) -> Path:
+        """Losses and rates over training, a JSON object per line."""
         return self.path / "log.jsonl"
 
     @property
     def samples(self) -> Path:
+        """The folder of previews."""
         return self.path / "samples"
 
     @property
     def resume(self) -> Path:
+        """The folder of complete training states."""
         return self.path / "resume"
 
     @property
     def scores(self) -> Path:
+        """What judges found."""
         return self.path / "eval.json"
 
     def states(self) -> list[Path]:
@@ -203,7 +210,7 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write whole or not at all: a temporary file in the same folder, then a rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -95,7 +95,7 @@ def _fail(error: AnimegenError) -> int:
     return error.exit_code
 
 
-def _usage(error: Any) -> UsageError:
+def _usage(error: Any) -> UsageError:  # noqa: ANN401  # what Typer raises has no public class
     """Typer's complaint about the command line in our words, with what was probably meant."""
     context, kind = getattr(error, "ctx", None), type(error).__name__
     command = context.command if context else None

@@ -68,7 +68,7 @@ def manual() -> str:
 def commands() -> Iterator[Any]:
     """A Typer context for each command that does something, in the order of `animegen --help`."""
 
-    def walk(command: Any, name: str, parent: Any) -> Iterator[Any]:
+    def walk(command: Any, name: str, parent: typer.Context | None) -> Iterator[Any]:  # noqa: ANN401  # not public
         context = command.context_class(command, info_name=name, parent=parent)
         inner = getattr(command, "commands", None)
         if inner is None:
@@ -79,7 +79,7 @@ def commands() -> Iterator[Any]:
     yield from walk(typer.main.get_command(app), "animegen", None)
 
 
-def _page(context: Any) -> str:
+def _page(context: typer.Context) -> str:
     text = (context.command.help or "").partition("Example")[0]
     about = " ".join(text.split())
     usage = " ".join(context.get_usage().removeprefix("Usage: ").split())

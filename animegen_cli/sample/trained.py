@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from animegen_cli import paths
-from animegen_cli.config import Layer, RunConfig, resolve
+from animegen_cli.config import Layer, RunConfig, Sampling, resolve
 from animegen_cli.device import fast_layout, has_bf16
 from animegen_cli.errors import ConfigError, DataError, UsageError, did_you_mean
 from animegen_cli.model import checkpoint, families
@@ -17,12 +17,13 @@ from animegen_cli.model.abilities import VERBS, families_able, only
 from animegen_cli.model.family import ABILITIES, DataSpec, Family
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from animegen_cli.paths import Run
 
 
-class Trained(NamedTuple):
+@dataclass(frozen=True)
+class Trained:
     """Networks ready to draw, and what their weights file says of them."""
 
     model: Family
@@ -32,15 +33,16 @@ class Trained(NamedTuple):
     """Images seen in training."""
     device: torch.device
     precision: str
+    """`fp32` or `bf16`: what the networks compute in."""
 
 
 def spec_to_dict(data: DataSpec) -> dict[str, Any]:
-    """Plain values of a DataSpec for metadata."""
+    """Return a DataSpec as plain values, for metadata."""
     return {**asdict(data), "attributes": {name: list(values) for name, values in data.attributes.items()}}
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> DataSpec:
-    """The inverse of `spec_to_dict`."""
+    """Read a DataSpec that `spec_to_dict` wrote."""
     return DataSpec(
         size=values["size"],
         count=values["count"],
@@ -52,18 +54,23 @@ def spec_from_dict(values: Mapping[str, Any]) -> DataSpec:
 
 
 def build(config: Mapping[str, Any], data: DataSpec) -> tuple[Family, RunConfig]:
-    """A fresh model from a plain config such as the one in a weights file."""
+    """Build a fresh model from a plain config such as the one in a weights file; ConfigError for wrong keys or values."""
     resolved = build_config(config)
     return families.load(resolved.family)(resolved.model, data), resolved
 
 
 def inference_state(model: Family) -> dict[str, Tensor]:
-    """The tensors of the inference modules, as the weights file holds them."""
+    """Return the tensors of the inference modules by name, as the weights file holds them."""
     return {name: t for name, t in model.state_dict().items() if name.split(".")[0] in model.inference}
 
 
 def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> Trained:
     """Build the run's networks and load its averaged weights.
+
+    Args:
+        run: a folder with `weights.safetensors`; nothing else of it is read.
+        device: where the networks go.
+        precision: `fp32`, `bf16`, or `auto` for bf16 where the hardware has it.
 
     Raises:
         DataError: no weights, or damaged ones.
@@ -90,7 +97,8 @@ def _load(model: Family, tensors: Mapping[str, Tensor], run: Run) -> None:
 
 
 def for_inference(model: Family, *, device: torch.device, precision: str) -> Family:
-    """Frozen, on the device, in its fastest layout; with bf16 the networks compute in it and speak float32."""
+    """Return the model frozen, on the device, in its fastest memory format; with bf16 its networks compute in bf16 while
+    their inputs and outputs stay float32."""
     model = model.requires_grad_(False).eval().to(device)
     channels_last = fast_layout(model, device)
     for name in model.inference:
@@ -105,33 +113,36 @@ def for_inference(model: Family, *, device: torch.device, precision: str) -> Fam
 def _compute_in(module: nn.Module, dtype: torch.dtype) -> None:
     for part in module.modules():
         # Statistics of BatchNorm and tables of frequencies keep their precision.
-        if not isinstance(part, nn.modules.batchnorm._BatchNorm):
+        if not isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm):
             for parameter in part.parameters(recurse=False):
                 parameter.data = parameter.data.to(dtype)
 
-    def lower(x: Any) -> Any:
+    def enter(_: nn.Module, inputs: tuple[object, ...], named: dict[str, object]) -> tuple[object, dict[str, object]]:
         # Images and codes are converted; times (B,) stay exact, the networks convert their embeddings.
-        if isinstance(x, list | tuple):
-            return type(x)(lower(part) for part in x)
-        return x.to(dtype) if isinstance(x, Tensor) and x.is_floating_point() and x.dim() > 1 else x
+        return _mapped(inputs, lower), {name: _mapped(x, lower) for name, x in named.items()}
 
-    def raised(x: Any) -> Any:
-        if isinstance(x, list | tuple):
-            return type(x)(raised(part) for part in x)
-        return x.float() if isinstance(x, Tensor) and x.is_floating_point() else x
+    def lower(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.is_floating_point() and x.dim() > 1 else x
 
-    def enter(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return lower(inputs), {name: lower(x) for name, x in named.items()}
+    def leave(_: nn.Module, __: object, outputs: object) -> object:
+        return _mapped(outputs, lambda x: x.float() if x.is_floating_point() else x)
 
     module.register_forward_pre_hook(enter, with_kwargs=True)
-    module.register_forward_hook(lambda _, __, output: raised(output))
+    module.register_forward_hook(leave)
 
 
-def sampling_of(trained: Trained, overrides: Mapping[str, Any]) -> Any:
-    """The run's `sample` section with command-line overrides.
+def _mapped(value: object, change: Callable[[Tensor], Tensor]) -> object:
+    """`value` with each tensor changed, in lists and tuples too."""
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(part, change) for part in value)
+    return change(value) if isinstance(value, Tensor) else value
+
+
+def sampling_of(trained: Trained, overrides: Mapping[str, object]) -> Sampling:
+    """Return the run's section `sample:` with settings from the command line over it.
 
     Raises:
-        UsageError: a setting that this family's way to draw does not have, or a wrong value.
+        UsageError: a setting that the family's section does not have, or a wrong value.
     """
     section = asdict(trained.config.sample)
     for name in overrides:
@@ -149,12 +160,12 @@ def sampling_of(trained: Trained, overrides: Mapping[str, Any]) -> Any:
 
 
 def families_setting(key: str) -> list[str]:
-    """The families whose way to draw has this setting."""
+    """Name the families whose section `sample:` has this setting."""
     return [name for name in paths.families() if key in {field.name for field in fields(families.load(name).Sampling)}]
 
 
 def build_config(config: Mapping[str, Any]) -> RunConfig:
-    """Validate a plain config."""
+    """Validate a plain config, which names its family; ConfigError for wrong keys or values."""
     kind = families.load(config["family"])
     return resolve(
         [Layer(dict(config), {})],
@@ -162,8 +173,8 @@ def build_config(config: Mapping[str, Any]) -> RunConfig:
     )  # fmt: skip
 
 
-def describe_sampling(sampling: Any) -> str:
-    """One line such as "ddim, 50 steps, spacing trailing" for protocols and notes."""
+def describe_sampling(sampling: Sampling) -> str:
+    """Describe a section in one line, such as "ddim, 50 steps, spacing trailing", for protocols and notes."""
     values = asdict(sampling)
     parts = [str(values.pop("sampler"))] if "sampler" in values else []
     parts += [f"{values.pop('steps')} steps"] if "steps" in values else []
@@ -174,7 +185,11 @@ def describe_sampling(sampling: Any) -> str:
 
 
 def label_row(trained: Trained, wanted: Mapping[str, str]) -> tuple[int, ...]:
-    """Indices of the named values, -1 for attributes not named; UsageError for names that do not exist."""
+    """Return one index per attribute of the data set: of the named value, -1 where none is named.
+
+    Raises:
+        UsageError: an attribute that the run was not trained with, or a value that does not exist.
+    """
     attributes = trained.data.attributes
     used = getattr(trained.model, "conditions", ())
     for name, value in wanted.items():
@@ -187,13 +202,16 @@ def label_row(trained: Trained, wanted: Mapping[str, str]) -> tuple[int, ...]:
 
 
 def micro_batch(device: torch.device, size: int) -> int:
-    """Images per network call while drawing: a fixed rule of device and size, so that pixels never depend on `--n`."""
+    """Return how many images of `size` pixels a side go through the networks together while drawing.
+
+    A fixed rule of device and size, never of free memory or of how many are drawn, so that pixels depend on neither.
+    """
     budget = (256 if device.type == "cuda" else 16) * 64 * 64
     return max(min(budget // (size * size), 512), 1)
 
 
-def require(trained: Trained, ability: str) -> Any:
-    """The model, which has this ability; UsageError that names the families that have it."""
+def require(trained: Trained, ability: str) -> Any:  # noqa: ANN401  # the protocol of that name
+    """Return the model, which has this ability (a name of `ABILITIES`); UsageError that names the families that have it."""
     if not isinstance(trained.model, ABILITIES[ability]):
         raise UsageError(f"a {trained.config.family} run cannot {VERBS[ability]}", hint=only(families_able(ability)))
     return trained.model

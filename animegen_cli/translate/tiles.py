@@ -26,13 +26,13 @@ MULTIPLE = 8
 
 
 def any_size(trained: Trained) -> bool:
-    """Whether the family takes pictures as they are; all others get a square of the run's size."""
+    """Tell whether the family takes pictures as they are; all others get a square of the run's size."""
     return bool(getattr(trained.model, "any_size", False))
 
 
 def shaped(trained: Trained, image: Image.Image, *, fit: str | None = None, size: int | None = None) -> np.ndarray:
-    """An RGB picture as it is translated, uint8 (H, W, 3): a square by `fit` (crop when None), or, where any size will
-    do, with its shorter side scaled to `size`."""
+    """Return an RGB picture as it is translated, uint8 (H, W, 3): a square of the run's size by `fit` (crop when None), or,
+    where any size will do, with its shorter side scaled to `size` pixels."""
     if not any_size(trained):
         return np.array(fit_square(image, trained.data.size, fit or "crop"))
     if size:
@@ -61,7 +61,7 @@ def changed(generator: Generator, pictures: np.ndarray, edit: Edit, *, seed: int
 
 
 def padded(pixels: np.ndarray) -> np.ndarray:
-    """Reflected below and to the right up to a multiple of 8 pixels: uint8 (H, W, 3)."""
+    """Reflect a picture, uint8 (H, W, 3), below and to the right up to a multiple of 8 pixels."""
     below, right = (-side % MULTIPLE for side in pixels.shape[:2])
     return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="reflect") if below or right else pixels
 
@@ -69,10 +69,13 @@ def padded(pixels: np.ndarray) -> np.ndarray:
 def tiled(
     pixels: np.ndarray, network: Callable[[np.ndarray], np.ndarray], *, tile: int = TILE, overlap: int = OVERLAP
 ) -> np.ndarray:
-    """A large picture in overlapping tiles, which fade linearly into each other: uint8 (H, W, 3) -> the same.
+    """Translate a large picture in overlapping tiles, which fade linearly into each other: uint8 (H, W, 3) -> the same.
 
     Args:
+        pixels: uint8 (H, W, 3), sides a multiple of 8.
         network: uint8 (n, h, w, 3) -> the same.
+        tile: pixels of a tile's side at most.
+        overlap: pixels by which neighbors overlap at least.
     """
     height, width = (min(side, tile) for side in pixels.shape[:2])
     tops, lefts = (_starts(side, tile, overlap) for side in pixels.shape[:2])
