@@ -164,13 +164,15 @@ def assert_same_tensors(first: dict[str, torch.Tensor], second: dict[str, torch.
 
 def assert_same_run(first: Path, second: Path) -> None:
     """Equal newest states (networks, averages, moments, counters), weights, last pictures and logs."""
-    (parts, about), (others, said) = (checkpoint.load_state(Run(path).states()[-1]) for path in (first, second))
-    assert parts.keys() == others.keys()
-    assert {"method", "ema"} < parts.keys()
-    for part, tensors in parts.items():
-        assert_same_tensors(tensors, others[part])
+    (state, about), (other_state, other_about) = (
+        checkpoint.load_state(Run(path).states()[-1]) for path in (first, second)
+    )
+    assert state.keys() == other_state.keys()
+    assert {"method", "ema"} < state.keys()
+    for part, tensors in state.items():
+        assert_same_tensors(tensors, other_state[part])
     for key in ("images", "step", "figures", "resolved", "config", "identity"):
-        assert about[key] == said[key], key
+        assert about[key] == other_about[key], key
     assert_same_tensors(*(checkpoint.load_weights(Run(path).weights)[0] for path in (first, second)))
     assert timeless(first) == timeless(second)
     last = f"ema-{about['images']:012d}.png"

@@ -161,6 +161,7 @@ def test_what_a_killed_process_left_is_taken_over(run: Run, exchange: bool, monk
         process.kill()
         assert process.wait(timeout=60) == -signal.SIGKILL
     assert (run.path / ".lock.soft").is_file()
+    assert not is_locked(run)
     with lock(run):
         assert (run.path / ".lock.soft").read_text().split()[0] == str(os.getpid())
     assert not run.path.exists()

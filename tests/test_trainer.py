@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
 from animegen_cli.train import optim
 from animegen_cli.train.ema import EMA
 from animegen_cli.train.options import ResolvedOptions
+from animegen_cli.train.signals import STOPPING, stop_signals
 from animegen_cli.train.trainer import Hook, Trainer
 
 if TYPE_CHECKING:
@@ -254,6 +256,18 @@ def test_told_to_stop_only_what_must_not_be_lost_is_done() -> None:
     with pytest.raises(StoppedError):
         loop.run(hooks, stop=lambda: loop.step == 3, on_step=lambda _: None)
     assert (calls, loop.images) == (["save"], 24)
+
+
+def test_the_first_signal_asks_to_stop_and_a_second_ctrl_c_stops_at_once() -> None:
+    before = [signal.getsignal(number) for number in STOPPING]
+    for number in STOPPING:
+        with stop_signals() as stop:
+            assert not stop()
+            signal.raise_signal(number)
+            assert stop()
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in STOPPING] == before
 
 
 # ---- the average ----------------------------------------------------------------------------------------------
