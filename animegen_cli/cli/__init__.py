@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from animegen_cli.cli import errors
+from animegen_cli.cli.command import Command
 from animegen_cli.cli.compare import compare
 from animegen_cli.cli.demo import demo
 from animegen_cli.cli.evaluate import evaluate
@@ -45,18 +46,18 @@ def _root(
     return None
 
 
-app.command()(demo)
-app.command()(prepare)
-app.command()(train)
-app.command()(sample)
-app.command()(translate)
-app.command("eval")(evaluate)
-app.command()(compare)
-app.command()(export)
-app.command()(reproduce)
-app.command()(ui)
+app.command(cls=Command)(demo)
+app.command(cls=Command)(prepare)
+app.command(cls=Command)(train)
+app.command(cls=Command)(sample)
+app.command(cls=Command)(translate)
+app.command("eval", cls=Command)(evaluate)
+app.command(cls=Command)(compare)
+app.command(cls=Command)(export)
+app.command(cls=Command)(reproduce)
+app.command(cls=Command)(ui)
 app.add_typer(presets)
-app.command()(weights)
+app.command(cls=Command)(weights)
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, complete_run, complete_study
+from animegen_cli.cli.options import Device, complete_run, complete_study
 from animegen_cli.cli.survey import Ask
 from animegen_cli.seeds import parse_seeds
 
@@ -128,15 +128,12 @@ def compare(
         bool, typer.Option("--dry-run", help="Print the runs of --study and the command of each; train nothing.")
     ] = False,
     device: Device = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
     from animegen_cli import console
     from animegen_cli.cli import survey as surveying
     from animegen_cli.compare import compare as comparison
 
-    console.configure(quiet=quiet, as_json=as_json)
     surveying.refuse(survey, votes, asking=pairs is not None or ask is not None, keep_failed=keep_failed)
     numbers = parse_seeds(seeds or ("0-47" if survey and not votes else "0-9"))
     runs, votes = surveying.separate(runs or [], votes or [])

@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet
+from animegen_cli.cli.options import Device
 
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder of everything the demo makes.")] = Path("demo"),
     size: Annotated[int, typer.Option("--size", min=16, max=64, help="Pixels.")] = 32,
     device: Device = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """The whole chain on drawn faces, in minutes on a CPU: prepare, train, sample, eval, compare.
 
@@ -25,6 +23,5 @@ def demo(
     """
     from animegen_cli import console, demo
 
-    console.configure(quiet=quiet, as_json=as_json)
     made = demo.run(out, size=size, device=device)
     console.result(made, "\n".join(f"{name:<9} {path}" for name, path in made.items()))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from animegen_cli import config
-from animegen_cli.cli.options import Device, Json, Quiet, Settings, complete_run
+from animegen_cli.cli.options import Device, Settings, complete_run
 from animegen_cli.seeds import parse_seeds
 
 
@@ -69,8 +69,6 @@ def evaluate(
     precision: Annotated[str, typer.Option("--precision", help="Of the feature network: fp32, tf32 or bf16.")] = "fp32",
     force: Annotated[bool, typer.Option("--force", help="Measure again what is already scored.")] = False,
     device: Device = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Score a run or a folder of images against a reference, each number with its protocol.
 
@@ -87,7 +85,6 @@ def evaluate(
     from animegen_cli import console
     from animegen_cli.evaluate import evaluate
 
-    console.configure(quiet=quiet, as_json=as_json)
     if seeds is not None and (n is not None or repeats is not None):
         from animegen_cli.errors import UsageError
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, complete_run
+from animegen_cli.cli.options import Device, complete_run
 
 Kind = Literal["diffusers", "onnx"]
 
@@ -26,8 +26,6 @@ def export(
     license: Annotated[str, typer.Option("--license", help="The weights' licence for the model card.")] = "unknown",
     n: Annotated[int, typer.Option("--n", "-n", min=0, max=400, help="Faces on the model card's sheet.")] = 36,
     device: Device = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Write a run as a diffusers folder or as ONNX networks, with a model card, for programs without animegen.
 
@@ -42,7 +40,6 @@ def export(
     from animegen_cli import console
     from animegen_cli import export as exporting
 
-    console.configure(quiet=quiet, as_json=as_json)
     request = exporting.Request(run=run, to=to, out=out, license=license, count=n, device=device)
     found = exporting.export(request)
     for note in found["notes"]:

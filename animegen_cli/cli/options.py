@@ -46,8 +46,12 @@ def _beginning(incomplete: str, words: list[str]) -> list[str]:
 
 R = TypeVar("R")
 
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no progress.")]
+NewestRun = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]", help="A run folder, name or number; by default the newest.", autocompletion=complete_run
+    ),
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 ]

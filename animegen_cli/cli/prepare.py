@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from animegen_cli.cli.options import Json, Quiet
-
 if TYPE_CHECKING:
     from animegen_cli.prepare.prepare import Prepared
 
@@ -84,8 +82,6 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(help="Processes. [default: the cores, at most 8]", show_default=False)
     ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Make one clean data set file from pictures."""
     import os
@@ -95,7 +91,6 @@ def prepare(
     from animegen_cli import console
     from animegen_cli.prepare import prepare as verb
 
-    console.configure(quiet=quiet, as_json=as_json)
     specs, others = _asked(sources or [], photos or [], anime or [])
     options = verb.Options(resolution, fit, dedupe, split, labels, limit, seed, min_size, workers)
     request = verb.Request(specs, out, options, others)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import Json, Quiet, complete_family, complete_full_preset
+from animegen_cli.cli.command import Command
+from animegen_cli.cli.options import complete_family, complete_full_preset
 
 presets = typer.Typer(
     name="presets",
@@ -16,11 +17,9 @@ presets = typer.Typer(
 )
 
 
-@presets.command("list")
+@presets.command("list", cls=Command)
 def list_presets(
     family: Annotated[str | None, typer.Argument(help="Only this family.", autocompletion=complete_family)] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """All presets with a line on each.
 
@@ -33,7 +32,6 @@ def list_presets(
     from animegen_cli import console, paths
     from animegen_cli.errors import UsageError, did_you_mean
 
-    console.configure(quiet=quiet, as_json=as_json)
     if family is not None and family not in paths.families():
         raise UsageError(f"no family `{family}`", hint=did_you_mean(family, paths.families()))
     names = [name for name in paths.presets() if family is None or name.split("/")[0] == family]
@@ -54,11 +52,9 @@ def list_presets(
     console.result(rows)
 
 
-@presets.command("show")
+@presets.command("show", cls=Command)
 def show(
     name: Annotated[str, typer.Argument(help="Such as ddpm/ho2020.", autocompletion=complete_full_preset)],
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """A preset with the source of each value.
 
@@ -71,7 +67,6 @@ def show(
     from animegen_cli import console, paths
     from animegen_cli.errors import UsageError, did_you_mean
 
-    console.configure(quiet=quiet, as_json=as_json)
     family, slash, preset = name.partition("/")
     if not slash:
         raise UsageError(f"`{name}` is no preset", hint=did_you_mean(name, paths.presets()))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, complete_run
+from animegen_cli.cli.options import Device, complete_run
 
 
 def reproduce(
@@ -20,8 +20,6 @@ def reproduce(
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Where the run's data set lies now.")] = None,
     device: Device = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Train a run again from its own config and data, score it alike, and say whether the scores agree.
 
@@ -32,7 +30,6 @@ def reproduce(
     from animegen_cli import console
     from animegen_cli.compare import reproduce
 
-    console.configure(quiet=quiet, as_json=as_json)
     reproduction = reproduce.reproduce(run, data=data, out=out, device=device)
     rows = [
         (

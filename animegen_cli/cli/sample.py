@@ -7,29 +7,12 @@ from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import (
-    Batch,
-    Device,
-    Json,
-    Precision,
-    Quiet,
-    Sampler,
-    Settings,
-    Steps,
-    build,
-    complete_run,
-    given,
-)
+from animegen_cli.cli.options import Batch, Device, NewestRun, Precision, Sampler, Settings, Steps, build, given
 from animegen_cli.seeds import parse_seeds
 
 
 def sample(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]", help="A run folder, name or number; by default the newest.", autocompletion=complete_run
-        ),
-    ] = None,
+    run: NewestRun = None,
     n: Annotated[int | None, typer.Option("--n", "-n", min=1, help="Draw seeds 0..n-1.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds such as 0-63,100; excludes --n.")] = None,
     grid: Annotated[bool, typer.Option("--grid", help="One picture of all (10x10 for 100) beside the files.")] = False,
@@ -91,8 +74,6 @@ def sample(
         typer.Option("--fit", help="crop, pad or stretch pictures of another size; by default they are refused."),
     ] = None,
     device: Device = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Draw new faces from a trained run; no data set is needed.
 
@@ -115,7 +96,6 @@ def sample(
     from animegen_cli.errors import UsageError
     from animegen_cli.sample.request import Request
 
-    console.configure(quiet=quiet, as_json=as_json)
     if n is not None and seeds is not None:
         raise UsageError("`--n` and `--seeds` exclude each other", hint="`--n 64` is `--seeds 0-63`")
     request = build(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import Device, Json, Quiet, build, complete_family, complete_preset
+from animegen_cli.cli.options import Device, build, complete_family, complete_preset
 
 
 def train(
@@ -52,8 +52,6 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print config, size, cost and time; train nothing.")
     ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Train a family on a prepared set; the same command again goes on after a stop.
 
@@ -70,7 +68,6 @@ def train(
     from animegen_cli.config import Layer
     from animegen_cli.train.request import Request
 
-    console.configure(quiet=quiet, as_json=as_json)
     flags: list[tuple[str, str, object]] = [
         ("--seed", "train.seed", seed),
         ("--batch", "train.batch", batch),

@@ -7,19 +7,7 @@ from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import (
-    Batch,
-    Device,
-    Json,
-    Precision,
-    Quiet,
-    Sampler,
-    Settings,
-    Steps,
-    build,
-    complete_run,
-    given,
-)
+from animegen_cli.cli.options import Batch, Device, Precision, Sampler, Settings, Steps, build, complete_run, given
 
 
 def translate(
@@ -65,8 +53,6 @@ def translate(
     batch: Batch = None,
     precision: Precision = "auto",
     device: Device = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Turn pictures into pictures: photo to anime and back, reconstruction, denoising, image to image.
 
@@ -93,7 +79,6 @@ def translate(
     from animegen_cli.errors import UsageError
     from animegen_cli.translate.request import Request
 
-    console.configure(quiet=quiet, as_json=as_json)
     if len(words) > 2:
         raise UsageError(f"one picture or folder at a time, not {len(words) - 1}", hint="name the folder they lie in")
     request = build(

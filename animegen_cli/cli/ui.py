@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from animegen_cli import paths
-from animegen_cli.cli.options import Device, Json, Quiet
+from animegen_cli.cli.options import Device
 
 
 def ui(
@@ -18,8 +18,6 @@ def ui(
     runs: Annotated[Path, typer.Option("--runs", help="Folder of the runs.")] = paths.RUNS,
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the address, open no browser.")] = False,
     device: Device = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Play with your runs in the browser: draw, walk between faces, redraw pictures, watch a training.
 
@@ -32,8 +30,6 @@ def ui(
 
       animegen ui --runs experiments --port 7861 --no-open
     """
-    from animegen_cli import console
     from animegen_cli.ui.serve import serve
 
-    console.configure(quiet=quiet, as_json=as_json)
     serve(runs, port=port, device=device, open_browser=not no_open)

@@ -7,16 +7,12 @@ from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import Json, Quiet
-
 
 def weights(
     url: Annotated[
         str | None, typer.Option("--url", help="Fetch from a mirror; the checksum must still match.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File to write; by default in the cache folder.")] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
 ) -> None:
     """Fetch Inception's weights once, so that `eval` can give FID, KID and IS. Nothing else ever downloads.
 
@@ -27,6 +23,5 @@ def weights(
     from animegen_cli import console
     from animegen_cli.metrics.weights import download_weights
 
-    console.configure(quiet=quiet, as_json=as_json)
     path = download_weights(**({"url": url} if url else {}), dest=out)
     console.result({"weights": str(path)}, str(path))
