@@ -45,7 +45,7 @@ def test_the_filter_is_an_orthogonal_wavelet_with_six_vanishing_moments() -> Non
 
 def test_nothing_happens_at_probability_zero() -> None:
     images = pictures(4).float()
-    torch.testing.assert_close(ada.Adaptive(target=0.6, speed=1000)(images), images, rtol=0, atol=2e-5)
+    torch.testing.assert_close(ada.Adaptive(target=0.6, speed=1000)(images), images, rtol=0, atol=1e-4)
 
 
 def test_a_still_warp_is_the_identity() -> None:
@@ -118,7 +118,9 @@ def test_colors_are_the_plain_matrices() -> None:
     """Each of the five steps by hand on homogeneous colors."""
     angle, images = 0.7, pictures(1)
     brightness, contrast, saturation = 0.3, 1.4, 0.6
-    maps = ada.color_map(*(torch.tensor([v], dtype=torch.float64) for v in (brightness, contrast, 1, angle, saturation)))
+    maps = ada.color_map(
+        *(torch.tensor([v], dtype=torch.float64) for v in (brightness, contrast, 1, angle, saturation))
+    )
     v = torch.ones(3, dtype=torch.float64) / math.sqrt(3)
     cross = torch.tensor([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]], dtype=torch.float64)
     turn = torch.linalg.matrix_exp(angle * cross)

@@ -1,4 +1,4 @@
-"""Adversarial losses and penalties against numbers worked by hand, and the hand-over between phases."""
+"""Adversarial losses and penalties against numbers worked by hand, and the buffer between phases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from animegen_cli.model.adversarial import FakeBuffer, Loss, critic_loss, generator_loss, squared_gradient
+from animegen_cli.model.adversarial import (
+    FakeBuffer,
+    Loss,
+    critic_loss,
+    differentiable,
+    generator_loss,
+    r1_weight,
+    squared_gradient,
+)
 
 REAL, FAKE = torch.tensor([2.0, 0.0]), torch.tensor([-1.0, 0.5])
 
@@ -26,8 +34,8 @@ def soft(x: float) -> float:
     ],
 )
 def test_losses_by_hand(kind: Loss, critic: float, generator: float) -> None:
-    assert critic_loss(kind, REAL, FAKE).item() == pytest.approx(critic)
-    assert generator_loss(kind, FAKE).item() == pytest.approx(generator)
+    assert critic_loss(kind, REAL, FAKE).item() == pytest.approx(critic, rel=1e-5)
+    assert generator_loss(kind, FAKE).item() == pytest.approx(generator, rel=1e-5)
 
 
 def test_smoothing_moves_the_real_target_alone() -> None:
@@ -39,13 +47,14 @@ def test_smoothing_moves_the_real_target_alone() -> None:
 
 def test_the_squared_gradient_against_differences() -> None:
     torch.manual_seed(0)
-    images = torch.randn(3, 2, 2, 2, dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(8, dtype=torch.float64)
+    images = torch.randn(3, 2, 2, 2, dtype=torch.float64)
+    weight = torch.randn(8, dtype=torch.float64, requires_grad=True)
 
     def critic(x: torch.Tensor) -> torch.Tensor:
         return torch.tanh(x.flatten(1) @ weight)
 
-    found = squared_gradient(critic(images), images)
+    given = differentiable(images)
+    found = squared_gradient(critic(given), given)
     step = 1e-6
     with torch.no_grad():
         for row in range(3):
@@ -56,16 +65,22 @@ def test_the_squared_gradient_against_differences() -> None:
                 slopes.append((critic(moved.view(1, 2, 2, 2)) - critic(images[row : row + 1])).item() / step)
             assert found[row].item() == pytest.approx(sum(slope**2 for slope in slopes), rel=1e-4)
     found.sum().backward()  # the penalty itself has a gradient
-    assert images.grad is not None
-    assert images.grad.abs().max() > 0
+    assert weight.grad is not None
+    assert weight.grad.abs().max() > 0
+    assert not images.requires_grad, "the batch's own images stay as they are"
 
 
-def test_fakes_are_handed_over_however_the_batch_is_cut() -> None:
-    whole, hand = torch.arange(12.0, requires_grad=True).view(6, 2), FakeBuffer()
+def test_gamma_grows_with_the_number_of_pixels() -> None:
+    assert [r1_weight(0.8, 64, size) for size in (32, 64, 128)] == pytest.approx([0.2, 0.8, 3.2])
+    assert r1_weight(0.8, None, 128) == 0.8
+
+
+def test_fakes_come_out_however_the_batch_was_cut() -> None:
+    whole, fakes = torch.arange(12.0, requires_grad=True).view(6, 2), FakeBuffer()
     for start in (0, 2, 4):
-        hand.put(start, whole[start : start + 2])
-    assert torch.equal(hand.get(0, 3), whole[:3])
-    assert torch.equal(hand.get(3, 3), whole[3:])
-    assert not hand.get(0, 6).requires_grad
-    hand.put(0, whole[:1])  # a new step begins
-    assert len(hand.get(0, 6)) == 1
+        fakes.put(start, whole[start : start + 2])
+    assert torch.equal(fakes.get(0, 3), whole[:3])
+    assert torch.equal(fakes.get(3, 3), whole[3:])
+    assert not fakes.get(0, 6).requires_grad
+    fakes.put(0, whole[:1])  # a new step begins
+    assert len(fakes.get(0, 6)) == 1

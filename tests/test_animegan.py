@@ -193,7 +193,7 @@ def test_style_looks_at_gray_anime() -> None:
     model, batch = tiny().eval(), batch_of()
     with torch.no_grad():
         colorful, pale = (model.generator_loss(b)["style"] for b in (batch, replace(batch, images=gray(batch.images))))
-    torch.testing.assert_close(colorful, pale, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(colorful, pale, rtol=1e-3, atol=1e-6)
 
 
 def test_at_first_the_content_alone() -> None:
@@ -252,7 +252,7 @@ def test_it_translates_row_by_row() -> None:
     with torch.no_grad():
         whole = model.translate(images, Noise([0, 1, 2]), Edit(), AnimeGANSampling())
         alone = model.translate(images[1:2], Noise([9]), Edit(), AnimeGANSampling())
-    torch.testing.assert_close(whole[1:2], alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(whole[1:2], alone, rtol=0, atol=1e-4)
 
 
 def test_validation_with_and_without_photographs() -> None:

@@ -181,7 +181,7 @@ def test_generators_loss_is_equation_3() -> None:
     expected = expected + 7 * mean(abs(model.to_photo(fake_y) - x)) + 3 * mean(abs(model.to_anime(fake_x) - y))
     same_y, same_x = mean(abs(model.to_anime(y) - y)), mean(abs(model.to_photo(x) - x))
     expected = expected + 0.25 * (3 * same_y + 7 * same_x)
-    torch.testing.assert_close(losses["loss"].double(), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(losses["loss"].double(), expected, rtol=1e-5, atol=0)
     without = tiny(identity=0.0)
     assert "identity" not in without.generators_loss(batch)
 
@@ -203,7 +203,7 @@ def test_critics_loss_on_fresh_and_real_images(kind: str) -> None:
             -0.5 * torch.sigmoid(real).log().mean() - 0.5 * (1 - torch.sigmoid(fake)).log().mean()
             for real, fake in pairs
         )
-    torch.testing.assert_close(losses["loss"], expected)
+    torch.testing.assert_close(losses["loss"], expected, rtol=1e-4, atol=0)
     assert 0 <= losses["accuracy"] <= 1
 
 
@@ -232,7 +232,7 @@ def test_micro_batches_hand_their_own_images_over() -> None:
             model.generators_loss(half)
         for half in halves:
             model.critics_loss(half)
-        torch.testing.assert_close(torch.cat(seen), model.to_anime(batch.photos))
+        torch.testing.assert_close(torch.cat(seen), model.to_anime(batch.photos), rtol=0, atol=1e-4)
 
 
 def test_learning_rate_follows_the_authors_table() -> None:
@@ -251,7 +251,7 @@ def test_learning_rate_follows_the_authors_table() -> None:
 
 
 def test_it_translates_both_ways_row_by_row() -> None:
-    model, images = tiny().eval(), batch_of(3, 24).images
+    model, images = tiny().double().eval(), batch_of(3, 24).images.double()
     assert "samples" not in abilities_of(model)
     assert {"translates", "validates", "diagnoses"} <= set(abilities_of(model))
     with torch.no_grad():

@@ -268,7 +268,7 @@ def test_lower_groups_count_only_where_asked_for(backbone: str) -> None:
 def test_temperature_zero_is_one_image(backbone: str) -> None:
     model = shaken(build(backbone))
     cold = model.sample(Noise([1, 2, 3]), None, MHVAESampling(temperature=0.0))
-    torch.testing.assert_close(cold[1:], cold[:1].expand(2, -1, -1, -1))
+    torch.testing.assert_close(cold[1:], cold[:1].expand(2, -1, -1, -1), rtol=0, atol=1e-4)
     assert not torch.allclose(*model.sample(Noise([1, 2]), None, MHVAESampling()))
 
 
@@ -277,7 +277,7 @@ def test_rows_are_functions_of_their_own_noise_and_image(backbone: str) -> None:
     model, x = shaken(build(backbone)), pictures(3)
     together = model.translate(x, Noise([1, 2, 3]), Edit(noise=0.2, levels=2), MHVAESampling())
     alone = model.translate(x[1:2], Noise([2]), Edit(noise=0.2, levels=2), MHVAESampling())
-    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-4)
     torch.testing.assert_close(model.translate(x, Noise([1, 2, 3]), Edit(), MHVAESampling()), model.reconstruct(x))
 
 

@@ -273,7 +273,7 @@ def test_the_critic_sees_the_generators_images_and_labels() -> None:
     images, labels = model.drawn.get(0, 4), model.requested.get(0, 4)
     assert torch.equal(labels, wished)
     wanted = [model.critic(x, labels).mean().item() for x in (batch.images, images)]
-    assert [losses["real"].item(), losses["fake"].item()] == pytest.approx(wanted, abs=1e-5)
+    assert [losses["real"].item(), losses["fake"].item()] == pytest.approx(wanted, rel=1e-3, abs=1e-4)
 
 
 # ---- labels -----------------------------------------------------------------------------------------------------
@@ -303,7 +303,7 @@ def test_rows_depend_on_their_seed_alone() -> None:
     with torch.no_grad():
         together = model.sample(Noise([3, 4, 5]), None, StyleGAN2Sampling())
         alone = model.sample(Noise([4]), None, StyleGAN2Sampling())
-    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-4)
 
 
 def test_truncation_draws_towards_the_mean() -> None:
@@ -358,10 +358,10 @@ def test_a_walk_begins_and_ends_at_the_seeds(noise: Any) -> None:
         ends = [model.sample(Noise([seed]), None, sampling)[0] for seed in (1, 2)]
         w = [model._code(Noise([seed]), None) for seed in (1, 2)]
         middle = model.synthesis(((w[0] + w[1]) / 2)[:, None].expand(-1, 6, -1), None).clamp(-1, 1)
-    torch.testing.assert_close(walk[0], ends[0], rtol=0, atol=1e-5)
-    torch.testing.assert_close(walk[2], ends[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(walk[0], ends[0], rtol=0, atol=1e-4)
+    torch.testing.assert_close(walk[2], ends[1], rtol=0, atol=1e-4)
     if noise == "none":
-        torch.testing.assert_close(walk[1:2], middle, rtol=0, atol=1e-5)
+        torch.testing.assert_close(walk[1:2], middle, rtol=0, atol=1e-4)
 
 
 def test_projection_finds_an_image_that_it_drew() -> None:

@@ -59,7 +59,7 @@ def test_features_are_the_same_each_time_and_for_any_company(net: trunk.Trunk, d
     assert first.shape == (12, trunk.DIMS)
     assert first.dtype == torch.float32
     assert torch.equal(first, trunk.load_trunk()(drawn[:12]))
-    torch.testing.assert_close(net(drawn[5:6]), first[5:6], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(net(drawn[5:6]), first[5:6], rtol=1e-3, atol=1e-3)
 
 
 def test_features_are_scaled_over_drawn_faces(extractor: Extractor, drawn: Tensor) -> None:
@@ -144,12 +144,12 @@ def blurred(images: Tensor, sigma: float) -> Tensor:
 
 
 def shapes(count: int) -> Tensor:
-    """Pictures that hold colours and edges but no face: a few random colours, parted by smooth curves."""
+    """Pictures of colors and edges but no face: a few random colors, parted by smooth curves."""
     generator = torch.Generator().manual_seed(1)
     maps = F.interpolate(torch.randn(count, 4, 5, 5, generator=generator), (64, 64), mode="bicubic")
-    colours = torch.randint(0, 256, (count, 4, 3), generator=generator)
+    colors = torch.randint(0, 256, (count, 4, 3), generator=generator)
     chosen = maps.argmax(1).flatten(1)[..., None].expand(-1, -1, 3)
-    return colours.gather(1, chosen).view(count, 64, 64, 3).permute(0, 3, 1, 2).byte().contiguous()
+    return colors.gather(1, chosen).view(count, 64, 64, 3).permute(0, 3, 1, 2).byte().contiguous()
 
 
 def pictures(path: Path, count: int) -> Tensor:

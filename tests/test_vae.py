@@ -204,7 +204,7 @@ def test_any_size_comes_back(network: str, size: int) -> None:
 def test_rows_are_independent_and_temperature_narrows() -> None:
     model = small(prior="flow").eval()
     both = model.sample(Noise([3, 4]), None, VAESampling())
-    torch.testing.assert_close(model.sample(Noise([4]), None, VAESampling()), both[1:])
+    torch.testing.assert_close(model.sample(Noise([4]), None, VAESampling()), both[1:], rtol=0, atol=1e-4)
     cold = model.sample(Noise([3, 4]), None, VAESampling(temperature=1e-4))
     assert (cold[0] - cold[1]).abs().max() < 1e-2 < (both[0] - both[1]).abs().max()
 
