@@ -41,20 +41,20 @@ def batch(labels: list[list[int]]) -> Batch:
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """500 drawn faces of 16 pixels."""
-    path = tmp_path_factory.mktemp("labelled") / "labelled.zip"
+    path = tmp_path_factory.mktemp("labeled") / "labeled.zip"
     prepare.prepare(prepare.Request(["demo"], path, prepare.Options(size=16, limit=500, workers=1)))
     return path
 
 
 @pytest.fixture(scope="module")
-def learned(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def learned(labeled: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A classifier of hair and skin after some seconds, and what its training said."""
     run = tmp_path_factory.mktemp("runs") / "learned"
     settings = ["model.labels=[hair,skin]", "train.validate.images=1000", "train.preview=9", "augment.crop=1"]
     answer = done(
-        "train", "attributes", "--preset", "smoke", "--data", labelled, "--out", run, "--device", "cpu",
+        "train", "attributes", "--preset", "smoke", "--data", labeled, "--out", run, "--device", "cpu",
         "--duration", "12k images", *sets(*settings),
     )  # fmt: skip
     return run, answer.err
@@ -124,7 +124,7 @@ def test_what_it_cannot_be_built_for() -> None:
 # ---- a run ------------------------------------------------------------------------------------------------------
 
 
-def test_it_learns_drawn_hair_and_reports_it(learned: tuple[Path, str], labelled: Path) -> None:
+def test_it_learns_drawn_hair_and_reports_it(learned: tuple[Path, str], labeled: Path) -> None:
     run, said = learned
     about = json.loads((run / "run.json").read_text())
     accuracy = about["validation"]["accuracy-hair"]
@@ -135,7 +135,7 @@ def test_it_learns_drawn_hair_and_reports_it(learned: tuple[Path, str], labelled
     assert last.startswith(f"accuracy-hair {accuracy:.4g}, accuracy-skin ")
     assert f"eval --attributes {run}" in said
     # measured anew, outside of the training
-    faces = FaceSet.open(labelled)
+    faces = FaceSet.open(labeled)
     test = faces.indices("test")
     opened = open_trained(Run(run), device=torch.device("cpu"), precision="fp32")
     pixels = torch.from_numpy(faces.pixels(test)).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -146,16 +146,16 @@ def test_it_learns_drawn_hair_and_reports_it(learned: tuple[Path, str], labelled
     assert right == pytest.approx(accuracy, abs=0.02)  # training validates in bf16 where the machine has it
 
 
-def test_its_page_shows_held_out_faces_with_their_recognized_values(learned: tuple[Path, str], labelled: Path) -> None:
+def test_its_page_shows_held_out_faces_with_their_recognized_values(learned: tuple[Path, str], labeled: Path) -> None:
     run, _ = learned
     sheet = np.asarray(Image.open(run / "samples" / "ema-000000012000.png"))
-    faces = FaceSet.open(labelled)
+    faces = FaceSet.open(labeled)
     test = faces.indices("test")
     first = faces.pixels(test[:1])[0].repeat(8, 0).repeat(8, 1)
     assert np.array_equal(sheet[:128, :128], first)
     assert sheet[128:150, :128].min() < 128  # its caption
     text = page.run_page(Run(run))
-    assert "recognises in held-out faces" in text
+    assert "recognizes in held-out faces" in text
     assert "accuracy-hair" in text
     assert "hair (12 values), skin" in text
     assert "animegen eval" not in text  # nothing of its own can be scored
