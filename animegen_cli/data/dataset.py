@@ -39,7 +39,9 @@ class FaceSet:
     def __init__(self, path: Path, names: Sequence[str], read: Callable[[str], bytes], about: dict[str, Any]) -> None:
         self.path = path
         self.name = path.stem if path.is_file() else path.resolve().name
-        self._names, self._read, self._about = tuple(names), read, about
+        self._names = tuple(names)
+        self._read = read
+        self._about = about
         self.attributes: dict[str, tuple[str, ...]] = about.get("attributes", {})
         self.domains: tuple[str, ...] = tuple(about.get("domains", ("anime",)))
         self._labels: np.ndarray | None = about.get("labels")
@@ -233,12 +235,14 @@ class _ZipReader:
     """Reads members of one zip, reopened in each process that it is sent to."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._process = path, -1
+        self._path = path
+        self._process = -1
         self._zip: zipfile.ZipFile | None = None
 
     def open(self) -> zipfile.ZipFile:
         if self._zip is None or self._process != os.getpid():
-            self._zip, self._process = zipfile.ZipFile(self._path), os.getpid()
+            self._zip = zipfile.ZipFile(self._path)
+            self._process = os.getpid()
         return self._zip
 
     def __call__(self, name: str) -> bytes:

@@ -58,8 +58,13 @@ class ImageStore:
             device: where the images are needed.
             threads: what decodes the images batch by batch; without them all stay in memory on the device.
         """
-        self.faces, self.indices, self.size, self.device = faces, indices, size, device
-        self._seed, self._draw, self._threads = seed, draw, threads
+        self.faces = faces
+        self.indices = indices
+        self.size = size
+        self.device = device
+        self._seed = seed
+        self._draw = draw
+        self._threads = threads
         self.waited = 0.0
         self._order: OrderedDict[int, np.ndarray] = OrderedDict()
         self._pending: OrderedDict[tuple[int, int], Future[np.ndarray]] = OrderedDict()

@@ -38,12 +38,15 @@ class DatasetIndex:
             folder: where they lie in the file, such as `photos/`; empty in a set of one domain.
             start: how many images of other domains lie before them.
         """
-        self.vocabulary, self.folder, self.start = vocabulary, folder, start
+        self.vocabulary = vocabulary
+        self.folder = folder
+        self.start = start
         self.names: list[str] = []
         self.dropped: list[tuple[str, str]] = []
         self.shown: list[tuple[str, str, bytes]] = []
         """(name, reason, PNG) of some dropped pictures."""
-        self._digests, self._seen = bytearray(), set[bytes]()
+        self._digests = bytearray()
+        self._seen = set[bytes]()
         self._near_duplicates = near_duplicates.Finder(most)
         self._labels = array("h")
 
@@ -97,7 +100,8 @@ class DatasetIndex:
     def close(self, split: float) -> None:
         """Find the near-duplicates and split by content; `split` is the share for training."""
         self.clusters = self._near_duplicates.clusters()
-        self._seen, self._near_duplicates = set(), near_duplicates.Finder(0)  # their memory is needed for what follows
+        self._seen.clear()  # the memory of both is needed for what follows
+        self._near_duplicates = near_duplicates.Finder(0)
         self.test = self._split(split)
 
     def _split(self, share: float) -> np.ndarray:

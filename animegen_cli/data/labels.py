@@ -366,7 +366,8 @@ def unpack(listed: Sequence[object], attributes: object) -> tuple[dict[str, tupl
         named = {"class": tuple(map(str, range(table.shape[1])))}
     if sum(map(len, named.values())) != table.shape[1]:
         raise ValueError("labels do not fit the attributes")
-    columns, start = [], 0
+    columns = []
+    start = 0
     for values in named.values():
         part = table[:, start : start + len(values)]
         columns.append(np.where(part.any(axis=1), part.argmax(axis=1), -1))

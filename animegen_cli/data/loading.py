@@ -92,7 +92,8 @@ class Loader:
                 cannot be shared by `world` processes.
             ConfigError: `augment.load` is smaller than `size`.
         """
-        size, load = config.size, config.augment.load
+        size = config.size
+        load = config.augment.load
         require_size(faces, size)
         if config.batch % world:
             raise DataError(
@@ -103,8 +104,11 @@ class Loader:
                 f"{size} pixels cannot be cut out of images of {load}",
                 hint=f"use `--set augment.load={round(size * 286 / 256)}`, or 0 for no random crop",
             )
-        self.faces, self.config, self.device = faces, config, torch.device(device)
-        self._rank, self._world = rank, world
+        self.faces = faces
+        self.config = config
+        self.device = torch.device(device)
+        self._rank = rank
+        self._world = world
         self.indices = faces.indices(config.split)
         domains = [self.indices] + ([faces.indices(config.split, PHOTOS)] if config.photos else [])
         for indices in domains:
@@ -126,7 +130,8 @@ class Loader:
             for indices, draw in zip(domains, ("order", "photos order"), strict=False)
         ]
         self._photos = others[0] if others else None
-        self.mean, self.std = self._images.mean, self._images.std
+        self.mean = self._images.mean
+        self.std = self._images.std
 
     def __len__(self) -> int:
         """The number of images in the split, which is the length of an epoch: of the first domain."""
@@ -166,7 +171,8 @@ class Loader:
 
     def _augment(self, images: Tensor, positions: np.ndarray, domain: str) -> Tensor:
         """Turn, shift, cut out and mirror, each image by numbers that (seed, domain, position) decide."""
-        augment, size = self.config.augment, self.config.size
+        augment = self.config.augment
+        size = self.config.size
         if augment.rotate:
             images = rotate(images, (2 * self._uniform(domain + "turn", positions) - 1) * augment.rotate)
         if augment.crop:
@@ -194,7 +200,9 @@ class Loader:
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
     """Turn uint8 images (B, 3, H, W) about their middle, each by its own angle (B,), bilinearly; the border is mirrored."""
     angle = (degrees * (math.pi / 180)).float()
-    cos, sin, none = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    cos = angle.cos()
+    sin = angle.sin()
+    none = torch.zeros_like(angle)
     matrix = torch.stack([cos, -sin, none, sin, cos, none], 1).view(-1, 2, 3)
     return _resampled(images, matrix, images.shape[-1], "reflection")
 

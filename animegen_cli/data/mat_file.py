@@ -49,10 +49,13 @@ def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
     place = 0
     while place < len(data):
         kind, length = struct.unpack_from(order + "2I", data, place)
-        start, step = place + 8, length if kind == _COMPRESSED else -(-length // 8) * 8
-        if kind >> 16:  # a small element: the upper half of the type is its length
-            kind, length, start, step = kind & 0xFFFF, kind >> 16, place + 4, 0
+        if kind >> 16:  # a small element: the upper half of the type is its length, and the content follows at once
+            kind, length = kind & 0xFFFF, kind >> 16
+            start, after = place + 4, place + 8
+        else:
+            start = place + 8
+            after = start + (length if kind == _COMPRESSED else -(-length // 8) * 8)
         if start + length > len(data):
             raise ValueError("a MATLAB file that is cut short")
         yield kind, data[start : start + length]
-        place = start + step if step else place + 8
+        place = after

@@ -104,7 +104,8 @@ class Finder:
         start = self._compared
         new, old = self._candidates(self._project_new()[start:])
         new += start
-        new, old = new[old < new], old[old < new]
+        earlier = old < new
+        new, old = new[earlier], old[earlier]
         real = _alike(self._fingerprints[new], self._fingerprints[old], self._limits)
         for pair in zip(new[real].tolist(), old[real].tolist(), strict=True):
             a, b = map(self._root, pair)
@@ -129,7 +130,8 @@ class Finder:
         known = self._project_new()
         mirrored = points.copy()
         mirrored[:, -2], mirrored[:, -1] = points[:, -1], points[:, -2]
-        rows, columns = [], []
+        rows = []
+        columns = []
         for start in range(0, len(known), _TILE):  # tiles that stay in the processor's cache
             tile = known[start : start + _TILE]
             closeness = np.matmul(mirrored, tile.T, out=self._scratch[: len(points), : len(tile)])

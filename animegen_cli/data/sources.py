@@ -92,7 +92,8 @@ class Members(Sequence[Member]):
         """Sort the members by name."""
         order = sorted(range(len(self)), key=self._names.__getitem__)
         numbers = np.frombuffer(self._numbers, np.int64).reshape(-1, _NUMBERS)[order]
-        self._names, self._numbers = [self._names[index] for index in order], array("q", numbers.tobytes())
+        self._names = [self._names[index] for index in order]
+        self._numbers = array("q", numbers.tobytes())
 
 
 _NUMBERS = len(Member._fields) - 1
@@ -404,7 +405,8 @@ class Reader:
     def _open(self, path: str) -> IO[bytes]:
         if path != self._path or self._file is None:
             self.close()
-            self._file, self._path = open(path, "rb"), path  # noqa: SIM115 - kept for the next member
+            self._file = open(path, "rb")  # noqa: SIM115 - kept for the next member
+            self._path = path
         return self._file
 
     def close(self) -> None:

@@ -71,7 +71,8 @@ def _fringe_back(
     steps = np.linspace(0.15, 1, 6)
     right += [(width + flare * s + wave * math.sin(s * 11), -0.05 + (low + 0.05) * s) for s in steps]
     top = curve(np.concatenate([mirror(right, -1)[::-1], right[1:]]))
-    edge, reach = [], width + flare
+    edge = []
+    reach = width + flare
     xs = np.linspace(reach, -reach, 2 * tips + 1)
     for i, x in enumerate(xs[1:-1], 1):
         edge.append((x + appearance.vary(-0.03, 0.03), low + (-0.1 if i % 2 else appearance.vary(0.02, 0.1))))
@@ -286,7 +287,8 @@ class Front:
         return tips, valleys
 
     def _parted(self) -> tuple[list[Point], list[Point]]:
-        v, x = self.appearance.vary, self.crown[0]
+        v = self.appearance.vary
+        x = self.crown[0]
         tips = [(0.52, v(0.0, 0.2)), (0.36, v(-0.14, -0.04)), (-0.36, v(-0.14, -0.04)), (-0.52, v(0.0, 0.2))]
         return tips, [(0.45, -0.25), (x, -0.68), (-0.45, -0.25)]
 
@@ -357,7 +359,8 @@ def _shine(canvas: Canvas, appearance: Appearance, cap: Front) -> None:
 
 
 def _side_locks(canvas: Canvas, appearance: Appearance) -> None:
-    style, v = appearance.labels["style"], appearance.vary
+    style = appearance.labels["style"]
+    v = appearance.vary
     if style in ("short", "spiky"):
         low = v(0.2, 0.42)
     elif style == "bob":

@@ -181,7 +181,8 @@ def _iris(canvas: Canvas, appearance: Appearance, white: np.ndarray, center: np.
 
 def _closed_eye(canvas: Canvas, appearance: Appearance, side: int) -> None:
     ink = mix(appearance.hair.line, (36, 20, 34), 0.6)
-    x, width = EYE_X, 0.175
+    x = EYE_X
+    width = 0.175
     lid = mirror(bow((x - width, EYE_Y + 0.07), (x, EYE_Y - 0.12), (x + width, EYE_Y + 0.07), 12), side)
     canvas.stroke(lid, 0.06, ink)
     for dx in (0.1, 0.16):
@@ -203,7 +204,8 @@ def brows(canvas: Canvas, appearance: Appearance) -> None:
 
 
 def _mouth(canvas: Canvas, appearance: Appearance) -> None:
-    mood, line = appearance.labels["expression"], mix(appearance.skin.line, (110, 30, 40), 0.4)
+    mood = appearance.labels["expression"]
+    line = mix(appearance.skin.line, (110, 30, 40), 0.4)
     x, y = 0.0, appearance.chin - 0.205
     inside, tongue = (148, 40, 52), (240, 128, 130)
     if mood in ("happy", "wink"):

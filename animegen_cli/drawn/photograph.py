@@ -86,7 +86,8 @@ def _ground(canvas: Canvas, sitter: _Sitter) -> None:
     wall = tone((128, 120, 110), v(0.45, 1.4), v(0.3, 2.2), v(0, 1))
     canvas.ground([tone(wall, v(0.9, 1.25)), tone(wall, v(0.5, 0.85), v(0.8, 1.4))])
     for _ in range(7):
-        center, width = (v(-1.2, 1.2), v(-1.2, 1.0)), v(0.15, 0.6)
+        center = (v(-1.2, 1.2), v(-1.2, 1.0))
+        width = v(0.15, 0.6)
         canvas.fill(oval(center, width, v(0.15, 0.8)), tone(wall, v(0.4, 1.6), v(0.4, 2.0), v(-0.08, 0.08)), 0.55)
     canvas.image.paste(canvas.image.filter(ImageFilter.GaussianBlur(canvas.image.width * 0.05)))
 

@@ -37,7 +37,9 @@ def draw(read: Callable[[int], bytes], indexes: Sequence[DatasetIndex]) -> Image
     width = _COLUMNS * (_CELL + _GAP) + _GAP
     heights = [_LINE if isinstance(row, str) else _CELL + _GAP for row in rows]
     sheet = Image.new("RGB", (width, sum(heights) + _GAP), "white")
-    pen, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(), _GAP
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default()
+    top = _GAP
     for row, height in zip(rows, heights, strict=True):
         if isinstance(row, str):
             pen.text((_GAP, top), row, fill="black", font=font)

@@ -191,7 +191,8 @@ def _prepare(request: Request, out: Path) -> Prepared:
 
 def _list_domains(request: Request, downloads: Path) -> list[_Domain]:
     """Find the sources of each domain and their labels; an empty domain is an error before any picture is decoded."""
-    options, two = request.options, bool(request.photos)
+    options = request.options
+    two = bool(request.photos)
     asked = (request.sources, request.photos) if two else (request.sources,)
     domains: list[_Domain] = []
     for name, specs in zip(DOMAINS, asked, strict=False):
@@ -298,13 +299,16 @@ def _full_name(found: Sequence[Source], source: Source, name: str) -> str:
 
 def _clean_all(domain: _Domain, options: Options, archive: StoredZip) -> None:
     """Clean, check and write pictures of one domain until all are read or the limit is reached."""
-    found, rows, dataset_index = domain.found, domain.rows, domain.dataset_index
+    found = domain.found
+    rows = domain.rows
+    dataset_index = domain.dataset_index
     order = _ranking(found, options)
     limit = len(order) if options.limit is None else min(options.limit, len(order))
     with console.progress(f"preparing {dataset_index.folder[:-1]}".strip(), limit) as bar:
         while len(order) and len(dataset_index) < limit:
             # With a limit, what was dropped is made up for from the rest of the random order.
-            taken, order = np.sort(order[: limit - len(dataset_index)]), order[limit - len(dataset_index) :]
+            taken = np.sort(order[: limit - len(dataset_index)])
+            order = order[limit - len(dataset_index) :]
             with closing(_results(found, taken, options)) as cleaned:
                 for number, places, results in cleaned:
                     before = len(dataset_index)
@@ -354,7 +358,8 @@ def _results(
 
 
 def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[tuple[Chunk, list[int]]]:
-    recipe, path = options.recipe, str(source.path)
+    recipe = options.recipe
+    path = str(source.path)
     if source.kind != "stream":
         for start in range(0, len(places), _CHUNK):
             of = places[start : start + _CHUNK]
@@ -364,7 +369,8 @@ def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[
     place_of = {source.members[place]: place for place in places}
     pending = sources.stream(source, place_of)
     while some := list(itertools.islice(pending, _CHUNK)):
-        members, blobs = [member for member, _ in some], [data for _, data in some]
+        members = [member for member, _ in some]
+        blobs = [data for _, data in some]
         yield Chunk(source.kind, path, members, recipe, blobs), [place_of[member] for member in members]
 
 
@@ -403,7 +409,8 @@ def _about(domains: Sequence[_Domain], options: Options) -> dict[str, Any]:
 
 
 def _empty(domain: _Domain, options: Options) -> DataError:
-    what, reasons = " and ".join(domain.specs), domain.dataset_index.reasons()
+    what = " and ".join(domain.specs)
+    reasons = domain.dataset_index.reasons()
     if domain.dataset_index.folder:
         what = f"{what} (--{domain.dataset_index.folder[:-1]})"
     if not reasons:

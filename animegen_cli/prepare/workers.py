@@ -59,7 +59,8 @@ def work(chunk: Chunk, reader: Reader) -> list[Result]:
 
 
 def _clean(chunk: Chunk, number: int, reader: Reader) -> Result:
-    member, recipe = chunk.members[number], chunk.recipe
+    member = chunk.members[number]
+    recipe = chunk.recipe
     try:
         if chunk.kind.startswith("drawn"):
             from animegen_cli import drawn
@@ -164,7 +165,8 @@ def _send(pipe: IO[bytes], value: Chunk | list[Result]) -> None:
 def main() -> None:
     """The life of a worker: until its input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    source = sys.stdin.buffer
+    sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints must not mix with results
     reader = Reader()
     while True:

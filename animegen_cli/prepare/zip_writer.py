@@ -28,7 +28,9 @@ class StoredZip:
         self.path = path
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._names = bytearray()
-        self._offsets, self._crcs, self._sizes = array("Q"), array("L"), array("Q")
+        self._offsets = array("Q")
+        self._crcs = array("L")
+        self._sizes = array("Q")
 
     def __enter__(self) -> StoredZip:
         self._file = self._temporary.open("w+b", buffering=2**20)
@@ -87,7 +89,8 @@ class StoredZip:
             fields = (0x02014B50, 0x300 | version, version, 0, 0, 0, _DATE, crc, size, size, len(name), len(far))
             tail = struct.pack("<3H2I", 0, 0, 0, 0o644 << 16, min(offset, _MAX32))
             self._file.write(struct.pack("<I6H3I2H", *fields) + tail + name + far)
-        end, count = self._file.tell(), len(names)
+        end = self._file.tell()
+        count = len(names)
         if count >= _MAX16 or end >= _MAX32:
             record = (0x06064B50, 44, 0x32D, 45, 0, 0, count, count, end - start, start)
             self._file.write(struct.pack("<IQ2H2I4Q", *record) + struct.pack("<2IQI", 0x07064B50, 0, end, 1))
