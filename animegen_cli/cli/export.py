@@ -23,7 +23,7 @@ def export(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The folder; by default RUN/export/<format>.")] = None,
-    license: Annotated[str, typer.Option("--license", help="The weights' licence for the model card.")] = "unknown",
+    license: Annotated[str, typer.Option("--license", help="The weights' license for the model card.")] = "unknown",
     n: Annotated[int, typer.Option("--n", "-n", min=0, max=400, help="Faces on the model card's sheet.")] = 36,
     device: Device = None,
 ) -> None:
@@ -38,7 +38,7 @@ def export(
       animegen export runs/00007-gan-fast-faces --to onnx --out gan-onnx --n 100
     """
     from animegen_cli import console
-    from animegen_cli import export as exporting
+    from animegen_cli.export import export as exporting
 
     request = exporting.Request(run=run, to=to, out=out, license=license, count=n, device=device)
     found = exporting.export(request)

@@ -1,4 +1,7 @@
-"""Folders that diffusers reads: written, and read back, as plain JSON and safetensors; diffusers itself is not needed."""
+"""Folders that diffusers reads, written as plain JSON and safetensors; diffusers itself is not needed.
+
+They are read back by `animegen_cli.model.diffusers`.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,20 @@ if TYPE_CHECKING:
     from animegen_cli.model.family import DiffusersModel
 
 
-def write(found: DiffusersModel, folder: Path) -> None:
-    """Write `model_index.json`, `unet/` and `scheduler/` into an empty folder."""
-    parts = {"unet": found.network, "scheduler": found.scheduler}
+def write(model: DiffusersModel, folder: Path) -> None:
+    """Write `model_index.json`, `unet/` and `scheduler/` into an empty folder.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    parts = {"unet": model.network, "scheduler": model.scheduler}
     for name, config in parts.items():
         (folder / name).mkdir()
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
         paths.write_json(folder / name / file, config)
-    save_file(dict(found.tensors), folder / "unet" / f"{WEIGHTS}.safetensors", {"format": "pt"})
+    save_file(dict(model.tensors), folder / "unet" / f"{WEIGHTS}.safetensors", {"format": "pt"})
     classes = {name: ["diffusers", config["_class_name"]] for name, config in parts.items()}
-    version = found.network["_diffusers_version"]
+    version = model.network["_diffusers_version"]
     paths.write_json(
-        folder / "model_index.json", {"_class_name": found.pipeline, "_diffusers_version": version, **classes}
+        folder / "model_index.json", {"_class_name": model.pipeline, "_diffusers_version": version, **classes}
     )

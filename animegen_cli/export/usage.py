@@ -1,8 +1,8 @@
-"""The Python that a model card shows: it draws with the files of the folder it lies in, without animegen."""
+"""The Python program that a model card shows: it draws with the files beside it, without animegen."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,9 +54,14 @@ given = picture.transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1
 
 
 def onnx(exported: Exported, *, size: int) -> str:
-    """For onnxruntime and numpy alone; leaves `pixels`, uint8 (n, H, W, 3)."""
+    """A program for onnxruntime and numpy alone, which leaves `pixels`, uint8 (n, H, W, 3).
+
+    Args:
+        exported: the networks and the recipe of the run.
+        size: height and width of its images in pixels.
+    """
     first = exported.networks[0]
-    kinds = {given.kind for given in first.inputs.values()}
+    kinds = {tensor.kind for tensor in first.inputs.values()}
     if "level" in kinds:
         width = len(exported.labels)
         labels = (
@@ -71,37 +76,45 @@ def onnx(exported: Exported, *, size: int) -> str:
     return (_HEAD + body + _TAIL).strip().replace("\n\n\n", "\n\n")
 
 
-def diffusers(found: DiffusersModel, *, size: int, values: Sequence[str]) -> str:
-    """For diffusers; leaves `images`, PIL pictures or, with classes, a tensor (n, 3, H, W) in [-1, 1]."""
-    words = ", ".join(f"{key}={value!r}" for key, value in found.options.items())
-    if not found.labels:
-        return f"""
-from diffusers import {found.pipeline}
+def diffusers(model: DiffusersModel, *, size: int, values: Sequence[str]) -> str:
+    """A program for diffusers, which leaves `images`: PIL pictures or, with classes, a tensor (n, 3, H, W) in [-1, 1].
 
-pipeline = {found.pipeline}.from_pretrained(".")
-images = pipeline(batch_size=4, {words}).images
+    Args:
+        model: the contents of the diffusers folder.
+        size: height and width of its images in pixels.
+        values: the values of its label in the order of the classes 1, 2, ...
+    """
+    arguments = ", ".join(f"{key}={value!r}" for key, value in model.options.items())
+    if not model.labels:
+        return f"""
+from diffusers import {model.pipeline}
+
+pipeline = {model.pipeline}.from_pretrained(".")
+images = pipeline(batch_size=4, {arguments}).images
 """
-    scheduler = found.scheduler["_class_name"]
-    options = {key: value for key, value in found.options.items() if key != "num_inference_steps"}
+    scheduler = model.scheduler["_class_name"]
+    options = {key: value for key, value in model.options.items() if key != "num_inference_steps"}
     return f"""
 import torch
 from diffusers import {scheduler}, UNet2DModel
 
 unet = UNet2DModel.from_pretrained("unet")
 scheduler = {scheduler}.from_pretrained("scheduler")
-classes = torch.tensor([0, 1, 1, 1])  # 0 unknown{_numbered(values)}
+classes = torch.tensor([0, 1, 1, 1])  # 0 unknown{_class_names(values)}
 images = torch.randn(4, 3, {size}, {size}, generator=torch.manual_seed(0))
-scheduler.set_timesteps({found.options["num_inference_steps"]})
+scheduler.set_timesteps({model.options["num_inference_steps"]})
 with torch.no_grad():
     for time in scheduler.timesteps:
         noise = unet(images, time, class_labels=classes).sample
-        images = scheduler.step(noise, time, images{_given(options)}).prev_sample
+        images = scheduler.step(noise, time, images{_extra_arguments(options)}).prev_sample
 """
 
 
-def _numbered(values: Sequence[str]) -> str:
+def _class_names(values: Sequence[str]) -> str:
+    """The rest of a comment that names the classes: `, 1 pink, 2 black`."""
     return "".join(f", {number} {value}" for number, value in enumerate(values, 1))
 
 
-def _given(options: Mapping[str, Any]) -> str:
+def _extra_arguments(options: Mapping[str, object]) -> str:
+    """Arguments after the first ones of a call: `, eta=0.0`."""
     return "".join(f", {key}={value!r}" for key, value in options.items())
