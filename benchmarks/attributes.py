@@ -78,10 +78,10 @@ def _of_children() -> float:
 
 def measure(run: Path, faces: FaceSet, device: torch.device) -> dict[str, dict[str, Any]]:
     """Per attribute: share of the test images named right, and the commonest confusions."""
-    judge = classifier.open_recogniser(str(run), device=device)
+    recognizer = classifier.open_recognizer(str(run), device=device)
     test = faces.indices("test")
     pixels = torch.from_numpy(faces.pixels(test)).permute(0, 3, 1, 2)
-    found = judge.values(judge.features(pixels))
+    found = recognizer.values(recognizer.features(pixels))
     labels = torch.from_numpy(faces.labels(test))
     columns = list(faces.attributes)
     return {

@@ -1,4 +1,4 @@
-"""Strengths and agreement against hand-worked cases, scipy's optimiser, published examples and simulated voters."""
+"""Strengths and agreement against hand-worked cases, scipy's optimizer, published examples and simulated voters."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_agrees_with_an_independent_maximum_likelihood(imagined: float) -> None:
         apart = theta[:, None] - theta[None, :]
         return float((counted * np.logaddexp(0, -apart)).sum())
 
-    best = minimize(unlikely, np.zeros(5), model="BFGS", options={"gtol": 1e-9}).x
+    best = minimize(unlikely, np.zeros(5), method="BFGS", options={"gtol": 1e-9}).x
     assert log_strengths(won, imagined=imagined) == pytest.approx(best - best.mean(), abs=1e-5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from animegen_cli import paths
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.evaluate import evaluate
-from animegen_cli.evaluate.judge import Verdict
+from animegen_cli.evaluate.judge import JudgeResult
 from animegen_cli.metrics.extractors import inception_extractor
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.model.nets import trunk
@@ -55,13 +56,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return found
 
 
-def scores(*words: object, cwd: Path | None = None) -> dict[str, dict[str, object]]:
+def scores(*words: object, cwd: Path | None = None) -> dict[str, dict[str, Any]]:
     """By name."""
     answer = done("eval", *words, *FACES, "--json", cwd=cwd)
     return {score["name"]: score for score in json.loads(answer.out)["scores"]}
 
 
-def stored(run: Path) -> list[dict[str, object]]:
+def stored(run: Path) -> list[dict[str, Any]]:
     return json.loads((run / "eval.json").read_text())["scores"]
 
 
@@ -105,7 +106,7 @@ def test_a_further_score_draws_nothing(run: Path, monkeypatch: pytest.MonkeyPatc
     drawing = json.loads((run / "eval.json").read_text())["drawing"]
     assert drawing["images"] == 64
 
-    def again() -> dict[str, dict[str, object]]:
+    def again() -> dict[str, dict[str, Any]]:
         (run / "eval.json").unlink()
         return scores(run, "--n", "10", "--repeats", "2", "--metrics", "fd,kid,diversity")
 
@@ -384,24 +385,24 @@ def test_what_is_not_in_the_id_may_be_edited_but_not_into_nonsense(
 
 
 def histogram(drawn: list[float], images: int) -> dict[str, object]:
-    return {"name": "hair colour", "by": "pixels", "values": ["black", "pink"], "real": [0.5, 0.5], "drawn": drawn,
+    return {"name": "hair color", "by": "pixels", "values": ["black", "pink"], "real": [0.5, 0.5], "drawn": drawn,
             "images": images}  # fmt: skip
 
 
 def test_judges_keep_what_others_found(run: Path) -> None:
     judged = paths.Run(run)
     asked = {"attribute": "hair", "value": "pink", "asked": 32, "recognised": 30, "by": "net", "images": 64}
-    evaluate.store(judged, 64, Verdict(histograms=[histogram([1, 0], 64)], sheets={"neighbours": "judged/a.png"}))
-    evaluate.store(judged, 64, Verdict(requests=[asked]))
+    evaluate.store(judged, 64, JudgeResult(histograms=[histogram([1, 0], 64)], sheets={"neighbours": "judged/a.png"}))
+    evaluate.store(judged, 64, JudgeResult(requests=[asked]))
     score = scores(run, "--n", "9", "--repeats", "1", "--metrics", "fd")["fd-faces"]
-    evaluate.store(judged, 64, Verdict(histograms=[histogram([0, 1], 64)]))
+    evaluate.store(judged, 64, JudgeResult(histograms=[histogram([0, 1], 64)]))
     found = json.loads((run / "eval.json").read_text())
     assert found["scores"] == [score]
     assert found["drawing"]["images"] == 64
     assert found["requests"] == [asked]
     assert [entry["drawn"] for entry in found["histograms"]] == [[0, 1]]
     assert found["sheets"] == {"neighbours": "judged/a.png"}
-    evaluate.store(judged, 72, Verdict(requests=[asked | {"images": 72}]))  # other weights
+    evaluate.store(judged, 72, JudgeResult(requests=[asked | {"images": 72}]))  # other weights
     found = json.loads((run / "eval.json").read_text())
     assert (found["scores"], found["histograms"], found["sheets"]) == ([], [], {})
     assert [entry["images"] for entry in found["requests"]] == [72]

@@ -39,7 +39,7 @@ clean_pytorch = pytest.importorskip("cleanfid.inception_pytorch")
 
 
 def pictures(n: int, height: int, width: int, seed: int = 0) -> np.ndarray:
-    """uint8 (n, H, W, 3): smooth colours, hard edges and noise."""
+    """uint8 (n, H, W, 3): smooth colors, hard edges and noise."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (n, 5, 5, 3), dtype=np.uint8)
     smooth = np.stack(
@@ -66,7 +66,7 @@ def test_resize_is_clean_fids(mode: str, size: tuple[int, int]) -> None:
     resizer = clean_resize.build_resizer(mode)
     expected = np.stack([resizer(image) for image in images])
     found = resize(as_batch(images), 299, mode).permute(0, 2, 3, 1).numpy()  # type: ignore[arg-type]
-    assert np.abs(found - expected).max() < 0.001  # grey levels
+    assert np.abs(found - expected).max() < 0.001  # gray levels
 
 
 def test_resize_is_clean_fids_on_real_faces() -> None:
@@ -125,7 +125,11 @@ class Scripted(nn.Module):
         self.layers, self.output, self.wrong = layers, output, wrong
 
     def forward(
-        self, img: Tensor, return_features: bool = False, use_fp16: bool = False, no_output_bias: bool = False
+        self,
+        img: Tensor,
+        return_features: bool = False,  # noqa: FBT002  the file's own signature, as for the next two
+        use_fp16: bool = False,  # noqa: FBT002
+        no_output_bias: bool = False,  # noqa: FBT002
     ) -> Tensor:
         n, channels, height, width = img.shape
         theta = torch.eye(2, 3)
@@ -460,7 +464,7 @@ def test_only_uint8_pictures_are_taken(squeezenet_file: Path) -> None:
 
 
 def test_kid75_looks_at_75_pixels(opened: tuple[Inception, str]) -> None:
-    """As `tf.image.resize` does: bilinear between pixel centres, not antialiased; then [-1, 1]."""
+    """As `tf.image.resize` does: bilinear between pixel centers, not antialiased; then [-1, 1]."""
     net, sha = opened
     images = as_batch(pictures(3, 64, 64))
     found = for_kid75(inception_extractor(net, sha, micro_batch=4))

@@ -21,9 +21,9 @@ def test_errors_by_hand() -> None:
 
 @pytest.mark.parametrize("size", [9, 16])
 def test_ssim_against_a_plain_formula(size: int) -> None:
-    torch.manual_seed(0)
-    x = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8)
-    y = (x.float() * 0.7 + torch.randn(x.shape) * 20).clamp(0, 255).to(torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=generator)
+    y = (x.float() * 0.7 + torch.randn(x.shape, generator=generator) * 20).clamp(0, 255).to(torch.uint8)
     window = 11 if size >= 11 else 9
     weights = [[math.exp(-((i - window // 2) ** 2 + (j - window // 2) ** 2) / 4.5) for j in range(window)]
                for i in range(window)]  # fmt: skip

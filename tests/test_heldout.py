@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,20 +17,23 @@ from animegen_cli.model.pixels import to_uint8
 from animegen_cli.paths import Run
 from animegen_cli.sample.trained import open_trained
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 FACES = ["--extractor", "faces", "--device", "cpu", "--json"]
 
 
 @pytest.fixture(scope="module")
-def autoencoder(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "vae"
     done(*train_words("vae", faces, run, duration="64 images"))
     return run
 
 
-def scores(run: Path, *words: object) -> dict[str, dict[str, object]]:
+@pytest.fixture
+def autoencoder(trained: Path, tmp_path: Path) -> Path:
+    """A run of one's own, as scores are written into it."""
+    return Path(shutil.copytree(trained, tmp_path / "vae"))
+
+
+def scores(run: Path, *words: object) -> dict[str, dict[str, Any]]:
     return {score["name"]: score for score in json.loads(done("eval", run, *FACES, *words).out)["scores"]}
 
 
@@ -40,11 +45,11 @@ def test_reconstructions_are_scored_on_the_test_split(autoencoder: Path, faces: 
     protocol = found["mse"]["protocol"]
     assert (protocol["reference_split"], protocol["n_real"]) == ("test", min(len(held_out), 24))
     assert protocol["extractor"] == ""
-    trained = open_trained(Run(autoencoder), device=torch.device("cpu"))
+    opened_run = open_trained(Run(autoencoder), device=torch.device("cpu"))
     pixels = opened.pixels(held_out, size=16)[:: max(len(held_out) // 24, 1)][:24]
     with torch.no_grad():
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-        back = to_uint8(trained.model.reconstruct(images)).permute(0, 2, 3, 1).numpy()  # type: ignore[operator]
+        back = to_uint8(opened_run.model.reconstruct(images)).permute(0, 2, 3, 1).numpy()  # type: ignore[operator]
     assert found["mse"]["value"] == pytest.approx(float(((back / 255.0 - pixels / 255.0) ** 2).mean()), rel=0.02)
     again = scores(autoencoder, "--n", "24", "--metrics", "mse")
     assert again["mse"]["value"] == found["mse"]["value"]

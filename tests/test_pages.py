@@ -175,7 +175,7 @@ def test_everything_that_eval_saw_is_on_both_pages_and_real_pictures_can_stay_ou
     shared, whole = files["page"].read_text(encoding="utf-8"), (six / "index.html").read_text(encoding="utf-8")
     one = (six / "run.html").read_text(encoding="utf-8")
     for text in (whole, one, shared):
-        assert "hair colour, seen by pixels" in text
+        assert "hair color, seen by pixels" in text
         assert "of 32 (" in text
     for text in (whole, one):
         assert "<h2>Nearest neighbors</h2>" in text
@@ -210,7 +210,7 @@ def test_hand_edited_findings_are_left_out_and_named(tmp_path: Path) -> None:
         "entry 6 of `requests`", "sheet `neighbours` is left out", "sheet `other` is left out",
     ):  # fmt: skip
         assert said in plain
-    assert made.count("hair colour, seen by pixels</title>") == 1
+    assert made.count("hair color, seen by pixels</title>") == 1
     assert "<h2>Nearest neighbors</h2>" not in made
 
 
@@ -220,7 +220,7 @@ def test_hand_edited_findings_are_left_out_and_named(tmp_path: Path) -> None:
 def test_each_figure_is_there_as_svg_and_png_and_each_table_in_four_forms(six: Path) -> None:
     vectors, pictures = ({f.stem for f in (six / "figures").glob(f"*.{kind}")} for kind in ("svg", "png"))
     assert {"fd-faces-hours", "fd-faces-sampling", "fd-faces-parameters", "diversity-faces-against-mse"} <= vectors
-    assert {"shares-hair-colour", "levels-model-kl", "curve-model-mse"} <= vectors
+    assert {"shares-hair-color", "levels-model-kl", "curve-model-mse"} <= vectors
     assert vectors < pictures
     assert {"neighbours-00000-ddpm-fast-faces-64", "samples-00000-ddpm-fast-faces-64-raw"} <= pictures - vectors
     for stem in vectors:

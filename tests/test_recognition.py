@@ -1,4 +1,4 @@
-"""`animegen eval --attributes`: what a classifier recognises in drawn and in requested images."""
+"""`animegen eval --attributes`: what a classifier recognizes in drawn and in requested images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import torch
 from chain import done, refused, sets, train_words
 from torch import Tensor
 
+from animegen_cli import paths
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.evaluate import classifier
 from animegen_cli.metrics.uncertainty import combine
+from animegen_cli.model.abilities import VERBS
 from animegen_cli.paths import Run
 from animegen_cli.report import records
 from animegen_cli.report.columns import eval_options
@@ -25,7 +27,6 @@ from animegen_cli.sample.trained import open_trained, spec_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
 
 CPU = torch.device("cpu")
 EVAL = ["--extractor", "faces", "--device", "cpu", "--n", "24", "--repeats", "1", "--per-value", "2"]
@@ -37,14 +38,14 @@ def runs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     root = tmp_path_factory.mktemp("runs")
     wanted = {
         "classifier": ("attributes", ()), "skins": ("attributes", ["model.labels=[skin]"]),
-        "labelled": ("gan", ["model.labels=[hair,eyes]"]), "plain": ("vae", ()),
+        "labeled": ("gan", ["model.labels=[hair,eyes]"]), "plain": ("vae", ()),
     }  # fmt: skip
     for name, (family, settings) in wanted.items():
         done(*train_words(family, faces, root / name, *sets(*settings), duration="64 images"))
     return {name: root / name for name in wanted}
 
 
-def verdict(run: Path, *words: object) -> dict[str, Any]:
+def evaluated(run: Path, *words: object) -> dict[str, Any]:
     """Evaluate a copy of a run: its eval.json, with the histograms of classifiers alone, and what was said."""
     answer = done("eval", run, *EVAL, *words, "--json")
     stored = json.loads((run / "eval.json").read_text())
@@ -53,8 +54,8 @@ def verdict(run: Path, *words: object) -> dict[str, Any]:
 
 
 @pytest.fixture
-def labelled(runs: dict[str, Path], tmp_path: Path) -> Path:
-    return Path(shutil.copytree(runs["labelled"], tmp_path / "labelled"))
+def labeled(runs: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(runs["labeled"], tmp_path / "labeled"))
 
 
 # ---- arithmetic -------------------------------------------------------------------------------------------------
@@ -72,15 +73,16 @@ def test_total_variation_of_hand_made_values() -> None:
 
 def test_its_error_is_the_spread_over_draws() -> None:
     """The distances of many samples of 400 images, all far from the real ones, against what each says of its error."""
-    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     real, truth = torch.tensor([0] * 6 + [1] * 3 + [2]), torch.tensor([0.2, 0.3, 0.5])
-    found = [classifier.distance(real, torch.multinomial(truth, 400, replacement=True), 3) for _ in range(300)]
+    draws = [torch.multinomial(truth, 400, replacement=True, generator=generator) for _ in range(300)]
+    found = [classifier.distance(real, drawn, 3) for drawn in draws]
     errors = [one.influence.std().item() / 20 for one in found]
     assert sum(errors) / len(errors) == pytest.approx(torch.tensor([one.value for one in found]).std().item(), rel=0.15)
 
 
 def test_errors_of_requests_are_those_within_values() -> None:
-    """One value always recognised and one never: the mean is certain, however wide the two are apart."""
+    """One value always recognized and one never: the mean is certain, however wide the two are apart."""
     hits = torch.tensor([[True] * 10, [False] * 10])
     found = classifier.answered(hits)
     assert (found.value, combine([found]).std) == (0.5, 0.0)
@@ -92,11 +94,11 @@ def test_errors_of_requests_are_those_within_values() -> None:
 # ---- a run with labels ------------------------------------------------------------------------------------------
 
 
-def test_requests_are_drawn_as_labels_and_counted_as_recognised(
-    labelled: Path, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+def test_requests_are_drawn_as_labels_and_counted_as_recognized(
+    labeled: Path, runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Images that carry their hair label as a grey level; the classifier reads it, but takes pink for red."""
-    hairs = spec_from_dict(json_metadata(labelled)["data"]).attributes["hair"]
+    """Images that carry their hair label as a gray level; the classifier reads it, but takes pink for red."""
+    hairs = spec_from_dict(json_metadata(labeled)["data"]).attributes["hair"]
 
     def draw(self: Generator, seeds: Sequence[int], **_: object) -> Tensor:
         labels = self.labels
@@ -105,15 +107,15 @@ def test_requests_are_drawn_as_labels_and_counted_as_recognised(
         level = 0 if labels is None or labels[column] < 0 else 1 + labels[column]
         return torch.full((len(seeds), 3, 16, 16), level, dtype=torch.uint8)
 
-    def values(self: classifier.Recogniser, features: Tensor) -> dict[str, Tensor]:
+    def values(self: classifier.Recognizer, features: Tensor) -> dict[str, Tensor]:
         read = (features[:, 0] - 1).long().clamp(min=0)
         read[read == hairs.index("pink")] = hairs.index("red")
         return {name: read.clamp(max=len(known) - 1) for name, known in self.attributes.items()}
 
     monkeypatch.setattr(Generator, "draw", draw)
-    monkeypatch.setattr(classifier.Recogniser, "features", lambda self, images: images[:, 0, :1, 0].float())
-    monkeypatch.setattr(classifier.Recogniser, "values", values)
-    found = verdict(labelled, "--attributes", runs["classifier"], "--metrics", "requests")
+    monkeypatch.setattr(classifier.Recognizer, "features", lambda self, images: images[:, 0, :1, 0].float())
+    monkeypatch.setattr(classifier.Recognizer, "values", values)
+    found = evaluated(labeled, "--attributes", runs["classifier"], "--metrics", "requests")
     hair = {entry["value"]: entry for entry in found["requests"] if entry["attribute"] == "hair"}
     assert list(hair) == list(hairs)
     assert {value: entry["recognised"] for value, entry in hair.items()} == {
@@ -132,8 +134,8 @@ def json_metadata(run: Path) -> dict[str, Any]:
     return checkpoint.load_weights(run / "weights.safetensors")[1]
 
 
-def test_a_run_with_labels_from_the_command_line(labelled: Path, runs: dict[str, Path], faces: Path) -> None:
-    found = verdict(labelled, "--attributes", runs["classifier"])
+def test_a_run_with_labels_from_the_command_line(labeled: Path, runs: dict[str, Path], faces: Path) -> None:
+    found = evaluated(labeled, "--attributes", runs["classifier"])
     attributes = FaceSet.open(faces).attributes
     names = [score["name"] for score in found["scores"]]
     ours = ["fd-attributes", *(f"attribute-{name}-attributes" for name in attributes)]
@@ -142,7 +144,7 @@ def test_a_run_with_labels_from_the_command_line(labelled: Path, runs: dict[str,
     assert "fd-faces" in names
     scores = {score["name"]: score for score in found["scores"]}
     sha = scores["fd-attributes"]["protocol"]["extractor_sha"]
-    assert sha == classifier.paths.sha256(Run(runs["classifier"]).weights)
+    assert sha == paths.sha256(Run(runs["classifier"]).weights)
     assert all(scores[name]["protocol"]["extractor_sha"] == sha for name in ours)
     assert all(scores[name]["protocol"]["resize"] == "clean-16" for name in ours)
     assert all(0 <= scores[name]["value"] <= 1 for name in ours[1:])
@@ -155,21 +157,21 @@ def test_a_run_with_labels_from_the_command_line(labelled: Path, runs: dict[str,
         assert scores[f"attribute-{shown['name']}-attributes"]["value"] == pytest.approx(distance)
     assert {entry["attribute"] for entry in found["requests"]} == {"hair", "eyes"}
     assert all(entry["real"] is None or 0 <= entry["real"] <= 1 for entry in found["requests"])
-    assert "classifier recognises hair in " in found["said"]
+    assert "classifier recognizes hair in " in found["said"]
     assert "its set is another" not in found["said"]
-    commands = [" ".join(options) for options in eval_options(records.read(Run(labelled)))]
+    commands = [" ".join(options) for options in eval_options(records.read(Run(labeled)))]
     assert commands == [
         f"--seeds 0-23 --split train {network}" for network in ("--extractor faces", "--attributes CLASSIFIER")
     ]
-    again = done("eval", labelled, *EVAL, "--attributes", runs["classifier"], "--json")
+    again = done("eval", labeled, *EVAL, "--attributes", runs["classifier"], "--json")
     assert "already scored" in again.err
     assert [score["name"] for score in json.loads(again.out)["scores"]] == names
 
 
-def test_what_it_recognises_is_what_the_network_says(labelled: Path, runs: dict[str, Path]) -> None:
-    found = verdict(labelled, "--attributes", runs["classifier"], "--metrics", "attribute")
+def test_what_it_recognizes_is_what_the_network_says(labeled: Path, runs: dict[str, Path]) -> None:
+    found = evaluated(labeled, "--attributes", runs["classifier"], "--metrics", "attribute")
     opened = open_trained(Run(runs["classifier"]), device=CPU, precision="fp32")
-    drawn = generate.images(Run(labelled), range(24), device=CPU)
+    drawn = generate.images(Run(labeled), range(24), device=CPU)
     with torch.no_grad():
         logits = opened.model.classify(opened.model.embed(drawn.float() / 127.5 - 1))  # type: ignore[operator]
     for shown in found["histograms"]:
@@ -177,15 +179,15 @@ def test_what_it_recognises_is_what_the_network_says(labelled: Path, runs: dict[
         assert shown["drawn"] == pytest.approx((counts / 24).tolist())
 
 
-def test_two_classifiers_never_share_a_column(labelled: Path, runs: dict[str, Path]) -> None:
-    verdict(labelled, "--attributes", runs["classifier"], "--metrics", "attribute")
-    found = verdict(labelled, "--attributes", runs["skins"], "--metrics", "attribute")
+def test_two_classifiers_never_share_a_column(labeled: Path, runs: dict[str, Path]) -> None:
+    evaluated(labeled, "--attributes", runs["classifier"], "--metrics", "attribute")
+    found = evaluated(labeled, "--attributes", runs["skins"], "--metrics", "attribute")
     skin = [score for score in found["scores"] if score["name"] == "attribute-skin-attributes"]
     assert len({score["protocol_id"] for score in skin}) == 2
     assert [entry["by"] for entry in found["histograms"] if entry["name"] == "skin"] == ["classifier", "skins"]
 
 
-def test_a_classifier_is_an_extractor_for_every_metric(labelled: Path, runs: dict[str, Path]) -> None:
+def test_a_classifier_is_an_extractor_for_every_metric(labeled: Path, runs: dict[str, Path]) -> None:
     words = [
         "--extractor",
         f"attributes:{runs['classifier']}",
@@ -197,23 +199,23 @@ def test_a_classifier_is_an_extractor_for_every_metric(labelled: Path, runs: dic
         "1",
         "--json",
     ]
-    first = json.loads(done("eval", labelled, *words).out)["scores"]
+    first = json.loads(done("eval", labeled, *words).out)["scores"]
     assert [score["name"] for score in first] == ["fd-attributes", "kid-attributes", "precision-attributes"]
-    both = verdict(labelled, "--attributes", runs["classifier"], "--metrics", "fd-attributes")
+    both = evaluated(labeled, "--attributes", runs["classifier"], "--metrics", "fd-attributes")
     (distance,) = (score for score in both["printed"]["scores"] if score["name"] == "fd-attributes")
     assert distance["value"] == pytest.approx(first[0]["value"])
     assert distance["protocol_id"] == first[0]["protocol_id"]  # one measurement, one column
 
 
 def test_images_of_another_size_are_resized_and_the_protocol_says_so(
-    labelled: Path, runs: dict[str, Path], tmp_path: Path
+    labeled: Path, runs: dict[str, Path], tmp_path: Path
 ) -> None:
     done("prepare", "demo", "--limit", "60", "--resolution", "32", "--out", tmp_path / "large.zip")
     done(*train_words("attributes", tmp_path / "large.zip", tmp_path / "large", duration="64 images"))
-    found = verdict(labelled, "--attributes", tmp_path / "large", "--metrics", "fd-attributes")
+    found = evaluated(labeled, "--attributes", tmp_path / "large", "--metrics", "fd-attributes")
     (score,) = found["printed"]["scores"]
     assert (score["protocol"]["resize"], score["protocol"]["size"]) == ("clean-32", 16)
-    assert "its set is another one" in verdict(labelled, "--attributes", tmp_path / "large")["said"]
+    assert "its set is another one" in evaluated(labeled, "--attributes", tmp_path / "large")["said"]
 
 
 # ---- bad input and odd pairs ------------------------------------------------------------------------------------
@@ -221,7 +223,7 @@ def test_images_of_another_size_are_resized_and_the_protocol_says_so(
 
 def test_a_run_that_takes_no_labels(runs: dict[str, Path], tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs["plain"], tmp_path / "plain"))
-    found = verdict(run, "--attributes", runs["skins"])
+    found = evaluated(run, "--attributes", runs["skins"])
     names = [score["name"] for score in found["scores"]]
     assert {"fd-attributes", "attribute-skin-attributes", "mse"} <= set(names)
     assert found["requests"] == []
@@ -230,14 +232,14 @@ def test_a_run_that_takes_no_labels(runs: dict[str, Path], tmp_path: Path) -> No
     assert "takes no labels" in said
 
 
-def test_a_run_and_a_classifier_with_nothing_in_common(labelled: Path, runs: dict[str, Path]) -> None:
-    found = verdict(labelled, "--attributes", runs["skins"])
-    assert "the run is asked for hair, eyes, and skins recognises skin" in found["said"]
+def test_a_run_and_a_classifier_with_nothing_in_common(labeled: Path, runs: dict[str, Path]) -> None:
+    found = evaluated(labeled, "--attributes", runs["skins"])
+    assert "the run is asked for hair, eyes, and skins recognizes skin" in found["said"]
     assert found["requests"] == []
     assert [entry["name"] for entry in found["histograms"]] == ["skin"]
 
 
-def test_only_values_that_both_know_are_asked_for(labelled: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+def test_only_values_that_both_know_are_asked_for(labeled: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     """A classifier that calls pink `rose`."""
     from animegen_cli.model import checkpoint
 
@@ -246,7 +248,7 @@ def test_only_values_that_both_know_are_asked_for(labelled: Path, runs: dict[str
     hair = about["data"]["attributes"]["hair"]
     hair[hair.index("pink")] = "rose"
     checkpoint.save_weights(other / "weights.safetensors", tensors, about)
-    found = verdict(labelled, "--attributes", other, "--metrics", "requests")
+    found = evaluated(labeled, "--attributes", other, "--metrics", "requests")
     asked = [entry["value"] for entry in found["requests"] if entry["attribute"] == "hair"]
     assert "pink" not in asked
     assert "rose" not in asked
@@ -256,27 +258,27 @@ def test_only_values_that_both_know_are_asked_for(labelled: Path, runs: dict[str
     assert score["protocol"]["n_fake"] == 22
 
 
-def test_runs_that_are_no_classifier_and_other_slips(runs: dict[str, Path], labelled: Path, faces: Path) -> None:
-    said = refused(2, "eval", labelled, *EVAL, "--attributes", runs["plain"])
-    assert "cannot recognise attributes" in said
+def test_runs_that_are_no_classifier_and_other_slips(runs: dict[str, Path], labeled: Path, faces: Path) -> None:
+    said = refused(2, "eval", labeled, *EVAL, "--attributes", runs["plain"])
+    assert f"cannot {VERBS['classifies']}" in said
     assert "families that can: attributes" in said
-    assert "no run `nowhere`" in refused(3, "eval", labelled, *EVAL, "--attributes", "nowhere")
-    assert "--attributes RUN" in refused(2, "eval", labelled, *EVAL, "--metrics", "requests")
-    assert "needs a classifier run" in refused(2, "eval", labelled, "--extractor", "attributes:")
-    assert "attributes:RUN" in refused(2, "eval", labelled, "--extractor", "attribute")
+    assert "no run `nowhere`" in refused(3, "eval", labeled, *EVAL, "--attributes", "nowhere")
+    assert "--attributes RUN" in refused(2, "eval", labeled, *EVAL, "--metrics", "requests")
+    assert "needs a classifier run" in refused(2, "eval", labeled, "--extractor", "attributes:")
+    assert "attributes:RUN" in refused(2, "eval", labeled, "--extractor", "attribute")
     said = refused(2, "eval", faces, "--against", faces, *EVAL, "--attributes", runs["classifier"])
     assert "--extractor attributes:" in said
 
 
-def test_a_reference_without_images(labelled: Path, runs: dict[str, Path], faces: Path, tmp_path: Path) -> None:
+def test_a_reference_without_images(labeled: Path, runs: dict[str, Path], faces: Path, tmp_path: Path) -> None:
     from animegen_cli.metrics.frechet import moments, save_moments
 
-    judge = classifier.open_recogniser(str(runs["classifier"]), device=CPU)
+    recognizer = classifier.open_recognizer(str(runs["classifier"]), device=CPU)
     opened = FaceSet.open(faces)
     pixels = torch.from_numpy(opened.pixels(range(len(opened)))).permute(0, 3, 1, 2)
-    save_moments(tmp_path / "real.npz", moments(judge.features(pixels)))
+    save_moments(tmp_path / "real.npz", moments(recognizer.features(pixels)))
     words = ["--against", tmp_path / "real.npz", "--attributes", runs["classifier"]]
-    found = verdict(labelled, *words, "--metrics", "fd-attributes")
+    found = evaluated(labeled, *words, "--metrics", "fd-attributes")
     assert [score["name"] for score in found["printed"]["scores"]] == ["fd-attributes"]
-    said = refused(2, "eval", labelled, *EVAL, *words, "--metrics", "attribute")
+    said = refused(2, "eval", labeled, *EVAL, *words, "--metrics", "attribute")
     assert "mu and sigma" in said

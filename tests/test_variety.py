@@ -1,4 +1,4 @@
-"""Variety of drawn images: colours with known labels, distances worked by hand, repeats, copies, and real runs."""
+"""Variety of drawn images: colors with known labels, distances worked by hand, repeats, copies, and real runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,16 @@ from scipy import stats
 from torch import Tensor
 
 from animegen_cli.data.dataset import FaceSet
-from animegen_cli.metrics import colours, copies, distributions
+from animegen_cli.metrics import colors, copies, distributions
 from animegen_cli.metrics.extractors import open_extractor
+from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
+from animegen_cli.report import records
 from animegen_cli.sample.generate import Generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FACES = ["--extractor", "faces", "--device", "cpu"]
 NAMES = {"hair": {"gray": "silver", "white": "silver"}, "eyes": {"gray": "black", "orange": "brown"}}
@@ -55,26 +61,26 @@ def images_of(faces: FaceSet, split: str, *, size: int | None = None) -> Tensor:
     return tensor(faces.pixels(faces.indices(split), size=size))
 
 
-def scores(*words: object) -> dict[str, dict[str, object]]:
+def scores(*words: object) -> dict[str, dict[str, Any]]:
     return {score["name"]: score for score in json.loads(done("eval", *words, *FACES, "--json").out)["scores"]}
 
 
-# ---- colours --------------------------------------------------------------------------------------------------
+# ---- colors --------------------------------------------------------------------------------------------------
 
 
 def test_oklab_of_the_primaries() -> None:
     """The values of Ottosson's own table and code."""
     primaries = torch.tensor([[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]])
     known = [[1, 0, 0], [0.6280, 0.2249, 0.1258], [0.8664, -0.2339, 0.1795], [0.4520, -0.0325, -0.3115], [0, 0, 0]]
-    torch.testing.assert_close(colours.oklab(primaries), torch.tensor(known), atol=2e-4, rtol=0)
+    torch.testing.assert_close(colors.oklab(primaries), torch.tensor(known), atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize(("size", "hair", "eyes"), [(64, 0.97, 0.8), (32, 0.97, 0.75), (16, 0.95, 0.6)])
-def test_colours_agree_with_known_labels(size: int, hair: float, eyes: float, portraits: FaceSet) -> None:
+def test_colors_agree_with_known_labels(size: int, hair: float, eyes: float, portraits: FaceSet) -> None:
     images, labels = images_of(portraits, "all", size=size), portraits.labels(portraits.indices())
     for attribute, name, palette, least in (
-        ("hair", colours.hair, colours.HAIR, hair),
-        ("eyes", colours.eyes, colours.EYES, eyes),
+        ("hair", colors.hair, colors.HAIR, hair),
+        ("eyes", colors.eyes, colors.EYES, eyes),
     ):
         values = portraits.attributes[attribute]
         column = labels[:, list(portraits.attributes).index(attribute)]
@@ -85,19 +91,19 @@ def test_colours_agree_with_known_labels(size: int, hair: float, eyes: float, po
         assert (name(images.flip(1)) == name(images)).float().mean() <= 0.6  # red and blue exchanged
 
 
-def test_colours_of_larger_faces_are_the_same(portraits: FaceSet) -> None:
+def test_colors_of_larger_faces_are_the_same(portraits: FaceSet) -> None:
     small = images_of(portraits, "test")
     large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert torch.equal(colours.hair(large), colours.hair(small))
-    assert torch.equal(colours.eyes(large), colours.eyes(small))
+    assert torch.equal(colors.hair(large), colors.hair(small))
+    assert torch.equal(colors.eyes(large), colors.eyes(small))
 
 
-def test_brightness_is_luma_in_grey_levels() -> None:
+def test_brightness_is_luma_in_gray_levels() -> None:
     images = torch.zeros(3, 3, 20, 20, dtype=torch.uint8)
     images[0] = 100
     images[1, 1] = 255
     images[2, :, :10] = 200
-    assert colours.brightness(images).tolist() == pytest.approx([100, 0.587 * 255, 100])
+    assert colors.brightness(images).tolist() == pytest.approx([100, 0.587 * 255, 100])
 
 
 # ---- distances ------------------------------------------------------------------------------------------------
@@ -164,12 +170,14 @@ def test_repeats_among_images() -> None:
         (blurred, False),  # features feel blur: the hash is there for it
     ],
 )
-def test_copies_of_training_images_are_found(damage: object, by_features: bool, portraits: FaceSet) -> None:
+def test_copies_of_training_images_are_found(
+    damage: Callable[[np.ndarray], np.ndarray], by_features: bool, portraits: FaceSet
+) -> None:
     training, held_out = images_of(portraits, "train"), images_of(portraits, "test")
     extractor = open_extractor("faces")
     places = np.arange(0, len(training), 8)
     copied = portraits.pixels(portraits.indices("train")[places])
-    drawn = tensor(np.stack([damage(pixels) for pixels in copied]))  # type: ignore[operator]
+    drawn = tensor(np.stack([damage(pixels) for pixels in copied]))
     hashed = copies.hashed_copies(*(copies.fingerprints(side) for side in (drawn, drawn.flip(3), training)))
     assert (hashed == places).mean() >= 0.95
     if by_features:
@@ -202,11 +210,11 @@ def test_a_folder_of_copies_and_one_of_held_out_images(portraits: FaceSet, tmp_p
 def test_a_run_is_judged_unasked(run: Path, faces: Path) -> None:
     answer = done("eval", run, "--n", "24", *FACES, "--json")
     found = {score["name"]: score for score in json.loads(answer.out)["scores"]}
-    ours = {"hair-colour", "eyes-colour", "brightness", "duplicates", "copies-faces", "copies-hash"}
+    ours = {"hair-color", "eyes-color", "brightness", "duplicates", "copies-faces", "copies-hash"}
     assert ours < set(found)
     assert "fd-faces" in found
     stored = json.loads((run / "eval.json").read_text())
-    assert [entry["name"] for entry in stored["histograms"]] == ["hair colour", "eye colour", "brightness"]
+    assert [entry["name"] for entry in stored["histograms"]] == ["hair color", "eye color", "brightness"]
     for entry in stored["histograms"]:
         assert (entry["by"], entry["images"]) == ("pixels", 64)
         for side in ("real", "drawn"):
@@ -214,21 +222,21 @@ def test_a_run_is_judged_unasked(run: Path, faces: Path) -> None:
             assert sum(entry[side]) == pytest.approx(1, abs=1e-4)
     hair = stored["histograms"][0]
     apart = np.abs(np.subtract(hair["real"], hair["drawn"])).sum() / 2
-    assert found["hair-colour"]["value"] == pytest.approx(apart, abs=1e-4)
+    assert found["hair-color"]["value"] == pytest.approx(apart, abs=1e-4)
     for name in ours - {"copies-faces"}:
         assert found[name]["protocol"]["extractor"] == "", name
         low, high = found[name]["interval"]
         assert low <= found[name]["value"] <= high
     assert found["copies-faces"]["protocol"]["extractor"] == "faces"
     assert found["duplicates"]["protocol"]["reference"] == ""
-    assert found["hair-colour"]["protocol"]["reference"] == FaceSet.open(faces).split_identity("train", 16)
+    assert found["hair-color"]["protocol"]["reference"] == FaceSet.open(faces).split_identity("train", 16)
     assert stored["sheets"] == {"neighbours": "judged/neighbours.png"}
     with Image.open(run / "judged" / "neighbours.png") as sheet:
         assert sheet.width > 1000  # 24 pairs of cells of 128 pixels
-    again = done("eval", run, "--n", "24", "--metrics", "hair-colour,copies", *FACES, "--json")
+    again = done("eval", run, "--n", "24", "--metrics", "hair-color,copies", *FACES, "--json")
     assert "already scored" in again.err
     assert [score["name"] for score in json.loads(again.out)["scores"]] == [
-        "hair-colour", "copies-faces", "copies-hash",
+        "hair-color", "copies-faces", "copies-hash",
     ]  # fmt: skip
     done("compare", run, "--out", run / "comparison")
     table = (run / "comparison" / "table.md").read_text()
@@ -236,11 +244,32 @@ def test_a_run_is_judged_unasked(run: Path, faces: Path) -> None:
     assert "against 0" not in table
 
 
+def test_scores_under_older_names_are_valid_and_not_measured_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--n", "8", "--repeats", "1", *FACES, "--json"]
+    (first,) = json.loads(done("eval", run, "--metrics", "hair-color", *words).out)["scores"]
+    stored = json.loads((run / "eval.json").read_text())
+    text = json.dumps(stored).replace("hair-color", "hair-colour").replace("hair color", "hair colour")
+    measured = {key: value for key, value in first["protocol"].items() if key not in ("id", "reference_name")}
+    old_id = Protocol.from_dict(measured | {"metric": "hair-colour"}).id
+    (run / "eval.json").write_text(text.replace(first["protocol_id"], old_id))
+    (record,) = records.read(Run(run)).scores
+    assert (record.name, record.protocol_id) == ("hair-color", first["protocol_id"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Generator, "draw", lambda *_, **__: pytest.fail("drawn again"))
+        again = done("eval", run, "--metrics", "hair-colour", *words)
+    assert "already scored" in again.err
+    assert json.loads(again.out)["scores"] == [first]
+    done("eval", run, "--metrics", "hair-colour,brightness", "--force", *words)
+    stored = json.loads((run / "eval.json").read_text())
+    assert [score["name"] for score in stored["scores"]] == ["hair-color", "brightness"]
+    assert [entry["name"] for entry in stored["histograms"]] == ["hair color", "brightness"]
+
+
 def test_translations_are_judged_too(two_domains: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done(*train_words("cyclegan", two_domains, run, *sets("train.batch=1"), duration="4 images"))
-    found = scores(run, "--n", "8", "--metrics", "hair-colour,duplicates,copies")
-    assert set(found) == {"hair-colour", "duplicates", "copies-faces", "copies-hash"}
+    found = scores(run, "--n", "8", "--metrics", "hair-color,duplicates,copies")
+    assert set(found) == {"hair-color", "duplicates", "copies-faces", "copies-hash"}
     anime = FaceSet.open(two_domains)
     assert found["copies-faces"]["protocol"]["n_real"] == len(anime.indices("train", "anime"))
     assert (run / "judged" / "neighbours.png").is_file()
@@ -266,9 +295,9 @@ def test_a_run_that_draws_its_training_images_is_caught(
 # ---- what cannot be measured ----------------------------------------------------------------------------------
 
 
-def test_one_image_repeats_nothing_but_has_a_colour(run: Path) -> None:
+def test_one_image_repeats_nothing_but_has_a_color(run: Path) -> None:
     assert "score two or more" in refused(2, "eval", run, "--seeds", "5", "--metrics", "duplicates", *FACES)
-    assert 0 < scores(run, "--seeds", "5", "--metrics", "hair-colour")["hair-colour"]["value"] < 1
+    assert 0 < scores(run, "--seeds", "5", "--metrics", "hair-color")["hair-color"]["value"] < 1
 
 
 def test_without_a_test_split_only_the_hash_finds_copies(tmp_path: Path) -> None:
@@ -284,7 +313,7 @@ def test_without_a_test_split_only_the_hash_finds_copies(tmp_path: Path) -> None
 
 def test_tiny_images_and_moments(tmp_path: Path) -> None:
     tiny, more = folder_of(tmp_path / "tiny", 20, (8, 8)), folder_of(tmp_path / "more", 20, (8, 8), first=50)
-    said = refused(2, "eval", tiny, "--against", more, "--metrics", "hair-colour", *FACES)
+    said = refused(2, "eval", tiny, "--against", more, "--metrics", "hair-color", *FACES)
     assert "16 pixels" in said
     assert set(scores(tiny, "--against", more, "--metrics", "brightness,duplicates")) == {"brightness", "duplicates"}
     np.savez(tmp_path / "stats.npz", mu=np.zeros(480), sigma=np.eye(480))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from animegen_cli import config
-from animegen_cli.cli.options import Device, Settings, complete_run
+from animegen_cli.cli.options import Device, Settings, build, complete_run, given
 from animegen_cli.seeds import parse_seeds
 
 
@@ -29,7 +29,7 @@ def evaluate(
         typer.Option(
             "--metrics",
             help="fd,fd-infinity,kid,kid75,precision,recall,density,coverage,diversity,is,"
-            "hair-colour,eyes-colour,brightness,duplicates,copies",
+            "hair-color,eyes-color,brightness,duplicates,copies",
         ),
     ] = None,
     extractor: Annotated[
@@ -44,7 +44,7 @@ def evaluate(
         typer.Option(
             "--attributes",
             metavar="RUN",
-            help="A classifier run: what it recognises in drawn and in requested images.",
+            help="A classifier run: what it recognizes in drawn and in requested images.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -82,36 +82,40 @@ def evaluate(
 
       animegen eval runs/00003-ddim-fast-faces-64 --attributes runs/00007-attributes-fast-tagged-64
     """
+    options = locals()
     from animegen_cli import console
-    from animegen_cli.evaluate import evaluate
+    from animegen_cli.errors import UsageError
+    from animegen_cli.evaluate.judge import Request
 
     if seeds is not None and (n is not None or repeats is not None):
-        from animegen_cli.errors import UsageError
-
         other = "--n" if n is not None else "--repeats"
         raise UsageError(f"`{other}` and `--seeds` exclude each other", hint="`--n 64 --repeats 1` is `--seeds 0-63`")
-    overrides: dict[str, Any] = {"sampler": sampler, "steps": steps}
-    request = evaluate.Request(
-        subject=subject, against=against, data=data, split=split, extractor=extractor, weights=weights, n=n or 2048,
-        attributes=attributes, per_value=per_value,
-        repeats=repeats or 3,
+    request = build(
+        Request,
+        options,
         metrics=[word.strip() for word in metrics.split(",")] if metrics else (),
-        seeds=parse_seeds(seeds) if seeds is not None else None, precision=precision, device=device, force=force,
-        overrides={
-            **config.settings_of(settings or []), **{key: value for key, value in overrides.items() if value is not None},
-        },
-    )  # fmt: skip
+        seeds=parse_seeds(seeds) if seeds is not None else None,
+        overrides=config.settings_of(settings or []) | given(sampler=sampler, steps=steps),
+    )
+    from animegen_cli.evaluate import evaluate
+
     found = evaluate.evaluate(request)
     for note in found["notes"]:
         console.warn(note)
-    rows = []
-    for score in found["scores"]:
-        error = "" if score["std"] is None else f"± {score['std']:.4g}"
-        interval = "" if not score["interval"] else f"[{score['interval'][0]:.4g}, {score['interval'][1]:.4g}]"
-        spread = "" if score.get("spread") is None else f"{score['spread']:.4g}"
-        rows.append((score["name"], f"{score['value']:.5g}", error, interval, spread, score["protocol_id"]))
-        if score["protocol"]["metric"] == "kid":
-            rows.append((f"{score['name']} x1000", f"{1000 * score['value']:.4g}", "", "", "", score["protocol_id"]))
     heads = ["score", "value", "error", "95 %", "spread", "protocol"]
+    rows = [row for score in found["scores"] for row in _rows(score)]
     console.table(found["subject"], heads, rows, right=("value",))
     console.result(found)
+
+
+def _rows(score: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A score as a row of the table; a KID as two, as many papers print it x1000."""
+    error = "" if score["std"] is None else f"± {score['std']:.4g}"
+    interval = "" if not score["interval"] else f"[{score['interval'][0]:.4g}, {score['interval'][1]:.4g}]"
+    spread = "" if score.get("spread") is None else f"{score['spread']:.4g}"
+    rows: list[tuple[str, ...]] = [
+        (score["name"], f"{score['value']:.5g}", error, interval, spread, score["protocol_id"])
+    ]
+    if score["protocol"]["metric"] == "kid":
+        rows.append((f"{score['name']} x1000", f"{1000 * score['value']:.4g}", "", "", "", score["protocol_id"]))
+    return rows

@@ -86,7 +86,7 @@ def train(
         plan = planning.plan(request)
         console.result(plan, planning.describe(plan))
         return
-    from animegen_cli.evaluate.evaluate import in_run_scores
+    from animegen_cli.evaluate.features import in_run_scores
     from animegen_cli.train import train
 
     run = train.train(request, score=in_run_scores)

@@ -21,7 +21,7 @@ def weights(
       animegen weights
     """
     from animegen_cli import console
-    from animegen_cli.metrics.weights import download_weights
+    from animegen_cli.metrics.weights import INCEPTION_URL, download_weights
 
-    path = download_weights(**({"url": url} if url else {}), dest=out)
+    path = download_weights(url or INCEPTION_URL, dest=out)
     console.result({"weights": str(path)}, str(path))

@@ -13,7 +13,9 @@ from animegen_cli.data.dataset import FaceSet
 from animegen_cli.device import machine_about, pick_device
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import evaluate
+from animegen_cli.evaluate.features import in_run_scores
 from animegen_cli.evaluate.judge import Request
+from animegen_cli.metrics.uncertainty import Z_95
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.report import records
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 
 KNOWN = ("inception", "faces")
 """Networks that need no file of the user's."""
-CONFIDENT = 1.96
-"""Standard errors that a difference may have by chance, 95 times of 100."""
 
 
 class Pair(NamedTuple):
@@ -43,7 +43,7 @@ class Pair(NamedTuple):
         """The largest difference that the two uncertainties explain; None where neither has one."""
         errors = [_error(self.first), _error(self.again)]
         known = [error for error in errors if error is not None]
-        return CONFIDENT * math.hypot(*known) if known else None
+        return Z_95 * math.hypot(*known) if known else None
 
     @property
     def agrees(self) -> bool:
@@ -103,7 +103,7 @@ def reproduce(
         request = TrainRequest(data=faces.path, device=device, configs=[first.config], flags=flags, out=again.path)
         if again.exists:
             request = replace(request, configs=[again.config], flags=(), out=None, resume=str(again.path))
-        train.train(request, score=evaluate.in_run_scores)
+        train.train(request, score=in_run_scores)
     record = records.read(first)
     for scoring in _requests(record):
         evaluate.evaluate(replace(scoring, subject=str(again.path), data=faces.path, device=device))
@@ -158,7 +158,7 @@ def _error(score: Score) -> float | None:
     """Standard error of a score; for a bare interval, a quarter of its width."""
     if score.std is not None:
         return score.std
-    return None if score.interval is None else (score.interval[1] - score.interval[0]) / (2 * CONFIDENT)
+    return None if score.interval is None else (score.interval[1] - score.interval[0]) / (2 * Z_95)
 
 
 def _check(run: Run) -> None:

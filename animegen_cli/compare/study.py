@@ -26,6 +26,7 @@ from animegen_cli.data.dataset import FaceSet
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, DivergedError, StoppedError, UsageError
 from animegen_cli.evaluate import evaluate
+from animegen_cli.evaluate.features import in_run_scores
 from animegen_cli.evaluate.judge import Request as EvalRequest
 from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
@@ -354,7 +355,7 @@ def _train(request: Request, study: StudyConfig, name: str, data: Path, folder: 
     else:
         training = replace(training, out=run_folder.path)
     try:
-        train.train(training, score=evaluate.in_run_scores)
+        train.train(training, score=in_run_scores)
     except DivergedError as error:
         return f"it diverged: {error.message}"
     return None

@@ -1,11 +1,11 @@
-"""What the judges of a run get and give: the run, what it draws, what it learned from; scores and other findings."""
+"""What judges look at: a run with what it draws and what it learned from, or a folder of images."""
 
 from __future__ import annotations
 
 import functools
 import shutil
 import time
-from dataclasses import replace
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,9 @@ from animegen_cli import console, paths
 from animegen_cli.data.dataset import FaceSet, open_images, require_size
 from animegen_cli.device import machine_about, peak_memory
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.evaluate import cache
+from animegen_cli.evaluate import feature_cache
 from animegen_cli.evaluate.reference import Reference, read, set_features
-from animegen_cli.metrics import protocol
+from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.model.family import Edit, Samples
 from animegen_cli.model.pixels import channels_first
 from animegen_cli.sample.generate import Generator
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from animegen_cli.paths import Run
 
 CHUNK = 512
+"""Images that are drawn, or go through a network, at once."""
 
 
-class ImageSet:
-    """Images under judgement, and what they are held against: a run's (`EvaluatedRun`), or those of a folder."""
+class ImageSet(ABC):
+    """Images under judgment, and what they are held against: a run's (`EvaluatedRun`), or those of a folder."""
 
     extractor: Extractor
     reference: Reference
@@ -46,43 +47,43 @@ class ImageSet:
     """How many `images` are."""
     ranges: Sequence[str] = ("",)
     """Seeds, range by range; `images` are those of the first."""
-    sampling = ""
+    sampling_text: str = ""
+    """How the images were drawn, in the words of a protocol."""
     seen: int | None = None
     """Images that the run had seen in training."""
     folder: Path | None = None
-    """Where sheets go; None where there is no run to keep them."""
+    """Where sheets go; None where there is no run to hold them."""
 
-    @functools.cached_property
+    @property
+    @abstractmethod
     def images(self) -> Tensor:
         """The images, of the first range of seeds: uint8 (n, 3, size, size), on the CPU."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def features_of(self, extractor: Extractor) -> list[Tensor]:
+        """Features (n, D) of each range of seeds, on the CPU."""
 
     @property
     def features(self) -> Tensor:
         """The extractor's features (n, D) of `images`, on the CPU."""
         return self.features_of(self.extractor)[0]
 
-    def features_of(self, extractor: Extractor) -> list[Tensor]:
-        """Features (n, D) of each range of seeds, on the CPU."""
-        raise NotImplementedError
-
     def label(self, index: int) -> str:
         """What image `index` is called on a sheet."""
         return f"image {index}"
 
-    def protocol(self, metric: str, **changes: Any) -> protocol.Protocol:
-        """How `metric` is measured on the extractor's features of `images`; `changes` for what is otherwise."""
-        extractor, found = self.extractor, self.reference
-        base = protocol.Protocol(
+    def protocol(self, metric: str) -> Protocol:
+        """How `metric` is measured on the extractor's features of `images`, from one range of seeds."""
+        extractor, reference = self.extractor, self.reference
+        return Protocol(
             metric=metric, extractor=extractor.name, extractor_sha=extractor.sha, resize=extractor.resize,
-            reference=found.identity, reference_split=found.split, n_real=found.count, n_fake=self.count,
-            size=self.size, precision=extractor.precision, seeds=self.ranges[0], sampling=self.sampling,
+            reference=reference.identity, reference_split=reference.split, n_real=reference.count, n_fake=self.count,
+            size=self.size, precision=extractor.precision, seeds=self.ranges[0], sampling=self.sampling_text,
         )  # fmt: skip
-        return replace(base, **changes)
 
 
 class Folder(ImageSet):
-    """A folder (or zip, or data set) of images under judgement."""
+    """A folder (or zip, or data set) of images under judgment."""
 
     def __init__(self, path: Path, request: Request, extractor: Extractor) -> None:
         if request.against is None:
@@ -90,10 +91,12 @@ class Folder(ImageSet):
                 f"`{path}` is a folder of images: it needs a reference",
                 hint=f"type `animegen eval {path} --against faces.zip`",
             )
-        self.faces, self.extractor = open_images(path), extractor
+        self.faces = open_images(path)
+        self.extractor = extractor
         if not self.faces.square:
             require_size(self.faces, self.faces.size)
-        self.size, self.count = self.faces.size, len(self.faces.indices())
+        self.size = self.faces.size
+        self.count = len(self.faces.indices())
         source = open_reference(request.against)
         split = request.split if isinstance(source, FaceSet) and len(source.indices("test")) else "all"
         self.reference = Reference(source, split, self.size, name=Path(request.against).name)
@@ -104,26 +107,35 @@ class Folder(ImageSet):
         return torch.cat(list(read(self.faces, "all", self.size)))
 
     def features_of(self, extractor: Extractor) -> list[Tensor]:
-        """Their features (n, D), on the CPU; kept in the cache."""
+        """Their features (n, D), on the CPU; those of the cache where it has them."""
         return [set_features(self.faces, "all", self.size, extractor)]
 
 
 class EvaluatedRun(ImageSet):
-    """A run under judgement. What costs time (drawing, features) is made when a judge first asks for it."""
+    """A run under judgment. What costs time (drawing, features) is made when a judge first asks for it."""
 
     def __init__(self, run: Run, request: Request, extractor: Extractor) -> None:
-        self.run, self.request, self.extractor, self.folder = run, request, extractor, run.path
+        self.run = run
+        self.request = request
+        self.extractor = extractor
+        self.folder = run.path
         self._known: dict[str, Tensor] = {}
-        source = self.faces if request.against is None else open_reference(request.against)
+        reference = self.faces if request.against is None else open_reference(request.against)
         self.trained = open_trained(run, device=extractor.device)
-        self.size, self.seen = self.trained.data.size, self.trained.images
+        self.size = self.trained.data.size
+        self.seen = self.trained.images
         if extractor.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(extractor.device)
-        self.reference = Reference(source, request.split, self.size)
+        self.reference = Reference(reference, request.split, self.size)
         generator = Generator(self.trained, sampling_of(self.trained, request.overrides))
-        drawn = isinstance(self.trained.model, Samples)
-        self.source = _Drawn(generator, request) if drawn else _Translated(generator, request, self.faces)
-        self.ranges, self.sampling, self.count = self.source.ranges, self.source.sampling, len(self.source)
+        self.source: _Source
+        if isinstance(self.trained.model, Samples):
+            self.source = _Drawn(generator, request)
+        else:
+            self.source = _Translated(generator, request, self.faces)
+        self.ranges = self.source.ranges
+        self.sampling_text = self.source.sampling_text
+        self.count = len(self.source)
 
     def label(self, index: int) -> str:
         """Its seed, or the photo that it was translated from."""
@@ -140,18 +152,21 @@ class EvaluatedRun(ImageSet):
         return torch.cat(list(self._drawn(0)))
 
     def features_of(self, extractor: Extractor) -> list[Tensor]:
-        """Features (n, D) of each range of seeds. Kept in the run folder, so that a further score draws nothing."""
+        """Features (n, D) of each range of seeds, on the CPU; stored in the run folder, so that a further score draws
+        nothing."""
         return [self._features(number, extractor) for number in range(len(self.source.ranges))]
 
     def _features(self, number: int, extractor: Extractor) -> Tensor:
-        key = cache.key(extractor, self.trained.precision, self.trained.device.type, *self.source.key(number))
+        key = feature_cache.key_of(
+            extractor, self.trained.precision, self.trained.device.type, *self.source.key(number)
+        )
         if key in self._known:
             return self._known[key]
-        found = None if self.request.force else cache.load(self._folder, key, extractor.dims)
+        found = None if self.request.force else feature_cache.load(self._folder, key, extractor.dims)
         if found is None:
             parts = self._drawn(number) if number else self.images.split(CHUNK)
             found = torch.cat([extractor.features(part).cpu() for part in parts])
-            cache.save(self._folder, key, found)
+            feature_cache.save(self._folder, key, found)
         self._known[key] = found
         return found
 
@@ -163,7 +178,7 @@ class EvaluatedRun(ImageSet):
 
     @functools.cached_property
     def _folder(self) -> Path:
-        """Where features of these weights are kept; those of others go."""
+        """Where features of these weights are stored; those of others are deleted."""
         found = self.run.path / "features" / paths.sha256(self.run.weights)[:16]
         for other in found.parent.glob("*"):
             if other != found:
@@ -171,19 +186,19 @@ class EvaluatedRun(ImageSet):
         return found
 
     def drawing(self) -> dict[str, Any] | None:
-        """What drawing cost; None while nothing was drawn."""
+        """What drawing cost, as eval.json holds it; None while nothing was drawn."""
         source = self.source
         if not source.seconds:
             return None
         return {
             "seconds_per_100": round(100 * source.seconds / source.made, 4),
             "peak_memory": peak_memory(self.trained.device), "images": self.trained.images,
-            "sampling": source.sampling, "device": str(machine_about(self.trained.device)["device"]),
+            "sampling": source.sampling_text, "device": str(machine_about(self.trained.device)["device"]),
         }  # fmt: skip
 
 
 def open_reference(spec: str) -> FaceSet | Path:
-    """A set, or the path of an .npz of moments."""
+    """The reference that `--against` names: a data set, or the path of an .npz of moments; DataError where none is."""
     path = Path(spec)
     if not path.exists():
         raise DataError(
@@ -210,52 +225,89 @@ def own_data(run: Run, path: Path | None = None) -> FaceSet:
     return faces
 
 
-class _Drawn:
-    """What a run draws from seeds."""
+class _Source(ABC):
+    """Where a run's images come from, range by range, and what drawing them took."""
 
-    def __init__(self, generator: Generator, request: Request) -> None:
+    ranges: Sequence[str]
+    """The seeds of each range, spelled."""
+    sampling_text: str
+    """How images are drawn, in the words of a protocol."""
+
+    def __init__(self, generator: Generator) -> None:
         self.generator = generator
         self.seconds = 0.0
         self.made = 0
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Images of each range."""
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Those of the first range; none where images do not come from seeds."""
+        return ()
+
+    @abstractmethod
+    def label(self, index: int) -> str:
+        """What image `index` of the first range is called on a sheet."""
+
+    @abstractmethod
+    def key(self, number: int) -> tuple[str, ...]:
+        """What the images of range `number` depend on, apart from weights, precision and device."""
+
+    @abstractmethod
+    def images(self, number: int, on_progress: Callable[[int], None]) -> Iterator[Tensor]:
+        """Draw the images of range `number`, some at a time: uint8 (n, 3, size, size), on the CPU."""
+
+    def _took(self, began: float, images: Tensor) -> Tensor:
+        self.seconds += time.perf_counter() - began
+        self.made += len(images)
+        return images
+
+
+class _Drawn(_Source):
+    """What a run draws from seeds."""
+
+    def __init__(self, generator: Generator, request: Request) -> None:
+        super().__init__(generator)
         if request.seeds is not None:
             self.numbers: list[Sequence[int]] = [list(request.seeds)]
         else:
             self.numbers = [range(i * request.n, (i + 1) * request.n) for i in range(request.repeats)]
         self.ranges = [spell_seeds(numbers) for numbers in self.numbers]
-        self.sampling = describe_sampling(generator.sampling)
+        self.sampling_text = describe_sampling(generator.sampling)
 
     def __len__(self) -> int:
         return len(self.numbers[0])
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        return self.numbers[0]
 
     def label(self, index: int) -> str:
         return f"seed {self.numbers[0][index]}"
 
     def key(self, number: int) -> tuple[str, ...]:
-        return self.sampling, self.ranges[number]
+        return self.sampling_text, self.ranges[number]
 
     def images(self, number: int, on_progress: Callable[[int], None]) -> Iterator[Tensor]:
         numbers = self.numbers[number]
         for start in range(0, len(numbers), CHUNK):
             began = time.perf_counter()
-            drawn = self.generator.draw(numbers[start : start + CHUNK], on_progress=on_progress)
-            self.seconds += time.perf_counter() - began
-            self.made += len(drawn)
-            yield drawn
+            yield self._took(began, self.generator.draw(numbers[start : start + CHUNK], on_progress=on_progress))
 
 
-class _Translated:
+class _Translated(_Source):
     """What a translator makes of its data set's held-out photos: one range, without seeds."""
 
     def __init__(self, generator: Generator, request: Request, faces: FaceSet) -> None:
-        self.generator = generator
+        super().__init__(generator)
         self.size = generator.trained.data.size
         self.faces = faces
-        self.seconds = 0.0
-        self.made = 0
-        held_out = self.faces.indices("test", "photos")
-        self.split = "test" if len(held_out) else "train"
-        self.indices = self.faces.indices(self.split, "photos")[: request.n]
-        self.ranges, self.sampling = [""], f"{self.split} photos translated"
+        self.split = "test" if len(faces.indices("test", "photos")) else "train"
+        self.indices = faces.indices(self.split, "photos")[: request.n]
+        self.ranges = [""]
+        self.sampling_text = f"{self.split} photos translated"
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -265,14 +317,11 @@ class _Translated:
 
     def key(self, number: int) -> tuple[str, ...]:
         photos = self.faces.split_identity(self.split, self.size, "photos")
-        return self.sampling, photos, str(len(self)), str(number)
+        return self.sampling_text, photos, str(len(self)), str(number)
 
-    def images(self, number: int, on_progress: Callable[[int], None]) -> Iterator[Tensor]:
+    def images(self, number: int, on_progress: Callable[[int], None]) -> Iterator[Tensor]:  # noqa: ARG002  there is one
         for start in range(0, len(self), CHUNK):
             pixels = self.faces.pixels(self.indices[start : start + CHUNK], size=self.size)
             began = time.perf_counter()
-            translated = self.generator.translate(channels_first(pixels), Edit())
-            self.seconds += time.perf_counter() - began
-            self.made += len(translated)
-            yield translated
+            yield self._took(began, self.generator.translate(channels_first(pixels), Edit()))
             on_progress(len(pixels))

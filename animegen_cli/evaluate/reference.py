@@ -1,4 +1,4 @@
-"""What scores are measured against: the real images of a set, or stored moments; their features are kept in the cache."""
+"""What scores are measured against: the real images of a set, or stored moments; the cache holds their features."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from animegen_cli import console, paths
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError
-from animegen_cli.evaluate import cache
+from animegen_cli.evaluate import feature_cache
 from animegen_cli.metrics.frechet import Moments, load_moments
 from animegen_cli.model.pixels import channels_first
 
@@ -25,14 +25,25 @@ _CHUNK = 512
 
 
 class Reference:
-    """One side of a comparison: `identity`, `split`, `count` and `name` as a protocol says them.
+    """The real side of a comparison.
 
-    `faces` is the set, None where the reference is a file of moments. Raises DataError for a set of smaller images
-    than `size`.
+    Attributes:
+        identity: hash of the split's pixels at this size, or of the file of moments.
+        split: `train`, `test` or `all`.
+        count: how many real images there are; 0 where a file of moments does not say it.
+        size: side of the images in pixels.
+        name: what people call it.
+        faces: the set; None where the reference is a file of moments.
+        moments: the file's content; None where there are images.
+
+    Raises:
+        DataError: the set's images are smaller than `size`, or the file holds no moments.
     """
 
     def __init__(self, source: FaceSet | Path, split: str, size: int, *, name: str = "") -> None:
-        self.split, self.size, self.name = split, size, name or str(getattr(source, "name", source))
+        self.split = split
+        self.size = size
+        self.name = name or source.name
         self.faces = source if isinstance(source, FaceSet) else None
         self.moments: Moments | None = None
         if isinstance(source, FaceSet):
@@ -41,14 +52,15 @@ class Reference:
                     f"the reference has {source.size}-pixel images, the others {size}",
                     hint="score against a set of at least that size",
                 )
-            self.identity, self.count = source.split_identity(split, size), len(source.indices(split))
+            self.identity = source.split_identity(split, size)
+            self.count = len(source.indices(split))
         else:
             self.moments = load_moments(source)
             self.identity = hashlib.sha256(source.read_bytes()).hexdigest()
             self.count = self.moments.count or 0
 
     def features(self, extractor: Extractor) -> Tensor | Moments:
-        """Features (count, D), float32 on the CPU, or the stored moments."""
+        """Features (count, D), float32 on the CPU, or the stored moments; DataError for those of another network."""
         if self.moments is not None:
             if len(self.moments.mean) != extractor.dims:
                 raise DataError(
@@ -62,17 +74,18 @@ class Reference:
 
 
 def set_features(faces: FaceSet, split: str, size: int, extractor: Extractor) -> Tensor:
-    """Features (n, D) of one split, cached by content: pixels, network, resize, precision."""
-    folder, key = paths.cache() / "features", cache.key(extractor, faces.split_identity(split, size))
-    if (known := cache.load(folder, key, extractor.dims)) is not None:
+    """Features (n, D) of one split, on the CPU; cached by content: pixels, network, resize, precision, device."""
+    folder = paths.cache() / "features"
+    key = feature_cache.key_of(extractor, faces.split_identity(split, size))
+    if (known := feature_cache.load(folder, key, extractor.dims)) is not None:
         return known
     features = torch.cat([extractor.features(part).cpu() for part in read(faces, split, size)])
-    cache.save(folder, key, features)
+    feature_cache.save(folder, key, features)
     return features
 
 
 def read(faces: FaceSet, split: str, size: int) -> Iterator[Tensor]:
-    """The images of one split, piece by piece: uint8 (n, 3, size, size). DataError where it has none."""
+    """Read the images of one split, some at a time: uint8 (n, 3, size, size) on the CPU; DataError where it has none."""
     indices = faces.indices(split)
     if not len(indices):
         raise DataError(

@@ -14,14 +14,17 @@ import numpy as np
 IMAGINED = 0.5
 """Wins that either side of a compared pair is given on top of its own: one imagined tie per pair. It keeps the strength
 of a contestant finite that won (or lost) all its votes, and hardly moves the others."""
-_TOLERANCE, _MOST_STEPS = 1e-10, 20_000
+_TOLERANCE = 1e-10
+_MOST_STEPS = 20_000
 
 
 def wins(count: int, first: np.ndarray, second: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Votes as a matrix (count, count) float64: entry (i, j) is how often i beat j.
 
     Args:
-        first, second: indices of the two contestants of each vote, (n,).
+        count: number of contestants.
+        first: index of one contestant of each vote, (n,).
+        second: index of the other, (n,).
         score: 1 where the first won, 0 where the second did, 0.5 for a tie, (n,).
     """
     found = np.zeros((count, count))
@@ -31,10 +34,13 @@ def wins(count: int, first: np.ndarray, second: np.ndarray, score: np.ndarray) -
 
 
 def groups(won: np.ndarray) -> list[list[int]]:
-    """The contestants in groups that votes connect; strengths can be told only where there is one group."""
-    meet, left, found = (won + won.T) > 0, set(range(len(won))), []
+    """The contestants in groups that votes connect, from wins (n, n); strengths are known only within one group."""
+    meet = (won + won.T) > 0
+    left = set(range(len(won)))
+    found = []
     while left:
-        group, reached = set(), {min(left)}
+        group: set[int] = set()
+        reached = {min(left)}
         while reached:
             group |= reached
             reached = {int(j) for i in reached for j in np.flatnonzero(meet[i])} - group
@@ -44,12 +50,13 @@ def groups(won: np.ndarray) -> list[list[int]]:
 
 
 def log_strengths(won: np.ndarray, *, imagined: float = IMAGINED, compared: np.ndarray | None = None) -> np.ndarray:
-    """theta (..., n) of maximum likelihood for wins (..., n, n).
+    """The log-strengths theta (..., n) of maximum likelihood for wins (..., n, n).
 
     Each step is p_i <- W_i / sum_{j != i} n_ij / (p_i + p_j) with W_i the wins of i and n_ij the votes between i and j
     (Hunter 2004, eq. 3); it never lowers the likelihood.
 
     Args:
+        won: wins; entry (i, j) is how often i beat j.
         imagined: wins added to either side of each pair that was compared. With 0 everyone must have won and lost.
         compared: which pairs were, (n, n) bool; by default those with votes. Resamples of votes name the pairs of the whole.
 
@@ -62,23 +69,27 @@ def log_strengths(won: np.ndarray, *, imagined: float = IMAGINED, compared: np.n
         compared = (met > 0).reshape(-1, *met.shape[-2:]).any(0)
     if len(groups(compared.astype(float))) > 1:
         raise ValueError("the votes fall into groups of contestants that were never compared with each other")
-    total, met = (won + imagined * compared).sum(-1), met + 2 * imagined * compared
+    total = (won + imagined * compared).sum(-1)
+    met = met + 2 * imagined * compared
     theta = np.zeros(total.shape)
     for _ in range(_MOST_STEPS):
         strength = np.exp(theta)
         new = np.log(total) - np.log((met / (strength[..., :, None] + strength[..., None, :])).sum(-1))
         new -= new.mean(-1, keepdims=True)
-        moved, theta = np.abs(new - theta).max(), new
+        moved = np.abs(new - theta).max()
+        theta = new
         if moved < _TOLERANCE:
             break
     return theta
 
 
 def resampled(votes: np.ndarray, *, resamples: int = 1000, seed: int = 0) -> np.ndarray:
-    """theta (resamples, n) of bootstrap samples: the units of `votes` are drawn with replacement, as many as there are.
+    """The log-strengths (resamples, n) of bootstrap samples: the units of `votes` are drawn with replacement, as many as there are.
 
     Args:
         votes: wins (units, n, n) of each unit: of each rater, since the answers of one person hang together.
+        resamples: number of bootstrap samples.
+        seed: fixes the samples.
     """
     units, count = len(votes), votes.shape[-1]
     times = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)

@@ -1,9 +1,9 @@
 """Drawn images that repeat each other, and those that repeat a training image, mirrored or not.
 
 Two criteria look for copies of training images, as either alone is blind to something. The perceptual hash of
-`data/twins.py` knows the same picture behind blur and compression, not another crop of it. Distances between features
-know another crop, not much blur; as some pictures have many near neighbours and others none, a distance counts in
-units of that image's distances to its next neighbours (Carlini et al. 2023), and what is near is read off held-out
+`data/near_duplicates.py` knows the same picture behind blur and compression, not another crop of it. Distances between features
+know another crop, not much blur; as some pictures have many near neighbors and others none, a distance counts in
+units of that image's distances to its next neighbors (Carlini et al. 2023), and what is near is read off held-out
 images, which are no copies.
 """
 
@@ -19,8 +19,8 @@ from torch import Tensor
 from animegen_cli.data import near_duplicates
 from animegen_cli.errors import DataError
 
-NEIGHBOURS = 10
-"""Further neighbours that the distance to the nearest one is compared with."""
+NEIGHBORS = 10
+"""Further neighbors that the distance to the nearest one is compared with."""
 NEAR = 0.01
 """Share of held-out images that are nearer than the limit, and so of images that pass for copies by chance."""
 _ROWS = 256
@@ -34,49 +34,58 @@ class Nearest(NamedTuple):
     distance: Tensor
     """How far its features are, float32 (n,)."""
     ratio: Tensor
-    """The same as a multiple of the mean distance to the next `NEIGHBOURS`: 0 for a copy, below 1."""
+    """The same as a multiple of the mean distance to the next `NEIGHBORS`: 0 for a copy, below 1."""
     mirrored: Tensor
     """Whether it is the mirrored image that is near, bool (n,)."""
 
 
 def fingerprints(images: Tensor) -> np.ndarray:
-    """What `twins` compares images by: uint8 (n, 3, H, W) -> uint8 (n, LOOK_BYTES)."""
+    """The fingerprints that `near_duplicates` compares: of images uint8 (n, 3, H, W), uint8 (n, FINGERPRINT_BYTES)."""
     pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
     found = [np.frombuffer(near_duplicates.fingerprint(Image.fromarray(image)), np.uint8) for image in pixels]
     return np.stack(found) if found else np.empty((0, near_duplicates.FINGERPRINT_BYTES), np.uint8)
 
 
-def repeated(seen: np.ndarray) -> np.ndarray:
-    """Which images nearly equal another one of them, by their looks (n, LOOK_BYTES): bool (n,).
+def repeated(drawn: np.ndarray) -> np.ndarray:
+    """Which images nearly equal another one of them: bool (n,), of their fingerprints uint8 (n, FINGERPRINT_BYTES).
 
-    Under the narrow limits of `twins`, those by which `prepare --dedupe near` drops an image.
+    The limits are the narrow ones of `near_duplicates`, by which `prepare --dedupe near` drops an image.
     """
-    clusters = _finder(seen, near_duplicates.DROP).clusters()
-    return np.bincount(clusters, minlength=len(seen))[clusters] > 1
+    clusters = _finder(drawn).clusters()
+    return np.bincount(clusters, minlength=len(drawn))[clusters] > 1
 
 
-def hashed_copies(seen: np.ndarray, mirrored: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """The training image that each image repeats by its look, or by that of its mirror image; -1 without one: (n,).
+def hashed_copies(drawn: np.ndarray, mirrored: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """The training image that each image nearly equals, or its mirror image does: its index, -1 without one: (n,).
 
-    Looks are uint8 (n, LOOK_BYTES), twice, and (m, LOOK_BYTES).
+    Args:
+        drawn: fingerprints of the images, uint8 (n, FINGERPRINT_BYTES).
+        mirrored: those of their mirror images, in the same order.
+        training: those of the training images, uint8 (m, FINGERPRINT_BYTES).
     """
-    finder = _finder(training, near_duplicates.DROP)
-    found = np.full(len(seen), -1)
-    for i, both in enumerate(zip(seen, mirrored, strict=True)):
+    finder = _finder(training)
+    found = np.full(len(drawn), -1)
+    for i, both in enumerate(zip(drawn, mirrored, strict=True)):
         for fingerprint in both:
-            if found[i] < 0 and (repeated := finder.near_duplicate(fingerprint.tobytes())) is not None:
-                found[i] = repeated
+            if found[i] < 0 and (index := finder.near_duplicate(fingerprint.tobytes())) is not None:
+                found[i] = index
     return found
 
 
 def nearest(features: Tensor, mirrored: Tensor, training: Tensor) -> Nearest:
-    """The nearest of the training images' features (m, D) to images' (n, D), or to those of their mirror images.
+    """The training image whose features are nearest to an image's or to those of its mirror image, for each image.
 
-    Raises DataError for fewer training images than `NEIGHBOURS` + 1.
+    Args:
+        features: of the images, (n, D).
+        mirrored: of their mirror images, (n, D).
+        training: of the training images, (m, D).
+
+    Raises:
+        DataError: there are fewer than `NEIGHBORS` + 1 training images.
     """
-    if len(training) <= NEIGHBOURS:
+    if len(training) <= NEIGHBORS:
         raise DataError(
-            f"copies are sought among more than {NEIGHBOURS} training images, there are {len(training)}",
+            f"copies are sought among more than {NEIGHBORS} training images, there are {len(training)}",
             hint="score against a larger set, or leave `copies` out of `--metrics`",
         )
     plain, turned = _nearest(features, training), _nearest(mirrored, training)
@@ -90,24 +99,16 @@ def limit(held_out: Tensor) -> float:
     return torch.quantile(held_out.double(), NEAR, interpolation="lower").item()
 
 
-def share_interval(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share of `count` images (Wilson 1927), which stays open where none was found."""
-    square = 1.96**2
-    centre = (share + square / (2 * count)) / (1 + square / count)
-    half = 1.96 * (share * (1 - share) / count + square / (4 * count**2)) ** 0.5 / (1 + square / count)
-    return max(centre - half, 0.0), min(centre + half, 1.0)
-
-
-def _finder(seen: np.ndarray, limits: near_duplicates.Limits) -> near_duplicates.Finder:
-    finder = near_duplicates.Finder(len(seen), limits)
-    for fingerprint in seen:
+def _finder(fingerprints: np.ndarray) -> near_duplicates.Finder:
+    finder = near_duplicates.Finder(len(fingerprints), near_duplicates.DROP)
+    for fingerprint in fingerprints:
         finder.add(fingerprint.tobytes())
     return finder
 
 
 def _nearest(features: Tensor, training: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Place, distance and ratio (n,) of the nearest training image."""
-    found = [torch.cdist(rows, training).topk(NEIGHBOURS + 1, largest=False) for rows in features.split(_ROWS)]
+    found = [torch.cdist(rows, training).topk(NEIGHBORS + 1, largest=False) for rows in features.split(_ROWS)]
     distances, places = (torch.cat([part[i] for part in found]) for i in (0, 1))
     usual = distances[:, 1:].mean(1).clamp(min=1e-12)
     return places[:, 0], distances[:, 0], distances[:, 0] / usual

@@ -1,7 +1,7 @@
-"""How far apart two distributions of one small fact per image are: colours by name, or brightness in grey levels.
+"""How far apart two distributions of one small fact per image are: colors by name, or brightness in gray levels.
 
 Total variation and not Jensen-Shannon for names: it has a unit, the share of images that would have to change their
-name for both to be alike. For numbers, the 1-Wasserstein distance, the same in grey levels: how far brightness would
+name for both to be alike. For numbers, the 1-Wasserstein distance, the same in gray levels: how far brightness would
 have to move on average.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -21,18 +21,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Precision = Literal["fp32", "tf32", "bf16"]
-PRECISIONS = ("fp32", "tf32", "bf16")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 NAMES = ("faces", "inception", "squeezenet", "attributes:RUN")
+"""What a user may type for a network."""
 CLASSIFIER = "attributes"
-"""The network that a user trained on labels of a set; opened by `recognition`, which can read runs."""
+"""The network that a user trained on labels of a set; `evaluate.classifier` opens it, as it can read runs."""
+
+
+def parse_precision(word: str) -> Precision:
+    """The arithmetic that a word names; UsageError where it names none."""
+    for precision in PRECISIONS:
+        if word == precision:
+            return precision
+    raise UsageError(f"no precision `{word}`", hint=f"use {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
 
 
 class Extractor:
     """A frozen network with its resize: uint8 images (B, 3, H, W) -> float32 features (B, `dims`).
 
-    `name` is the network's, `sha` the sha256 of its weights, `resize` the words that the protocol stores.
     Images run in micro-batches of one fixed shape, the last one padded, so the features of an image do not
     depend on what else is extracted with it.
+
+    Attributes:
+        name: the network's name in protocols.
+        sha: sha256 of its weights file.
+        resize: how images reach it, in the words of a protocol.
+        precision: arithmetic of the network.
+        device: where it runs.
+        micro_batch: images per call of the network.
+        dims: D, the number of features.
     """
 
     def __init__(
@@ -47,9 +64,10 @@ class Extractor:
         precision: Precision = "fp32",
         micro_batch: int | None = None,
     ) -> None:
-        if precision not in PRECISIONS:
-            raise UsageError(f"no precision `{precision}`", hint=did_you_mean(precision, PRECISIONS))
-        self.name, self.sha, self.resize, self.precision = name, sha, resize, precision
+        self.name = name
+        self.sha = sha
+        self.resize = resize
+        self.precision = parse_precision(precision)
         self.device = torch.device(device)
         self.micro_batch = micro_batch or (16 if self.device.type == "cpu" else 128)
         self._prepare = prepare or (lambda images: images)
@@ -58,6 +76,13 @@ class Extractor:
         with torch.inference_mode():
             black = torch.zeros(1, 3, 64, 64, dtype=torch.uint8, device=self.device)
             self.dims: int = self._net(self._prepare(black)).shape[1]
+
+    def behind(self, resize: str, prepare: Callable[[Tensor], Tensor]) -> Extractor:
+        """The same network behind another resize, which `prepare` carries out: uint8 images in, its inputs out."""
+        return Extractor(
+            self._net, name=self.name, sha=self.sha, resize=resize, prepare=prepare, device=self.device,
+            precision=self.precision, micro_batch=self.micro_batch,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
@@ -92,11 +117,19 @@ def open_extractor(
     precision: Precision = "fp32",
     weights: str | Path | None = None,
 ) -> Extractor:
-    """The extractor that `spec` names:
+    """Open a feature network.
 
-    `faces`: the package's own trunk
-    `inception`, `inception:legacy_pytorch`, `inception:legacy_tensorflow`: by `weights`, see `metrics.weights`
-    `squeezenet:PATH` or a path that ends in .npz: SqueezeNet 1.1
+    Args:
+        spec: `faces`, the package's own trunk; `inception`, `inception:legacy_pytorch` or
+            `inception:legacy_tensorflow`; `squeezenet:PATH`, or a path that ends in .npz, for SqueezeNet 1.1.
+        device: where it runs.
+        precision: arithmetic of the network.
+        weights: Inception's file or its folder, see `metrics.weights.find_inception`.
+
+    Raises:
+        UsageError: no such network, or no file of its weights at PATH.
+        DataError: the weights are damaged, or another network's.
+        MachineError: Inception's weights are not here.
     """
     name, _, rest = spec.partition(":")
     if name == "inception":
@@ -112,9 +145,8 @@ def open_extractor(
     if name == "faces":
         from animegen_cli.model.nets import trunk
 
-        words = getattr(trunk, "RESIZE", "own")
         return Extractor(
-            trunk.load_trunk(), name="faces", sha=trunk.SHA, resize=words, device=device, precision=precision
+            trunk.load_trunk(), name="faces", sha=trunk.SHA, resize=trunk.RESIZE, device=device, precision=precision
         )
     raise UsageError(f"no feature network `{spec}`", hint=did_you_mean(name, NAMES))
 
@@ -128,14 +160,14 @@ def inception_extractor(
     precision: Precision = "fp32",
     micro_batch: int | None = None,
 ) -> Extractor:
-    """Inception behind the resize and the input range of one of clean-fid's three modes."""
+    """Inception behind the resize and the input range of one of clean-fid's three modes; UsageError for another mode."""
     if mode not in resizing.MODES:
         raise UsageError(f"no resize `{mode}`", hint=did_you_mean(mode, resizing.MODES))
     # pytorch-fid maps 0..255 onto [-1, 1]; the original graph, and clean-fid after it, takes (x - 128) / 128
-    centre, scale = (127.5, 127.5) if mode == "legacy_pytorch" else (128.0, 128.0)
+    center, scale = (127.5, 127.5) if mode == "legacy_pytorch" else (128.0, 128.0)
 
     def prepare(images: Tensor) -> Tensor:
-        return resizing.resize(images, 299, cast("resizing.Mode", mode)).sub_(centre).div_(scale)
+        return resizing.resize(images, 299, cast("resizing.Mode", mode)).sub_(center).div_(scale)
 
     return Extractor(
         net,
@@ -172,11 +204,9 @@ def for_kid75(extractor: Extractor) -> Extractor:
     if extractor.name != "inception":
         return extractor
     size = int(KID75_RESIZE.split("-")[1])
-    return Extractor(
-        extractor._net, name=extractor.name, sha=extractor.sha, resize=KID75_RESIZE,
-        prepare=lambda images: resizing.resize(images, size, "legacy_pytorch").div_(127.5).sub_(1),
-        device=extractor.device, precision=extractor.precision, micro_batch=extractor.micro_batch,
-    )  # fmt: skip
+    return extractor.behind(
+        KID75_RESIZE, lambda images: resizing.resize(images, size, "legacy_pytorch").div_(127.5).sub_(1)
+    )
 
 
 def _squeezenet_extractor(path: Path, *, device: str | torch.device, precision: Precision) -> Extractor:

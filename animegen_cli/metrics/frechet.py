@@ -63,8 +63,8 @@ class MomentSum:
             return self
         batch = _double(features)
         mean = batch.mean(0)
-        centred = batch - mean
-        scatter = _symmetric(centred, centred).cpu()
+        centered = batch - mean
+        scatter = _symmetric(centered, centered).cpu()
         mean = mean.cpu()
         if self._mean is None or self._scatter is None:
             self.count, self._mean, self._scatter = len(batch), mean, scatter
@@ -94,8 +94,8 @@ def moments(features: Tensor, *, chunk: int = 8192) -> Moments:
     found = total.moments()
     if len(features) > features.shape[1]:
         return found
-    centred = _double(features).cpu() - found.mean
-    return replace(found, factor=centred.T / (len(features) - 1) ** 0.5)
+    centered = _double(features).cpu() - found.mean
+    return replace(found, factor=centered.T / (len(features) - 1) ** 0.5)
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:
@@ -110,7 +110,7 @@ def frechet_distance(one: Moments, other: Moments) -> float:
 def frechet_influence(real: Moments, fake: Moments, features: Tensor) -> tuple[float, Tensor]:
     """The Fréchet distance, and what each of the fakes (N, D) adds to it, to first order: (N,) about 0.
 
-    The distance changes by 2 (m_2 - m_1).x + x^T (I - T) x per added fake x (centred), where T is the
+    The distance changes by 2 (m_2 - m_1).x + x^T (I - T) x per added fake x (centered), where T is the
     optimal transport map from the fakes' Gaussian to the reals' (the gradient of the Bures metric; Bhatia,
     Jain & Lim 2019).
     """

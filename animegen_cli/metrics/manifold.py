@@ -1,7 +1,7 @@
 """Precision, recall, density and coverage: do the fakes lie among the reals, and the reals among the fakes?
 
 A set's manifold is the union of balls around its members, each as wide as the distance to its k-th nearest
-neighbour in the same set (itself excluded).
+neighbor in the same set (itself excluded).
 
 * precision, recall: Kynkäänniemi et al. 2019, k = 3, a point on the rim is inside (`<=`)
 * density, coverage: Naeem et al. 2020, k = 5, a point on the rim is outside (`<`)
@@ -27,7 +27,7 @@ RIM = 1e-11
 rounding, far below any difference between two pictures."""
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """What a set's own distances say of each of its N members."""
 
     nearest2: Tensor
@@ -56,16 +56,16 @@ def manifold_scores(
     *,
     k_precision: int = 3,
     k_density: int = 5,
-    of_real: Neighbours | None = None,
-    of_fake: Neighbours | None = None,
+    of_real: Neighbors | None = None,
+    of_fake: Neighbors | None = None,
 ) -> Manifold:
     """Precision, recall, density and coverage in one pass over the distances of real (N, D) and fake (M, D).
 
-    `of_real` and `of_fake` are their own `neighbours`, where they are known already.
+    `of_real` and `of_fake` are their own `neighbors`, where they are known already.
     """
-    nearest2 = (of_real or neighbours(real, max(k_precision, k_density))).nearest2
+    nearest2 = (of_real or neighbors(real, max(k_precision, k_density))).nearest2
     rim_real, ball_real = nearest2[:, k_precision - 1], nearest2[:, k_density - 1]
-    rim_fake = (of_fake or neighbours(fake, k_precision)).nearest2[:, k_precision - 1]
+    rim_fake = (of_fake or neighbors(fake, k_precision)).nearest2[:, k_precision - 1]
     precise = _Pairs(len(fake), len(real), real.device)
     reached, covered = (_Pairs(len(fake), len(real), real.device) for _ in range(2))
     for i, j, distance2, rim in _blocks(fake, real):
@@ -101,11 +101,11 @@ class _Pairs:
         return only.bincount(minlength=len(self.of_fake)).double() / len(self.of_real)
 
 
-def neighbours(points: Tensor, k: int) -> Neighbours:
+def neighbors(points: Tensor, k: int) -> Neighbors:
     """Nearest and mean distances within points (N, D); each pair of blocks is looked at once."""
     if len(points) <= k:
         raise DataError(
-            f"the {k} nearest neighbours need more than {k} images, there are {len(points)}",
+            f"the {k} nearest neighbors need more than {k} images, there are {len(points)}",
             hint="score more images",
         )
     nearest = torch.full((len(points), k), torch.inf, dtype=torch.float64, device=points.device)
@@ -126,7 +126,7 @@ def neighbours(points: Tensor, k: int) -> Neighbours:
             total[j] += apart.sum(0)
             take(j, distance2.T.contiguous())
         take(i, distance2)
-    return Neighbours(nearest, total / (len(points) - 1))
+    return Neighbors(nearest, total / (len(points) - 1))
 
 
 def _blocks(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
 
 from animegen_cli.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ENOUGH = 2048
 """Below this many images on either side, scores carry a warning."""
@@ -28,6 +26,9 @@ HIGHER = frozenset({
     "is", "precision", "recall", "density", "coverage", "psnr", "ssim", "diversity", "requests", "accuracy",
 })  # fmt: skip
 """Metrics of which a higher value is better."""
+RENAMED = {"hair-colour": "hair-color", "eyes-colour": "eyes-color"}
+"""What metrics were once called, as command lines, studies and eval.json may still say -> what they are called now."""
+_RENAMED_HISTOGRAMS = {"hair colour": "hair color", "eye colour": "eye color"}
 NOT_COMPARED = ("seeds", "sampling")
 """What was measured rather than how: a table may put two samplers or two sets of seeds side by side."""
 
@@ -41,7 +42,7 @@ class Protocol:
     extractor: str
     """`inception`, `squeezenet`, `faces`, ...; empty for scores that compare pixels or are likelihoods."""
     extractor_sha: str
-    """sha256 of the network's weights."""
+    """sha256 of the network's weights file."""
     resize: str
     """How images reach the network's size: `clean-299`."""
     reference: str
@@ -49,7 +50,9 @@ class Protocol:
     reference_split: str
     """`train`, `test` or `all`."""
     n_real: int
+    """Number of real images; 0 where none take part."""
     n_fake: int
+    """Number of drawn images."""
     size: int
     """Side of the square images before the resize, in pixels."""
     precision: str
@@ -71,7 +74,7 @@ class Protocol:
         """The score's name: `fid`, `kid-faces`, ..."""
         return metric_name(self.metric, self.extractor, self.resize)
 
-    def differences(self, other: Protocol) -> dict[str, tuple[Any, Any]]:
+    def differences(self, other: Protocol) -> dict[str, tuple[str | int, str | int]]:
         """Fields that keep the two out of one column, with both values."""
         mine, theirs = asdict(self), asdict(other)
         return {key: (mine[key], theirs[key]) for key in mine if key not in NOT_COMPARED and mine[key] != theirs[key]}
@@ -82,7 +85,11 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Protocol:
-        """The protocol that `to_dict` wrote; raises DataError where keys are missing, unknown or changed."""
+        """The protocol that `to_dict` wrote.
+
+        Raises:
+            DataError: keys are missing or unknown, or values were changed since.
+        """
         known = {field.name for field in fields(cls)}
         try:
             found = cls(**{key: value for key, value in values.items() if key in known})
@@ -93,6 +100,44 @@ class Protocol:
             which = f"unknown keys {sorted(unknown)}" if unknown else "its id does not fit its fields"
             raise DataError(f"a score's protocol cannot be trusted: {which}", hint="score again")
         return found
+
+
+def with_current_names(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of an eval.json with metrics and histograms under today's names (see `RENAMED`).
+
+    A score so renamed has today's id, so that it shares a column with new scores and need not be measured again.
+    Scores that do not fit their protocols stay as they are.
+    """
+    found = dict(stored)
+    if isinstance(scores := found.get("scores"), list):
+        found["scores"] = [_renamed_score(score) for score in scores]
+    if isinstance(histograms := found.get("histograms"), list):
+        found["histograms"] = [_renamed_histogram(histogram) for histogram in histograms]
+    return found
+
+
+def _renamed_score(score: object) -> object:
+    protocol = score.get("protocol") if isinstance(score, Mapping) else None
+    if not isinstance(score, Mapping) or not isinstance(protocol, Mapping):
+        return score
+    metric = RENAMED.get(str(protocol.get("metric")))
+    if metric is None:
+        return score
+    try:
+        old = Protocol.from_dict({key: value for key, value in protocol.items() if key != "reference_name"})
+    except DataError:
+        return score
+    if score.get("protocol_id") != old.id or score.get("name") != old.name:
+        return score
+    new = replace(old, metric=metric)
+    return {**score, "name": new.name, "protocol": {**protocol, **new.to_dict()}, "protocol_id": new.id}
+
+
+def _renamed_histogram(histogram: object) -> object:
+    if not isinstance(histogram, Mapping) or histogram.get("by") != "pixels":
+        return histogram
+    name = histogram.get("name")
+    return {**histogram, "name": _RENAMED_HISTOGRAMS.get(str(name), name)}
 
 
 def better(name: str) -> Literal["lower", "higher"] | None:

@@ -4,7 +4,7 @@ Resizing is linear and separable: an image (H, W) becomes A_y image A_x^T, with 
 pixel. Three kinds of rows, each a convention that published numbers depend on (Parmar et al. 2022):
 
 * `clean`: Pillow's bicubic on float32 (a = -0.5, widened when shrinking), clipped to 0..255, not rounded
-* `legacy_pytorch`: bilinear between pixel centres, no antialiasing
+* `legacy_pytorch`: bilinear between pixel centers, no antialiasing
 * `legacy_tensorflow`: bilinear between top left corners, no antialiasing (TensorFlow 1)
 """
 
@@ -41,13 +41,13 @@ def resize_weights(size_in: int, size_out: int, mode: Mode) -> Tensor:
     return _bilinear(size_in, (out * step).double())
 
 
-def _bicubic(size_in: int, centres: Tensor, width: float, a: float = -0.5) -> Tensor:
-    """Keys' cubic kernel around each centre, stretched by `width`, cut off at the border and renormalised."""
+def _bicubic(size_in: int, centers: Tensor, width: float, a: float = -0.5) -> Tensor:
+    """Keys' cubic kernel around each center, stretched by `width`, cut off at the border and renormalized."""
     reach = 2.0 * width
-    first = (centres - reach + 0.5).floor().clamp(min=0)
-    last = (centres + reach + 0.5).floor().clamp(max=size_in)
+    first = (centers - reach + 0.5).floor().clamp(min=0)
+    last = (centers + reach + 0.5).floor().clamp(max=size_in)
     pixel = torch.arange(size_in, dtype=torch.float64)
-    x = ((pixel + 0.5 - centres[:, None]) / width).abs()
+    x = ((pixel + 0.5 - centers[:, None]) / width).abs()
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
     weights = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
@@ -56,7 +56,7 @@ def _bicubic(size_in: int, centres: Tensor, width: float, a: float = -0.5) -> Te
 
 
 def _bilinear(size_in: int, positions: Tensor) -> Tensor:
-    """Weights of the two pixels around each position (in pixels from the first one's centre)."""
+    """Weights of the two pixels around each position (in pixels from the first one's center)."""
     lower = positions.floor()
     fraction = positions - lower
     weights = torch.zeros(len(positions), size_in, dtype=torch.float64)

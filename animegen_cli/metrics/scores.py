@@ -13,14 +13,14 @@ from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.metrics.frechet import Moments, frechet_infinity, frechet_influence, moments
 from animegen_cli.metrics.inception_score import inception_score
 from animegen_cli.metrics.kernel import KernelDistance, kernel_distance, kernel_distance_by_batches, real_part
-from animegen_cli.metrics.manifold import Manifold, Neighbours, manifold_scores, neighbours
+from animegen_cli.metrics.manifold import Manifold, Neighbors, manifold_scores, neighbors
 from animegen_cli.metrics.protocol import ENOUGH
 from animegen_cli.metrics.uncertainty import Estimate, combine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_NEIGHBOURS = 5
+_NEIGHBORS = 5
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ class _Sides:
         return self.real if isinstance(self.real, Moments) else moments(self.real)
 
     @functools.cached_property
-    def of_real(self) -> Neighbours:
-        return neighbours(self.images, _NEIGHBOURS)
+    def of_real(self) -> Neighbors:
+        return neighbors(self.images, _NEIGHBORS)
 
     @functools.cached_property
-    def of_fakes(self) -> list[Neighbours]:
-        return [neighbours(fake, _NEIGHBOURS) for fake in self.fakes]
+    def of_fakes(self) -> list[Neighbors]:
+        return [neighbors(fake, _NEIGHBORS) for fake in self.fakes]
 
     @functools.cached_property
     def manifolds(self) -> list[Manifold]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from animegen_cli.errors import DataError
-from animegen_cli.metrics.protocol import Protocol, better
+from animegen_cli.metrics.protocol import Protocol, better, with_current_names
 from animegen_cli.paths import Run
 from animegen_cli.report.findings import Findings
 
@@ -208,7 +208,7 @@ def _eval(run: Run, problems: _Problems) -> dict[str, Any]:
         stored = json.loads(run.scores.read_text(encoding="utf-8"))
         if not isinstance(stored, dict) or not isinstance(stored["scores"], list):
             raise TypeError("`scores` is no list")
-        return stored
+        return with_current_names(stored)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:

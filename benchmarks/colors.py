@@ -1,7 +1,7 @@
-"""Palettes of hair and eye colours, and how often they agree with labels: `python benchmarks/colours.py faces.zip`.
+"""Palettes of hair and eye colors, and how often they agree with labels: `python benchmarks/colors.py faces.zip`.
 
 Each data set must have the labels hair and eyes (`animegen prepare demo` makes one; any tagged set of aligned faces
-is another). Prints the median colour of each label over the training split, which is what `metrics/colours.py` holds,
+is another). Prints the median color of each label over the training split, which is what `metrics/colors.py` holds,
 and over the test split how often pixels and labels agree, label by label and name by name.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from animegen_cli.data.dataset import FaceSet
-from animegen_cli.metrics import colours
+from animegen_cli.metrics import colors
 
 MERGED = {"hair": {"gray": "silver", "white": "silver"}, "eyes": {"orange": "brown", "gray": "black"}}
 """Labels that pixels do not tell apart, under the names that palettes give to both."""
@@ -30,8 +30,8 @@ def main() -> None:
     for path in args.sets:
         faces = FaceSet.open(path)
         for attribute, place, name in (
-            ("hair", colours.of_hair, colours.hair),
-            ("eyes", colours.of_irises, colours.eyes),
+            ("hair", colors.of_hair, colors.hair),
+            ("eyes", colors.of_irises, colors.eyes),
         ):
             train, labels = part(faces, "train", attribute, args.size)
             medians(f"{faces.name}: {attribute}", torch.cat([place(some) for some in train.split(256)]), labels)
@@ -39,13 +39,13 @@ def main() -> None:
             began = time.perf_counter()
             found = name(test)
             seconds = time.perf_counter() - began
-            values = colours.HAIR if attribute == "hair" else colours.EYES
+            values = colors.HAIR if attribute == "hair" else colors.EYES
             agreement(np.array(values)[found.numpy()], labels, MERGED[attribute], values)
             print(f"{len(test)} images of {test.shape[2]} pixels in {seconds:.1f} s\n")
 
 
 def part(faces: FaceSet, split: str, attribute: str, size: int | None) -> tuple[Tensor, np.ndarray]:
-    """The labelled images uint8 (n, 3, H, W) of a split, and their labels (n,)."""
+    """The labeled images uint8 (n, 3, H, W) of a split, and their labels (n,)."""
     indices = faces.indices(split)
     column = faces.labels(indices)[:, list(faces.attributes).index(attribute)]
     indices, column = indices[column >= 0], column[column >= 0]
@@ -54,10 +54,10 @@ def part(faces: FaceSet, split: str, attribute: str, size: int | None) -> tuple[
 
 
 def medians(title: str, found: Tensor, labels: np.ndarray) -> None:
-    """Print the median of OKLab colours (n, 3) per label as sRGB."""
+    """Print the median of OKLab colors (n, 3) per label as sRGB."""
     print(title)
     every = torch.cartesian_prod(*[torch.arange(0, 256, 4)] * 3)
-    known = colours.oklab(every)
+    known = colors.oklab(every)
     for label in sorted(set(labels)):
         median = found[torch.from_numpy(labels == label)].median(0).values
         nearest = every[(known - median).square().sum(1).argmin()]

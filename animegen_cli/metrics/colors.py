@@ -1,8 +1,8 @@
-"""Hair colour, eye colour and brightness of aligned faces from pixels alone, and distances between their distributions.
+"""Hair color, eye color and brightness of aligned faces from pixels alone, and distances between their distributions.
 
 No network and no label: where hair and eyes lie in a crop of a face is known well enough, what is there and is not
-skin is hair or iris, and its colour gets the name of the nearest entry of a palette, in OKLab (Ottosson 2020), where
-equal steps look about equal. The palettes are medians of faces with known labels; `benchmarks/colours.py` finds and
+skin is hair or iris, and its color gets the name of the nearest entry of a palette, in OKLab (Ottosson 2020), where
+equal steps look about equal. The palettes are medians of faces with known labels; `benchmarks/colors.py` finds and
 checks them. How often the names agree with labels stands in docs/metrics.md.
 """
 
@@ -46,8 +46,8 @@ HAIR, EYES = tuple(HAIR_PALETTE), tuple(EYE_PALETTE)
 
 _CHUNK = 256
 _GRID = 64  # eyes are looked for on a grid of so many cells, hair on one of half as many
-_HAIR_LIGHTNESS, _EYE_LIGHTNESS = 0.2, 0.1  # what a step in lightness counts beside one in colour: light falls on hair
-_NOT_SKIN = 0.12  # distance from skin, colour counted twice
+_HAIR_LIGHTNESS, _EYE_LIGHTNESS = 0.2, 0.1  # what a step in lightness counts beside one in color: light falls on hair
+_NOT_SKIN = 0.12  # distance from skin, color counted twice
 _LINEAR_TO_CONES = torch.tensor([
     [0.4122214708, 0.5363325363, 0.0514459929],
     [0.2119034982, 0.6806995451, 0.1073969566],
@@ -61,17 +61,17 @@ _CONES_TO_OKLAB = torch.tensor([
 
 
 def hair(images: Tensor) -> Tensor:
-    """Places in `HAIR` (n,) int64 of the hair colours of aligned faces, uint8 (n, 3, H, W)."""
+    """Places in `HAIR` (n,) int64 of the hair colors of aligned faces, uint8 (n, 3, H, W)."""
     return torch.cat([_named(of_hair(part), HAIR_PALETTE, _HAIR_LIGHTNESS) for part in images.split(_CHUNK)])
 
 
 def eyes(images: Tensor) -> Tensor:
-    """Places in `EYES` (n,) int64 of the eye colours of aligned faces, uint8 (n, 3, H, W)."""
+    """Places in `EYES` (n,) int64 of the eye colors of aligned faces, uint8 (n, 3, H, W)."""
     return torch.cat([_named(of_irises(part), EYE_PALETTE, _EYE_LIGHTNESS) for part in images.split(_CHUNK)])
 
 
 def brightness(images: Tensor) -> Tensor:
-    """Mean luma (ITU-R BT.601) of each image, uint8 (n, 3, H, W) -> float64 (n,) in grey levels, 0..255."""
+    """Mean luma (ITU-R BT.601) of each image, uint8 (n, 3, H, W) -> float64 (n,) in gray levels, 0..255."""
     means = torch.cat([part.double().mean((2, 3)) for part in images.split(_CHUNK)])
     return means @ torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64, device=images.device)
 
@@ -89,21 +89,21 @@ def oklab(images: Tensor) -> Tensor:
 
 def of_hair(images: Tensor) -> Tensor:
     """OKLab (n, 3) of the hair: the median, channel by channel, of what lies above and beside the face, skin left out."""
-    colours = oklab(F.adaptive_avg_pool2d(images.float(), _GRID // 2))
-    skin = colours[:, :, 14:23, 12:20].flatten(2).median(2).values
+    colors = oklab(F.adaptive_avg_pool2d(images.float(), _GRID // 2))
+    skin = colors[:, :, 14:23, 12:20].flatten(2).median(2).values
     place = torch.zeros(_GRID // 2, _GRID // 2, dtype=torch.bool, device=images.device)
     place[1:14, 4:28] = place[10:20, 2:7] = place[10:20, 25:30] = True
-    found = colours[:, :, place]
+    found = colors[:, :, place]
     is_hair = _from_skin(found, skin) > _NOT_SKIN
-    is_hair[is_hair.float().mean(1) < 0.25] = True  # hair of the colour of skin
+    is_hair[is_hair.float().mean(1) < 0.25] = True  # hair of the color of skin
     return torch.where(is_hair[:, None], found, torch.nan).nanmedian(2).values
 
 
 def of_irises(images: Tensor) -> Tensor:
-    """OKLab (n, 3) of both irises: the mean around their lower halves, where colour is far from skin more heavily."""
-    colours = oklab(F.adaptive_avg_pool2d(images.float(), _GRID))
-    skin = colours[:, :, 28:46, 24:40].flatten(2).median(2).values
-    salience = _from_skin(colours.flatten(2), skin).unflatten(1, (_GRID, _GRID)).clamp(max=0.6)
+    """OKLab (n, 3) of both irises: the mean around their lower halves, where color is far from skin more heavily."""
+    colors = oklab(F.adaptive_avg_pool2d(images.float(), _GRID))
+    skin = colors[:, :, 28:46, 24:40].flatten(2).median(2).values
+    salience = _from_skin(colors.flatten(2), skin).unflatten(1, (_GRID, _GRID)).clamp(max=0.6)
     y, x = _between_eyes(salience)
     down, right = torch.arange(-2, 11, device=images.device), torch.arange(-6, 7, device=images.device)
     bell = torch.exp(-((down[:, None] - 4.0) ** 2 + right[None] ** 2) / (2 * 2.0**2))
@@ -111,9 +111,9 @@ def of_irises(images: Tensor) -> Tensor:
     rows = (y[:, None, None, None] + down[None, None, :, None]).clamp(0, _GRID - 1)
     sides = x[:, None] + torch.tensor([-12, 12], device=images.device)
     columns = (sides[:, :, None, None] + right[None, None, None]).clamp(0, _GRID - 1)
-    found = colours.permute(0, 2, 3, 1)[number, rows, columns]  # (n, 2, 13, 13, 3)
-    colourful = (found[..., 1:] - skin[:, None, None, None, 1:]).square().sum(-1)
-    weight = bell * colourful * (salience[number, rows, columns] > 0.1) + 1e-9
+    found = colors.permute(0, 2, 3, 1)[number, rows, columns]  # (n, 2, 13, 13, 3)
+    colorful = (found[..., 1:] - skin[:, None, None, None, 1:]).square().sum(-1)
+    weight = bell * colorful * (salience[number, rows, columns] > 0.1) + 1e-9
     return (found * weight[..., None]).sum((1, 2, 3)) / weight.sum((1, 2, 3))[:, None]
 
 
@@ -129,29 +129,29 @@ def _between_eyes(salience: Tensor) -> tuple[Tensor, Tensor]:
     template[8:29, 17:26] = -0.5 / (21 * 9)
     likely = F.conv2d(salience[:, None], template[None, None])[
         :, 0, 8:29, 6:17
-    ]  # centres in rows 20..40, columns 27..37
+    ]  # centers in rows 20..40, columns 27..37
     best = likely.flatten(1).argmax(1)
     return best // likely.shape[2] + 20, best % likely.shape[2] + 27
 
 
-def _from_skin(colours: Tensor, skin: Tensor) -> Tensor:
-    """How far colours (n, 3, m) are from each face's skin (n, 3), colour counted twice as much as lightness: (n, m)."""
-    apart = colours - skin[:, :, None]
+def _from_skin(colors: Tensor, skin: Tensor) -> Tensor:
+    """How far colors (n, 3, m) are from each face's skin (n, 3), color counted twice as much as lightness: (n, m)."""
+    apart = colors - skin[:, :, None]
     return (apart[:, 0] ** 2 + 4 * apart[:, 1] ** 2 + 4 * apart[:, 2] ** 2).sqrt()
 
 
 # ---- names ----------------------------------------------------------------------------------------------------
 
 
-def _named(colours: Tensor, palette: dict[str, tuple[str, ...]], lightness: float) -> Tensor:
-    """The place (n,) in the palette of the nearest colour; steps in lightness count `lightness` times."""
+def _named(colors: Tensor, palette: dict[str, tuple[str, ...]], lightness: float) -> Tensor:
+    """The place (n,) in the palette of the nearest color; steps in lightness count `lightness` times."""
     known, owner = _points(tuple(palette.values()))
     weight = torch.tensor([lightness, 1, 1])
-    return owner[torch.cdist(colours.cpu() * weight, known * weight).argmin(1)]
+    return owner[torch.cdist(colors.cpu() * weight, known * weight).argmin(1)]
 
 
 @functools.cache
 def _points(palette: tuple[tuple[str, ...], ...]) -> tuple[Tensor, Tensor]:
-    """OKLab (p, 3) of a palette's colours, and which name (p,) each belongs to."""
-    colours = [list(bytes.fromhex(one.removeprefix("#"))) for names in palette for one in names]
-    return oklab(torch.tensor(colours)), torch.tensor([i for i, names in enumerate(palette) for _ in names])
+    """OKLab (p, 3) of a palette's colors, and which name (p,) each belongs to."""
+    colors = [list(bytes.fromhex(one.removeprefix("#"))) for names in palette for one in names]
+    return oklab(torch.tensor(colors)), torch.tensor([i for i, names in enumerate(palette) for _ in names])
