@@ -358,7 +358,7 @@ class AnimeGAN(Family):
     def critic_loss(self, batch: Batch) -> Losses:
         """Chen et al. 2019, eq. 7: anime is 1; translated, gray and gray edge-smoothed anime are 0; squared distances.
 
-        `accuracy` is the share of anime and translated patches judged rightly. In the initial phase nothing is trained.
+        `accuracy` is the share of anime and translated patches classified correctly. In the initial phase nothing is trained.
         """
         anime = batch.images
         c = self.config

@@ -284,7 +284,7 @@ class CycleGAN(Family):
     def critics_loss(self, batch: Batch) -> Losses:
         """Equation 1 of both critics on real and pooled images, halved (the paper's appendix 7.1).
 
-        `accuracy` is the share of patches that they judge rightly, about 0.5 to 0.9 in a healthy game.
+        `accuracy` is the share of patches that they classify correctly, about 0.5 to 0.9 in a healthy game.
         """
         count = len(batch.images)
         fake_anime = self.anime_pool(self.fake_anime.get(batch.start, count))
@@ -299,7 +299,7 @@ class CycleGAN(Family):
         }
 
     def _one_critic(self, critic: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Half of one critic's loss, and the share of patches that it judges rightly."""
+        """Half of one critic's loss, and the share of patches that it classifies correctly."""
         of_real, of_fake = critic(torch.cat([real, fake])).float().chunk(2)
         accuracy = patch_accuracy(of_real, of_fake, 0.5 if self.config.loss == "lsgan" else 0.0)
         return critic_loss(self.config.loss, of_real, of_fake) / 2, accuracy

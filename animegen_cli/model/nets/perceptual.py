@@ -1,6 +1,6 @@
 """Feature maps to compare images by: torchvision's VGG19 with weights that the user has, or the package's own trunk.
 
-Both are frozen and differentiable towards the images. Whoever uses one says which: `name` and `sha`.
+Both are frozen and differentiable towards the images. A run records which one it used: `name` and `sha`.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ LUMA = (0.299, 0.587, 0.114)
 INVERTED = -0.2
 """Correlation of brightness below which colors are inverted: unrelated pictures lie near 0, faithful ones above 0.5."""
 WON = 0.98
-"""Share of patches that a critic judges rightly above which its gradient no longer says in which direction to go."""
+"""Share of patches that a critic classifies correctly above which its gradient gives no direction any more."""
 COPIED = 0.02
 """Mean change below which a translation copies: under three gray levels of 255, in units of [-1, 1]."""
 
@@ -41,7 +41,7 @@ def luma_correlation(images: Tensor, others: Tensor) -> Tensor:
 
 
 def patch_accuracy(of_real: Tensor, of_fake: Tensor, border: float) -> Tensor:
-    """Share of patches that a critic judges rightly, a scalar: logits above `border` for real images, below for fake ones."""
+    """Share of patches that a critic classifies correctly, a scalar: logits above `border` for real images, below for fake ones."""
     return ((of_real > border).float().mean() + (of_fake < border).float().mean()).detach() / 2
 
 
@@ -67,7 +67,7 @@ def color_inversion(figures: Mapping[str, float], name: str, way: str, flag: str
 def critic_wins(figures: Mapping[str, float], flag: str) -> list[Finding]:
     """Find that a critic is always right, from which the generators learn nothing."""
     accuracy = figures.get("D/accuracy", 0.0)
-    return [Finding("critic wins", f"{accuracy:.1%} of the patches are judged rightly", flag)] if accuracy > WON else []
+    return [Finding("critic wins", f"{accuracy:.1%} of the patches are classified correctly", flag)] if accuracy > WON else []
 
 
 def copies(figures: Mapping[str, float], flag: str) -> list[Finding]:

@@ -176,7 +176,7 @@ def _keep_variance(net: nn.Module) -> None:
 
 
 class _Coupling(nn.Module):
-    """One half of the latents is scaled and shifted by what the other half says (Dinh et al. 2017, eq. 4-5)."""
+    """One half of the latents is scaled and shifted by functions of the other half (Dinh et al. 2017, eq. 4-5)."""
 
     def __init__(self, latent: int, width: int, *, swap: bool) -> None:
         super().__init__()
