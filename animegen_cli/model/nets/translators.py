@@ -67,7 +67,9 @@ def color_inversion(figures: Mapping[str, float], name: str, way: str, flag: str
 def critic_wins(figures: Mapping[str, float], flag: str) -> list[Finding]:
     """Find that a critic is always right, from which the generators learn nothing."""
     accuracy = figures.get("D/accuracy", 0.0)
-    return [Finding("critic wins", f"{accuracy:.1%} of the patches are classified correctly", flag)] if accuracy > WON else []
+    if accuracy <= WON:
+        return []
+    return [Finding("critic wins", f"{accuracy:.1%} of the patches are classified correctly", flag)]
 
 
 def copies(figures: Mapping[str, float], flag: str) -> list[Finding]:
