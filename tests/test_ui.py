@@ -33,9 +33,8 @@ from animegen_cli.errors import AnimegenError, DataError, UsageError
 from animegen_cli.model.family import DataSpec
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
-from animegen_cli.sample.generate import Generator
-from animegen_cli.sample.trained import Trained, open_trained
-from animegen_cli.ui import actions, directions, live
+from animegen_cli.sample import generate
+from animegen_cli.ui import actions, directions, training_status
 from animegen_cli.ui.actions import Models
 
 gradio = pytest.importorskip("gradio")
@@ -331,29 +330,29 @@ def test_a_training_tells_how_far_it_is(tmp_path: Path) -> None:
     about["findings"] = [finding | {"by": "figures", "since": 120_000}]
     (run.path / "run.json").write_text(json.dumps(about))
     now = time.time()
-    going = live.shown(run, now=now)
+    going = training_status.shown(run, now=now)
     assert "training now: 249.6k of 500k images" in going or "training now: 250k of 500k images" in going
     assert "left" in going
     assert "mode collapse since 120,000 images: drawn images differ &lt;little&gt;" in going
     assert 'aria-valuenow="50"' in going
     assert going.count("<svg") >= 2
     assert len(re.findall("<img[^>]*data:image", going)) == 3  # the newest preview, raw and averaged, and the reals
-    killed = live.shown(run, now=now + 3600)
+    killed = training_status.shown(run, now=now + 3600)
     assert "nothing heard for 60 min" in killed
     assert f"animegen train --resume {run.path}" in killed
-    assert "--resume" not in live.shown(fake_runs.make(tmp_path, "done"))
+    assert "--resume" not in training_status.shown(fake_runs.make(tmp_path, "done"))
 
 
 def test_the_mark_of_a_training_changes_when_it_writes(tmp_path: Path) -> None:
     run = fake_runs.make(tmp_path, "going", images=64_000, state="running")
-    before = live.mark(run)
-    assert live.mark(run) == before
+    before = training_status.mark(run)
+    assert training_status.mark(run) == before
     with run.log.open("a") as file:
         file.write("{}\n")
-    assert live.mark(run) != before
-    before = live.mark(run)
+    assert training_status.mark(run) != before
+    before = training_status.mark(run)
     (run.samples / "ema-000099000.png").write_bytes(b"")
-    assert live.mark(run) != before
+    assert training_status.mark(run) != before
     assert {file.name for file in run.path.iterdir()} == {
         "run.json", "config.yaml", "weights.safetensors", "log.jsonl", "samples",
     }  # fmt: skip  # nothing was left there, no lock above all
@@ -715,9 +714,9 @@ def test_the_page_suits_a_phone(browser: Any, served: Served) -> None:
 
 
 def test_errors_are_text_not_markup() -> None:
-    from animegen_cli.ui import shown
+    from animegen_cli.ui import render
 
-    said = shown.problem(AnimegenError("no `<img src=x>` & co", hint="write `a`"))
+    said = render.problem(AnimegenError("no `<img src=x>` & co", hint="write `a`"))
     assert "<img" not in said
     assert f"<code>{html.escape('<img src=x>')}</code>" in said
     assert here("ui", "--help").code == 0

@@ -30,6 +30,6 @@ def ui(
 
       animegen ui --runs experiments --port 7861 --no-open
     """
-    from animegen_cli.ui.serve import serve
+    from animegen_cli.ui.ui import ui as show
 
-    serve(runs, port=port, device=device, open_browser=not no_open)
+    show(runs, port=port, device=device, open_browser=not no_open)

@@ -14,8 +14,8 @@ from animegen_cli.errors import AnimegenError
 from animegen_cli.report import records
 from animegen_cli.report.markup import Markup, el, join
 from animegen_cli.seeds import spell_seeds
-from animegen_cli.ui import actions, directions, guard, live, shown
-from animegen_cli.ui.parts import progress, told, upload_box
+from animegen_cli.ui import actions, directions, guard, render, training_status
+from animegen_cli.ui.widgets import progress, told, upload_box
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -217,7 +217,7 @@ class Page:
         name = name if name in names else next(iter(ready or names), None)
         against = gr.Dropdown(choices=ready) if other in ready else self._another(name)
         train = el("code", "animegen train ddim --preset smoke")
-        none = shown.notice(join("No runs under ", el("code", self.root), ". Train one: ", train))
+        none = render.notice(join("No runs under ", el("code", self.root), ". Train one: ", train))
         return gr.Dropdown(choices=names, value=name), against, gr.skip() if names else none, _newly(name, None)
 
     def _another(self, name: str | None) -> gr.Dropdown:
@@ -238,17 +238,17 @@ class Page:
             changes[self.other] = self._another(name)
         changes |= {slider: gr.Slider(value=0, label=f"Direction {i + 1}") for i, slider in enumerate(self.amounts)}
         try:
-            changes[self.facts] = shown.facts(records.read(run))
+            changes[self.facts] = render.facts(records.read(run))
             offer = actions.offer(self.models.open(run))
         except AnimegenError as error:
-            said = shown.notice(shown.problem(error))
+            said = render.notice(render.problem(error))
             changes |= {notice: gr.HTML(said, visible=True) for notice in self.notices.values()}
             return changes | {group: gr.Column(visible=False) for group in [*self.groups.values(), self.settings_box]}
         family = str(run.about.get("family"))
         draws: str = "" if offer.draws else actions.cannot(family, "samples")
         edits = "" if offer.edits is not None else actions.cannot(family, "translates")
         for key, why in {"draw": draws, "between": draws, "steer": draws, "compare": draws, "change": edits}.items():
-            changes[self.notices[key]] = gr.HTML(shown.notice(why), visible=bool(why))
+            changes[self.notices[key]] = gr.HTML(render.notice(why), visible=bool(why))
             changes[self.groups[key]] = gr.Column(visible=not why)
         return changes | self._offered(offer)
 
@@ -292,13 +292,13 @@ class Page:
         numbers = actions.numbers(seeds)
         images = actions.draw(generator, numbers, progress(len(numbers)))
         file = f"{run.name}-{spell_seeds(numbers).replace(',', '_')[:60]}.png"
-        return shown.sheet(images, [f"seed {seed}" for seed in numbers], file)
+        return render.sheet(images, [f"seed {seed}" for seed in numbers], file)
 
     def _walk(self, name: str, start: float, end: float, frames: float, *settings: Any) -> Markup:
         run, generator = self._open(name, settings)
         ends = actions.seed_of(start), actions.seed_of(end)
         progress(int(frames))
-        return shown.walk(actions.walk(generator, *ends, int(frames)), ends, f"{run.name}-{ends[0]}-{ends[1]}")
+        return render.walk(actions.walk(trained, *ends, int(frames), way), ends, f"{run.name}-{ends[0]}-{ends[1]}")
 
     def _find(self, name: str, base: float, *settings: Any) -> list[Any]:
         run, generator = self._open(name, settings)
@@ -311,17 +311,17 @@ class Page:
         steps = [f"{value:+g}" if value else "0" for value in rows[: len(parts[0]), 0].tolist()]
         titles = [f"{i + 1}: {share:.0%}" for i, share in enumerate(found.shares)]
         text = f"What each direction explains of the variance between {found.pictures // 2} other faces."
-        strips = join(shown.strips(list(zip(titles, parts, strict=True)), steps), shown.notice(text))
+        strips = join(render.strips(list(zip(titles, parts, strict=True)), steps), render.notice(text))
         sliders = [gr.Slider(value=0, label=f"Direction {title}") for title in titles]
         middle = parts[0][len(parts[0]) // 2 : len(parts[0]) // 2 + 1]
-        return [shown.faces(middle, [f"seed {seed}"], size=240), strips, *sliders]
+        return [render.faces(middle, [f"seed {seed}"], size=240), strips, *sliders]
 
     def _steer(self, name: str, base: float, *rest: Any) -> Markup:
         amounts, settings = rest[: directions.FOUND], rest[directions.FOUND :]
         run, generator = self._open(name, settings)
         seed, found = actions.seed_of(base), self.models.directions(run, generator)
         row = torch.tensor([amounts], dtype=torch.float32)[:, : len(found.shares)]
-        return shown.faces(actions.steer(generator, seed, row, found), [f"seed {seed}, moved"], size=240)
+        return render.faces(actions.steer(trained, seed, row, found, way), [f"seed {seed}, moved"], size=240)
 
     def _change(self, name: str, upload: str | None, *rest: Any) -> Markup:
         (reverse, noise, levels, strength, exact, fit, side, seed), settings = rest[:8], rest[8:]
@@ -329,8 +329,8 @@ class Page:
         edits = {"reverse": reverse, "noise": noise, "levels": levels, "strength": strength, "exact": exact}
         image = guard.uploaded(upload, self.folder)
         progress(1)
-        found = actions.change(generator, image, edits, fit=fit, size=side, seed=actions.seed_of(seed))
-        return shown.changed(found, f"{run.name}-picture")
+        found = actions.change(trained, image, edits, way, fit=fit, size=side, seed=actions.seed_of(seed))
+        return render.changed(found, f"{run.name}-picture")
 
     def _compare(self, name: str, other: str | None, seeds: str, *settings: Any) -> Markup:
         """The picked run as its settings say, the other one by its own."""
@@ -340,8 +340,8 @@ class Page:
         parts.append((run.name, actions.draw(generator, numbers, done)))
         against = actions.find(self.root, other)
         opened = self.models.open(against)
-        parts.append((against.name, actions.draw(actions.generator_of(opened, {}), numbers, done)))
-        return shown.side_by_side(parts, [f"seed {seed}" for seed in numbers])
+        parts.append((against.name, actions.draw(opened, numbers, actions.way(opened, {}), done)))
+        return render.side_by_side(parts, [f"seed {seed}" for seed in numbers])
 
     def _watch(self, name: str | None, seen: Any) -> Any:
         """The training anew, if it wrote something, and so seldom that reading takes a twentieth of one core at most."""
@@ -351,10 +351,10 @@ class Page:
         begun = time.monotonic()
         try:
             run = actions.find(self.root, name)
-            new = live.mark(run)
-            shows = live.shown(run) if new != mark else gr.skip()
+            new = training_status.mark(run)
+            shows = training_status.shown(run) if new != mark else gr.skip()
         except AnimegenError as error:
-            return shown.notice(shown.problem(error)), None
+            return render.notice(render.problem(error)), None
         done = time.monotonic()
         return shows, (new, done + 20 * (done - begun))
 

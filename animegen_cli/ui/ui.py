@@ -26,7 +26,7 @@ _STYLE = Path(__file__).with_name("page.css")
 _ICON = Path(__file__).with_name("icon.svg")
 
 
-def serve(root: Path, *, port: int, device: str | None, open_browser: bool) -> None:
+def ui(root: Path, *, port: int, device: str | None, open_browser: bool) -> None:
     """Show the runs under `root` at `port` of this machine (0: any free one) until Ctrl-C, which ends the process.
 
     Raises:
@@ -57,7 +57,7 @@ def _page(root: Path, device: str | None, folder: Path, port: int) -> Any:
         import gradio
     except ImportError:
         raise MachineError("the page needs an extra", hint="type `pip install 'animegen[ui]'`") from None
-    from animegen_cli.ui import app, guard, parts
+    from animegen_cli.ui import app, guard, widgets
     from animegen_cli.ui.actions import Models
 
     blocks = app.Page(root, Models(device), folder).blocks
@@ -69,7 +69,7 @@ def _page(root: Path, device: str | None, folder: Path, port: int) -> Any:
             outer, blocks, path="/", server_name=HOST, server_port=port, app_kwargs=dict(closed), root_path="",
             footer_links=[], run_history=False, show_error=False, max_file_size=guard.MOST_BYTES, ssr_mode=False,
             mcp_server=False, pwa=False, enable_monitoring=False, allowed_paths=[], blocked_paths=[str(root.resolve())],
-            favicon_path=str(_ICON), theme=parts.theme(), css_paths=_STYLE,
+            favicon_path=str(_ICON), theme=widgets.theme(), css_paths=_STYLE,
         )  # fmt: skip
     return guard.Guard(outer, port=port, files=folder)
 

@@ -9,7 +9,7 @@ import gradio as gr
 import torch
 
 from animegen_cli.errors import AnimegenError, MachineError
-from animegen_cli.ui import shown
+from animegen_cli.ui import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,10 +53,10 @@ def told(action: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return action(*inputs)
         except AnimegenError as error:
-            raise gr.Error(shown.problem(error), print_exception=False) from error
+            raise gr.Error(render.problem(error), print_exception=False) from error
         except (MemoryError, torch.OutOfMemoryError) as error:
             none = MachineError("there is not enough memory", hint="ask for fewer or smaller pictures")
-            raise gr.Error(shown.problem(none), print_exception=False) from error
+            raise gr.Error(render.problem(none), print_exception=False) from error
 
     return answer
 
