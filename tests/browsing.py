@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Browser, Page
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -20,8 +22,8 @@ ARGUMENTS = [
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """A running browser (Playwright's `Browser`); the test is skipped where there is none, and fails so in CI."""
+def chromium() -> Iterator[Browser]:
+    """A running browser; the test is skipped where there is none, and fails so in CI."""
     program = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
     if program is None:
         if os.environ.get("CI"):
@@ -37,11 +39,11 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
     """A page at `address` whose console errors and exceptions fail the test; `options` of `Browser.new_page`."""
     page = browser.new_page(**options)
     complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     try:
         page.goto(address)

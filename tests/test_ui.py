@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import html
 import http.client
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import fake_runs
 import numpy as np
@@ -26,6 +27,7 @@ from browsing import opened
 from chain import ROOT, done, here, refused, sets, start, train_words
 from pictures import encoded, huge_png, picture
 from PIL import Image
+from tiny_runs import resolved
 from torch import Tensor
 
 from animegen_cli.config import Sampling
@@ -40,15 +42,22 @@ from animegen_cli.ui.actions import Models
 gradio = pytest.importorskip("gradio")
 pytestmark = pytest.mark.xdist_group("ui")  # one server and one set of runs for all
 
-from animegen_cli.ui import guard  # noqa: E402
+from starlette.responses import PlainTextResponse  # noqa: E402  # comes with gradio
+
+from animegen_cli.ui import guard  # noqa: E402  # needs it too
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from playwright.sync_api import Browser, Page
+    from starlette.types import Message, Scope
+
+    from animegen_cli.model.family import Family
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, faces: Path, two_domains: Path) -> Path:
-    """A folder with a trained hierarchy-free VAE, a conditional diffusion model and a translator, oldest first."""
+    """A folder with a translator, a conditional diffusion model and a VAE without hierarchy, oldest first; read alone."""
     root = tmp_path_factory.mktemp("ui") / "runs"
     done(*train_words("cyclegan", two_domains, root / "translator", duration="64 images"))
     done(*train_words("ddpm", faces, root / "diffusion", duration="64 images"))
@@ -61,46 +70,47 @@ def models() -> Models:
     return Models("cpu")
 
 
-def trained(models: Models, runs: Path, name: str) -> Trained:
-    return models.open(actions.find(runs, name))
+def trained(models: Models, runs: Path, name: str) -> generate.Trained:
+    return models.open(actions.find_run(runs, name))
 
 
 # ---- runs and what they offer ---------------------------------------------------------------------------------
 
 
 def test_runs_are_listed_newest_first_and_found_by_name_alone(runs: Path) -> None:
-    assert [run.name for run in actions.listed(runs)] == ["vae", "diffusion", "translator"]
-    assert actions.find(runs, "vae").path == runs / "vae"
+    assert [run.name for run in actions.list_runs(runs)] == ["vae", "diffusion", "translator"]
+    assert actions.find_run(runs, "vae").path == runs / "vae"
     for name in ("../runs/vae", str(runs / "vae"), "", None):
         with pytest.raises(DataError):
-            actions.find(runs, name)
+            actions.find_run(runs, name)
 
 
-def test_a_run_offers_what_its_family_can(models: Models, runs: Path) -> None:
+def test_the_controls_of_a_run_are_those_that_its_family_can_use(models: Models, runs: Path) -> None:
     vae, diffusion, translator = (
-        actions.offer(trained(models, runs, name)) for name in ("vae", "diffusion", "translator")
+        actions.capabilities(trained(models, runs, name)) for name in ("vae", "diffusion", "translator")
     )
     assert (vae.draws, diffusion.draws, translator.draws) == (True, True, False)
     assert vae.settings == {"temperature": 1.0}
     assert diffusion.settings.keys() == {"sampler", "steps", "guidance"}
     assert "dpmpp" in diffusion.samplers
     assert ("hair", "pink") in diffusion.labels
-    assert (vae.edits, translator.edits) == ({"noise"}, {"reverse"})
+    assert vae.edits == frozenset({"noise"})
+    assert translator.edits == frozenset({"reverse"})
     assert (vae.any_size, translator.any_size) == (False, True)
-    assert "cyclegan" not in actions.cannot("cyclegan", "samples").partition(";")[2]
-    assert "vae" in actions.cannot("cyclegan", "samples").partition(";")[2]
+    assert "cyclegan" not in actions.unable("cyclegan", "samples").partition(";")[2]
+    assert "vae" in actions.unable("cyclegan", "samples").partition(";")[2]
 
 
 def test_models_stay_in_memory_until_their_weights_change_or_others_came(runs: Path, tmp_path: Path) -> None:
     for name in ("vae", "diffusion"):
         shutil.copytree(runs / name, tmp_path / name)
-    models, run = Models("cpu", most=1), actions.find(tmp_path, "vae")
+    models, run = Models("cpu", most=1), actions.find_run(tmp_path, "vae")
     first = models.open(run)
     assert models.open(run) is first
     os.utime(run.weights, ns=(1, 1))
     second = models.open(run)
     assert second is not first
-    models.open(actions.find(tmp_path, "diffusion"))
+    models.open(actions.find_run(tmp_path, "diffusion"))
     assert models.open(run) is not second
     run.weights.unlink()
     with pytest.raises(DataError, match="no weights yet"):
@@ -109,36 +119,38 @@ def test_models_stay_in_memory_until_their_weights_change_or_others_came(runs: P
 
 @pytest.mark.parametrize("text", ["", "x", "3-1", "-1", "0-100", "1e3", "0-99999999999"])
 def test_seeds_that_the_page_refuses(text: str) -> None:
-    with pytest.raises(UsageError) as told:
-        actions.numbers(text)
-    assert told.value.hint
-    assert actions.numbers("0-2, 7") == [0, 1, 2, 7]
+    with pytest.raises(UsageError) as caught:
+        actions.read_seeds(text)
+    assert caught.value.hint
+    assert actions.read_seeds("0-2, 7") == [0, 1, 2, 7]
 
 
 @pytest.mark.parametrize("value", [None, -1, 1.5, 1e300, float("inf"), float("nan")])
 def test_numbers_that_are_no_seed(value: float | None) -> None:
     with pytest.raises(UsageError):
-        actions.seed_of(value)
+        actions.read_seed(value)
 
 
 def test_settings_reach_the_networks(models: Models, runs: Path) -> None:
     diffusion = trained(models, runs, "diffusion")
-    way = actions.generator_of(diffusion, {"steps": 2, "sampler": "euler", "temperature": 0.5, "guidance": None})
-    assert (way.sampling.steps, way.sampling.sampler, way.labels) == (2, "euler", None)
-    plain = actions.draw(way, [5])
-    pink = actions.generator_of(diffusion, {"steps": 2, "sampler": "euler", "guidance": 4.0}, ["hair=pink"])
-    assert not np.array_equal(plain, actions.draw(pink, [5]))
+    values = {"steps": 2, "sampler": "euler", "temperature": 0.5, "guidance": None}
+    options = actions.draw_options(diffusion, values)
+    sampling: Any = options.sampling
+    assert (sampling.steps, sampling.sampler, options.labels) == (2, "euler", None)
+    plain = actions.draw(diffusion, [5], options)
+    pink = actions.draw_options(diffusion, {"steps": 2, "sampler": "euler", "guidance": 4.0}, ["hair=pink"])
+    assert not np.array_equal(plain, actions.draw(diffusion, [5], pink))
     with pytest.raises(UsageError, match="pink and aqua"):
-        actions.generator_of(diffusion, {}, ["hair=pink", "hair=aqua"])
+        actions.draw_options(diffusion, {}, ["hair=pink", "hair=aqua"])
     with pytest.raises(UsageError):
-        actions.generator_of(diffusion, {"sampler": "magic"})
+        actions.draw_options(diffusion, {"sampler": "magic"})
 
 
 def test_faces_are_those_of_the_command_line(models: Models, runs: Path, tmp_path: Path) -> None:
     """But for roundings: the page runs networks on as many images as there are, the command on a fixed number."""
     done("sample", runs / "vae", "--seeds", "4,9", "--out", tmp_path, "--device", "cpu", "--precision", "fp32")
-    vae = open_trained(Run(runs / "vae"), device=torch.device("cpu"), precision="fp32")
-    drawn = actions.draw(actions.generator_of(vae, {}), [4, 9])
+    vae = generate.open_trained(Run(runs / "vae"), device=torch.device("cpu"), precision="fp32")
+    drawn = actions.draw(vae, [4, 9], actions.draw_options(vae, {}))
     for seed, image in zip((4, 9), drawn, strict=True):
         with Image.open(tmp_path / "seeds" / f"{seed:06d}.png") as file:
             assert np.abs(np.asarray(file).astype(int) - image).max() <= 2
@@ -146,55 +158,57 @@ def test_faces_are_those_of_the_command_line(models: Models, runs: Path, tmp_pat
 
 def test_a_walk_begins_and_ends_with_its_seeds(models: Models, runs: Path) -> None:
     vae = trained(models, runs, "vae")
-    way = actions.generator_of(vae, {})
-    walk, ends = actions.walk(way, 3, 14, 5), actions.draw(way, [3, 14])
+    options = actions.draw_options(vae, {})
+    walk = actions.walk(vae, 3, 14, 5, options)
+    ends = actions.draw(vae, [3, 14], options)
     assert walk.shape == (5, 16, 16, 3)
     assert np.abs(walk[[0, -1]].astype(int) - ends).max() <= 2
     with pytest.raises(UsageError, match="1 pictures"):
-        actions.walk(way, 3, 14, 1)
+        actions.walk(vae, 3, 14, 1, options)
 
 
 def test_pictures_are_redrawn_and_translated_both_ways(models: Models, runs: Path) -> None:
-    photo, edits = (
-        picture(1, (40, 24)),
-        {"reverse": False, "noise": 0.3, "levels": None, "strength": 0.5, "exact": False},
-    )
+    photo = picture(1, (40, 24))
+    edits = {"reverse": False, "noise": 0.3, "levels": None, "strength": 0.5, "exact": False}
 
-    def changed(name: str, **more: Any) -> list[tuple[str, np.ndarray]]:
+    def edited(name: str, **more: object) -> list[tuple[str, np.ndarray]]:
         run = trained(models, runs, name)
-        return actions.change(actions.generator_of(run, {}), photo, edits | more, fit="crop", size=None, seed=1)
+        request = actions.PictureRequest(edits=edits | more, seed=1)
+        return actions.edit_picture(run, photo, request, actions.draw_options(run, {}))
 
-    vae, diffusion, there = changed("vae"), changed("diffusion"), changed("translator")
+    vae = edited("vae")
+    diffusion = edited("diffusion")
+    translated = edited("translator")
     assert [title for title, _ in vae] == [title for title, _ in diffusion] == ["before", "with noise", "after"]
     assert all(image.shape == (16, 16, 3) for _, image in vae + diffusion)
     noise = vae[1][1].astype(float) - vae[0][1]
     assert 20 < noise.std() < 45  # 0.3 of 127.5, less what was cut at black and white
-    assert [title for title, _ in changed("vae", noise=0.0)] == ["before", "after"]
-    assert [title for title, _ in changed("diffusion", exact=True)] == ["before", "after"]
-    assert [image.shape for _, image in there] == [(24, 40, 3)] * 2
-    assert not np.array_equal(there[-1][1], changed("translator", reverse=True)[-1][1])
+    assert [title for title, _ in edited("vae", noise=0.0)] == ["before", "after"]
+    assert [title for title, _ in edited("diffusion", exact=True)] == ["before", "after"]
+    assert [image.shape for _, image in translated] == [(24, 40, 3)] * 2
+    assert not np.array_equal(translated[-1][1], edited("translator", reverse=True)[-1][1])
     with pytest.raises(UsageError):
-        changed("diffusion", strength=0.0)
+        edited("diffusion", strength=0.0)
 
 
 def test_a_translator_cannot_draw_and_says_who_can(models: Models, runs: Path) -> None:
     translator = trained(models, runs, "translator")
-    with pytest.raises(UsageError) as told:
-        actions.draw(actions.generator_of(translator, {}), [1])
-    assert "vae" in str(told.value.hint)
+    with pytest.raises(UsageError) as caught:
+        actions.draw(translator, [1], actions.draw_options(translator, {}))
+    assert "vae" in str(caught.value.hint)
 
 
 # ---- directions -----------------------------------------------------------------------------------------------
 
 
 class Painter(torch.nn.Module):
-    """Draws grey pictures whose brightness follows one number of its noise, and whose slope follows another, less."""
+    """Draws gray pictures whose brightness follows one number of its noise, and whose slope follows another, less."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.shape = shape
 
-    def sample(self, noise: Noise, labels: Tensor | None, sampling: Any, watch: Any = None) -> Tensor:
+    def sample(self, noise: Noise, labels: Tensor | None, sampling: object, callback: object = None) -> Tensor:
         code = noise(*self.shape)
         if len(self.shape) == 3:  # brightness of the upper and the lower half
             halves = [half.mean((1, 2, 3)) * half[0].numel() ** 0.5 for half in code.chunk(2, dim=2)]
@@ -205,41 +219,36 @@ class Painter(torch.nn.Module):
 
 @pytest.mark.parametrize("shape", [(24,), (3, 16, 16)])
 def test_directions_are_those_that_the_pictures_follow(shape: tuple[int, ...]) -> None:
-    painter = Trained(
-        Painter(shape),
-        None,
-        DataSpec(16, 1),
-        0,
-        torch.device("cpu"),
-        "fp32",  # type: ignore[arg-type]
-    )
-    generator = Generator(painter, Sampling())
-    found = directions.find(generator, pictures=512)
-    assert found.vectors.shape == (directions.FOUND, *shape)
-    assert torch.allclose(found.vectors.flatten(1) @ found.vectors.flatten(1).T, torch.eye(directions.FOUND), atol=1e-4)
+    model = cast("Family", Painter(shape))  # all of a family that drawing asks for
+    painter = generate.Trained(model, resolved("vae"), DataSpec(16, 1), 0, torch.device("cpu"), "fp32")
+    found = directions.find(painter, pictures=512)
+    assert found.vectors.shape == (directions.COUNT, *shape)
+    assert torch.allclose(found.vectors.flatten(1) @ found.vectors.flatten(1).T, torch.eye(directions.COUNT), atol=1e-4)
     assert found.shares[0] > 0.7
     assert sum(found.shares) <= 1.01
-    amounts = torch.zeros(3, directions.FOUND)
+    amounts = torch.zeros(3, directions.COUNT)
     amounts[:, 0] = torch.tensor([-2.0, 0.0, 2.0])
-    drawn = directions.steered(generator, 3, amounts, found)
+    drawn = directions.steer(painter, 3, amounts, found)
     means = drawn.float().mean((1, 2, 3))
-    assert torch.equal(drawn[1], generator.draw_noise(Noise([3]))[0])
+    assert torch.equal(drawn[1], generate.draw_noise(painter, Noise([3]))[0])
     assert abs(means[2] - means[0]) == pytest.approx(4 * 0.2 * 127.5, rel=0.1)
 
 
 def test_directions_of_a_run_are_looked_for_once(models: Models, runs: Path) -> None:
-    run = actions.find(runs, "vae")
+    run = actions.find_run(runs, "vae")
     vae = models.open(run)
-    way, seen = actions.generator_of(vae, {}), []
-    found = models.directions(run, way, seen.append)
-    assert sum(seen) == found.pictures == directions.PICTURES
-    assert models.directions(run, way, seen.append) is found
-    assert models.directions(run, actions.generator_of(vae, {"temperature": 0.5})) is not found
-    rows = actions.steer(way, 3, directions.amount_rows(), found)
-    assert len(rows) == 7 * directions.FOUND
+    options = actions.draw_options(vae, {})
+    drawn: list[int] = []
+    found = models.directions(run, options, drawn.append)
+    assert sum(drawn) == found.pictures == directions.PICTURES
+    assert models.directions(run, options, drawn.append) is found
+    assert sum(drawn) == directions.PICTURES
+    assert models.directions(run, actions.draw_options(vae, {"temperature": 0.5})) is not found
+    rows = actions.steer(vae, 3, directions.amount_rows(), found, options)
+    assert len(rows) == 7 * directions.COUNT
     assert np.array_equal(rows[3], rows[10])  # the middle of each row is the seed itself
     with pytest.raises(UsageError):
-        models.directions(actions.find(runs, "translator"), way)
+        models.directions(actions.find_run(runs, "translator"), options)
 
 
 # ---- what comes in --------------------------------------------------------------------------------------------
@@ -252,45 +261,66 @@ def test_uploads_are_decoded_whatever_they_call_themselves(tmp_path: Path) -> No
 
     turned = Image.Exif()
     turned[0x0112] = 6
-    assert guard.uploaded(put("turned.jpg", encoded(picture(1, (40, 24)), "jpeg", exif=turned)), tmp_path).size == (
-        24,
-        40,
-    )
-    assert guard.uploaded(put("really-a-jpeg.png", encoded(picture(1), "jpeg")), tmp_path).mode == "RGB"
+    upright = guard.read_upload(put("turned.jpg", encoded(picture(1, (40, 24)), "jpeg", exif=turned)), tmp_path)
+    assert upright.size == (24, 40)
+    assert guard.read_upload(put("really-a-jpeg.png", encoded(picture(1), "jpeg")), tmp_path).mode == "RGB"
     bad = {
         "text.png": b"hello", "empty.png": b"", "bomb.png": huge_png(60_000, 60_000),
         "cut.png": encoded(picture(1))[:200], "page.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        "large.png": b"\0" * (guard.MOST_BYTES + 1),
+        "large.png": b"\0" * (guard.MAX_BYTES + 1),
     }  # fmt: skip
     for name, data in bad.items():
-        with pytest.raises(DataError) as told:
-            guard.uploaded(put(name, data), tmp_path)
-        assert told.value.hint, name
+        with pytest.raises(DataError) as caught:
+            guard.read_upload(put(name, data), tmp_path)
+        assert caught.value.hint, name
     (tmp_path / "inside").mkdir()
-    for name in (str(tmp_path / "turned.jpg"), "/etc/passwd", str(tmp_path / "inside" / ".." / "turned.jpg"), None):
+    outside = (str(tmp_path / "turned.jpg"), "/etc/passwd", str(tmp_path / "inside" / ".." / "turned.jpg"), None)
+    for path in outside:
         with pytest.raises(DataError):
-            guard.uploaded(name, tmp_path / "inside")
+            guard.read_upload(path, tmp_path / "inside")
 
 
-def asked(path: str = "/", method: str = "GET", **headers: str) -> dict[str, Any]:
+def asked(path: str = "/", method: str = "GET", **headers: str) -> Scope:
+    """A request as the server hands it on."""
     names = {"host": "127.0.0.1:7860"} | {name.replace("_", "-"): value for name, value in headers.items()}
     return {
-        "type": "http", "path": path, "method": method,
+        "type": "http",
+        "path": path,
+        "method": method,
+        "query_string": b"",
         "headers": [(name.encode(), value.encode()) for name, value in names.items()],
-    }  # fmt: skip
+    }
+
+
+def status_of(scope: Scope, *, port: int = 7860) -> int:
+    """The status that the guarded page answers with: the page itself answers 200 to whatever reaches it."""
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    page = guard.guarded(PlainTextResponse("the page"), port=port, uploads=Path("/tmp/ours"))
+    asyncio.run(page(scope, receive, send))  # type: ignore[arg-type]  # any awaitable will do
+    (status,) = statuses
+    return status
 
 
 @pytest.mark.parametrize(
     ("scope", "status"),
     [
-        (asked(), 0),
-        (asked(host="localhost:7860", origin="http://localhost:7860"), 0),
-        (asked(sec_fetch_site="cross-site", sec_fetch_mode="navigate"), 0),  # a link on another page
-        (asked("/gradio_api/queue/join", "POST", origin="http://127.0.0.1:7860", sec_fetch_site="same-origin"), 0),
-        (asked(host="evil.example:7860"), 403),
+        (asked(), 200),
+        (asked(host="localhost:7860", origin="http://localhost:7860"), 200),
+        (asked(sec_fetch_site="cross-site", sec_fetch_mode="navigate"), 200),  # a link on another page
+        (asked("/gradio_api/queue/join", "POST", origin="http://127.0.0.1:7860", sec_fetch_site="same-origin"), 200),
+        (asked(host="evil.example:7860"), 400),
         (asked(host="127.0.0.1"), 403),
         (asked(host="127.0.0.1:80"), 403),
-        (asked(host="127.0.0.1.evil.example:7860"), 403),
+        (asked(host=""), 400),
+        (asked(host="127.0.0.1.evil.example:7860"), 400),
         (asked("/gradio_api/queue/join", "POST", origin="http://evil.example"), 403),
         (asked("/gradio_api/queue/join", "POST", origin="null"), 403),
         (asked("/gradio_api/queue/join", "POST", origin="http://127.0.0.1:8000"), 403),
@@ -298,7 +328,7 @@ def asked(path: str = "/", method: str = "GET", **headers: str) -> dict[str, Any
         (asked("/config", sec_fetch_site="cross-site", sec_fetch_mode="navigate"), 403),
         (asked("/", sec_fetch_site="cross-site", sec_fetch_mode="no-cors"), 403),
         (asked("/gradio_api/queue/data", sec_fetch_site="same-site"), 403),
-        (asked("/gradio_api/upload", "POST", content_length=str(guard.MOST_BYTES + 1)), 413),
+        (asked("/gradio_api/upload", "POST", content_length=str(guard.MAX_BYTES + 1)), 413),
         (asked("/gradio_api/info"), 403),
         (asked("/gradio_api/proxy=https://a.hf.space/"), 403),
         (asked("/gradio_api/vibe-edit", "POST"), 403),
@@ -308,16 +338,28 @@ def asked(path: str = "/", method: str = "GET", **headers: str) -> dict[str, Any
         (asked("/gradio_api/file=/etc/passwd"), 403),
         (asked("/gradio_api/file=http://169.254.169.254/"), 403),
         (asked("/gradio_api/file=/tmp/ours/../secret"), 403),
-        (asked("/gradio_api/file=/tmp/ours/picture.png"), 0),
+        (asked("/gradio_api/file=/tmp/ours/picture.png"), 200),
         (asked("/gradio_api/file=/tmp/ours"), 403),
         (asked("/", "DELETE"), 403),
     ],
     ids=lambda value: value["method"] + value["path"] if isinstance(value, dict) else str(value),
 )
-def test_who_may_ask_for_what(scope: dict[str, Any], status: int) -> None:
-    found = guard.Guard(None, port=7860, files=Path("/tmp/ours")).refused(scope)  # type: ignore[arg-type]
-    assert found[1] == status
-    assert bool(found[0]) == bool(status)
+def test_who_may_ask_for_what(scope: Scope, status: int) -> None:
+    assert status_of(scope) == status
+
+
+def test_only_one_host_is_named() -> None:
+    """A second one could be read by a part of the page that trusts it."""
+    scope = asked()
+    scope["headers"].append((b"host", b"evil.example:7860"))
+    assert status_of(scope) == 403
+    assert status_of(asked(host="127.0.0.1:7860:7860")) in (400, 403)  # recent versions of Starlette say so first
+
+
+def test_the_usual_port_need_not_be_named() -> None:
+    assert status_of(asked(host="localhost"), port=80) == 200
+    assert status_of(asked(host="localhost:80"), port=80) == 200
+    assert status_of(asked(host="localhost:7860"), port=80) == 403
 
 
 # ---- a training as it goes ------------------------------------------------------------------------------------
@@ -330,29 +372,29 @@ def test_a_training_tells_how_far_it_is(tmp_path: Path) -> None:
     about["findings"] = [finding | {"by": "figures", "since": 120_000}]
     (run.path / "run.json").write_text(json.dumps(about))
     now = time.time()
-    going = training_status.shown(run, now=now)
+    going = training_status.render(run, now=now)
     assert "training now: 249.6k of 500k images" in going or "training now: 250k of 500k images" in going
     assert "left" in going
     assert "mode collapse since 120,000 images: drawn images differ &lt;little&gt;" in going
     assert 'aria-valuenow="50"' in going
     assert going.count("<svg") >= 2
     assert len(re.findall("<img[^>]*data:image", going)) == 3  # the newest preview, raw and averaged, and the reals
-    killed = training_status.shown(run, now=now + 3600)
+    killed = training_status.render(run, now=now + 3600)
     assert "nothing heard for 60 min" in killed
     assert f"animegen train --resume {run.path}" in killed
-    assert "--resume" not in training_status.shown(fake_runs.make(tmp_path, "done"))
+    assert "--resume" not in training_status.render(fake_runs.make(tmp_path, "done"))
 
 
 def test_the_mark_of_a_training_changes_when_it_writes(tmp_path: Path) -> None:
     run = fake_runs.make(tmp_path, "going", images=64_000, state="running")
-    before = training_status.mark(run)
-    assert training_status.mark(run) == before
+    before = training_status.fingerprint(run)
+    assert training_status.fingerprint(run) == before
     with run.log.open("a") as file:
         file.write("{}\n")
-    assert training_status.mark(run) != before
-    before = training_status.mark(run)
+    assert training_status.fingerprint(run) != before
+    before = training_status.fingerprint(run)
     (run.samples / "ema-000099000.png").write_bytes(b"")
-    assert training_status.mark(run) != before
+    assert training_status.fingerprint(run) != before
     assert {file.name for file in run.path.iterdir()} == {
         "run.json", "config.yaml", "weights.safetensors", "log.jsonl", "samples",
     }  # fmt: skip  # nothing was left there, no lock above all
@@ -409,7 +451,7 @@ def serving(runs: Path, folder: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def served(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The page of all runs; the last test ends it."""
+    """The page of all runs."""
     with serving(runs, tmp_path_factory.mktemp("served") / "tmp") as running:
         yield running
 
@@ -434,11 +476,12 @@ def answer(
 
 def test_attacks_by_plain_requests_are_refused(served: Served, runs: Path) -> None:
     assert answer(served, "/")[0] == 200
-    assert answer(served, "/", Host=f"evil.example:{served.port}")[0] == 403
-    assert answer(served, "/config", Host="evil.example")[0] == 403
+    assert answer(served, "/", Host=f"evil.example:{served.port}")[0] == 400
+    assert answer(served, "/config", Host="evil.example")[0] == 400
+    assert answer(served, "/", Host=f"127.0.0.1:{served.port + 1}")[0] == 403
     join = json.dumps({"fn_index": 0, "data": [None, None], "session_hash": "x"}).encode()
-    headers = {"Content_Type": "application/json"}
-    assert answer(served, "/gradio_api/queue/join", "POST", join, Origin="http://evil.example", **headers)[0] == 403
+    headers = {"Origin": "http://evil.example", "Content_Type": "application/json"}
+    assert answer(served, "/gradio_api/queue/join", "POST", join, **headers)[0] == 403
     weights = runs / "vae" / "weights.safetensors"
     for path in ("/etc/passwd", str(weights), str(runs / "vae" / "run.json"), str(served.folder)):
         for form in (f"file={path}", f"file=%2F{path[1:]}", f"file/{path}", f"file={served.folder}/x/..{path}"):
@@ -449,17 +492,16 @@ def test_attacks_by_plain_requests_are_refused(served: Served, runs: Path) -> No
         assert answer(served, path)[0] == 403, path
     boundary = "----x"
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'.encode()
-    form = {"Content_Type": f"multipart/form-data; boundary={boundary}"}
-    large = head + b"\0" * (guard.MOST_BYTES + 1)
+    multipart = {"Content_Type": f"multipart/form-data; boundary={boundary}"}
+    large = head + b"\0" * (guard.MAX_BYTES + 1)
     with contextlib.suppress(ConnectionError):  # the answer may come before everything was sent
-        assert answer(served, "/gradio_api/upload", "POST", large, **form)[0] == 413
-    status, body = answer(
-        served, "/gradio_api/upload", "POST", head + b"hello\r\n--" + boundary.encode() + b"--\r\n", **form
-    )
+        assert answer(served, "/gradio_api/upload", "POST", large, **multipart)[0] == 413
+    small = head + b"hello\r\n--" + boundary.encode() + b"--\r\n"
+    status, body = answer(served, "/gradio_api/upload", "POST", small, **multipart)
     assert status == 200
-    (kept,) = json.loads(body)
-    assert served.folder in Path(kept).parents
-    assert answer(served, f"/gradio_api/file={kept}") == (200, b"hello")
+    (uploaded,) = json.loads(body)
+    assert served.folder in Path(uploaded).parents
+    assert answer(served, f"/gradio_api/file={uploaded}") == (200, b"hello")
 
 
 def test_the_browser_is_opened_at_the_address(served: Served) -> None:
@@ -480,7 +522,7 @@ def test_only_this_machine_is_served(served: Served) -> None:
 
 
 @contextlib.contextmanager
-def page_of(browser: Any, served: Served, **options: Any) -> Iterator[Any]:
+def page_of(browser: Browser, served: Served, **options: Any) -> Iterator[Page]:
     """The page, ready, that fails on console errors and on any request that leaves it."""
     elsewhere: list[str] = []
     with opened(browser, served.address, viewport={"width": 1280, "height": 900}, **options) as page:
@@ -494,22 +536,22 @@ def page_of(browser: Any, served: Served, **options: Any) -> Iterator[Any]:
         assert [url for url in elsewhere if not url.startswith(own)] == []
 
 
-def pick(page: Any, name: str) -> None:
+def pick(page: Page, name: str) -> None:
     page.get_by_label("Run", exact=True).click()
     page.get_by_role("option", name=name, exact=True).click()
     family = {"vae": "vae", "diffusion": "ddpm", "translator": "cyclegan", "going": "vae"}[name]
     page.locator("dl.facts", has_text=f"{family} ·").wait_for()
 
 
-def to(page: Any, tab: str) -> None:
+def to(page: Page, tab: str) -> None:
     page.get_by_role("tab", name=tab, exact=True).click()
 
 
-def press(page: Any, name: str) -> None:
+def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
 
 
-def message(page: Any) -> str:
+def message(page: Page) -> str:
     """The error that is shown, then closed."""
     toast = page.get_by_test_id("toast-body").first
     toast.wait_for()
@@ -519,7 +561,7 @@ def message(page: Any) -> str:
     return str(text)
 
 
-def slowly(page: Any) -> None:
+def slowly(page: Page) -> None:
     """As many steps as the page allows; the values of a newly picked run come in one by one, so until it stays."""
     steps = page.get_by_label(re.compile("number input for Steps"))
     for _ in range(50):
@@ -530,14 +572,14 @@ def slowly(page: Any) -> None:
     raise AssertionError("the steps do not stay as they are set")
 
 
-def waiting(page: Any, total: int) -> None:
+def waiting(page: Page, total: int) -> None:
     """Until the page shows how many of `total` pictures are drawn, and not yet all."""
     count = page.get_by_text(re.compile(rf"\b[0-9]{{1,2}}/{total} pictures")).filter(visible=True)
     count.first.wait_for()
     assert page.locator(".progress-level-inner", has_text="drawing").filter(visible=True).count()
 
 
-def pixels(page: Any, selector: str) -> list[np.ndarray]:
+def pixels(page: Page, selector: str) -> list[np.ndarray]:
     """The images that the page shows there."""
     sources = page.eval_on_selector_all(selector, "all => all.map(one => one.src)")
     found = []
@@ -547,7 +589,9 @@ def pixels(page: Any, selector: str) -> list[np.ndarray]:
     return found
 
 
-def test_drawing_walking_and_steering(browser: Any, served: Served, models: Models, runs: Path, tmp_path: Path) -> None:
+def test_drawing_walking_and_steering(
+    browser: Browser, served: Served, models: Models, runs: Path, tmp_path: Path
+) -> None:
     with page_of(browser, served) as page:
         vae = trained(models, runs, "vae")
         assert page.get_by_role("heading", name="animegen").is_visible()
@@ -557,7 +601,7 @@ def test_drawing_walking_and_steering(browser: Any, served: Served, models: Mode
         page.wait_for_selector(".faces img")
         shown = pixels(page, ".faces img")
         assert page.locator(".faces figcaption").all_inner_texts() == ["seed 2", "seed 5", "seed 6"]
-        expected = actions.draw(actions.generator_of(vae, {}), [2, 5, 6])
+        expected = actions.draw(vae, [2, 5, 6], actions.draw_options(vae, {}))
         assert np.abs(np.stack(shown).astype(int) - expected).max() <= 2
         with page.expect_download() as saved:
             page.get_by_text("Download PNG").click()
@@ -578,7 +622,7 @@ def test_drawing_walking_and_steering(browser: Any, served: Served, models: Mode
         assert page.get_attribute(visible, "alt") == "6 of 12 steps from seed 3 to 14"
         slider.fill("12")
         assert page.get_attribute(visible, "alt") == "12 of 12 steps from seed 3 to 14"
-        end = actions.draw(actions.generator_of(vae, {}), [14])
+        end = actions.draw(vae, [14], actions.draw_options(vae, {}))
         assert np.abs(pixels(page, visible)[0].astype(int) - end[0]).max() <= 2
         assert page.locator(".strip img").count() == 13
         with page.expect_download() as saved:
@@ -596,7 +640,7 @@ def test_drawing_walking_and_steering(browser: Any, served: Served, models: Mode
         assert not np.array_equal(before, pixels(page, ".faces figure:only-child img")[0])
 
 
-def test_pictures_are_uploaded_redrawn_and_translated(browser: Any, served: Served, tmp_path: Path) -> None:
+def test_pictures_are_uploaded_redrawn_and_translated(browser: Browser, served: Served, tmp_path: Path) -> None:
     picture(3, (48, 40)).save(tmp_path / "face.png")
     (tmp_path / "lie.png").write_bytes(b"<script>alert(1)</script>")
     with page_of(browser, served) as page:
@@ -636,7 +680,7 @@ def test_pictures_are_uploaded_redrawn_and_translated(browser: Any, served: Serv
         assert not page.get_by_role("button", name="Draw", exact=True).is_visible()
 
 
-def test_two_runs_are_compared_and_labels_asked_for(browser: Any, served: Served) -> None:
+def test_two_runs_are_compared_and_labels_asked_for(browser: Browser, served: Served) -> None:
     with page_of(browser, served) as page:
         pick(page, "diffusion")
         assert page.get_by_label("Sampler").is_visible()
@@ -660,21 +704,22 @@ def test_two_runs_are_compared_and_labels_asked_for(browser: Any, served: Served
         page.get_by_label("Run", exact=True).focus()
         page.get_by_label("Run", exact=True).blur()  # is no choice: it hides no progress, wipes no faces
         page.wait_for_selector(".sides img")
-        page.wait_for_timeout(500)
+        page.wait_for_timeout(500)  # for the wrong answer to a choice, which must not come
         assert page.locator(".sides h3").all_inner_texts() == ["diffusion", "vae"]
         assert page.locator(".sides figcaption").all_inner_texts() == [f"seed {i}" for i in range(4)] * 2
 
 
 def test_a_running_training_is_watched_and_unfinished_runs_say_so(
-    browser: Any, served: Served, runs: Path, faces: Path
+    browser: Browser, runs: Path, faces: Path, tmp_path: Path
 ) -> None:
+    runs = Path(shutil.copytree(runs, tmp_path / "runs"))
     words = train_words("vae", faces, runs / "going", *sets("train.preview_every=400 images"), duration="2M images")
     training = start(*words)
     try:
         while not (runs / "going" / "log.jsonl").is_file():
             assert training.poll() is None, training.communicate()[1]
             time.sleep(0.1)
-        with page_of(browser, served) as page:
+        with serving(runs, tmp_path / "served") as served, page_of(browser, served) as page:
             press(page, "↻")
             pick(page, "going")
             to(page, "Training")
@@ -697,14 +742,11 @@ def test_a_running_training_is_watched_and_unfinished_runs_say_so(
     finally:
         training.send_signal(signal.SIGTERM)
         _, err = training.communicate(timeout=60)
-        for name in ("going", "young", "broken"):
-            shutil.rmtree(runs / name, ignore_errors=True)
     assert training.returncode == 85, err  # undisturbed to its own end
 
 
-def test_the_page_suits_a_phone(browser: Any, served: Served) -> None:
-    options = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
-    with opened(browser, served.address, **options) as page:
+def test_the_page_suits_a_phone(browser: Browser, served: Served) -> None:
+    with opened(browser, served.address, viewport={"width": 390, "height": 844}, color_scheme="dark") as page:
         page.wait_for_selector("dl.facts")
         press(page, "Draw")
         page.wait_for_selector(".faces img")
@@ -722,21 +764,22 @@ def test_errors_are_text_not_markup() -> None:
     assert here("ui", "--help").code == 0
 
 
-def test_ctrl_c_ends_it_at_once_and_leaves_nothing(browser: Any, served: Served) -> None:
+def test_ctrl_c_ends_it_at_once_and_leaves_nothing(browser: Browser, runs: Path, tmp_path: Path) -> None:
     """While faces are being drawn: threads inside torch cannot be ended, and used to abort the process."""
-    page = browser.new_page()  # its connection breaks, which the console may say
-    page.goto(served.address)
-    page.wait_for_selector("dl.facts")
-    pick(page, "diffusion")
-    slowly(page)
-    page.get_by_label("Seeds, such as 0-15,100").fill("0-99")
-    page.get_by_label("Seeds, such as 0-15,100").press("Enter")
-    waiting(page, 100)
-    assert not page.locator(".faces img").count()
-    assert [file.name for file in served.folder.iterdir() if file.name.startswith("animegen-ui-")]
-    served.process.send_signal(signal.SIGINT)
-    _, err = served.process.communicate(timeout=20)
-    page.close()
-    assert served.process.returncode == 130, err
-    assert "Traceback" not in err
-    assert not [file for file in served.folder.iterdir() if file.name.startswith("animegen-ui-")]
+    with serving(runs, tmp_path / "served") as served:
+        page = browser.new_page()  # its connection breaks, which the console may say
+        page.goto(served.address)
+        page.wait_for_selector("dl.facts")
+        pick(page, "diffusion")
+        slowly(page)
+        page.get_by_label("Seeds, such as 0-15,100").fill("0-99")
+        page.get_by_label("Seeds, such as 0-15,100").press("Enter")
+        waiting(page, 100)
+        assert not page.locator(".faces img").count()
+        assert list(served.folder.glob("animegen-ui-*"))
+        served.process.send_signal(signal.SIGINT)
+        _, err = served.process.communicate(timeout=20)
+        page.close()
+        assert served.process.returncode == 130, err
+        assert "Traceback" not in err
+        assert not list(served.folder.glob("animegen-ui-*"))

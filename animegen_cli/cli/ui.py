@@ -30,6 +30,7 @@ def ui(
 
       animegen ui --runs experiments --port 7861 --no-open
     """
+    from animegen_cli.ui.ui import Request
     from animegen_cli.ui.ui import ui as show
 
-    show(runs, port=port, device=device, open_browser=not no_open)
+    show(Request(runs=runs, port=port, device=device, open_browser=not no_open))

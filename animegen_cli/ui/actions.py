@@ -1,21 +1,21 @@
-"""What the page's controls do, as plain functions: a run and words in, pictures out. Nothing here knows of a browser."""
+"""What the page's controls do, as plain functions: a run and settings in, pictures out. Nothing here knows of a browser."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
-from torch import Tensor
 
 from animegen_cli import paths
+from animegen_cli.config import Sampling
 from animegen_cli.data.cleaning import FITS
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError, did_you_mean
 from animegen_cli.model import abilities
-from animegen_cli.model.family import ABILITIES, Edit
+from animegen_cli.model.family import Corrupts, Samples, Translates
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_last, from_uint8, to_uint8
 from animegen_cli.sample.generate import Generator
@@ -30,227 +30,320 @@ if TYPE_CHECKING:
 
     import numpy as np
     from PIL import Image
+    from torch import Tensor
 
+    from animegen_cli.model.family import Edit
     from animegen_cli.paths import Run
 
-MOST_FACES = 100
-MOST_FRAMES = 60
-TOGETHER = 16
+MAX_FACES = 100
+MAX_FRAMES = 60
+MAX_BATCH = 16
 """Images per network call: few enough for a bar that moves, and no padding to a fixed number, which files get."""
-MOST_PIXELS = 1024
-"""Longest shorter side that a picture is scaled to."""
+MAX_SIDE = 1024
+"""Longest shorter side in pixels that a picture is scaled to."""
 SETTINGS = ("sampler", "steps", "guidance", "truncation", "temperature", "levels")
 """Keys of a run's `sample` section that the page offers."""
-Done = Callable[[int], None]
+OnProgress = Callable[[int], None]
+"""Called with the number of pictures that were just drawn."""
 
 
 # ---- runs -----------------------------------------------------------------------------------------------------
 
 
-def listed(root: Path) -> list[Run]:
+def list_runs(root: Path) -> list[Run]:
     """The runs under `root`, newest first."""
     return paths.runs(root)[::-1]
 
 
-def find(root: Path, name: str | None) -> Run:
-    """The run of that name under `root`; DataError when there is none (any more)."""
-    found = {run.name: run for run in paths.runs(root)}
-    if not found:
+def find_run(root: Path, name: str | None) -> Run:
+    """The run called `name` under `root`.
+
+    Raises:
+        DataError: there is none, or none any more.
+    """
+    runs = {run.name: run for run in paths.runs(root)}
+    if not runs:
         raise DataError(f"no run under {root}/", hint="train one: `animegen train ddim --preset smoke`")
-    if name not in found:
-        raise DataError(f"no run `{name or ''}` under {root}/", hint=did_you_mean(name or "", found))
-    return found[name]
+    if name not in runs:
+        raise DataError(f"no run `{name or ''}` under {root}/", hint=did_you_mean(name or "", runs))
+    return runs[name]
 
 
-class Held(NamedTuple):
+class _LoadedRun(NamedTuple):
     """A run in memory."""
 
-    written: tuple[int, int]
-    """Time and size of its weights file when it was read."""
+    version: tuple[int, int]
+    """Time of the last change in ns and size in bytes of its weights file when it was read."""
     trained: Trained
     directions: dict[str, Directions]
-    """Those found so far, by sampling section and label row."""
+    """The directions found so far, by the options to draw with."""
 
 
 class Models:
-    """Trained runs in memory, those used last."""
+    """The trained runs that are held in memory: those used last."""
 
     def __init__(self, device: str | None = None, most: int = 3) -> None:
-        self.device, self.most = pick_device(device), most
-        self._held: OrderedDict[Path, Held] = OrderedDict()
+        """Hold at most `most` runs on `device`, a GPU where there is one when None."""
+        self.device = pick_device(device)
+        self.most = most
+        self._loaded: OrderedDict[Path, _LoadedRun] = OrderedDict()
 
     def open(self, run: Run) -> Trained:
-        """The run's networks; read again once training wrote new weights.
+        """The run's networks, which are read again when training has written new weights.
 
         Raises:
-            DataError: no weights yet, or damaged ones.
+            DataError: there are no weights yet, or damaged ones.
         """
-        return self._hold(run).trained
+        return self._load(run).trained
 
-    def directions(self, run: Run, generator: Generator, on_progress: Done | None = None) -> Directions:
-        """The run's directions, looked for once for each sampling section and label row."""
-        held, key = self._hold(run), str((generator.sampling, generator.labels))
-        if key not in held.directions:
-            require(held.trained, "samples")
-            count = directions.count_for(held.trained)
-            held.directions[key] = directions.find(generator, pictures=count, on_progress=on_progress)
-        return held.directions[key]
+    def directions(self, run: Run, options: DrawOptions, on_progress: OnProgress | None = None) -> Directions:
+        """The run's directions, which are searched for once for each set of options.
 
-    def _hold(self, run: Run) -> Held:
+        Raises:
+            UsageError: the run does not draw from noise.
+            DataError: there are no weights yet, or damaged ones.
+        """
+        loaded = self._load(run)
+        key = str(options)
+        if key not in loaded.directions:
+            editing.require(loaded.trained, "samples")
+            loaded.directions[key] = directions.find(
+                loaded.trained,
+                sampling=options.sampling,
+                labels=options.labels,
+                pictures=directions.picture_count(loaded.trained),
+                on_progress=on_progress,
+            )
+        return loaded.directions[key]
+
+    def _load(self, run: Run) -> _LoadedRun:
         if not run.weights.is_file():
             raise DataError(f"{run.name} has no weights yet", hint="they come with its first save; refresh then")
-        status, path = run.weights.stat(), run.path.resolve()
-        written = (status.st_mtime_ns, status.st_size)
-        held = self._held.pop(path, None)
-        if held is None or held.written != written:
-            held = Held(written, open_trained(run, device=self.device), {})
-        self._held[path] = held
-        while len(self._held) > self.most:
-            self._held.popitem(last=False)
-        return held
+        status = run.weights.stat()
+        version = (status.st_mtime_ns, status.st_size)
+        path = run.path.resolve()
+        loaded = self._loaded.pop(path, None)
+        if loaded is None or loaded.version != version:
+            loaded = _LoadedRun(version, generate.open_trained(run, device=self.device), {})
+        self._loaded[path] = loaded
+        while len(self._loaded) > self.most:
+            self._loaded.popitem(last=False)
+        return loaded
 
 
-# ---- what a run offers ----------------------------------------------------------------------------------------
+# ---- what a run can do ----------------------------------------------------------------------------------------
 
 
-class Offer(NamedTuple):
-    """Which controls make sense for a run."""
+class Capabilities(NamedTuple):
+    """What a run can do, and so which controls the page shows for it."""
 
     draws: bool
+    """Whether it draws from noise."""
     edits: frozenset[str] | None
-    """Fields of `Edit` that it reads; None where it takes no pictures."""
+    """The fields of `Edit` that it reads; None where it takes no pictures."""
     any_size: bool
-    settings: Mapping[str, Any]
-    """Those of `SETTINGS` that its way to draw has, with the run's own values."""
+    """Whether it takes pictures of any size; all others get a square of the run's size."""
+    settings: Mapping[str, object]
+    """Those of `SETTINGS` that its sampling section has, with the run's own values."""
     samplers: tuple[str, ...]
     labels: tuple[tuple[str, str], ...]
     """(attribute, value) that it can be asked for."""
-    size: int
 
 
-def offer(trained: Trained) -> Offer:
+def capabilities(trained: Trained) -> Capabilities:
     """What a run can do, from its abilities and its sampling section."""
-    section, model = asdict(trained.config.sample), trained.model
-    edits: Any = getattr(model, "edits", None)
-    asked = tuple(getattr(model, "conditions", ()))
-    settings = {key: section[key] for key in SETTINGS if key in section and (key != "guidance" or asked)}
-    return Offer(
-        draws=isinstance(model, ABILITIES["samples"]),
-        edits=edits if isinstance(model, ABILITIES["translates"]) else None,
+    model = trained.model
+    section = asdict(trained.config.sample)
+    conditions = tuple(getattr(model, "conditions", ()))
+    return Capabilities(
+        draws=isinstance(model, Samples),
+        edits=model.edits if isinstance(model, Translates) else None,
         any_size=tiles.any_size(trained),
-        settings=settings,
-        samplers=_choices(type(trained.config.sample), "sampler") if "sampler" in section else (),
-        labels=tuple((name, value) for name in asked for value in trained.data.attributes[name]),
-        size=trained.data.size,
+        settings={key: section[key] for key in SETTINGS if key in section and (key != "guidance" or conditions)},
+        samplers=_literals(type(trained.config.sample), "sampler") if "sampler" in section else (),
+        labels=tuple((name, value) for name in conditions for value in trained.data.attributes[name]),
     )
 
 
-def _choices(section: type, field: str) -> tuple[str, ...]:
+def _literals(section: type, field: str) -> tuple[str, ...]:
+    """The values that a field of a config section may have, where its type is a Literal."""
     hint = get_type_hints(section)[field]
     return tuple(get_args(hint)) if get_origin(hint) is Literal else ()
 
 
-def cannot(family: str, ability: str) -> str:
-    """Why a control is not there: the ability that the family lacks, and the families that have it."""
+def unable(family: str, ability: str) -> str:
+    """A sentence that says why a control is not there: the ability that the family lacks, and the families that have it."""
     return f"A {family} run cannot {abilities.VERBS[ability]}; {abilities.only(abilities.families_able(ability))}."
 
 
-def generator_of(trained: Trained, settings: Mapping[str, Any], labels: Sequence[str] = ()) -> Generator:
-    """The run's own settings with those of the page that it has and that are filled in; labels as `hair=pink`.
+class DrawOptions(NamedTuple):
+    """How a run is to draw."""
+
+    sampling: Sampling
+    labels: list[int] | None
+    """One index per attribute (-1 unknown); None for no labels."""
+
+
+def draw_options(trained: Trained, settings: Mapping[str, object], labels: Sequence[str] = ()) -> DrawOptions:
+    """The run's own sampling section with the page's settings in it, and its label row.
+
+    Args:
+        trained: a run.
+        settings: values by key of the section; those that it does not have, or that are None, are left out.
+        labels: values of attributes, such as `hair=pink`.
 
     Raises:
-        UsageError: a wrong value, a label that it does not know, or two values of one attribute.
+        UsageError: a wrong value, a label that the run does not know, or two values of one attribute.
     """
-    offered = offer(trained).settings
-    wanted = {key: value for key, value in settings.items() if key in offered and value is not None}
-    sampling = sampling_of(trained, wanted)
-    named: dict[str, str] = {}
+    known = capabilities(trained).settings
+    overrides = {key: value for key, value in settings.items() if key in known and value is not None}
+    sampling = generate.sampling_of(trained, overrides)
+    values: dict[str, str] = {}
     for name, _, value in (label.partition("=") for label in labels):
-        if name in named:
-            raise UsageError(f"`{name}` is asked to be {named[name]} and {value}", hint="choose one of them")
-        named[name] = value
-    return Generator(trained, sampling, label_row(trained, named) if named else None)
+        if name in values:
+            raise UsageError(f"`{name}` is asked to be {values[name]} and {value}", hint="choose one of them")
+        values[name] = value
+    return DrawOptions(sampling, generate.label_row(trained, values) if values else None)
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------
 
 
-def numbers(text: str | None) -> list[int]:
-    """Seeds as on the command line, `0-15,100`; UsageError for none, or more than the page shows."""
-    found = parse_seeds(text or "", "0-15,100")
-    if len(found) > MOST_FACES:
+def read_seeds(text: str | None) -> list[int]:
+    """Seeds as on the command line, `0-15,100`.
+
+    Raises:
+        UsageError: no seeds, or more than the page shows.
+    """
+    seeds = parse_seeds(text or "", "0-15,100")
+    if len(seeds) > MAX_FACES:
         raise UsageError(
-            f"{len(found):,} faces are more than this page shows",
-            hint=f"{MOST_FACES} at most; `animegen sample` draws any",
+            f"{len(seeds):,} faces are more than this page shows",
+            hint=f"{MAX_FACES} at most; `animegen sample` draws any",
         )
-    return found
+    return seeds
 
 
-def seed_of(value: float | None) -> int:
-    """One seed, a whole number of 0 or more; UsageError otherwise."""
+def read_seed(value: float | None) -> int:
+    """One seed from a box of the page.
+
+    Raises:
+        UsageError: the box is empty, or holds no whole number of 0 or more.
+    """
     if value is None or not 0 <= value < 2**53 or value % 1:
         raise UsageError(f"`{'' if value is None else f'{value:g}'}` is no seed", hint="write a whole number such as 3")
     return int(value)
 
 
-def draw(generator: Generator, wanted: Sequence[int], on_progress: Done | None = None) -> np.ndarray:
-    """One face per seed, uint8 (n, H, W, 3)."""
-    together = replace(generator, batch=min(len(wanted), TOGETHER))
-    return channels_last(together.draw(wanted, on_progress=on_progress))
+def draw(
+    trained: Trained, seeds: Sequence[int], options: DrawOptions, on_progress: OnProgress | None = None
+) -> np.ndarray:
+    """Draw one face per seed: uint8 (n, H, W, 3).
+
+    Raises:
+        UsageError: the run does not draw from noise.
+    """
+    editing.require(trained, "samples")
+    batch = min(len(seeds), MAX_BATCH)
+    return channels_last(
+        generate.draw(
+            trained, seeds, sampling=options.sampling, labels=options.labels, batch=batch, on_progress=on_progress
+        )
+    )
 
 
-def walk(generator: Generator, start: int, end: int, frames: int) -> np.ndarray:
-    """From seed to seed, uint8 (frames, H, W, 3)."""
-    require(generator.trained, "samples")
-    if not 2 <= frames <= MOST_FRAMES:
-        raise UsageError(f"a walk of {frames} pictures", hint=f"choose 2 to {MOST_FRAMES}")
-    return channels_last(replace(generator, batch=min(frames, TOGETHER)).interpolate(start, end, frames))
+def walk(trained: Trained, start: int, end: int, frames: int, options: DrawOptions) -> np.ndarray:
+    """Draw the way from one seed to another: uint8 (frames, H, W, 3).
+
+    Raises:
+        UsageError: the run does not draw from noise, or `frames` is not in [2, MAX_FRAMES].
+    """
+    editing.require(trained, "samples")
+    if not 2 <= frames <= MAX_FRAMES:
+        raise UsageError(f"a walk of {frames} pictures", hint=f"choose 2 to {MAX_FRAMES}")
+    batch = min(frames, MAX_BATCH)
+    return channels_last(
+        editing.interpolate(trained, start, end, frames, sampling=options.sampling, labels=options.labels, batch=batch)
+    )
 
 
 def steer(
-    generator: Generator, seed: int, amounts: Tensor, found: Directions, on_progress: Done | None = None
+    trained: Trained,
+    seed: int,
+    amounts: Tensor,
+    found: Directions,
+    options: DrawOptions,
+    on_progress: OnProgress | None = None,
 ) -> np.ndarray:
-    """The seed's face moved along the directions by each row of `amounts` (n, k): uint8 (n, H, W, 3)."""
-    require(generator.trained, "samples")
-    return channels_last(directions.steered(generator, seed, amounts, found, on_progress=on_progress))
+    """Draw a seed's face moved along directions by each row of `amounts` (n, k): uint8 (n, H, W, 3).
 
-
-def change(
-    generator: Generator, image: Image.Image, edits: Mapping[str, Any], *, fit: str, size: int | None, seed: int
-) -> list[tuple[str, np.ndarray]]:
-    """A picture before, with the noise that was added where there is any, and after: titles and uint8 (H, W, 3).
-
-    Of `edits`, the fields that the family reads and that are filled in.
+    Raises:
+        UsageError: the run does not draw from noise.
     """
-    trained = generator.trained
-    reads = require(trained, "translates").edits
-    edit = translate.asked_edit(trained, {key: edits[key] for key in edits if key in reads and edits[key] is not None})
-    if fit not in FITS:
-        raise UsageError(f"no fit `{fit}`", hint="use crop, pad or stretch")
-    free = tiles.any_size(trained)
-    before = tiles.shaped(trained, image, fit=fit, size=_side(image, size) if free else None)
-    whole = tiles.padded(before) if free else before
-    after = tiles.changed(replace(generator, batch=1), whole[None], edit, seed=seed)[0]
-    noisy = _noisy(trained, before, edit, seed)
+    editing.require(trained, "samples")
+    return channels_last(
+        directions.steer(
+            trained,
+            seed,
+            amounts,
+            found,
+            sampling=options.sampling,
+            labels=options.labels,
+            on_progress=on_progress,
+        )
+    )
+
+
+class PictureRequest(NamedTuple):
+    """What the page asks of an uploaded picture."""
+
+    edits: Mapping[str, object]
+    """Values by field of `Edit`; those that the family does not read, or that are None, are left out."""
+    fit: str = "crop"
+    """How it becomes a square of the run's size, one of `FITS`."""
+    side: int | None = None
+    """Shorter side in pixels, for families that take any size; the picture's own when None, `MAX_SIDE` at most."""
+    seed: int = 0
+    """Of the noise that is added or drawn anew."""
+
+
+def edit_picture(
+    trained: Trained, image: Image.Image, request: PictureRequest, options: DrawOptions
+) -> list[tuple[str, np.ndarray]]:
+    """Redraw or translate a picture.
+
+    Returns:
+        Titles and pictures, uint8 (H, W, 3): before, with the noise that was added where there is any, and after.
+
+    Raises:
+        UsageError: the run takes no pictures, or a value is wrong.
+    """
+    fields = editing.require(trained, "translates").edits
+    asked = {key: value for key, value in request.edits.items() if key in fields and value is not None}
+    edit = translate.asked_edit(trained, asked)
+    if request.fit not in FITS:
+        raise UsageError(f"no fit `{request.fit}`", hint="use crop, pad or stretch")
+    any_size = tiles.any_size(trained)
+    side = min(request.side or min(image.size), MAX_SIDE) if any_size else None
+    before = tiles.shaped(trained, image, fit=request.fit, size=side)
+    whole = tiles.padded(before) if any_size else before
+    after = tiles.changed(trained, whole[None], edit, sampling=options.sampling, seed=request.seed, batch=1)[0]
+    noisy = _noisy(trained, before, edit, request.seed)
     middle = [("with noise", noisy)] if noisy is not None else []
     return [("before", before), *middle, ("after", after[: before.shape[0], : before.shape[1]])]
 
 
 @torch.inference_mode()
 def _noisy(trained: Trained, before: np.ndarray, edit: Edit, seed: int) -> np.ndarray | None:
-    """What the family adds before it cleans up: noise of a deviation, or a share of a forward process."""
-    model: Any = trained.model
+    """The picture with what the family adds before it cleans up: plain noise, or a share of its forward process."""
+    model = trained.model
+    assert isinstance(model, Translates), "`edit_picture` requires it"
     images = from_uint8(torch.from_numpy(before).permute(2, 0, 1)[None], trained.device)
     noise = Noise([seed], trained.device)(*images.shape[1:])
     if "noise" in model.edits and edit.noise:
         images = images + edit.noise * noise
-    elif "strength" in model.edits and not edit.exact and isinstance(model, ABILITIES["corrupts"]):
-        images = model.corrupt(images, noise, edit.strength)  # type: ignore[attr-defined]
+    elif "strength" in model.edits and not edit.exact and isinstance(model, Corrupts):
+        images = model.corrupt(images, noise, edit.strength)
     else:
         return None
     return channels_last(to_uint8(images))[0]
-
-
-def _side(image: Image.Image, size: int | None) -> int:
-    """The shorter side: as asked, and never so large that the page would stand still."""
-    return min(size or min(image.size), MOST_PIXELS)

@@ -1,4 +1,7 @@
-"""Pictures and facts as HTML: all bytes are inside it, so nothing that the page draws ever becomes a file."""
+"""Pictures and facts as HTML.
+
+All bytes are inside it as data addresses, so that nothing that the page draws ever becomes a file.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,22 @@ if TYPE_CHECKING:
     from animegen_cli.report.records import Record
 
 _ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
-_SHOW = "const all=this.closest('.walk').querySelectorAll('.stage img');all.forEach((one,i)=>one.hidden=i!=this.value)"
+_SHOW_FRAME = (
+    "const frames=this.closest('.walk').querySelectorAll('.stage img');"
+    "frames.forEach((frame,i)=>frame.hidden=i!=this.value)"
+)
+"""JavaScript of the slider of a walk: shows the frame that it points at, and hides the others."""
+_FRAME_MS = 90
 
 
 def picture(image: np.ndarray, alt: str) -> Markup:
-    """An `<img>` of uint8 (H, W, 3), as it is."""
+    """An `<img>` of uint8 (H, W, 3), at its own size."""
     height, width = image.shape[:2]
-    return el("img", src=_data(_png(Image.fromarray(image))), alt=alt, width=width, height=height)
+    return el("img", src=_png_address(Image.fromarray(image)), alt=alt, width=width, height=height)
 
 
 def faces(images: np.ndarray, captions: Sequence[str], *, size: int = 104) -> Markup:
-    """Images (n, H, W, 3), each with its caption, at least `size` pixels wide on the page."""
+    """Drawn faces, uint8 (n, H, W, 3), each with its caption below, at least `size` pixels wide on the page."""
     cells = [
         el("figure", picture(image, f"face drawn from {caption}"), el("figcaption", caption))
         for image, caption in zip(images, captions, strict=True)
@@ -40,34 +48,52 @@ def faces(images: np.ndarray, captions: Sequence[str], *, size: int = 104) -> Ma
 
 
 def download(image: Image.Image, name: str, text: str = "Download PNG") -> Markup:
-    """A link that saves a picture."""
-    return el("a", text, href=_data(_png(image)), download=name, class_="save")
+    """A link that saves a picture as the file `name`."""
+    return el("a", text, href=_png_address(image), download=name, class_="save")
 
 
 def sheet(images: np.ndarray, captions: Sequence[str], name: str) -> Markup:
-    """The faces, and a link that saves them as one picture with their captions."""
-    whole = grids.grid(images, labels=captions, zoom=max(1, 96 // images.shape[2]))
-    return join(faces(images, captions), el("p", download(whole, name), class_="links"))
+    """The faces, uint8 (n, H, W, 3), and a link that saves them as one picture with their captions."""
+    picture_of_all = grids.grid(images, labels=captions, zoom=max(1, 96 // images.shape[2]))
+    return join(faces(images, captions), el("p", download(picture_of_all, name), class_="links"))
 
 
 def walk(images: np.ndarray, ends: tuple[int, int], name: str) -> Markup:
-    """A slider over images (n, H, W, 3), the same as an animation there and back, and as a strip."""
-    zoom, last = max(1, -(-256 // images.shape[2])), len(images) - 1
+    """A slider over the images of a walk, uint8 (n, H, W, 3), and the same as an animation there and back and as a strip.
+
+    Args:
+        images: from the first seed to the last.
+        ends: both seeds.
+        name: how the names of the saved files begin.
+    """
+    start, end = ends
+    zoom = max(1, -(-256 // images.shape[2]))
+    last = len(images) - 1
     frames = [
-        el("img", src=_data(_png(Image.fromarray(image))), alt=f"{i} of {last} steps from seed {ends[0]} to {ends[1]}",
-           hidden=i != last // 2)
+        el(
+            "img",
+            src=_png_address(Image.fromarray(image)),
+            alt=f"{i} of {last} steps from seed {start} to {end}",
+            hidden=i != last // 2,
+        )
         for i, image in enumerate(images)
-    ]  # fmt: skip
-    film, strip = _film(images, zoom), grids.strip(images, gap=0, zoom=max(1, 96 // images.shape[2]))
+    ]
     slider = el(
-        "input", type="range", min="0", max=str(last), value=str(last // 2), oninput=_SHOW,
-        aria_label=f"position between seed {ends[0]} and seed {ends[1]}",
-    )  # fmt: skip
-    moving = el("img", src=_data(film), alt=f"animation from seed {ends[0]} to seed {ends[1]} and back")
-    ruler = el("div", el("span", f"seed {ends[0]}"), slider, el("span", f"seed {ends[1]}"), class_="ruler")
+        "input",
+        type="range",
+        min="0",
+        max=str(last),
+        value=str(last // 2),
+        oninput=_SHOW_FRAME,
+        aria_label=f"position between seed {start} and seed {end}",
+    )
+    ruler = el("div", el("span", f"seed {start}"), slider, el("span", f"seed {end}"), class_="ruler")
+    animation = _address(_animation(images, zoom))
+    moving = el("img", src=animation, alt=f"animation from seed {start} to seed {end} and back")
+    strip = grids.strip(images, gap=0, zoom=max(1, 96 // images.shape[2]))
     links = el(
         "p",
-        el("a", "Download animation (APNG)", href=_data(film), download=f"{name}-animation.png", class_="save"),
+        el("a", "Download animation (APNG)", href=animation, download=f"{name}-animation.png", class_="save"),
         download(strip, f"{name}-strip.png", "Download strip (PNG)"),
         class_="links",
     )
@@ -80,8 +106,8 @@ def walk(images: np.ndarray, ends: tuple[int, int], name: str) -> Markup:
     )
 
 
-def changed(pictures: Sequence[tuple[str, np.ndarray]], name: str) -> Markup:
-    """A titled picture beside the next, from what went in to what came out; the last one can be saved."""
+def edited(pictures: Sequence[tuple[str, np.ndarray]], name: str) -> Markup:
+    """Titled pictures, uint8 (H, W, 3), from what went in to what came out; the last one can be saved as `name`.png."""
     cells = [el("figure", picture(image, title), el("figcaption", title)) for title, image in pictures]
     after = Image.fromarray(pictures[-1][1])
     zoom = max(1, 256 // max(after.size))
@@ -92,49 +118,41 @@ def changed(pictures: Sequence[tuple[str, np.ndarray]], name: str) -> Markup:
     return join(el("div", *cells, class_="pair-of"), el("p", *links, class_="links"))
 
 
-def side_by_side(parts: Sequence[tuple[str, np.ndarray | str]], captions: Sequence[str]) -> Markup:
-    """What several runs draw from the same seeds: a titled block each; a text says why there is nothing."""
-    blocks = [
-        el(
-            "section",
-            el("h3", title),
-            notice(shown) if isinstance(shown, str) else faces(shown, captions, size=72),
-        )
-        for title, shown in parts
-    ]
+def side_by_side(runs: Sequence[tuple[str, np.ndarray]], captions: Sequence[str]) -> Markup:
+    """What several runs draw from the same seeds: for each its title above its faces, uint8 (n, H, W, 3)."""
+    blocks = [el("section", el("h3", title), faces(images, captions, size=72)) for title, images in runs]
     return el("div", *blocks, class_="sides")
 
 
 def strips(rows: Sequence[tuple[str, np.ndarray]], captions: Sequence[str]) -> Markup:
-    """Titled rows of images under common captions."""
+    """Titled rows of images, uint8 (n, H, W, 3), under n common captions."""
     head = el("tr", el("td", ""), *(el("th", caption, scope="col") for caption in captions))
-    body = [
-        el("tr", el("th", title, scope="row"), *(el("td", picture(image, f"{title}, {caption}"))
-                                                for image, caption in zip(images, captions, strict=True)))
-        for title, images in rows
-    ]  # fmt: skip
+    body = []
+    for title, images in rows:
+        cells = zip(images, captions, strict=True)
+        pictures = [el("td", picture(image, f"{title}, {caption}")) for image, caption in cells]
+        body.append(el("tr", el("th", title, scope="row"), *pictures))
     return el("div", el("table", head, *body, class_="strips"), class_="wide")
 
 
 def notice(text: object) -> Markup:
-    """Why something is not there."""
+    """A line that says why something is not there; nothing when `text` is empty."""
     return el("p", text, class_="notice") if text else Markup("")
 
 
 def problem(error: AnimegenError) -> Markup:
-    """An error as the page says it: the sentence, then what to do."""
+    """An error as the page says it: the message, and below it the hint."""
     return join(el("span", _code(error.message)), el("br") if error.hint else None, _code(error.hint or ""))
 
 
 def _code(text: str) -> Markup:
-    """Text in which `this` is code."""
-    pieces = text.split("`")
-    whole = [el("code", piece) if i % 2 and i < len(pieces) - 1 else escape(piece) for i, piece in enumerate(pieces)]
-    return join(*whole)
+    """Text in which what stands between backticks is code."""
+    parts = text.split("`")
+    return join(*(el("code", part) if i % 2 and i < len(parts) - 1 else escape(part) for i, part in enumerate(parts)))
 
 
 def facts(record: Record) -> Markup:
-    """What a run is, in a few lines, with its scores."""
+    """A list of what a run is: its family, training, pictures, state and scores."""
     about, data = record.about, record.data
     rows = [
         ("family", f"{about.get('family', '?')} · {about.get('preset') or 'no preset'}"),
@@ -149,20 +167,20 @@ def facts(record: Record) -> Markup:
     return el("dl", *cells, class_="facts")
 
 
-def _png(image: Image.Image) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _film(images: np.ndarray, zoom: int) -> bytes:
-    """There and back, as an animated PNG: every browser plays it, and no colour is lost."""
+def _animation(images: np.ndarray, zoom: int) -> bytes:
+    """Images (n, H, W, 3) there and back as an animated PNG: every browser plays it, and no color is lost."""
     size = (images.shape[2] * zoom, images.shape[1] * zoom)
-    there = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in images]
+    forth = [Image.fromarray(image).resize(size, Image.Resampling.BICUBIC) for image in images]
+    back = forth[-2:0:-1]
     buffer = BytesIO()
-    there[0].save(buffer, "PNG", save_all=True, append_images=[*there[1:], *there[-2:0:-1]], duration=90, loop=0)
+    forth[0].save(buffer, "PNG", save_all=True, append_images=[*forth[1:], *back], duration=_FRAME_MS, loop=0)
     return buffer.getvalue()
 
 
-def _data(png: bytes) -> Markup:
+def _png_address(image: Image.Image) -> Markup:
+    return _address(grids.png(image))
+
+
+def _address(png: bytes) -> Markup:
+    """A data address that holds the picture itself."""
     return Markup("data:image/png;base64," + base64.b64encode(png).decode("ascii"))

@@ -1,4 +1,4 @@
-"""From the command to a page in the browser and back: one port, one temporary folder, nothing left behind."""
+"""`animegen ui`: serves the page to a browser on this machine; one port, one temporary folder, nothing left behind."""
 
 from __future__ import annotations
 
@@ -12,33 +12,51 @@ import tempfile
 import threading
 import warnings
 import webbrowser
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from animegen_cli import console
+from animegen_cli import console, paths
 from animegen_cli.errors import DataError, MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from starlette.types import ASGIApp
 
 HOST = "127.0.0.1"
 _STYLE = Path(__file__).with_name("page.css")
 _ICON = Path(__file__).with_name("icon.svg")
 
 
-def ui(root: Path, *, port: int, device: str | None, open_browser: bool) -> None:
-    """Show the runs under `root` at `port` of this machine (0: any free one) until Ctrl-C, which ends the process.
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `animegen ui` is asked to show."""
+
+    runs: Path = paths.RUNS
+    """The folder of the runs."""
+    port: int = 7860
+    """Port of this machine; 0 for any free one."""
+    device: str | None = None
+    """Device that draws, such as "cuda:1"; a GPU where there is one when None."""
+    open_browser: bool = True
+
+
+def ui(request: Request) -> None:
+    """Serve the page to this machine alone until Ctrl-C, which ends the process.
 
     Raises:
-        MachineError: without the extra, or with a port that is taken or not allowed.
-        DataError: no such folder.
+        MachineError: the extra is missing, or the port is taken or not allowed.
+        DataError: there is no such folder.
     """
-    if not root.is_dir():
-        raise DataError(f"there is no folder {root}", hint="train a run first, or name its folder with `--runs`")
+    if not request.runs.is_dir():
+        raise DataError(
+            f"there is no folder {request.runs}", hint="train a run first, or name its folder with `--runs`"
+        )
     try:
-        with _bound(port) as listening, _own_folder() as folder:
-            page = _page(root, device, folder, listening.getsockname()[1])
-            _until_told(page, listening, open_browser)
+        with _bound(request.port) as listening, _own_folder() as folder:
+            page = _page(request, folder, listening.getsockname()[1])
+            _serve(page, listening, open_browser=request.open_browser)
     except (KeyboardInterrupt, SystemExit) as leaving:
         # A thread that is inside torch cannot be ended; an ordinary exit would abort over it. Nothing is left to do.
         sys.stdout.flush()
@@ -46,12 +64,16 @@ def ui(root: Path, *, port: int, device: str | None, open_browser: bool) -> None
         os._exit(130 if isinstance(leaving, KeyboardInterrupt) else 128 + signal.SIGTERM)
 
 
-def _page(root: Path, device: str | None, folder: Path, port: int) -> Any:
-    """The guarded ASGI application. Gradio reads its settings from the environment when it is imported."""
+def _page(request: Request, folder: Path, port: int) -> ASGIApp:
+    """The guarded ASGI application; uploads go to `folder`."""
+    # Gradio reads its settings from the environment when it is imported.
     os.environ |= {
-        "GRADIO_TEMP_DIR": str(folder), "GRADIO_EXAMPLES_CACHE": str(folder), "GRADIO_ANALYTICS_ENABLED": "False",
-        "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1",
-    }  # fmt: skip
+        "GRADIO_TEMP_DIR": str(folder),
+        "GRADIO_EXAMPLES_CACHE": str(folder),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
     try:
         import fastapi
         import gradio
@@ -60,26 +82,49 @@ def _page(root: Path, device: str | None, folder: Path, port: int) -> Any:
     from animegen_cli.ui import app, guard, widgets
     from animegen_cli.ui.actions import Models
 
-    blocks = app.Page(root, Models(device), folder).blocks
-    closed: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
-    outer = fastapi.FastAPI(**closed)
+    blocks = app.Page(request.runs, Models(request.device), folder).blocks
+    no_documentation: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
+    outer = fastapi.FastAPI(**no_documentation)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         gradio.mount_gradio_app(
-            outer, blocks, path="/", server_name=HOST, server_port=port, app_kwargs=dict(closed), root_path="",
-            footer_links=[], run_history=False, show_error=False, max_file_size=guard.MOST_BYTES, ssr_mode=False,
-            mcp_server=False, pwa=False, enable_monitoring=False, allowed_paths=[], blocked_paths=[str(root.resolve())],
-            favicon_path=str(_ICON), theme=widgets.theme(), css_paths=_STYLE,
-        )  # fmt: skip
-    return guard.Guard(outer, port=port, files=folder)
+            outer,
+            blocks,
+            path="/",
+            server_name=HOST,
+            server_port=port,
+            app_kwargs=dict(no_documentation),
+            root_path="",
+            footer_links=[],
+            run_history=False,
+            show_error=False,
+            max_file_size=guard.MAX_BYTES,
+            ssr_mode=False,
+            mcp_server=False,
+            pwa=False,
+            enable_monitoring=False,
+            allowed_paths=[],
+            blocked_paths=[str(request.runs.resolve())],
+            favicon_path=str(_ICON),
+            theme=widgets.theme(),
+            css_paths=_STYLE,
+        )
+    return guard.guarded(outer, port=port, uploads=folder)
 
 
-def _until_told(page: Any, listening: socket.socket, open_browser: bool) -> None:
+def _serve(page: ASGIApp, listening: socket.socket, *, open_browser: bool) -> None:
     """Serve in a thread, so that Ctrl-C need not wait for a face that is being drawn."""
     import uvicorn
 
-    config = uvicorn.Config(page, log_level="error", access_log=False, server_header=False, ws="none",
-                            timeout_graceful_shutdown=1, proxy_headers=False)  # fmt: skip
+    config = uvicorn.Config(
+        page,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=1,
+        proxy_headers=False,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     address = f"http://{HOST}:{listening.getsockname()[1]}"
@@ -103,13 +148,13 @@ def _until_told(page: Any, listening: socket.socket, open_browser: bool) -> None
 
 
 def _has_screen() -> bool:
-    """Whether a browser would be a window: one that fills this terminal is not wanted."""
+    """Whether a browser would open in a window: one that fills this terminal is not wanted."""
     return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
 
 
 @contextlib.contextmanager
 def _bound(port: int) -> Iterator[socket.socket]:
-    """A socket that listens on this machine alone; MachineError when somebody else has the port."""
+    """A socket that listens on this machine alone; MachineError when another program has the port."""
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,9 +1,9 @@
-"""What the page is built from: its look, its upload box, how it tells errors and progress."""
+"""What the page takes from Gradio with a change: colors and fonts, the upload box, errors and progress."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import gradio as gr
 import torch
@@ -14,14 +14,19 @@ from animegen_cli.ui import render
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SYSTEM = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
-MONO = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
+    from gradio.data_classes import FileData
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
+MONOSPACED_FONTS = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
 
 
 def theme() -> gr.themes.Base:
-    """The colours of the reports, and fonts that every system has: nothing is fetched."""
+    """The colors of the reports, and fonts that every system has: nothing is fetched."""
     return gr.themes.Base(
-        primary_hue="blue", neutral_hue="zinc", radius_size="sm", font=SYSTEM, font_mono=MONO
+        primary_hue="blue", neutral_hue="zinc", radius_size="sm", font=FONTS, font_mono=MONOSPACED_FONTS
     ).set(
         body_background_fill="#fdfdfb", body_background_fill_dark="#17181c",
         body_text_color="#232327", body_text_color_dark="#e4e4e8",
@@ -36,38 +41,46 @@ def theme() -> gr.themes.Base:
 
 
 def upload_box() -> gr.Image:
-    """An image input whose file is decoded by `guard.uploaded` alone: Gradio would open it before any check.
+    """An image input whose file is decoded by `guard.read_upload` alone: Gradio would open it before any check."""
+    box = gr.Image(label="Picture", type="filepath", sources=["upload", "clipboard"], height=240, buttons=[])
 
-    No subclass of `gr.Image`: for one, Gradio writes a stub file beside this module.
-    """
-    box: Any = gr.Image(label="Picture", type="filepath", sources=["upload", "clipboard"], height=240, buttons=[])
-    box.preprocess = lambda payload: payload.path if payload is not None else None
+    def path_of(payload: FileData | None) -> str | None:
+        return payload.path if payload is not None else None
+
+    # No subclass of `gr.Image`: for one, Gradio writes a stub file beside this module.
+    box.preprocess = path_of  # type: ignore[method-assign, assignment]
     return box
 
 
-def told(action: Callable[..., Any]) -> Callable[..., Any]:
-    """Expected errors as a short message on the page, with what to do."""
+def with_errors_shown(action: Callable[P, R]) -> Callable[P, R]:
+    """The action, of which expected errors become a short message on the page, with what to do."""
 
     @functools.wraps(action)
-    def answer(*inputs: Any) -> Any:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return action(*inputs)
+            return action(*args, **kwargs)
         except AnimegenError as error:
             raise gr.Error(render.problem(error), print_exception=False) from error
         except (MemoryError, torch.OutOfMemoryError) as error:
-            none = MachineError("there is not enough memory", hint="ask for fewer or smaller pictures")
-            raise gr.Error(render.problem(none), print_exception=False) from error
+            shortage = MachineError("there is not enough memory", hint="ask for fewer or smaller pictures")
+            raise gr.Error(render.problem(shortage), print_exception=False) from error
 
-    return answer
+    return wrapped
 
 
 def progress(total: int) -> Callable[[int], None]:
-    """Progress for the person who waits, from 0 at once: the first faces may take long."""
-    bar, seen = gr.Progress(), [0]
+    """A bar for `total` pictures, shown at 0 at once because the first ones may take long.
 
-    def done(count: int) -> None:
-        seen[0] += count
-        bar((min(seen[0], total), total), desc="drawing", unit="pictures")
+    Returns:
+        A function to call with the number of pictures that were just drawn.
+    """
+    bar = gr.Progress()
+    finished = 0
 
-    done(0)
-    return done
+    def advance(count: int) -> None:
+        nonlocal finished
+        finished += count
+        bar((min(finished, total), total), desc="drawing", unit="pictures")
+
+    advance(0)
+    return advance

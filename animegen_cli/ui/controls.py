@@ -1,0 +1,197 @@
+"""The controls of the page in their order. What happens when they are used is in `animegen_cli.ui.app`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import gradio as gr
+
+from animegen_cli.data.cleaning import FITS
+from animegen_cli.ui import actions, directions
+from animegen_cli.ui.widgets import upload_box
+
+if TYPE_CHECKING:
+    from gradio.blocks import Block
+    from gradio.components import Component
+
+TRAINING_TAB = "Training"
+
+
+class TabBody(NamedTuple):
+    """What a tab shows for the picked run: its controls, or a notice that says why there are none."""
+
+    ability: Literal["samples", "translates"]
+    """What a run must be able to do for the controls to be there."""
+    notice: gr.HTML
+    column: gr.Column
+
+
+class Controls:
+    """The page as the browser shows it. Each control is an attribute; those that many events read are grouped by field."""
+
+    def __init__(self) -> None:
+        """Lay out the page."""
+        self.tab_bodies: list[TabBody] = []
+        with gr.Blocks(title="animegen", analytics_enabled=False, fill_width=True) as self.blocks:
+            gr.HTML("<header><h1>animegen</h1><p>Play with the faces that your runs draw.</p></header>")
+            with gr.Row(elem_classes="page"):
+                with gr.Column(scale=1, min_width=280, elem_classes="aside"):
+                    self._lay_out_run()
+                with gr.Column(scale=4, min_width=320), gr.Tabs() as self.tabs:
+                    self._lay_out_draw()
+                    self._lay_out_walk()
+                    self._lay_out_steer()
+                    self._lay_out_picture()
+                    self._lay_out_compare()
+                    self._lay_out_training()
+
+    @property
+    def draw_options(self) -> set[Component]:
+        """The controls that say how the picked run draws."""
+        return {*self.settings.values(), self.labels}
+
+    @property
+    def results(self) -> list[gr.HTML]:
+        """Where pictures of the picked run are shown."""
+        return [self.faces, self.walk_frames, self.steered_face, self.strips, self.edited_pictures, self.compared_faces]
+
+    @property
+    def run_dependent(self) -> list[Block]:
+        """Everything that changes when another run is picked."""
+        bodies = [block for body in self.tab_bodies for block in (body.notice, body.column)]
+        edit_controls = [*self.edits.values(), self.fit, self.side, self.edit_seed, self.edit_button]
+        return [
+            self.facts,
+            self.settings_box,
+            *self.draw_options,
+            *bodies,
+            *edit_controls,
+            *self.amounts,
+            self.other_run,
+            *self.results,
+        ]
+
+    def _lay_out_run(self) -> None:
+        with gr.Row(elem_classes="line"):
+            self.run = gr.Dropdown(label="Run", choices=[], interactive=True, scale=5, min_width=160)
+            self.refresh_button = gr.Button("↻", min_width=44, scale=0, elem_id="refresh")
+        self.picked: gr.State = gr.State(None)
+        """A `PickedRun` of `animegen_cli.ui.app`."""
+        self.facts = gr.HTML()
+        with gr.Accordion("How it draws", open=True, visible=False) as self.settings_box:
+            self.labels = gr.Dropdown(label="Labels", multiselect=True, choices=[], visible=False)
+            self.settings: dict[str, Component] = {
+                "guidance": gr.Slider(0, 10, 1, step=0.1, label="Guidance", info="weight of labels", visible=False),
+                "sampler": gr.Dropdown(label="Sampler", choices=[], visible=False),
+                "steps": gr.Slider(1, 250, 50, step=1, label="Steps", visible=False),
+                "truncation": gr.Slider(0, 1.5, 1, step=0.05, label="Truncation", info="0: mean face", visible=False),
+                "temperature": gr.Slider(
+                    0.05, 1.5, 1, step=0.05, label="Temperature", info="below 1: safer", visible=False
+                ),
+                "levels": gr.Number(label="Top levels drawn", info="empty: all", precision=0, minimum=1, visible=False),
+            }
+            """By key of a run's `sample` section."""
+
+    def _tab_body(self, ability: Literal["samples", "translates"]) -> gr.Column:
+        """The column for the controls of a tab, below its notice; one of the two is hidden."""
+        body = TabBody(ability, gr.HTML(visible=False), gr.Column(visible=False))
+        self.tab_bodies.append(body)
+        return body.column
+
+    def _lay_out_draw(self) -> None:
+        with gr.Tab("Draw", id="draw"), self._tab_body("samples"):
+            with gr.Row(elem_classes="line"):
+                self.seeds = gr.Textbox("0-15", label="Seeds, such as 0-15,100", scale=3, min_width=160)
+                self.count = gr.Slider(1, actions.MAX_FACES, 16, step=1, label="Faces", scale=3, min_width=160)
+                self.draw_button = gr.Button("Draw", variant="primary", scale=1, min_width=90)
+                self.new_faces_button = gr.Button("New faces", scale=1, min_width=110)
+            self.faces = gr.HTML(min_height=120)
+
+    def _lay_out_walk(self) -> None:
+        with gr.Tab("Walk", id="walk"), self._tab_body("samples"):
+            with gr.Row(elem_classes="line"):
+                self.start_seed = gr.Number(3, label="From seed", precision=0, minimum=0, min_width=110)
+                self.end_seed = gr.Number(14, label="To seed", precision=0, minimum=0, min_width=110)
+                self.frames = gr.Slider(2, actions.MAX_FRAMES, 13, step=1, label="Pictures", min_width=160)
+                self.walk_button = gr.Button("Walk", variant="primary", min_width=90)
+            self.walk_frames = gr.HTML(min_height=120)
+
+    def _lay_out_steer(self) -> None:
+        with gr.Tab("Steer", id="steer"), self._tab_body("samples"):
+            gr.HTML(
+                "<p class='hint'>Directions in the noise along which this run’s pictures change most: principal components "
+                "of pictures that it draws, led back to their noise by regression. Found, not trained, so they have no "
+                "names. One unit is one standard deviation.</p>"
+            )
+            with gr.Row(elem_classes="line"):
+                self.steer_seed = gr.Number(3, label="Seed", precision=0, minimum=0, min_width=110, scale=1)
+                self.find_button = gr.Button("Find directions", variant="primary", min_width=140, scale=1)
+            with gr.Row():
+                with gr.Column(scale=2, min_width=240):
+                    self.amounts = [
+                        gr.Slider(-3, 3, 0, step=0.1, label=f"Direction {i + 1}") for i in range(directions.COUNT)
+                    ]
+                with gr.Column(scale=3, min_width=240):
+                    self.steered_face = gr.HTML(min_height=120)
+            self.strips = gr.HTML()
+
+    def _lay_out_picture(self) -> None:
+        with gr.Tab("Picture", id="picture"), self._tab_body("translates"), gr.Row():
+            with gr.Column(scale=2, min_width=240):
+                self.upload = upload_box()
+                self.edits: dict[str, Component] = {
+                    "reverse": gr.Radio(
+                        [("photo → anime", False), ("anime → photo", True)],
+                        value=False,
+                        label="Direction",
+                        visible=False,
+                    ),
+                    "noise": gr.Slider(
+                        0,
+                        1,
+                        0.2,
+                        step=0.05,
+                        label="Noise added first",
+                        info="to see how well it is taken out again",
+                        visible=False,
+                    ),
+                    "levels": gr.Number(
+                        label="Top levels kept",
+                        info="empty: all; the rest is drawn anew",
+                        precision=0,
+                        minimum=1,
+                        visible=False,
+                    ),
+                    "strength": gr.Slider(
+                        0.05,
+                        1,
+                        0.5,
+                        step=0.05,
+                        label="Strength",
+                        info="how much is drawn anew: 0.1 a little, 1 all",
+                        visible=False,
+                    ),
+                    "exact": gr.Checkbox(label="Exact: there and back without noise", visible=False),
+                }
+                """By field of `Edit`."""
+                self.fit = gr.Radio(list(FITS), value="crop", label="How it becomes a square", visible=False)
+                self.side = gr.Slider(64, actions.MAX_SIDE, 256, step=8, label="Shorter side", visible=False)
+                self.edit_seed = gr.Number(0, label="Seed", precision=0, minimum=0, visible=False)
+                self.edit_button = gr.Button("Redraw", variant="primary")
+            with gr.Column(scale=3, min_width=240):
+                self.edited_pictures = gr.HTML(min_height=120)
+
+    def _lay_out_compare(self) -> None:
+        with gr.Tab("Compare", id="compare"), self._tab_body("samples"):
+            with gr.Row(elem_classes="line"):
+                self.other_run = gr.Dropdown(label="With", choices=[], scale=3, min_width=160)
+                self.compare_seeds = gr.Textbox("0-15", label="Seeds", scale=3, min_width=160)
+                self.compare_button = gr.Button("Draw both", variant="primary", scale=1, min_width=110)
+            self.compared_faces = gr.HTML(min_height=120)
+
+    def _lay_out_training(self) -> None:
+        with gr.Tab(TRAINING_TAB, id="training") as self.training_tab:
+            self.timer = gr.Timer(3, active=False)
+            self.last_look: gr.State = gr.State(None)
+            """A `LastLook` of `animegen_cli.ui.app`."""
+            self.training = gr.HTML(min_height=120)
