@@ -47,7 +47,7 @@ class DataError(AnimegenError):
 
 
 class DivergedError(AnimegenError):
-    """Training produced a value that is not finite; the last good state is kept."""
+    """Training produced a value that is not finite; the last good state stays on disk."""
 
     exit_code = 4
 

@@ -141,7 +141,7 @@ def their_own(**options: Any) -> Any:
     from diffusers import UNet2DModel
 
     torch.manual_seed(1)
-    unet = UNet2DModel(
+    unet: Any = UNet2DModel(
         sample_size=16, block_out_channels=(8, 16), down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"), norm_num_groups=4, attention_head_dim=4, **options,
     )  # fmt: skip
