@@ -35,7 +35,8 @@ from animegen_cli.errors import AnimegenError, DataError, UsageError
 from animegen_cli.model.family import DataSpec
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
-from animegen_cli.sample import generate
+from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.trained import Trained, open_trained
 from animegen_cli.ui import actions, directions, training_status
 from animegen_cli.ui.actions import Models
 
@@ -70,7 +71,7 @@ def models() -> Models:
     return Models("cpu")
 
 
-def trained(models: Models, runs: Path, name: str) -> generate.Trained:
+def trained(models: Models, runs: Path, name: str) -> Trained:
     return models.open(actions.find_run(runs, name))
 
 
@@ -134,23 +135,23 @@ def test_numbers_that_are_no_seed(value: float | None) -> None:
 def test_settings_reach_the_networks(models: Models, runs: Path) -> None:
     diffusion = trained(models, runs, "diffusion")
     values = {"steps": 2, "sampler": "euler", "temperature": 0.5, "guidance": None}
-    options = actions.draw_options(diffusion, values)
-    sampling: Any = options.sampling
-    assert (sampling.steps, sampling.sampler, options.labels) == (2, "euler", None)
-    plain = actions.draw(diffusion, [5], options)
-    pink = actions.draw_options(diffusion, {"steps": 2, "sampler": "euler", "guidance": 4.0}, ["hair=pink"])
-    assert not np.array_equal(plain, actions.draw(diffusion, [5], pink))
+    euler = actions.generator_of(diffusion, values)
+    sampling: Any = euler.sampling
+    assert (sampling.steps, sampling.sampler, euler.labels) == (2, "euler", None)
+    plain = actions.draw(euler, [5])
+    pink = actions.generator_of(diffusion, {"steps": 2, "sampler": "euler", "guidance": 4.0}, ["hair=pink"])
+    assert not np.array_equal(plain, actions.draw(pink, [5]))
     with pytest.raises(UsageError, match="pink and aqua"):
-        actions.draw_options(diffusion, {}, ["hair=pink", "hair=aqua"])
+        actions.generator_of(diffusion, {}, ["hair=pink", "hair=aqua"])
     with pytest.raises(UsageError):
-        actions.draw_options(diffusion, {"sampler": "magic"})
+        actions.generator_of(diffusion, {"sampler": "magic"})
 
 
 def test_faces_are_those_of_the_command_line(models: Models, runs: Path, tmp_path: Path) -> None:
     """But for roundings: the page runs networks on as many images as there are, the command on a fixed number."""
     done("sample", runs / "vae", "--seeds", "4,9", "--out", tmp_path, "--device", "cpu", "--precision", "fp32")
-    vae = generate.open_trained(Run(runs / "vae"), device=torch.device("cpu"), precision="fp32")
-    drawn = actions.draw(vae, [4, 9], actions.draw_options(vae, {}))
+    vae = open_trained(Run(runs / "vae"), device=torch.device("cpu"), precision="fp32")
+    drawn = actions.draw(actions.generator_of(vae, {}), [4, 9])
     for seed, image in zip((4, 9), drawn, strict=True):
         with Image.open(tmp_path / "seeds" / f"{seed:06d}.png") as file:
             assert np.abs(np.asarray(file).astype(int) - image).max() <= 2
@@ -158,13 +159,13 @@ def test_faces_are_those_of_the_command_line(models: Models, runs: Path, tmp_pat
 
 def test_a_walk_begins_and_ends_with_its_seeds(models: Models, runs: Path) -> None:
     vae = trained(models, runs, "vae")
-    options = actions.draw_options(vae, {})
-    walk = actions.walk(vae, 3, 14, 5, options)
-    ends = actions.draw(vae, [3, 14], options)
+    generator = actions.generator_of(vae, {})
+    walk = actions.walk(generator, 3, 14, 5)
+    ends = actions.draw(generator, [3, 14])
     assert walk.shape == (5, 16, 16, 3)
     assert np.abs(walk[[0, -1]].astype(int) - ends).max() <= 2
     with pytest.raises(UsageError, match="1 pictures"):
-        actions.walk(vae, 3, 14, 1, options)
+        actions.walk(generator, 3, 14, 1)
 
 
 def test_pictures_are_redrawn_and_translated_both_ways(models: Models, runs: Path) -> None:
@@ -174,7 +175,7 @@ def test_pictures_are_redrawn_and_translated_both_ways(models: Models, runs: Pat
     def edited(name: str, **more: object) -> list[tuple[str, np.ndarray]]:
         run = trained(models, runs, name)
         request = actions.PictureRequest(edits=edits | more, seed=1)
-        return actions.edit_picture(run, photo, request, actions.draw_options(run, {}))
+        return actions.edit_picture(actions.generator_of(run, {}), photo, request)
 
     vae = edited("vae")
     diffusion = edited("diffusion")
@@ -194,7 +195,7 @@ def test_pictures_are_redrawn_and_translated_both_ways(models: Models, runs: Pat
 def test_a_translator_cannot_draw_and_says_who_can(models: Models, runs: Path) -> None:
     translator = trained(models, runs, "translator")
     with pytest.raises(UsageError) as caught:
-        actions.draw(translator, [1], actions.draw_options(translator, {}))
+        actions.draw(actions.generator_of(translator, {}), [1])
     assert "vae" in str(caught.value.hint)
 
 
@@ -220,35 +221,36 @@ class Painter(torch.nn.Module):
 @pytest.mark.parametrize("shape", [(24,), (3, 16, 16)])
 def test_directions_are_those_that_the_pictures_follow(shape: tuple[int, ...]) -> None:
     model = cast("Family", Painter(shape))  # all of a family that drawing asks for
-    painter = generate.Trained(model, resolved("vae"), DataSpec(16, 1), 0, torch.device("cpu"), "fp32")
-    found = directions.find(painter, pictures=512)
+    painter = Trained(model, resolved("vae"), DataSpec(16, 1), 0, torch.device("cpu"), "fp32")
+    generator = Generator(painter, Sampling())
+    found = directions.find(generator, pictures=512)
     assert found.vectors.shape == (directions.COUNT, *shape)
     assert torch.allclose(found.vectors.flatten(1) @ found.vectors.flatten(1).T, torch.eye(directions.COUNT), atol=1e-4)
     assert found.shares[0] > 0.7
     assert sum(found.shares) <= 1.01
     amounts = torch.zeros(3, directions.COUNT)
     amounts[:, 0] = torch.tensor([-2.0, 0.0, 2.0])
-    drawn = directions.steer(painter, 3, amounts, found)
+    drawn = directions.steer(generator, 3, amounts, found)
     means = drawn.float().mean((1, 2, 3))
-    assert torch.equal(drawn[1], generate.draw_noise(painter, Noise([3]))[0])
+    assert torch.equal(drawn[1], generator.draw_noise(Noise([3]))[0])
     assert abs(means[2] - means[0]) == pytest.approx(4 * 0.2 * 127.5, rel=0.1)
 
 
 def test_directions_of_a_run_are_looked_for_once(models: Models, runs: Path) -> None:
     run = actions.find_run(runs, "vae")
     vae = models.open(run)
-    options = actions.draw_options(vae, {})
+    generator = actions.generator_of(vae, {})
     drawn: list[int] = []
-    found = models.directions(run, options, drawn.append)
+    found = models.directions(run, generator, drawn.append)
     assert sum(drawn) == found.pictures == directions.PICTURES
-    assert models.directions(run, options, drawn.append) is found
+    assert models.directions(run, generator, drawn.append) is found
     assert sum(drawn) == directions.PICTURES
-    assert models.directions(run, actions.draw_options(vae, {"temperature": 0.5})) is not found
-    rows = actions.steer(vae, 3, directions.amount_rows(), found, options)
+    assert models.directions(run, actions.generator_of(vae, {"temperature": 0.5})) is not found
+    rows = actions.steer(generator, 3, directions.amount_rows(), found)
     assert len(rows) == 7 * directions.COUNT
     assert np.array_equal(rows[3], rows[10])  # the middle of each row is the seed itself
     with pytest.raises(UsageError):
-        models.directions(actions.find_run(runs, "translator"), options)
+        models.directions(actions.find_run(runs, "translator"), generator)
 
 
 # ---- what comes in --------------------------------------------------------------------------------------------
@@ -601,7 +603,7 @@ def test_drawing_walking_and_steering(
         page.wait_for_selector(".faces img")
         shown = pixels(page, ".faces img")
         assert page.locator(".faces figcaption").all_inner_texts() == ["seed 2", "seed 5", "seed 6"]
-        expected = actions.draw(vae, [2, 5, 6], actions.draw_options(vae, {}))
+        expected = actions.draw(actions.generator_of(vae, {}), [2, 5, 6])
         assert np.abs(np.stack(shown).astype(int) - expected).max() <= 2
         with page.expect_download() as saved:
             page.get_by_text("Download PNG").click()
@@ -622,7 +624,7 @@ def test_drawing_walking_and_steering(
         assert page.get_attribute(visible, "alt") == "6 of 12 steps from seed 3 to 14"
         slider.fill("12")
         assert page.get_attribute(visible, "alt") == "12 of 12 steps from seed 3 to 14"
-        end = actions.draw(vae, [14], actions.draw_options(vae, {}))
+        end = actions.draw(actions.generator_of(vae, {}), [14])
         assert np.abs(pixels(page, visible)[0].astype(int) - end[0]).max() <= 2
         assert page.locator(".strip img").count() == 13
         with page.expect_download() as saved:

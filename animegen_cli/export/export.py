@@ -23,7 +23,9 @@ from animegen_cli.model.family import Converts, DiffusersModel, Edit, Samples
 from animegen_cli.model.pixels import channels_first, channels_last
 from animegen_cli.report import card, grids, records, same_seeds
 from animegen_cli.report.card import Facts
-from animegen_cli.sample import edit, generate
+from animegen_cli.sample import generate
+from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.trained import open_trained, require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from animegen_cli.paths import Run
     from animegen_cli.report.records import Record
-    from animegen_cli.sample.generate import Trained
+    from animegen_cli.sample.trained import Trained
 
 Format = Literal["diffusers", "onnx"]
 INDEX = "pipeline.json"
@@ -72,7 +74,7 @@ def export(request: Request) -> dict[str, Any]:
         MachineError: the folder cannot be written, or a package is missing.
     """
     run = _open_run(request.run)
-    trained = generate.open_trained(run, device=torch.device("cpu"), precision="fp32")
+    trained = open_trained(run, device=torch.device("cpu"), precision="fp32")
     kind, model = _choose_format(request, trained)
     out = request.out or run.path / "export" / kind
     _require_replaceable(out)
@@ -112,7 +114,7 @@ def _choose_format(request: Request, trained: Trained) -> tuple[Format, Diffuser
     if request.to == "onnx":
         return "onnx", None
     if request.to == "diffusers":
-        edit.require(trained, "converts")
+        require(trained, "converts")
     if isinstance(trained.model, Converts):
         try:
             model = trained.model.to_diffusers(trained.config.sample)
@@ -142,7 +144,7 @@ def _write_diffusers(trained: Trained, model: DiffusersModel, folder: Path) -> t
 
 def _write_onnx(trained: Trained, folder: Path) -> tuple[dict[str, Any], Facts]:
     """Write the ONNX files; entries of `pipeline.json`, and what the card says of them."""
-    exported = edit.require(trained, "exports").exported(trained.config.sample)
+    exported = require(trained, "exports").exported(trained.config.sample)
     with console.progress("exporting", 1) as bar:
         networks = onnx.write(trained.model, exported.networks, folder)
         bar.advance()
@@ -181,7 +183,7 @@ def _drawn_sheet(request: Request, record: Record) -> tuple[Image.Image, str]:
 def _translated_sheet(trained: Trained, count: int) -> tuple[Image.Image, str]:
     """Drawn stand-ins for photographs before and after translation, and the caption."""
     photos = np.stack([np.asarray(drawn.photo(number, size=trained.data.size)) for number in range(count)])
-    translated = edit.translate(trained, channels_first(photos), Edit(), sampling=trained.config.sample)
+    translated = Generator(trained, trained.config.sample).translate(channels_first(photos), Edit())
     rows = enumerate(zip(photos, channels_last(translated), strict=True))
     sheet = grids.pairs([(before, after, f"{number}") for number, (before, after) in rows])
     return sheet, "Drawn stand-ins for photographs, before and after"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 
 from animegen_cli import paths
-from animegen_cli.config import Sampling
 from animegen_cli.data.cleaning import FITS
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError, did_you_mean
@@ -18,7 +17,7 @@ from animegen_cli.model import abilities
 from animegen_cli.model.family import Corrupts, Samples, Translates
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_last, from_uint8, to_uint8
-from animegen_cli.sample.generate import Generator
+from animegen_cli.sample.generate import Generator, OnProgress
 from animegen_cli.sample.trained import Trained, label_row, open_trained, require, sampling_of
 from animegen_cli.seeds import parse_seeds
 from animegen_cli.translate import tiles, translate
@@ -43,8 +42,6 @@ MAX_SIDE = 1024
 """Longest shorter side in pixels that a picture is scaled to."""
 SETTINGS = ("sampler", "steps", "guidance", "truncation", "temperature", "levels")
 """Keys of a run's `sample` section that the page offers."""
-OnProgress = Callable[[int], None]
-"""Called with the number of pictures that were just drawn."""
 
 
 # ---- runs -----------------------------------------------------------------------------------------------------
@@ -76,7 +73,7 @@ class _LoadedRun(NamedTuple):
     """Time of the last change in ns and size in bytes of its weights file when it was read."""
     trained: Trained
     directions: dict[str, Directions]
-    """The directions found so far, by the options to draw with."""
+    """The directions found so far, by sampling section and label row."""
 
 
 class Models:
@@ -96,23 +93,19 @@ class Models:
         """
         return self._load(run).trained
 
-    def directions(self, run: Run, options: DrawOptions, on_progress: OnProgress | None = None) -> Directions:
-        """The run's directions, which are searched for once for each set of options.
+    def directions(self, run: Run, generator: Generator, on_progress: OnProgress | None = None) -> Directions:
+        """The run's directions, which are searched for once for each sampling section and label row.
 
         Raises:
             UsageError: the run does not draw from noise.
             DataError: there are no weights yet, or damaged ones.
         """
         loaded = self._load(run)
-        key = str(options)
+        key = str((generator.sampling, generator.labels))
         if key not in loaded.directions:
-            editing.require(loaded.trained, "samples")
+            require(loaded.trained, "samples")
             loaded.directions[key] = directions.find(
-                loaded.trained,
-                sampling=options.sampling,
-                labels=options.labels,
-                pictures=directions.picture_count(loaded.trained),
-                on_progress=on_progress,
+                generator, pictures=directions.picture_count(loaded.trained), on_progress=on_progress
             )
         return loaded.directions[key]
 
@@ -124,7 +117,7 @@ class Models:
         path = run.path.resolve()
         loaded = self._loaded.pop(path, None)
         if loaded is None or loaded.version != version:
-            loaded = _LoadedRun(version, generate.open_trained(run, device=self.device), {})
+            loaded = _LoadedRun(version, open_trained(run, device=self.device), {})
         self._loaded[path] = loaded
         while len(self._loaded) > self.most:
             self._loaded.popitem(last=False)
@@ -176,16 +169,8 @@ def unable(family: str, ability: str) -> str:
     return f"A {family} run cannot {abilities.VERBS[ability]}; {abilities.only(abilities.families_able(ability))}."
 
 
-class DrawOptions(NamedTuple):
-    """How a run is to draw."""
-
-    sampling: Sampling
-    labels: list[int] | None
-    """One index per attribute (-1 unknown); None for no labels."""
-
-
-def draw_options(trained: Trained, settings: Mapping[str, object], labels: Sequence[str] = ()) -> DrawOptions:
-    """The run's own sampling section with the page's settings in it, and its label row.
+def generator_of(trained: Trained, settings: Mapping[str, object], labels: Sequence[str] = ()) -> Generator:
+    """The run with the page's settings in its own sampling section, and with the labels that were asked for.
 
     Args:
         trained: a run.
@@ -197,13 +182,13 @@ def draw_options(trained: Trained, settings: Mapping[str, object], labels: Seque
     """
     known = capabilities(trained).settings
     overrides = {key: value for key, value in settings.items() if key in known and value is not None}
-    sampling = generate.sampling_of(trained, overrides)
+    sampling = sampling_of(trained, overrides)
     values: dict[str, str] = {}
     for name, _, value in (label.partition("=") for label in labels):
         if name in values:
             raise UsageError(f"`{name}` is asked to be {values[name]} and {value}", hint="choose one of them")
         values[name] = value
-    return DrawOptions(sampling, generate.label_row(trained, values) if values else None)
+    return Generator(trained, sampling, label_row(trained, values) if values else None)
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------
@@ -235,63 +220,37 @@ def read_seed(value: float | None) -> int:
     return int(value)
 
 
-def draw(
-    trained: Trained, seeds: Sequence[int], options: DrawOptions, on_progress: OnProgress | None = None
-) -> np.ndarray:
+def draw(generator: Generator, seeds: Sequence[int], on_progress: OnProgress | None = None) -> np.ndarray:
     """Draw one face per seed: uint8 (n, H, W, 3).
 
     Raises:
         UsageError: the run does not draw from noise.
     """
-    editing.require(trained, "samples")
-    batch = min(len(seeds), MAX_BATCH)
-    return channels_last(
-        generate.draw(
-            trained, seeds, sampling=options.sampling, labels=options.labels, batch=batch, on_progress=on_progress
-        )
-    )
+    batched = replace(generator, batch=min(len(seeds), MAX_BATCH))
+    return channels_last(batched.draw(seeds, on_progress=on_progress))
 
 
-def walk(trained: Trained, start: int, end: int, frames: int, options: DrawOptions) -> np.ndarray:
+def walk(generator: Generator, start: int, end: int, frames: int) -> np.ndarray:
     """Draw the way from one seed to another: uint8 (frames, H, W, 3).
 
     Raises:
         UsageError: the run does not draw from noise, or `frames` is not in [2, MAX_FRAMES].
     """
-    editing.require(trained, "samples")
+    require(generator.trained, "samples")
     if not 2 <= frames <= MAX_FRAMES:
         raise UsageError(f"a walk of {frames} pictures", hint=f"choose 2 to {MAX_FRAMES}")
-    batch = min(frames, MAX_BATCH)
-    return channels_last(
-        editing.interpolate(trained, start, end, frames, sampling=options.sampling, labels=options.labels, batch=batch)
-    )
+    return channels_last(replace(generator, batch=min(frames, MAX_BATCH)).interpolate(start, end, frames))
 
 
 def steer(
-    trained: Trained,
-    seed: int,
-    amounts: Tensor,
-    found: Directions,
-    options: DrawOptions,
-    on_progress: OnProgress | None = None,
+    generator: Generator, seed: int, amounts: Tensor, found: Directions, on_progress: OnProgress | None = None
 ) -> np.ndarray:
     """Draw a seed's face moved along directions by each row of `amounts` (n, k): uint8 (n, H, W, 3).
 
     Raises:
         UsageError: the run does not draw from noise.
     """
-    editing.require(trained, "samples")
-    return channels_last(
-        directions.steer(
-            trained,
-            seed,
-            amounts,
-            found,
-            sampling=options.sampling,
-            labels=options.labels,
-            on_progress=on_progress,
-        )
-    )
+    return channels_last(directions.steer(generator, seed, amounts, found, on_progress=on_progress))
 
 
 class PictureRequest(NamedTuple):
@@ -307,9 +266,7 @@ class PictureRequest(NamedTuple):
     """Of the noise that is added or drawn anew."""
 
 
-def edit_picture(
-    trained: Trained, image: Image.Image, request: PictureRequest, options: DrawOptions
-) -> list[tuple[str, np.ndarray]]:
+def edit_picture(generator: Generator, image: Image.Image, request: PictureRequest) -> list[tuple[str, np.ndarray]]:
     """Redraw or translate a picture.
 
     Returns:
@@ -318,7 +275,8 @@ def edit_picture(
     Raises:
         UsageError: the run takes no pictures, or a value is wrong.
     """
-    fields = editing.require(trained, "translates").edits
+    trained = generator.trained
+    fields = require(trained, "translates").edits
     asked = {key: value for key, value in request.edits.items() if key in fields and value is not None}
     edit = translate.asked_edit(trained, asked)
     if request.fit not in FITS:
@@ -327,7 +285,7 @@ def edit_picture(
     side = min(request.side or min(image.size), MAX_SIDE) if any_size else None
     before = tiles.shaped(trained, image, fit=request.fit, size=side)
     whole = tiles.padded(before) if any_size else before
-    after = tiles.changed(trained, whole[None], edit, sampling=options.sampling, seed=request.seed, batch=1)[0]
+    after = tiles.changed(replace(generator, batch=1), whole[None], edit, seed=request.seed)[0]
     noisy = _noisy(trained, before, edit, request.seed)
     middle = [("with noise", noisy)] if noisy is not None else []
     return [("before", before), *middle, ("after", after[: before.shape[0], : before.shape[1]])]

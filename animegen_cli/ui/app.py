@@ -21,7 +21,7 @@ from animegen_cli.report import records
 from animegen_cli.report.markup import Markup, el, join
 from animegen_cli.seeds import spell_seeds
 from animegen_cli.ui import actions, directions, guard, render, training_status
-from animegen_cli.ui.actions import Capabilities, DrawOptions, PictureRequest
+from animegen_cli.ui.actions import Capabilities, PictureRequest
 from animegen_cli.ui.controls import TRAINING_TAB, Controls
 from animegen_cli.ui.training_status import Fingerprint
 from animegen_cli.ui.widgets import progress, with_errors_shown
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from animegen_cli.paths import Run
-    from animegen_cli.sample.generate import Trained
+    from animegen_cli.sample.generate import Generator
     from animegen_cli.ui.actions import Models
 
 Values = Mapping[Component, Any]
@@ -274,13 +274,13 @@ class Page:
         changes[controls.edit_button] = gr.update(value="Translate" if capabilities.any_size else "Redraw")
         return changes
 
-    def _open_run(self, values: Values) -> tuple[Run, Trained, DrawOptions]:
-        """The picked run, its networks, and how it is to draw."""
+    def _open_run(self, values: Values) -> tuple[Run, Generator]:
+        """The picked run, and its networks with the settings and labels of the page."""
         controls = self.controls
         run = actions.find_run(self.root, values[controls.run])
         trained = self.models.open(run)
         settings = {key: values[control] for key, control in controls.settings.items()}
-        return run, trained, actions.draw_options(trained, settings, values[controls.labels] or ())
+        return run, actions.generator_of(trained, settings, values[controls.labels] or ())
 
     # ---- drawing --------------------------------------------------------------------------------------------------
 
@@ -299,32 +299,32 @@ class Page:
 
     def _draw(self, values: Values) -> Changes:
         """Draw the seeds' faces."""
-        run, trained, options = self._open_run(values)
+        run, generator = self._open_run(values)
         seeds = actions.read_seeds(values[self.controls.seeds])
-        images = actions.draw(trained, seeds, options, progress(len(seeds)))
+        images = actions.draw(generator, seeds, progress(len(seeds)))
         file = f"{run.name}-{spell_seeds(seeds).replace(',', '_')[:60]}.png"
         return {self.controls.faces: render.sheet(images, _captions(seeds), file)}
 
     def _walk(self, values: Values) -> Changes:
         """Draw the way from one seed to another."""
         controls = self.controls
-        run, trained, options = self._open_run(values)
+        run, generator = self._open_run(values)
         start = actions.read_seed(values[controls.start_seed])
         end = actions.read_seed(values[controls.end_seed])
         frames = int(values[controls.frames])
         progress(frames)
-        images = actions.walk(trained, start, end, frames, options)
+        images = actions.walk(generator, start, end, frames)
         return {controls.walk_frames: render.walk(images, (start, end), f"{run.name}-{start}-{end}")}
 
     def _find_directions(self, values: Values) -> Changes:
         """Find the run's directions, and draw the seed's face along each of them."""
         controls = self.controls
-        run, trained, options = self._open_run(values)
+        run, generator = self._open_run(values)
         seed = actions.read_seed(values[controls.steer_seed])
         rows = directions.amount_rows()
-        on_progress = progress(directions.picture_count(trained) + len(rows))
-        found = self.models.directions(run, options, on_progress)
-        images = actions.steer(trained, seed, rows, found, options, on_progress)
+        on_progress = progress(directions.picture_count(generator.trained) + len(rows))
+        found = self.models.directions(run, generator, on_progress)
+        images = actions.steer(generator, seed, rows, found, on_progress)
         strips = np.split(images, len(found.shares))
         steps = rows[: len(strips[0]), 0].tolist()
         titles = [f"{i + 1}: {share:.0%}" for i, share in enumerate(found.shares)]
@@ -342,18 +342,18 @@ class Page:
     def _steer(self, values: Values) -> Changes:
         """Draw the seed's face moved along the directions as the sliders say."""
         controls = self.controls
-        run, trained, options = self._open_run(values)
+        run, generator = self._open_run(values)
         seed = actions.read_seed(values[controls.steer_seed])
-        found = self.models.directions(run, options)
+        found = self.models.directions(run, generator)
         amounts = [values[amount] for amount in controls.amounts]
         row = torch.tensor([amounts], dtype=torch.float32)[:, : len(found.shares)]
-        images = actions.steer(trained, seed, row, found, options)
+        images = actions.steer(generator, seed, row, found)
         return {controls.steered_face: render.faces(images, [f"seed {seed}, moved"], size=240)}
 
     def _edit_picture(self, values: Values) -> Changes:
         """Redraw or translate the uploaded picture."""
         controls = self.controls
-        run, trained, options = self._open_run(values)
+        run, generator = self._open_run(values)
         image = guard.read_upload(values[controls.upload], self.folder)
         progress(1)
         request = PictureRequest(
@@ -362,19 +362,18 @@ class Page:
             side=values[controls.side],
             seed=actions.read_seed(values[controls.edit_seed]),
         )
-        pictures = actions.edit_picture(trained, image, request, options)
+        pictures = actions.edit_picture(generator, image, request)
         return {controls.edited_pictures: render.edited(pictures, f"{run.name}-picture")}
 
     def _compare(self, values: Values) -> Changes:
         """Draw the picked run as its settings say, and another run by its own, from the same seeds."""
         controls = self.controls
         seeds = actions.read_seeds(values[controls.compare_seeds])
-        run, trained, options = self._open_run(values)
+        run, generator = self._open_run(values)
         on_progress = progress(2 * len(seeds))
-        images = actions.draw(trained, seeds, options, on_progress)
+        images = actions.draw(generator, seeds, on_progress)
         other = actions.find_run(self.root, values[controls.other_run])
-        other_trained = self.models.open(other)
-        other_images = actions.draw(other_trained, seeds, actions.draw_options(other_trained, {}), on_progress)
+        other_images = actions.draw(actions.generator_of(self.models.open(other), {}), seeds, on_progress)
         pairs = [(run.name, images), (other.name, other_images)]
         return {controls.compared_faces: render.side_by_side(pairs, _captions(seeds))}
 

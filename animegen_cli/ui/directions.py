@@ -22,8 +22,8 @@ from animegen_cli.sample.trained import micro_batch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from animegen_cli.config import Sampling
-    from animegen_cli.sample.generate import Trained
+    from animegen_cli.sample.generate import Generator
+    from animegen_cli.sample.trained import Trained
 
 COUNT = 5
 """How many directions are found."""
@@ -77,29 +77,26 @@ class _RecordedNoise(Noise):
 def find(
     generator: Generator,
     *,
-    sampling: Sampling | None = None,
-    labels: Sequence[int] | None = None,
     pictures: int = PICTURES,
     on_progress: Callable[[int], None] | None = None,
 ) -> Directions:
     """Draw the faces of the seeds 0, 1, 2, ... and find the directions of their noise that change them most.
 
     Args:
-        trained: a run that draws.
-        sampling: how to draw; the run's own section when None.
-        labels: one index per attribute for all pictures (-1 unknown), or None.
+        generator: of a run that draws.
         pictures: how many to draw.
         on_progress: called with the number of pictures that each network call drew.
 
     Raises:
-        UsageError: the run's pictures do not depend on a first draw of noise.
+        UsageError: the run does not draw, or its pictures do not depend on a first draw of noise.
     """
-    batch = min(generate.micro_batch(trained.device, trained.data.size), pictures)
+    trained = generator.trained
+    batch = min(micro_batch(trained.device, trained.data.size), pictures)
     codes = []
     thumbnails = []
     for start in range(0, pictures, batch):
         noise = _RecordedNoise(range(start, start + batch), trained.device)
-        images = generate.draw_noise(trained, noise, sampling=sampling, labels=labels)
+        images = generator.draw_noise(noise)
         if noise.first is None:
             raise UsageError("this run draws without noise", hint="there is nothing to steer; pick another run")
         codes.append(noise.first.cpu())
@@ -129,31 +126,28 @@ def _regressed(noise: Tensor, thumbnails: Tensor) -> Tensor:
 
 
 def steer(
-    trained: Trained,
+    generator: Generator,
     seed: int,
     amounts: Tensor,
     directions: Directions,
     *,
-    sampling: Sampling | None = None,
-    labels: Sequence[int] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Draw a seed's image moved along directions: uint8 (n, 3, H, W), on the CPU.
 
     Args:
-        trained: the run that the directions are of.
+        generator: of the run that the directions are of, and as they were found with.
         seed: of the image that is moved.
         amounts: (n, k), how far along each of the first k directions, in standard deviations of the noise.
         directions: what `find` found.
-        sampling: how to draw; the run's own section when None.
-        labels: one index per attribute for all images (-1 unknown), or None.
         on_progress: called with the number of images that each network call drew.
     """
     shifts = torch.tensordot(amounts.float(), directions.vectors[: amounts.shape[1]], dims=1)
+    trained = generator.trained
     images = []
-    for shift in shifts.split(generate.micro_batch(trained.device, trained.data.size)):
+    for shift in shifts.split(micro_batch(trained.device, trained.data.size)):
         noise = ShiftedNoise([seed] * len(shift), shift, trained.device)
-        images.append(generate.draw_noise(trained, noise, sampling=sampling, labels=labels))
+        images.append(generator.draw_noise(noise))
         if on_progress:
             on_progress(len(shift))
     return torch.cat(images)
