@@ -145,18 +145,17 @@ def test_augmentations_come_as_often_as_asked() -> None:
     assert float(described[:, 2][described[:, 2] != 0].std()) == pytest.approx(1, abs=0.06)
 
 
-def test_the_network_is_told_in_training_and_not_in_drawing() -> None:
+def test_the_network_sees_the_augmentation_in_training_and_not_in_drawing() -> None:
     model = awake(tiny(augment=1.0))
-    told: list[Tensor | None] = []
-    hook = model.net.register_forward_hook(lambda module, inputs, output: told.append(inputs[3]))
+    seen: list[Tensor | None] = []
+    hook = model.net.register_forward_hook(lambda module, inputs, output: seen.append(inputs[3]))
     model.train().loss(Batch(torch.rand(2, 3, 16, 16)))
     model.eval().validate(Batch(torch.rand(2, 3, 16, 16)))
     with torch.no_grad():
         model.denoise(torch.rand(2, 3, 16, 16), torch.ones(2))
-    assert told[0] is not None
-    assert float(told[0].abs().max()) > 0
-    assert told[1] is None
-    assert told[2] is None
+    assert seen[0] is not None
+    assert float(seen[0].abs().max()) > 0
+    assert seen[1:] == [None, None]
     hook.remove()
     with torch.no_grad():
         x, time = torch.rand(2, 3, 16, 16), torch.zeros(2)
@@ -180,13 +179,15 @@ def test_labels_matter_and_unknown_is_none() -> None:
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp", "heun", "euler"])
 def test_every_sampler_draws_by_seed(sampler: Any) -> None:
-    model, plan = awake(tiny().eval()), samplers.SamplerConfig(sampler=sampler, steps=4, spacing="karras", s_churn=2.0)
+    model = awake(tiny().eval())
+    sampling = samplers.SamplerConfig(sampler=sampler, steps=4, spacing="karras", s_churn=2.0)
     with torch.inference_mode():
-        images = model.sample(Noise([5, 6]), None, plan)
-        alone = model.sample(Noise([6]), None, plan)
+        images = model.sample(Noise([5, 6]), None, sampling)
+        alone = model.sample(Noise([6]), None, sampling)
     assert images.shape == (2, 3, 16, 16)
     assert float(images.abs().max()) <= 1
-    torch.testing.assert_close(images[1:], alone, rtol=0, atol=1e-5)
+    # A CPU may sum a batch of two in another order than a batch of one, and the sampler enlarges that.
+    assert float((images[1] - alone[0]).norm() / (images[1] - images[0]).norm()) < 1e-3
 
 
 def test_sampling_starts_at_the_highest_level_and_walks_eq_5() -> None:
@@ -214,14 +215,21 @@ def test_churn_stays_within_its_bounds() -> None:
         return drawn[-1]
 
     levels, x = [8.0, 4.0, 2.0, 1.0, 0.0], torch.zeros(1, 1, 1, 1)
-    samplers.heun(denoise, x, levels, noise=noise, s_churn=0.4, s_min=1.5, s_max=5.0, second_order=False)
+    samplers.heun(
+        denoise, x, levels, noise=noise, churn=samplers.Churn(s_churn=0.4, s_min=1.5, s_max=5.0), second_order=False
+    )
     assert asked == pytest.approx([8.0, 4.4, 2.2, 1.0])
     assert len(drawn) == 2
     state: list[Tensor] = []
     samplers.heun(
-        denoise, x, [4.0, 1.0, 0.0], noise=noise, s_churn=0.2, s_min=2.0, s_noise=1.5, second_order=False,
+        denoise,
+        x,
+        [4.0, 1.0, 0.0],
+        noise=noise,
+        churn=samplers.Churn(s_churn=0.2, s_min=2.0, s_noise=1.5),
+        second_order=False,
         callback=lambda step, x, denoised: state.append(x),
-    )  # fmt: skip
+    )
     assert state[0].item() == pytest.approx(1.5 * math.sqrt(4.4**2 - 4**2))
 
 

@@ -176,7 +176,7 @@ def correlation(one: Tensor, other: Tensor) -> float:
 
 
 def test_derived_seeds() -> None:
-    keys = [(0,), (1,), ("0",), (0, 0), (0, "a"), ("a", 0), (0, 1, 2), (0, 12)]
+    keys: list[tuple[int | str, ...]] = [(0,), (1,), ("0",), (0, 0), (0, "a"), ("a", 0), (0, 1, 2), (0, 12)]
     seeds = [seed_for(*key) for key in keys]
     assert len(set(seeds)) == len(keys)
     assert all(0 <= seed < 2**63 for seed in seeds)

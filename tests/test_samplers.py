@@ -7,8 +7,9 @@ level sigma_max to sigma is x * sqrt((c^2 + sigma^2) / (c^2 + sigma_max^2)).
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 
 from animegen_cli.model import conditioning, diffusion, samplers
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.samplers import SamplerConfig, ancestral, ddim, dpmpp, guided, heun
-from animegen_cli.model.schedules import DiscreteSchedule, cosine_betas, karras_sigmas, linear_betas
+from animegen_cli.model.samplers import Churn, SamplerConfig, ancestral, ddim, dpmpp, guided, heun
+from animegen_cli.model.schedules import DiscreteSchedule, Spacing, cosine_betas, karras_sigmas, linear_betas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,12 +91,12 @@ def test_more_order_is_more_exact() -> None:
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp", "heun", "euler"])
 @pytest.mark.parametrize("schedule", [LINEAR, COSINE])
-def test_every_sampler_reaches_the_data(sampler: str, schedule: DiscreteSchedule) -> None:
+def test_every_sampler_reaches_the_data(sampler: Any, schedule: DiscreteSchedule) -> None:
     count = 20_000
-    plan = SamplerConfig(sampler=sampler, steps=400, spacing="logsnr")  # type: ignore[arg-type]
-    sigmas = schedule.sigmas(plan.steps, plan.spacing)
+    sampling = SamplerConfig(sampler=sampler, steps=400, spacing="logsnr")
+    sigmas = schedule.sigmas(sampling.steps, sampling.spacing)
     x = column(count, schedule.scale_at(float(sigmas[0])))
-    got = samplers.run(plan, exact, x, sigmas, Draws(count))
+    got = samplers.run(sampling, exact, x, sigmas, Draws(count))
     assert float(got.mean()) == pytest.approx(0, abs=0.02)
     assert float(got.std()) == pytest.approx(0.7, rel=0.03)
 
@@ -134,7 +135,11 @@ def test_dpmpp_ends_in_first_order_when_short() -> None:
     """Below ten steps the last step forgets history; from ten on it does not."""
     for steps, first_order in ((9, True), (10, False)):
         levels, x, states = geometric(steps), column(20, 10.0), list[Tensor]()
-        got = dpmpp(crooked, x, levels, callback=lambda step, state, denoised, kept=states: kept.append(state))  # type: ignore[misc]
+
+        def note(step: int, state: Tensor, denoised: Tensor, states: list[Tensor] = states) -> None:
+            states.append(state)
+
+        got = dpmpp(crooked, x, levels, callback=note)
         alone = ddim(crooked, states[-1], levels[-2:])
         assert torch.allclose(got, alone) == first_order
 
@@ -143,7 +148,11 @@ def test_last_step_to_zero_returns_the_clean_estimate() -> None:
     x, levels = column(20, 3.0), [3.0, 1.0, 0.4, 0.0]
     for run in (ddim, dpmpp, heun):
         last: list[Tensor] = []
-        got = run(crooked, x, levels, callback=lambda step, state, denoised, kept=last: kept.append(denoised))
+
+        def note(step: int, state: Tensor, denoised: Tensor, last: list[Tensor] = last) -> None:
+            last.append(denoised)
+
+        got = run(crooked, x, levels, callback=note)
         torch.testing.assert_close(got, last[-1])
 
 
@@ -156,7 +165,7 @@ def to_vp(x: Tensor, n: int) -> Tensor:
 
 @pytest.mark.parametrize("n", [1, 2, 10, 500, 999])
 @pytest.mark.parametrize("variance", ["small", "large"])
-def test_one_ancestral_step_is_that_of_ho(n: int, variance: str) -> None:
+def test_one_ancestral_step_is_that_of_ho(n: int, variance: Literal["small", "large"]) -> None:
     """Ho et al. 2020, algorithm 2: in terms of eps, and with sigma_t^2 = beta_t or beta~_t."""
     beta, abar, before = LINEAR.betas[n], LINEAR.abar[n], LINEAR.abar[n - 1]
     levels = [float(LINEAR.table[n]), float(LINEAR.table[n - 1])]
@@ -172,7 +181,7 @@ def test_one_ancestral_step_is_that_of_ho(n: int, variance: str) -> None:
 
 @pytest.mark.parametrize(("n", "then"), [(999, 980), (500, 250), (19, 0)])
 @pytest.mark.parametrize("variance", ["small", "large"])
-def test_a_strided_step_is_the_posterior(n: int, then: int, variance: str) -> None:
+def test_a_strided_step_is_the_posterior(n: int, then: int, variance: Literal["small", "large"]) -> None:
     """Presets of 50 steps replace beta_t by 1 - abar_t / abar_t'."""
     abar, before = LINEAR.abar[n], LINEAR.abar[then]
     beta = 1 - abar / before
@@ -192,7 +201,7 @@ def test_no_noise_at_the_last_ancestral_step() -> None:
 
 
 @pytest.mark.parametrize("variance", ["small", "large"])
-def test_full_ancestral_sampling_keeps_the_deviation(variance: str) -> None:
+def test_full_ancestral_sampling_keeps_the_deviation(variance: Literal["small", "large"]) -> None:
     """All 1000 levels: both variances are right in the limit; the exact value comes from an independent recursion."""
     spread = 1.0
     for n in range(999, -1, -1):
@@ -240,7 +249,7 @@ def test_ddim_with_eta_one_is_ancestral_with_the_small_variance() -> None:
 def test_deterministic_samplers_draw_no_noise() -> None:
     draws, x, levels = Draws(5), column(5, 10.0), [*geometric(12), 0.0]
     ddim(crooked, x, levels, noise=draws, eta=0.0)
-    heun(crooked, x, levels, noise=draws, s_churn=0.0)
+    heun(crooked, x, levels, noise=draws, churn=Churn(s_churn=0.0))
     assert not draws.given
 
 
@@ -261,14 +270,14 @@ def test_churn_keeps_the_deviation() -> None:
 
     count = 50_000
     x, draws = column(count, math.sqrt(C2 + 80**2)), Draws(count)
-    got = heun(exact, x, levels, noise=draws, s_churn=40.0)
+    got = heun(exact, x, levels, noise=draws, churn=Churn(s_churn=40.0))
     assert len(draws.given) == 40
     assert float(got.std()) == pytest.approx(math.sqrt(spread), rel=4 / math.sqrt(2 * count))
     still = heun(exact, x, levels, noise=Draws(count))
     assert abs(float((got * still).mean() / (got.std() * still.std()))) < 0.05, "churn must forget the start"
 
 
-@pytest.mark.parametrize(("churn", "gamma"), [(0.5, 0.25), (10.0, math.sqrt(2) - 1)])
+@pytest.mark.parametrize(("s_churn", "gamma"), [(0.5, 0.25), (10.0, math.sqrt(2) - 1)])
 def test_churn_raises_the_level(s_churn: float, gamma: float) -> None:
     """Karras et al. 2022, algorithm 2: gamma = min(S_churn / N, sqrt(2) - 1), here with N = 2."""
     x, draws, asked, states = column(5, 2.0), Draws(5), list[float](), list[Tensor]()
@@ -278,7 +287,7 @@ def test_churn_raises_the_level(s_churn: float, gamma: float) -> None:
         states.append(state)
         return exact(state, sigma)
 
-    heun(noted, x, [2.0, 1.0, 0.0], noise=draws, s_churn=s_churn, second_order=False)
+    heun(noted, x, [2.0, 1.0, 0.0], noise=draws, churn=Churn(s_churn=s_churn), second_order=False)
     assert asked == pytest.approx([2 * (1 + gamma), 1 + gamma])
     torch.testing.assert_close(states[0], x + 2 * math.sqrt((1 + gamma) ** 2 - 1) * draws.given[0])
 
@@ -293,15 +302,15 @@ def test_calls_per_step() -> None:
 
     levels, x = [4.0, 2.0, 1.0, 0.5, 0.0], column(3, 4.0)
     for run, expected in (
-        (lambda **kwargs: ancestral(counted, x, levels, noise=Draws(3), **kwargs), [4, 2, 1, 0.5]),
-        (lambda **kwargs: ddim(counted, x, levels, **kwargs), [4, 2, 1, 0.5]),
-        (lambda **kwargs: dpmpp(counted, x, levels, **kwargs), [4, 2, 1, 0.5]),
-        (lambda **kwargs: heun(counted, x, levels, **kwargs), [4, 2, 2, 1, 1, 0.5, 0.5]),
-        (lambda **kwargs: heun(counted, x, levels, second_order=False, **kwargs), [4, 2, 1, 0.5]),
+        (partial(ancestral, noise=Draws(3)), [4, 2, 1, 0.5]),
+        (ddim, [4, 2, 1, 0.5]),
+        (dpmpp, [4, 2, 1, 0.5]),
+        (heun, [4, 2, 2, 1, 1, 0.5, 0.5]),
+        (partial(heun, second_order=False), [4, 2, 1, 0.5]),
     ):
         calls.clear()
         seen.clear()
-        run(callback=lambda step, state, denoised: seen.append(step))
+        run(counted, x, levels, callback=lambda step, state, denoised: seen.append(step))
         assert calls == expected
         assert seen == [0, 1, 2, 3]
 
@@ -309,25 +318,25 @@ def test_calls_per_step() -> None:
 # ---- against diffusers ----------------------------------------------------------------------------------------
 
 
-def their_walk(scheduler: object, steps: int, start: Tensor) -> Tensor:
+def their_walk(scheduler: Any, steps: int, start: Tensor) -> Tensor:
     """The whole loop as diffusers' users write it, with the noise of `crooked`."""
-    scheduler.set_timesteps(steps)  # type: ignore[attr-defined]
+    scheduler.set_timesteps(steps)
     x = start
-    for t in scheduler.timesteps:  # type: ignore[attr-defined]
+    for t in scheduler.timesteps:
         sigma = LINEAR.table[int(t)]
         denoised = crooked(x * (1 + sigma**2).sqrt(), sigma[None])
         eps = (x - denoised / (1 + sigma**2).sqrt()) * (1 + sigma**2).sqrt() / sigma
-        x = scheduler.step(eps, t, x).prev_sample  # type: ignore[attr-defined]
+        x = scheduler.step(eps, t, x).prev_sample
     return x
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
-def test_ddim_walks_as_in_diffusers(spacing: str) -> None:
+def test_ddim_walks_as_in_diffusers(spacing: Spacing) -> None:
     from diffusers import DDIMScheduler
 
     scheduler = DDIMScheduler(timestep_spacing=spacing, clip_sample=False, set_alpha_to_one=True)
     start = column(50)
-    sigmas = LINEAR.sigmas(50, spacing)  # type: ignore[arg-type]
+    sigmas = LINEAR.sigmas(50, spacing)
     ours = ddim(crooked, start * LINEAR.scale_at(float(sigmas[0])), sigmas.tolist())
     torch.testing.assert_close(ours, their_walk(scheduler, 50, start), rtol=1e-4, atol=1e-4)
 
@@ -389,11 +398,15 @@ def test_min_snr_weights_agree_between_predictions() -> None:
     x_0, noise, guess = column(30), column(30, seed=2), column(30, seed=3)
     a, s = rates(torch.linspace(0.05, 1.5, 30, dtype=torch.float64).view(-1, 1, 1, 1))
     x_t = diffusion.mix(x_0, noise, a, s)
-    as_output = {"image": guess, "noise": (x_t - a * guess) / s, "velocity": (a * x_t - guess) / s}
+    as_output: dict[diffusion.Predicts, Tensor] = {
+        "image": guess,
+        "noise": (x_t - a * guess) / s,
+        "velocity": (a * x_t - guess) / s,
+    }
     expected = torch.minimum((a / s) ** 2, torch.tensor(5.0)) * (guess - x_0) ** 2
     for predicts, output in as_output.items():
-        weight = diffusion.min_snr_weight(predicts, a, s, 5.0)  # type: ignore[arg-type]
-        loss = weight * (output - diffusion.target(predicts, x_0, noise, a, s)) ** 2  # type: ignore[arg-type]
+        weight = diffusion.min_snr_weight(predicts, a, s, 5.0)
+        loss = weight * (output - diffusion.target(predicts, x_0, noise, a, s)) ** 2
         torch.testing.assert_close(loss, expected)
 
 
@@ -411,16 +424,14 @@ def test_min_snr_weights_by_number() -> None:
     ]
 
 
-# ---- a whole plan ---------------------------------------------------------------------------------------------
+# ---- a whole drawing ---------------------------------------------------------------------------------------------
 
 
 def test_draw_starts_at_unit_variance_and_shows_unit_states() -> None:
     states: list[Tensor] = []
-    plan = SamplerConfig(sampler="ddim", steps=200, spacing="trailing")
-    got = diffusion.draw(
-        plan, LINEAR, lambda x, sigma, labels: exact(x, sigma), Noise(range(64)), 8, None,
-        callback=lambda step, state, denoised: states.append(state),
-    )  # fmt: skip
+    sampling = SamplerConfig(sampler="ddim", steps=200, spacing="trailing")
+    model = diffusion.DiffusionModel(LINEAR, lambda x, sigma, labels: exact(x, sigma))
+    got = model.draw(8, Noise(range(64)), None, sampling, callback=lambda step, state, denoised: states.append(state))
     assert got.shape == (64, 3, 8, 8)
     torch.testing.assert_close(states[0], Noise(range(64))(3, 8, 8), rtol=1e-4, atol=1e-4)
     assert all(0.65 < float(state.std()) < 1.02 for state in states)
@@ -435,7 +446,7 @@ def test_draw_passes_labels_and_guidance() -> None:
         seen.append(given)
         return torch.zeros_like(x)
 
-    diffusion.draw(SamplerConfig(steps=2, guidance=2.0), LINEAR, denoise, Noise([0, 1]), 8, labels)
+    diffusion.DiffusionModel(LINEAR, denoise).draw(8, Noise([0, 1]), labels, SamplerConfig(steps=2, guidance=2.0))
     assert [given is not None for given in seen] == [False, True, False, True]
 
 

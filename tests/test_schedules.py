@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from animegen_cli.model.schedules import DiscreteSchedule, OffsetCosine, cosine_betas, karras_sigmas, linear_betas
+from animegen_cli.model.schedules import (
+    VE,
+    DiscreteSchedule,
+    KarrasSchedule,
+    OffsetCosine,
+    Schedule,
+    Spacing,
+    cosine_betas,
+    karras_sigmas,
+    linear_betas,
+)
 
 
 def discrete(kind: str = "linear", steps: int = 1000) -> DiscreteSchedule:
@@ -57,8 +68,10 @@ def test_cosine_of_nichol() -> None:
 def test_tables_equal_those_of_diffusers(kind: str, named: str) -> None:
     from diffusers import DDPMScheduler
 
-    theirs = DDPMScheduler(num_train_timesteps=1000, beta_schedule=named).alphas_cumprod.double()
-    torch.testing.assert_close(discrete(kind).abar, theirs, rtol=5e-4 if kind == "cosine" else 1e-4, atol=1e-9)
+    theirs: Any = DDPMScheduler(num_train_timesteps=1000, beta_schedule=named)
+    torch.testing.assert_close(
+        discrete(kind).abar, theirs.alphas_cumprod.double(), rtol=5e-4 if kind == "cosine" else 1e-4, atol=1e-9
+    )
 
 
 def test_offset_cosine_of_document_001() -> None:
@@ -131,10 +144,10 @@ def test_sampling_starts_at_unit_variance(schedule: DiscreteSchedule | OffsetCos
 # ---- levels to visit ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schedule", [discrete(), discrete("cosine"), OffsetCosine()])
+@pytest.mark.parametrize("schedule", [discrete(), discrete("cosine"), OffsetCosine(), KarrasSchedule(), VE()])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "quad", "logsnr", "karras"])
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
-def test_levels_fall_to_zero(schedule: DiscreteSchedule | OffsetCosine, spacing: str, steps: int) -> None:
+def test_levels_fall_to_zero(schedule: Schedule, spacing: Spacing, steps: int) -> None:
     levels = schedule.sigmas(steps, spacing)
     assert levels.shape == (steps + 1,)
     assert levels.dtype == torch.float64
@@ -146,16 +159,16 @@ def test_levels_fall_to_zero(schedule: DiscreteSchedule | OffsetCosine, spacing:
 
 @pytest.mark.parametrize("steps", [1000, 5000])
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
-def test_all_steps_visit_every_level(steps: int, spacing: str) -> None:
+def test_all_steps_visit_every_level(steps: int, spacing: Spacing) -> None:
     schedule = discrete()
     assert torch.equal(schedule.sigmas(steps, spacing), torch.cat([schedule.table.flip(0), torch.zeros(1).double()]))
 
 
 @pytest.mark.parametrize(("spacing", "steps"), [("leading", 50), ("leading", 10), ("trailing", 50), ("trailing", 20)])
-def test_indices_equal_those_of_diffusers(spacing: str, steps: int) -> None:
+def test_indices_equal_those_of_diffusers(spacing: Spacing, steps: int) -> None:
     from diffusers import DDIMScheduler
 
-    theirs = DDIMScheduler(timestep_spacing=spacing, steps_offset=0)
+    theirs: Any = DDIMScheduler(timestep_spacing=spacing, steps_offset=0)
     theirs.set_timesteps(steps)
     schedule = discrete()
     assert schedule.time_of(schedule.sigmas(steps, spacing)[:-1]).round().tolist() == theirs.timesteps.tolist()
@@ -171,7 +184,8 @@ def test_quad_is_that_of_song(steps: int) -> None:
 
 
 def test_logsnr_is_even_in_log_sigma() -> None:
-    for schedule in (discrete(), OffsetCosine()):
+    schedules: tuple[Schedule, ...] = (discrete(), OffsetCosine(), KarrasSchedule(), VE())
+    for schedule in schedules:
         gaps = torch.diff(schedule.sigmas(9, "logsnr")[:-1].log())
         torch.testing.assert_close(gaps, gaps[:1].expand(8))
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from animegen_cli import config
+from animegen_cli import config, paths
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import diffusion, families, samplers
 from animegen_cli.model.families import sde
 from animegen_cli.model.family import Batch, DataSpec
-from animegen_cli.model.nets.scorenet import Resample, ScoreNet
+from animegen_cli.model.nets.scorenet import Resample, ScoreNet, ScoreNetConfig
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.schedules import SDE, VE, VP, SubVP
 
@@ -95,10 +95,10 @@ def test_flow_likelihood_of_a_gaussian_is_exact(name: str) -> None:
     x = torch.linspace(-1.2, 1.4, 2 * 12, dtype=torch.float64).view(2, 3, 2, 2)
     probe = torch.where(torch.arange(24).view(2, 3, 2, 2) % 3 == 0, -1.0, 1.0).double()
 
-    def centred(x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+    def centered(x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
         return x * STD**2 / (STD**2 + sigma.view(-1, 1, 1, 1) ** 2)
 
-    found = diffusion.flow_nats(diffusion.DiffusionModel(process, centred), x, probe, tolerance=1e-7)
+    found = diffusion.flow_nats(diffusion.DiffusionModel(process, centered), x, probe, tolerance=1e-7)
     # The points count as the lowest level; the prior ignores what is left of the data at the highest.
     spread = STD**2 + process.sigma_min**2
     exact = (0.5 * x**2 / spread + 0.5 * math.log(2 * math.pi * spread)).flatten(1).sum(1)
@@ -129,12 +129,20 @@ def test_flow_likelihood_has_the_divergence_of_a_full_matrix() -> None:
     ("name", "predictor", "corrections"),
     [(name, "reverse-diffusion", 1) for name in PROCESSES] + [(name, "euler-maruyama", 0) for name in ("vp", "subvp")],
 )
-def test_predictor_corrector_draws_the_gaussian(name: str, predictor: str, corrections: int) -> None:
+def test_predictor_corrector_draws_the_gaussian(
+    name: str, predictor: Literal["reverse-diffusion", "euler-maruyama"], corrections: int
+) -> None:
     process: SDE = {"ve": VE(0.02, 100.0), "vp": VP(), "subvp": SubVP()}[name]
     noise = Noise(range(32))
     x = noise(3, 8, 8) * process.prior
     x = samplers.predictor_corrector(
-        gaussian, x, process, 600, noise=noise, predictor=predictor, corrections=corrections, snr=0.1
+        gaussian,
+        x,
+        process,
+        600,
+        noise=noise,
+        predictor=predictor,
+        corrector=samplers.Corrector(steps=corrections, snr=0.1),
     )
     assert float(x.mean()) == pytest.approx(MEAN, abs=0.02)
     assert float(x.std()) == pytest.approx(STD, abs=0.025)
@@ -157,7 +165,8 @@ def test_rows_of_the_solver_do_not_depend_on_each_other() -> None:
 
     x = torch.tensor([[1.0, 1.0], [3.0, -200.0]], dtype=torch.float64)
     both = samplers.rk45(slope, x, 0.0, 2.0, tolerance=1e-6)
-    assert torch.equal(both[:1], samplers.rk45(slope, x[:1], 0.0, 2.0, tolerance=1e-6))
+    alone = samplers.rk45(slope, x[:1], 0.0, 2.0, tolerance=1e-6)
+    torch.testing.assert_close(both[:1], alone, rtol=1e-10, atol=0)
     exact = x * torch.tensor([math.exp(-2), math.exp(-40 * math.sin(2))], dtype=torch.float64)
     torch.testing.assert_close(both, exact, rtol=1e-4, atol=1e-5)
 
@@ -172,7 +181,8 @@ def test_every_sampler_draws(process: str, sampler: Any) -> None:
     model = tiny(process=process)
     with torch.inference_mode():
         images = model.sample(Noise([1, 2]), None, sampling)
-        assert torch.equal(images[1:], model.sample(Noise([2]), None, sampling))
+        alone = model.sample(Noise([2]), None, sampling)
+    assert float((images[1] - alone[0]).norm() / (images[1] - images[0]).norm()) < 1e-3
     assert images.shape == (2, 3, 8, 8)
     assert bool(images.isfinite().all())
     assert float(images.abs().max()) <= 1
@@ -204,8 +214,6 @@ def test_bits_per_dim_of_the_untrained_network_is_that_of_its_gaussian() -> None
 def test_papers_networks() -> None:
     """NCSN++ has every feature that DDPM++ lacks; their published sizes are about 62 million."""
     for preset, time_embedding, fir in (("ve", "fourier", True), ("vp", "positional", False)):
-        from animegen_cli import paths
-
         kind = families.load("sde")
         layer = config.Layer.from_yaml(paths.preset_file("sde", preset))
         settings = config.resolve([layer], family="sde", model=kind.Config, sample=kind.Sampling, optimizers=["model"])
@@ -228,7 +236,7 @@ def test_filters_keep_means_and_halve_exactly() -> None:
 
 def test_network_with_every_option_starts_at_zero_and_learns() -> None:
     torch.manual_seed(0)
-    net = ScoreNet(
+    config = ScoreNetConfig(
         16,
         [8, 16],
         blocks=2,
@@ -240,6 +248,7 @@ def test_network_with_every_option_starts_at_zero_and_learns() -> None:
         augment=9,
         patch=2,
     )
+    net = ScoreNet(config)
     inputs = torch.randn(2, 3, 16, 16), torch.tensor([-3.0, 2.0]), torch.tensor([[2], [-1]]), torch.randn(2, 9)
     output = net(*inputs)
     assert output.shape == (2, 3, 16, 16)
@@ -263,17 +272,16 @@ def test_nonsense_is_refused(changes: dict[str, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp", "pc"])
-def test_clipping_bounds_what_the_sampler_is_told(sampler: str) -> None:
+def test_clipping_bounds_what_the_sampler_sees(sampler: Literal["dpmpp", "pc"]) -> None:
     """An untrained network sees x itself as the clean image, which reaches far beyond [-1, 1] where the noise is strong."""
-    model, furthest = tiny(), {}
+    model, furthest = tiny(), dict[bool, float]()
     for clip in (False, True):
-        seen: list[float] = []
-        sampling = sde.SDESampling(sampler=sampler, steps=8, clip=clip)  # type: ignore[arg-type]
-        model.sample(
-            Noise([1]),
-            None,
-            sampling,
-            lambda step, x, denoised, seen=seen: seen.append(float(denoised.detach().abs().max())),
-        )
-        furthest[clip] = max(seen)
+        seen: list[Tensor] = []
+
+        def note(step: int, x: Tensor, denoised: Tensor, seen: list[Tensor] = seen) -> None:
+            seen.append(denoised.detach())
+
+        model.sample(Noise([1]), None, sde.SDESampling(sampler=sampler, steps=8, clip=clip), note)
+        assert len(seen) == 8
+        furthest[clip] = float(torch.stack(seen).abs().max())
     assert furthest[True] <= 1 < furthest[False]

@@ -1,5 +1,6 @@
-"""What diffusion families share: what the network predicts, how losses are weighted, how a plan becomes images.
+"""What diffusion families share: what the network predicts, how losses are weighted, how a sampler becomes images.
 
+Families inherit nothing: each takes the methods at the end of this module by name (`sample = diffusion.sample`).
 Notation: x_t = a x_0 + s eps with a^2 + s^2 = 1; sigma = s / a; SNR = a^2 / s^2.
 """
 
@@ -7,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,146 +23,137 @@ from animegen_cli.model.schedules import Schedule
 if TYPE_CHECKING:
     from animegen_cli.model.noise import Noise
 
+SamplerConfigT = TypeVar("SamplerConfigT", bound=samplers.SamplerConfig)
+SamplerConfigT_contra = TypeVar("SamplerConfigT_contra", bound=samplers.SamplerConfig, contravariant=True)
 Predicts = Literal["noise", "image", "velocity"]
 EDITS = frozenset({"strength", "exact"})
 """What every diffusion family reads of an `Edit`."""
 
 
 def mix(x_0: Tensor, noise: Tensor, a: Tensor, s: Tensor) -> Tensor:
-    """x_t = a x_0 + s eps (Ho et al. 2020, eq. 4)."""
+    """Return x_t = a x_0 + s eps (Ho et al. 2020, eq. 4)."""
     return a * x_0 + s * noise
 
 
 def target(predicts: Predicts, x_0: Tensor, noise: Tensor, a: Tensor, s: Tensor) -> Tensor:
-    """What the network should output; velocity is a eps - s x_0 (Salimans & Ho 2022, section 4)."""
+    """Return what the network should output; velocity is a eps - s x_0 (Salimans & Ho 2022, section 4)."""
     if predicts == "noise":
         return noise
     return x_0 if predicts == "image" else a * noise - s * x_0
 
 
 def clean_image(predicts: Predicts, output: Tensor, x_t: Tensor, a: Tensor, s: Tensor) -> Tensor:
-    """x_0 from the network's output: (x_t - s eps) / a, x_0 itself, or a x_t - s v."""
+    """Return x_0 from the network's output: (x_t - s eps) / a, x_0 itself, or a x_t - s v."""
     if predicts == "noise":
         return (x_t - s * output) / a
     return output if predicts == "image" else a * x_t - s * output
 
 
 def noise_of(denoised: Tensor, x_t: Tensor, a: Tensor, s: Tensor) -> Tensor:
-    """The noise that an estimate of the clean image implies: (x_t - a x_0) / s."""
+    """Return the noise that an estimate of the clean image implies: (x_t - a x_0) / s."""
     return (x_t - a * denoised) / s
 
 
 def min_snr_weight(predicts: Predicts, a: Tensor, s: Tensor, gamma: float) -> Tensor:
-    """Hang et al. 2023: min(SNR, gamma) on the x_0 loss, rewritten for what is predicted; 1 where SNR = 0."""
+    """Return the weight of Hang et al. 2023: min(SNR, gamma) on the x_0 loss, rewritten for what is predicted; 1 where SNR = 0."""
     snr = (a / s).square()
     capped = snr.clamp(max=gamma)
     scale = {"noise": snr, "image": torch.ones_like(snr), "velocity": snr + 1}[predicts]
     return torch.where(snr == 0, torch.ones_like(snr), capped / scale)
 
 
-def draw(
-    sampling: samplers.SamplerConfig,
-    schedule: Schedule,
-    denoise: Callable[[Tensor, Tensor, Tensor | None], Tensor],
-    noise: Noise,
-    size: int,
-    labels: Tensor | None,
-    callback: samplers.Callback | None = None,
-) -> Tensor:
-    """Images in the family's own units, (B, 3, size, size): start from noise and walk the plan's levels.
-
-    `denoise(x, sigma, labels)` works in variance-exploding coordinates; `callback` sees x / sqrt(1 + sigma^2), the
-    variance-preserving state that papers show.
-    """
-    sigmas = schedule.sigmas(sampling.steps, sampling.spacing)
-    levels = sigmas.tolist()
-    scaled = None
-    if callback is not None:
-        see = callback
-
-        def scaled(step: int, x: Tensor, denoised: Tensor) -> None:
-            see(step, x / (1 + levels[step] ** 2) ** 0.5, denoised)
-
-    x = noise(3, size, size) * schedule.scale_at(levels[0])
-    return samplers.run(sampling, samplers.guided(denoise, labels, sampling.guidance), x, sigmas, noise, scaled)
-
-
-# ---- editing ----------------------------------------------------------------------------------------------------
+# ---- drawing and editing ----------------------------------------------------------------------------------------
 
 
 def _itself(x: Tensor) -> Tensor:
     return x
 
 
-class DiffusionModel(NamedTuple):
-    """A trained diffusion model as editing and likelihoods see it."""
+@dataclass(frozen=True)
+class DiffusionModel:
+    """A trained diffusion model as drawing, editing and likelihoods see it."""
 
     schedule: Schedule
-    denoise: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    denoise: samplers.ConditionalDenoiser
     """Clean image from (x, sigma, labels), in the family's own units and variance-exploding coordinates."""
+    _: KW_ONLY
     into: Callable[[Tensor], Tensor] = _itself
     """[-1, 1] to the family's own units."""
     out: Callable[[Tensor], Tensor] = _itself
     """And back."""
 
+    def draw(
+        self,
+        size: int,
+        noise: Noise,
+        labels: Tensor | None,
+        sampling: samplers.SamplerConfig,
+        callback: samplers.Callback | None = None,
+    ) -> Tensor:
+        """Return images (B, 3, size, size) in units of [-1, 1], unclipped: start from noise and walk the sampler's levels.
 
-def translate(
-    process: DiffusionModel, images: Tensor, noise: Noise, edit: Edit, sampling: samplers.SamplerConfig
-) -> Tensor:
-    """Take images (B, 3, H, W) in [-1, 1] up to a level and denoise them from there (Meng et al. 2022, SDEdit).
+        `callback` sees x / sqrt(1 + sigma^2), the variance-preserving state that papers show, in the same units.
+        """
+        sigmas = self.schedule.sigmas(sampling.steps, sampling.spacing)
+        levels = sigmas.tolist()
 
-    `edit.strength` is the share of the forward process. With `edit.exact` no noise is added: the image follows the
-    inverted DDIM sampler up and the plain one down, which leads back to it.
+        def see(step: int, x: Tensor, denoised: Tensor) -> None:
+            if callback is not None:
+                callback(step, self.out(x / (1 + levels[step] ** 2) ** 0.5), self.out(denoised))
 
-    Raises:
-        UsageError: a strength outside (0, 1].
-    """
-    if not 0 < edit.strength <= 1:
-        raise UsageError(f"a strength of {edit.strength:g} is not in (0, 1]", hint="write `--strength 0.5`")
-    start = process.schedule.level_at(edit.strength)
-    walked = process.schedule.sigmas(sampling.steps, sampling.spacing)
-    sigmas = torch.cat([walked.new_tensor([start]), walked[walked < start * (1 - 1e-6)]])
-    denoise = samplers.guided(process.denoise, None, 1.0)
-    x = process.into(images)
-    if edit.exact:
-        x = samplers.invert(denoise, x, sigmas.tolist())
-        x = samplers.ddim(denoise, x, sigmas.tolist())
-    else:
-        x = samplers.run(sampling, denoise, x + start * noise(*x.shape[1:]), sigmas, noise)
-    return process.out(x).clamp(-1, 1)
+        x = noise(3, size, size) * self.schedule.scale_at(levels[0])
+        denoise = samplers.guided(self.denoise, labels, sampling.guidance)
+        return self.out(samplers.run(sampling, denoise, x, sigmas, noise, see if callback else None))
 
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: samplers.SamplerConfig) -> Tensor:
+        """Take images (B, 3, H, W) in [-1, 1] up to a level and denoise them from there (Meng et al. 2022, SDEdit).
 
-def inpaint(
-    process: DiffusionModel,
-    images: Tensor,
-    mask: Tensor,
-    noise: Noise,
-    labels: Tensor | None,
-    sampling: samplers.SamplerConfig,
-) -> Tensor:
-    """New content where mask (B, 1, H, W) is 1 that suits what stays where it is 0 (Lugmayr et al. 2022, algorithm 1).
+        `edit.strength` is the share of the forward process. With `edit.exact` no noise is added: the image follows the
+        inverted DDIM sampler up and the plain one down, which leads back to it.
 
-    After each step the known pixels are replaced by the image at that level. Tenths of the way are walked three times,
-    with noise added in between, so that the new content can agree with the known: the ancestral sampler's steps,
-    whatever the plan's, since any other would have to remember the steps before a jump.
-    """
-    x_0, fresh = process.into(images), mask > 0.5
-    levels = process.schedule.sigmas(sampling.steps, sampling.spacing).tolist()
-    denoise = samplers.guided(process.denoise, labels, sampling.guidance)
-    x = noise(*images.shape[1:]) * process.schedule.scale_at(levels[0])
-    for now, then in pairwise(resampling(sampling.steps, max(sampling.steps // 10, 1), 3)):
-        high, low = levels[now], levels[then]
-        if then < now:
-            x = x + math.sqrt(low**2 - high**2) * noise(*x.shape[1:])
-            continue
-        x = samplers.ancestral(denoise, x, [high, low], noise=noise)
-        known = x_0 + low * noise(*x.shape[1:]) if low > 0 else x_0
-        x = torch.where(fresh, x, known)
-    return torch.where(fresh, process.out(x).clamp(-1, 1), images)
+        Raises:
+            UsageError: a strength outside (0, 1].
+        """
+        if not 0 < edit.strength <= 1:
+            raise UsageError(f"a strength of {edit.strength:g} is not in (0, 1]", hint="write `--strength 0.5`")
+        start = self.schedule.level_at(edit.strength)
+        walked = self.schedule.sigmas(sampling.steps, sampling.spacing)
+        sigmas = torch.cat([walked.new_tensor([start]), walked[walked < start * (1 - 1e-6)]])
+        denoise = samplers.guided(self.denoise, None, 1.0)
+        x = self.into(images)
+        if edit.exact:
+            x = samplers.invert(denoise, x, sigmas.tolist())
+            x = samplers.ddim(denoise, x, sigmas.tolist())
+        else:
+            x = samplers.run(sampling, denoise, x + start * noise(*x.shape[1:]), sigmas, noise)
+        return self.out(x).clamp(-1, 1)
+
+    def inpaint(
+        self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: samplers.SamplerConfig
+    ) -> Tensor:
+        """Draw new content where mask (B, 1, H, W) is 1 that suits what stays where it is 0 (Lugmayr et al. 2022, algorithm 1).
+
+        After each step the known pixels are replaced by the image at that level. Tenths of the way are walked three
+        times, with noise added in between, so that the new content can agree with the known: the ancestral sampler's
+        steps, whatever `sampling` says, since any other would have to remember the steps before a jump.
+        """
+        x_0, fresh = self.into(images), mask > 0.5
+        levels = self.schedule.sigmas(sampling.steps, sampling.spacing).tolist()
+        denoise = samplers.guided(self.denoise, labels, sampling.guidance)
+        x = noise(*images.shape[1:]) * self.schedule.scale_at(levels[0])
+        for now, then in pairwise(resampling(sampling.steps, max(sampling.steps // 10, 1), 3)):
+            high, low = levels[now], levels[then]
+            if then < now:
+                x = x + math.sqrt(low**2 - high**2) * noise(*x.shape[1:])
+                continue
+            x = samplers.ancestral(denoise, x, [high, low], noise=noise)
+            known = x_0 + low * noise(*x.shape[1:]) if low > 0 else x_0
+            x = torch.where(fresh, x, known)
+        return torch.where(fresh, self.out(x).clamp(-1, 1), images)
 
 
 def resampling(steps: int, length: int, times: int) -> list[int]:
-    """Indices of levels in the order of their visits: each stretch of `length` steps is walked `times` times.
+    """Return indices of levels in the order of their visits: each stretch of `length` steps is walked `times` times.
 
     From 0, the noisiest, to `steps`, the clean image, which is reached only once.
     """
@@ -174,51 +167,23 @@ def resampling(steps: int, length: int, times: int) -> list[int]:
     return path
 
 
-# ---- other programs ---------------------------------------------------------------------------------------------
-
-
-def exported(
-    process: DiffusionModel, sampling: samplers.SamplerConfig, data: DataSpec, labels: tuple[str, ...] = ()
-) -> Exported:
-    """The denoiser D(x; sigma) as one network, and the levels that the plan walks with it."""
-    schedule, size = process.schedule, data.size
-    sigmas = schedule.sigmas(sampling.steps, sampling.spacing)
-
-    def denoise(x: Tensor, sigma: Tensor, asked: Tensor | None = None) -> Tensor:
-        return process.denoise(x, sigma, conditioning.spread_labels(asked, labels, data))
-
-    inputs = {
-        "x": Input("noise", "x_0 + sigma * noise, x_0 in the network's units", (3, size, size)),
-        "sigma": Input("level", "noise level of each image", (), (schedule.sigma_min, schedule.sigma_max)),
-        **conditioning.label_input(labels, data),
-    }
-    zero, one = (process.out(torch.full((1, 3, 1, 1), value)).flatten().tolist() for value in (0.0, 1.0))
-    recipe = {
-        "start": schedule.scale_at(float(sigmas[0])),
-        "sigmas": sigmas.tolist(),
-        "mean": zero,
-        "std": [high - low for low, high in zip(zero, one, strict=True)],
-    }
-    return Exported([Network("denoiser", denoise, inputs, "E[x_0 | x] in the network's units")], recipe, labels)
-
-
 # ---- likelihood -------------------------------------------------------------------------------------------------
 
 
-def flow_nats(process: DiffusionModel, x: Tensor, probe: Tensor, *, tolerance: float = 1e-4) -> Tensor:
-    """-ln p of points (B, C, H, W) in the family's units by the probability flow (Song et al. 2021b, eq. 39), (B,) nats.
+def flow_nats(model: DiffusionModel, x: Tensor, probe: Tensor, *, tolerance: float = 1e-4) -> Tensor:
+    """Return -ln p of points (B, C, H, W) in the family's units by the probability flow (Song et al. 2021b, eq. 39), (B,) nats.
 
     In variance-exploding coordinates the flow is dx / d ln sigma = x - D(x; sigma), and the log-density along it falls
     by the integral of its divergence, estimated as probe . J probe (Hutchinson; Grathwohl et al. 2019) with one fixed
     probe (B, C, H, W) of independent entries of mean 0 and variance 1. The points count as the lowest level.
     """
-    schedule, shape, count = process.schedule, x.shape, x[0].numel()
+    schedule, shape, count = model.schedule, x.shape, x[0].numel()
     low, high = schedule.sigma_min, schedule.sigma_max
 
     def slope(u: Tensor, flat: Tensor) -> Tensor:
         with torch.enable_grad():
             state = flat[:, :count].detach().view(shape).requires_grad_()
-            velocity = state - process.denoise(state, u.exp(), None)
+            velocity = state - model.denoise(state, u.exp(), None)
             (product,) = torch.autograd.grad(velocity, state, probe)
         return torch.cat([velocity.detach().flatten(1), (product * probe).flatten(1).sum(1, keepdim=True)], dim=1)
 
@@ -229,15 +194,95 @@ def flow_nats(process: DiffusionModel, x: Tensor, probe: Tensor, *, tolerance: f
     return prior - gained
 
 
-def bits_per_dim(process: DiffusionModel, images: Tensor, noise: Noise) -> Tensor:
-    """Bits per dimension of 8-bit images (B, 3, H, W) in [-1, 1] by the flow, (B,) float32.
+def bits_per_dim(model: DiffusionModel, images: Tensor, noise: Noise) -> Tensor:
+    """Return the bits per dimension of 8-bit images (B, 3, H, W) in [-1, 1] by the flow, (B,) float32.
 
-    Spread evenly over their bins, with a random sign per pixel as probe, both from `noise`. For families whose own
+    Their values are spread evenly over their bins, with a random sign per pixel as probe, both from `noise`. For families whose own
     units are those of the images.
     """
     uniform = torch.special.ndtr(noise(*images.shape[1:])).clamp(max=1 - 1e-6)
     x = likelihoods.dequantized(images, uniform)
     probe = torch.where(noise(*images.shape[1:]) < 0, -1.0, 1.0)
     count = images[0].numel()
-    nats = likelihoods.eight_bit_nats(flow_nats(process, x, probe), count)
+    nats = likelihoods.eight_bit_nats(flow_nats(model, x, probe), count)
     return likelihoods.bits_per_dim(nats, count).float()
+
+
+# ---- what families take as their own methods -----------------------------------------------------------------------
+
+
+class Diffuses(Protocol[SamplerConfigT_contra]):
+    """A diffusion family, as the functions below see the `self` that they become methods of."""
+
+    data: DataSpec
+    conditions: tuple[str, ...]
+    """The attributes that it is conditioned on."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Its noise levels."""
+
+    def diffusion(self, sampling: SamplerConfigT_contra, /) -> DiffusionModel:
+        """Return the model as it draws with this section."""
+
+
+def sample(
+    self: Diffuses[SamplerConfigT],
+    noise: Noise,
+    labels: Tensor | None,
+    sampling: SamplerConfigT,
+    callback: samplers.Callback | None = None,
+) -> Tensor:
+    """Draw images (B, 3, H, W) in [-1, 1] with the sampler that the section names."""
+    return self.diffusion(sampling).draw(self.data.size, noise, labels, sampling, callback).clamp(-1, 1)
+
+
+def corrupt(self: Diffuses[SamplerConfigT], images: Tensor, noise: Tensor, fraction: float) -> Tensor:
+    """Return x_0 + sigma eps at `fraction` of the way, scaled to unit variance as pictures show it; the image itself at 0."""
+    if fraction <= 0:
+        return images
+    sigma = self.schedule.level_at(fraction)
+    return (images + sigma * noise) / math.sqrt(1 + sigma**2)
+
+
+def translate(
+    self: Diffuses[SamplerConfigT], images: Tensor, noise: Noise, edit: Edit, sampling: SamplerConfigT
+) -> Tensor:
+    """Return images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
+    return self.diffusion(sampling).translate(images, noise, edit, sampling.by_levels())
+
+
+def inpaint(
+    self: Diffuses[SamplerConfigT],
+    images: Tensor,
+    mask: Tensor,
+    noise: Noise,
+    labels: Tensor | None,
+    sampling: SamplerConfigT,
+) -> Tensor:
+    """Return images (B, 3, H, W) in [-1, 1] with new content where mask (B, 1, H, W) is 1."""
+    return self.diffusion(sampling).inpaint(images, mask, noise, labels, sampling)
+
+
+def exported(self: Diffuses[SamplerConfigT], sampling: SamplerConfigT) -> Exported:
+    """Return the denoiser D(x; sigma) as one network, and the levels that the sampler walks with it."""
+    model, plan, labels, size = self.diffusion(sampling), sampling.by_levels(), self.conditions, self.data.size
+    schedule = model.schedule
+    sigmas = schedule.sigmas(plan.steps, plan.spacing)
+
+    def denoise(x: Tensor, sigma: Tensor, asked: Tensor | None = None) -> Tensor:
+        return model.denoise(x, sigma, conditioning.spread_labels(asked, labels, self.data))
+
+    inputs = {
+        "x": Input("noise", "x_0 + sigma * noise, x_0 in the network's units", (3, size, size)),
+        "sigma": Input("level", "noise level of each image", (), (schedule.sigma_min, schedule.sigma_max)),
+        **conditioning.label_input(labels, self.data),
+    }
+    zero, one = (model.out(torch.full((1, 3, 1, 1), value)).flatten().tolist() for value in (0.0, 1.0))
+    recipe = {
+        "start": schedule.scale_at(float(sigmas[0])),
+        "sigmas": sigmas.tolist(),
+        "mean": zero,
+        "std": [high - low for low, high in zip(zero, one, strict=True)],
+    }
+    return Exported([Network("denoiser", denoise, inputs, "E[x_0 | x] in the network's units")], recipe, labels)

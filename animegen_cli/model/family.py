@@ -220,7 +220,7 @@ class Corrupts(Protocol):
     """Has a forward process that turns an image into noise."""
 
     def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
-        """Return images (B, 3, H, W) in [-1, 1] taken to `fraction` in [0, 1] of the forward process, in the same units, unclipped."""
+        """Return images (B, 3, H, W) in [-1, 1] taken to `fraction` in [0, 1] of the forward process, unclipped."""
         ...
 
 
@@ -276,7 +276,7 @@ class Mixes(Protocol[SamplingT]):
     def mix(
         self, coarse: Noise, fine: Noise, labels: Tensor | None, sampling: SamplingT, cut: int | None = None
     ) -> Tensor:
-        """Return images (B, 3, H, W) in [-1, 1]; the first `cut` levels of the code come from `coarse`, a middle number when None."""
+        """Return images (B, 3, H, W) in [-1, 1]; the first `cut` levels (a middle number when None) come from `coarse`."""
         ...
 
 

@@ -23,7 +23,7 @@ _ROUNDS = 10
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """Philox4x32-10. All tensors are int64 that hold 32-bit words and broadcast; returns four such words."""
+    """Return four words of Philox4x32-10. All tensors are int64, hold 32-bit words and broadcast."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
@@ -52,7 +52,7 @@ _COS = tuple((-1) ** k / math.factorial(2 * k) for k in range(10))
 
 
 def _log(x: Tensor) -> Tensor:
-    """Natural logarithm of float64 x > 0, from ln m = 2 atanh((m - 1) / (m + 1)) with m in [sqrt(1/2), sqrt(2))."""
+    """Return the natural logarithm of float64 x > 0, from ln m = 2 atanh((m - 1) / (m + 1)) with m in [sqrt(1/2), sqrt(2))."""
     mantissa, exponent = torch.frexp(x)
     low = mantissa < math.sqrt(0.5)
     mantissa = torch.where(low, mantissa * 2, mantissa)
@@ -62,7 +62,7 @@ def _log(x: Tensor) -> Tensor:
 
 
 def _sin_cos(turns: Tensor) -> tuple[Tensor, Tensor]:
-    """Sine and cosine of 2 pi `turns`, float64 in [0, 1), reduced to an eighth of a turn about the nearest quarter."""
+    """Return sine and cosine of 2 pi `turns`, float64 in [0, 1), reduced to an eighth of a turn about the nearest quarter."""
     quarter = torch.floor(turns * 4 + 0.5)
     angle = (turns - quarter * 0.25) * (2 * math.pi)
     square = angle * angle
@@ -77,7 +77,7 @@ def _sin_cos(turns: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normal(seeds: Tensor, draw: int, count: int) -> Tensor:
-    """Standard normal float32 numbers, shape (len(seeds), count).
+    """Return standard normal float32 numbers, shape (len(seeds), count).
 
     Args:
         seeds: int64, shape (B,), on the device where the result is wanted.
@@ -107,14 +107,16 @@ class Noise:
         self.draws = 0
 
     def __len__(self) -> int:
+        """Return the number of rows."""
         return len(self.seeds)
 
     @property
     def device(self) -> torch.device:
+        """Where the numbers are made."""
         return self.seeds.device
 
     def __call__(self, *shape: int) -> Tensor:
-        """The next draw, float32, shape (len(self), *shape)."""
+        """Return the next draw, float32, shape (len(self), *shape)."""
         self.draws += 1
         return normal(self.seeds, self.draws - 1, math.prod(shape)).view(len(self), *shape)
 
@@ -128,6 +130,7 @@ class Blend(Noise):
         self.fractions = torch.tensor(fractions, dtype=torch.float64, device=device)
 
     def __call__(self, *shape: int) -> Tensor:
+        """Return the next draw between the two seeds', float32, shape (len(self), *shape)."""
         angle = self.fractions.view(-1, *[1] * len(shape)) * (math.pi / 2)
         # In float64 the cosine of a right angle is small enough to vanish: both ends are the seeds' own noise.
         return torch.cos(angle).float() * self.start(*shape) + torch.sin(angle).float() * self.end(*shape)

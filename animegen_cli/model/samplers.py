@@ -1,8 +1,8 @@
 """Samplers as plain functions of (denoise, x, sigmas): from noise to images along falling noise levels.
 
-`denoise(x, sigma)` answers one question: what clean image do you see? It takes x = x_0 + sigma * noise, shape
+`denoise(x, sigma)` answers one question: what clean image is in this? It takes x = x_0 + sigma * noise, shape
 (B, C, H, W), and one level per image, shape (B,), and returns E[x_0 | x]. `sigmas` falls to 0, shape (steps + 1,).
-Stochastic samplers take their noise from `noise(C, H, W)`. `callback(step, x, clean)` sees every intermediate state.
+Stochastic samplers take their noise from `noise(C, H, W)`. `callback(step, x, denoised)` sees every intermediate state.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ from animegen_cli.config import Sampling
 from animegen_cli.model.schedules import SDE, Spacing
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-Draw = Callable[..., Tensor]
+"""(x, sigma) -> E[x_0 | x]."""
+ConditionalDenoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(x, sigma, labels) -> E[x_0 | x, labels]; labels are int64 (B, A), -1 for unknown, or None."""
+DrawNoise = Callable[..., Tensor]
+"""(C, H, W) -> standard normal numbers (B, C, H, W), new ones at each call."""
 Callback = Callable[[int, Tensor, Tensor], None]
+"""Called with (step, state, denoised), both (B, C, H, W)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +58,36 @@ class SamplerConfig(Sampling):
     """Classifier-free guidance weight; 1 is the plain conditional model (Ho & Salimans 2022)."""
 
     def preview(self) -> SamplerConfig:
-        """At most 20 deterministic steps: the same seeds then show what training changed, not what chance did."""
+        """Return at most 20 deterministic steps: the same seeds then show what training changed, not what chance did."""
         return replace(self, sampler="ddim", steps=min(self.steps, 20), spacing="trailing", eta=0.0, s_churn=0.0)
+
+    def by_levels(self) -> SamplerConfig:
+        """Return a sampler that walks given noise levels, as editing does: itself unless a section knows other kinds."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Churn:
+    """How `heun` raises the levels that it visits by new noise (Karras et al. 2022, algorithm 2); not at all by default."""
+
+    s_churn: float = 0.0
+    """S_churn: over the whole walk, divided among the steps; each level rises by at most sqrt(2)."""
+    s_min: float = 0.0
+    """S_tmin, the lowest level that is raised."""
+    s_max: float = math.inf
+    """S_tmax, the highest level that is raised."""
+    s_noise: float = 1.0
+    """S_noise, the standard deviation of the noise that is added."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrector:
+    """The Langevin steps of `predictor_corrector` (Song et al. 2021b, algorithms 4 and 5)."""
+
+    steps: int = 0
+    """Per level."""
+    snr: float = 0.16
+    """Their signal-to-noise ratio r."""
 
 
 def _level(sigma: float, x: Tensor) -> Tensor:
@@ -66,11 +99,11 @@ def ancestral(
     x: Tensor,
     sigmas: Sequence[float],
     *,
-    noise: Draw,
-    variance: str = "small",
+    noise: DrawNoise,
+    variance: Literal["small", "large"] = "small",
     callback: Callback | None = None,
 ) -> Tensor:
-    """Ho et al. 2020, algorithm 2, for any sub-sequence of levels: sample q(x_then | x_now, x_0) with x_0 predicted.
+    """Walk by Ho et al. 2020, algorithm 2, over any sub-sequence of levels: sample q(x_then | x_now, x_0) with x_0 predicted.
 
     In these coordinates the posterior variance is then^2 (now^2 - then^2) / now^2; beta becomes
     (now^2 - then^2) (1 + then^2) / (1 + now^2). No noise is added at the last step.
@@ -91,11 +124,11 @@ def ddim(
     x: Tensor,
     sigmas: Sequence[float],
     *,
-    noise: Draw | None = None,
+    noise: DrawNoise | None = None,
     eta: float = 0.0,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Song et al. 2021, eq. 12 and 16; eta = 0 is deterministic."""
+    """Walk by Song et al. 2021, eq. 12 and 16; eta = 0 is deterministic."""
     for step, (now, then) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, _level(now, x))
         if callback:
@@ -108,7 +141,7 @@ def ddim(
 
 
 def invert(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, corrections: int = 3) -> Tensor:
-    """The deterministic DDIM sampler backwards: from an image up the falling levels `sigmas` to the first of them.
+    """Walk the deterministic DDIM sampler backwards: from an image up the falling levels `sigmas` to the first of them.
 
     Each step up solves "DDIM's step down from here ends where I am" by `corrections` fixed-point iterations; the first
     of them alone is the inversion of Song et al. 2021, section 5.4.
@@ -122,11 +155,12 @@ def invert(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, corrections
 
 
 def dpmpp(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, callback: Callback | None = None) -> Tensor:
-    """DPM-Solver++(2M), Lu et al. 2022, algorithm 2, in data prediction with lambda = -ln sigma.
+    """Walk by DPM-Solver++(2M), Lu et al. 2022, algorithm 2, in data prediction with lambda = -ln sigma.
 
     The first step is first order, and so is the last one of fewer than ten steps.
     """
-    before, h_before = None, 0.0
+    before: Tensor | None = None
+    h_before = 0.0
     for step, (now, then) in enumerate(pairwise(sigmas)):
         denoised = denoise(x, _level(now, x))
         if callback:
@@ -150,20 +184,17 @@ def heun(
     x: Tensor,
     sigmas: Sequence[float],
     *,
-    noise: Draw | None = None,
-    s_churn: float = 0.0,
-    s_min: float = 0.0,
-    s_max: float | None = None,
-    s_noise: float = 1.0,
+    noise: DrawNoise | None = None,
+    churn: Churn = Churn(),
     second_order: bool = True,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Karras et al. 2022, algorithm 2: levels between `s_min` and `s_max` are churned; without it, algorithm 1."""
-    gamma = min(s_churn / (len(sigmas) - 1), math.sqrt(2) - 1)
+    """Walk by Karras et al. 2022, algorithm 2 (algorithm 1 without churn); by Euler's method without the second order."""
+    gamma = min(churn.s_churn / (len(sigmas) - 1), math.sqrt(2) - 1)
     for step, (now, then) in enumerate(pairwise(sigmas)):
-        if gamma > 0 and noise is not None and s_min <= now <= (math.inf if s_max is None else s_max):
+        if gamma > 0 and noise is not None and churn.s_min <= now <= churn.s_max:
             raised = now * (1 + gamma)
-            x = x + math.sqrt(raised**2 - now**2) * s_noise * noise(*x.shape[1:])
+            x = x + math.sqrt(raised**2 - now**2) * churn.s_noise * noise(*x.shape[1:])
             now = raised
         denoised = denoise(x, _level(now, x))
         if callback:
@@ -183,40 +214,43 @@ def predictor_corrector(
     process: SDE,
     steps: int,
     *,
-    noise: Draw,
-    predictor: str = "reverse-diffusion",
-    corrections: int = 0,
-    snr: float = 0.16,
+    noise: DrawNoise,
+    predictor: Literal["reverse-diffusion", "euler-maruyama"] = "reverse-diffusion",
+    corrector: Corrector = Corrector(),
     callback: Callback | None = None,
 ) -> Tensor:
-    """Song et al. 2021b, algorithms 2 to 5: a step of the reverse SDE, after Langevin steps at the same level.
+    """Walk by Song et al. 2021b, algorithms 2 to 5: a step of the reverse SDE, after Langevin steps at the same level.
 
     The signal-to-noise rule takes the norms of each image alone, so that an image does not depend on its batch. The
     last step adds no noise.
 
     Args:
-        x: from the prior, in the process's own coordinates x_t.
-        predictor: `reverse-diffusion` or `euler-maruyama`.
-        watch: sees x_t scaled to unit variance of its noise and signal.
-        corrections: Langevin steps per level.
+        denoise: (x, sigma) -> E[x_0 | x] in variance-exploding coordinates, x_t / a.
+        x: (B, C, H, W) from the prior, in the process's own coordinates x_t.
+        process: the SDE, which is walked from t = 1 down to its `eps`.
+        steps: levels, even in time.
+        noise: standard normal numbers.
+        predictor: how the reverse SDE is stepped: as the process's own chain does, or by Euler-Maruyama.
+        corrector: the Langevin steps at each level.
+        callback: sees x_t scaled to unit variance of its noise and signal.
     """
     dt = 1 / steps
     for step in range(steps):
         time = 1 - step / max(steps - 1, 1) * (1 - process.eps)
         a, s = (float(rate) for rate in process.rates(torch.tensor(time, dtype=torch.float64)))
-        for _ in range(corrections):
+        for _ in range(corrector.steps):
             score = (a * denoise(x / a, _level(s / a, x)) - x) / s**2
             z = noise(*x.shape[1:])
             length = z.flatten(1).norm(dim=1)
             # An exact score is about as long as z / s; ten times shorter counts as that, so that no step explodes.
             ratio = length / torch.maximum(score.flatten(1).norm(dim=1), length / (10 * s))
-            size = 2 * process.corrector_scale(time, dt) * (snr * ratio.view(-1, 1, 1, 1)) ** 2
+            size = 2 * process.corrector_scale(time, dt) * (corrector.snr * ratio.view(-1, 1, 1, 1)) ** 2
             x = x + size * score + torch.sqrt(2 * size) * z
         denoised = denoise(x / a, _level(s / a, x))
         if callback:
             callback(step, x / math.hypot(a, s), denoised)
         euler = predictor == "euler-maruyama"
-        drift, variance = SDE.discretized(process, time, dt) if euler else process.discretized(time, dt)
+        drift, variance = process.euler_maruyama(time, dt) if euler else process.discretized(time, dt)
         x = x - drift * x + variance * (a * denoised - x) / s**2
         if step < steps - 1:
             x = x + math.sqrt(variance) * noise(*x.shape[1:])
@@ -245,11 +279,15 @@ def rk45(
     tolerance: float = 1e-5,
     most: int = 1000,
 ) -> Tensor:
-    """Solve dx/du = slope(u, x) from `start` to `end` (Dormand & Prince 1980), x (B, K), u (B,).
+    """Solve dx/du = slope(u, x) from u = `start` to `end` (Dormand & Prince 1980).
 
     Each row chooses its own steps, so that a row does not depend on its batch; rows that have arrived wait.
 
     Args:
+        slope: u (B,), x (B, K) -> dx/du (B, K), row i from row i alone.
+        x: state at `start`, (B, K).
+        start: where u begins.
+        end: where u ends, above or below `start`.
         tolerance: of the error of a step, relative and absolute.
         most: steps tried at most; rows that are not there by then stay where they are.
     """
@@ -289,7 +327,12 @@ def flow(denoise: Denoiser, x: Tensor, high: float, low: float, *, tolerance: fl
 
 
 def run(
-    sampling: SamplerConfig, denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: Draw, callback: Callback | None = None
+    sampling: SamplerConfig,
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: DrawNoise,
+    callback: Callback | None = None,
 ) -> Tensor:
     """Walk `sigmas` from state x with the sampler that `sampling` names."""
     levels = sigmas.tolist()
@@ -299,16 +342,20 @@ def run(
         return ddim(denoise, x, levels, noise=noise, eta=sampling.eta, callback=callback)
     if sampling.sampler == "dpmpp":
         return dpmpp(denoise, x, levels, callback=callback)
-    return heun(
-        denoise, x, levels, noise=noise, s_churn=sampling.s_churn, s_min=sampling.s_min, s_max=sampling.s_max, s_noise=sampling.s_noise,
-        second_order=sampling.sampler == "heun", callback=callback,
-    )  # fmt: skip
+    churn = Churn(
+        s_churn=sampling.s_churn,
+        s_min=sampling.s_min,
+        s_max=math.inf if sampling.s_max is None else sampling.s_max,
+        s_noise=sampling.s_noise,
+    )
+    second_order = sampling.sampler == "heun"
+    return heun(denoise, x, levels, noise=noise, churn=churn, second_order=second_order, callback=callback)
 
 
-def guided(
-    denoise: Callable[[Tensor, Tensor, Tensor | None], Tensor], labels: Tensor | None, weight: float
-) -> Denoiser:
-    """Classifier-free guidance (Ho & Salimans 2022, eq. 6): unconditional + weight * (conditional - unconditional).
+def guided(denoise: ConditionalDenoiser, labels: Tensor | None, weight: float) -> Denoiser:
+    """Return the denoiser of classifier-free guidance (Ho & Salimans 2022, eq. 6).
+
+    It is unconditional + weight * (conditional - unconditional), one network call where one of the two suffices.
 
     Args:
         denoise: the conditional denoiser; labels of None or -1 mean "unknown".

@@ -1,7 +1,7 @@
 """Continuous-time implicit diffusion with an offset cosine schedule: document 001 and the code it cites.
 
 Song, Meng & Ermon 2021 for the sampler; the network is a small residual U-Net with BatchNorm whose only notion of
-time is the noise variance, embedded and laid beside the image. Images are normalised by the training set's mean
+time is the noise variance, embedded and laid beside the image. Images are normalized by the training set's mean
 and deviation, not to [-1, 1].
 """
 
@@ -17,17 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from animegen_cli.config import Section
-from animegen_cli.errors import ConfigError
 from animegen_cli.model import diffusion
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Losses, Phase
-from animegen_cli.model.nets.unet import Attention, sinusoidal_of
-from animegen_cli.model.samplers import Callback, SamplerConfig
+from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
+from animegen_cli.model.nets.unet import Attention, check_halvings, sinusoidal_of
+from animegen_cli.model.samplers import SamplerConfig
 from animegen_cli.model.schedules import OffsetCosine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from animegen_cli.model.noise import Noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,27 +54,30 @@ class Model(Section):
 
 
 class NormalizedBlock(nn.Module):
-    """Parameter-free BatchNorm, conv + swish, conv, + input."""
+    """A residual block: parameter-free BatchNorm, conv + swish, conv, + input."""
 
     def __init__(self, inputs: int, outputs: int, *, attention: bool) -> None:
         super().__init__()
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.norm = nn.BatchNorm2d(inputs, eps=1e-3, momentum=0.01, affine=False)
         self.conv1, self.conv2 = nn.Conv2d(inputs, outputs, 3, padding=1), nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.attention = Attention(outputs, 1, groups=8, eps=1e-6) if attention else None
+        self.attention = Attention(nn.GroupNorm(8, outputs, 1e-6)) if attention else None
         for layer in (self.skip, self.conv1, self.conv2):
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         x = self.skip(x) + self.conv2(F.silu(self.conv1(self.norm(x))))
         return x if self.attention is None else self.attention(x)
 
 
 class ResidualUNet(nn.Module):
-    """Average pooling down, bilinear up, one skip connection into every block on the way up."""
+    """A U-Net with average pooling down, bilinear up, and one skip connection into every block on the way up."""
+
+    frequencies: Tensor
 
     def __init__(
         self, widths: Sequence[int], depth: int, *, noise_dims: int, max_frequency: float, attention: int
@@ -108,11 +108,12 @@ class ResidualUNet(nn.Module):
             self.up.append(blocks)
         self.head = nn.Conv2d(current, 3, 1)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor, variance: Tensor) -> Tensor:
-        """x (B, 3, H, W), noise variance (B,) in [0, 1] -> (B, 3, H, W)."""
-        time_embedding = sinusoidal_of(variance, self.frequencies).to(self.stem.weight.dtype)  # type: ignore[arg-type]
+        """Map x (B, 3, H, W) and the noise variance (B,) in [0, 1] to (B, 3, H, W)."""
+        time_embedding = sinusoidal_of(variance, self.frequencies).to(self.stem.weight.dtype)
         stem = self.stem(x)
         x = torch.cat([stem, time_embedding[:, :, None, None].expand(-1, -1, *x.shape[2:]).to(stem.dtype)], dim=1)
         skips = []
@@ -139,39 +140,44 @@ class DDIM(Family):
     inference = ("net",)
     ema_buffers = "average"
     edits = diffusion.EDITS
+    conditions: tuple[str, ...] = ()
     config: Model
+    mean: Tensor
+    std: Tensor
+
+    sample = diffusion.sample
+    translate = diffusion.translate
+    inpaint = diffusion.inpaint
+    exported = diffusion.exported
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
-        halvings = len(config.widths) - 1
-        if data.size % 2**halvings:
-            raise ConfigError(
-                f"a size of {data.size} pixels cannot be halved {halvings} times",
-                hint=f"prepare the set with a multiple of {2**halvings}, or remove entries of `model.widths`",
-            )
+        check_halvings(data.size, len(config.widths), "model.widths")
         self.net = ResidualUNet(
-            config.widths, config.depth, noise_dims=config.noise_dims, max_frequency=config.max_frequency,
+            config.widths,
+            config.depth,
+            noise_dims=config.noise_dims,
+            max_frequency=config.max_frequency,
             attention=config.attention,
-        )  # fmt: skip
+        )
         self.schedule = OffsetCosine(config.max_signal, config.min_signal)
         self.register_buffer("mean", torch.tensor(data.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(data.std).view(1, 3, 1, 1), persistent=False)
-        self.mean: Tensor
-        self.std: Tensor
 
     def phases(self) -> tuple[Phase, ...]:
+        """Return the one phase that trains the network."""
         return (Phase("model", (self.net,), self.loss),)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """[-1, 1] to zero mean and unit variance over the training set."""
+        """Map [-1, 1] to zero mean and unit variance over the training set."""
         return (images - self.mean) / self.std
 
     def pixels(self, x: Tensor) -> Tensor:
-        """The inverse of `normalize`, unclipped."""
+        """Return the inverse of `normalize`, unclipped."""
         return x * self.std + self.mean
 
     def loss(self, batch: Batch) -> Losses:
-        """Algorithm 1, training, at a time drawn uniformly per image.
+        """Return the losses of algorithm 1, training, at a time drawn uniformly per image.
 
         `noise_loss` and `image_loss` (document 001's figures) measure the implied noise and clean image whatever is
         predicted; only the first entry is differentiated, and equals `noise_loss` for a network that predicts noise.
@@ -188,8 +194,8 @@ class DDIM(Family):
         implied = diffusion.noise_of(denoised, x_t, a, s)
         return {self.config.loss: loss, "noise_loss": distance(implied, noise), "image_loss": distance(denoised, x_0)}
 
-    def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        """E[x_0 | x] in normalised units for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,)."""
+    def denoise(self, x: Tensor, sigma: Tensor, _: Tensor | None = None) -> Tensor:
+        """Return E[x_0 | x] in normalized units for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels are not read."""
         level = sigma.view(-1, 1, 1, 1)
         a = (1 + level.square()).rsqrt()
         s = level * a
@@ -202,45 +208,18 @@ class DDIM(Family):
             )
         return denoised
 
-    def sample(
-        self, noise: Noise, labels: Tensor | None, sampling: SamplerConfig, callback: Callback | None = None
-    ) -> Tensor:
-        """Algorithm 1, generation: start from N(0, I), return the last clean estimate."""
-        see = None
-        if callback is not None:
-            show = callback
-
-            def see(step: int, x: Tensor, denoised: Tensor) -> None:
-                show(step, self.pixels(x), self.pixels(denoised))
-
-        x = diffusion.draw(sampling, self.schedule, self.denoise, noise, self.data.size, None, see)
-        return self.pixels(x).clamp(-1, 1)
-
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: SamplerConfig) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-        return diffusion.translate(self._process(), images, noise, edit, sampling)
-
-    def inpaint(
-        self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: SamplerConfig
-    ) -> Tensor:
-        """New content where mask (B, 1, H, W) is 1; labels are not read."""
-        return diffusion.inpaint(self._process(), images, mask, noise, None, sampling)
-
-    def exported(self, sampling: SamplerConfig) -> Exported:
-        """The denoiser."""
-        return diffusion.exported(self._process(), sampling, self.data)
-
-    def _process(self) -> diffusion.DiffusionModel:
-        return diffusion.DiffusionModel(self.schedule, self.denoise, self.normalize, self.pixels)
+    def diffusion(self, _: SamplerConfig) -> diffusion.DiffusionModel:
+        """Return what drawing and editing need of it, the same for every sampler."""
+        return diffusion.DiffusionModel(self.schedule, self.denoise, into=self.normalize, out=self.pixels)
 
     def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
-        """x_t at time `fraction`, in pixel units; the image itself at 0."""
+        """Return x_t at time `fraction`, in pixel units; the image itself at 0."""
         if fraction <= 0:
             return images
         a, s = self.schedule.rates(torch.full((len(images), 1, 1, 1), fraction, device=images.device))
         return diffusion.mix(self.normalize(images), noise, a, s) * self.std + self.mean
 
     def validate(self, batch: Batch) -> Losses:
-        """Document 001's table II: noise loss and image loss."""
+        """Return the figures of document 001's table II: noise loss and image loss."""
         losses = self.loss(batch)
         return {name: losses[name] for name in ("noise_loss", "image_loss")}

@@ -12,16 +12,14 @@ from torch import Tensor
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.model import conditioning, diffusion
-from animegen_cli.model.family import Batch, DataSpec, DiffusersModel, Edit, Exported, Family, Losses, Phase
+from animegen_cli.model.family import Batch, DataSpec, DiffusersModel, Family, Losses, Phase
 from animegen_cli.model.nets import unet_diffusers
-from animegen_cli.model.nets.unet import UNet
-from animegen_cli.model.samplers import Callback, SamplerConfig
+from animegen_cli.model.nets.unet import UNet, attending, check_halvings
+from animegen_cli.model.samplers import SamplerConfig
 from animegen_cli.model.schedules import DiscreteSchedule, cosine_betas, linear_betas
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from animegen_cli.model.noise import Noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +70,19 @@ class DDPM(Family):
     edits = diffusion.EDITS
     config: Model
 
+    sample = diffusion.sample
+    translate = diffusion.translate
+    inpaint = diffusion.inpaint
+    exported = diffusion.exported
+
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
         self.conditions = conditioning.chosen_labels(config.labels, data)
         _check(config, data.size)
         self.unet = UNet(
-            data.size,
             [config.channels * m for m in config.multipliers],
+            attending(data.size, len(config.multipliers), config.attention),
             blocks=config.blocks,
-            attention=config.attention,
             head_width=config.head_width,
             dropout=config.dropout,
             groups=config.groups,
@@ -91,10 +93,11 @@ class DDPM(Family):
         self.schedule = DiscreteSchedule(betas)
 
     def phases(self) -> tuple[Phase, ...]:
+        """Return the one phase that trains the network."""
         return (Phase("model", (self.unet,), self.loss),)
 
     def loss(self, batch: Batch) -> Losses:
-        """Ho et al. 2020, eq. 14, for a time drawn uniformly per image."""
+        """Return the loss of Ho et al. 2020, eq. 14, for a time drawn uniformly per image."""
         x_0, labels = batch.images, conditioning.pick_labels(batch.labels, self.conditions, self.data)
         if labels is not None:
             labels = conditioning.drop_labels(labels, self.config.label_drop)
@@ -109,7 +112,7 @@ class DDPM(Family):
         return {"mse": error.mean()}
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        """E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
+        """Return E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
         level = sigma.view(-1, 1, 1, 1)
         a = (1 + level.square()).rsqrt()
         picked = conditioning.pick_labels(labels, self.conditions, self.data)
@@ -117,47 +120,25 @@ class DDPM(Family):
         denoised = diffusion.clean_image(self.config.predicts, output, x * a, a, level * a)
         return denoised.clamp(-1, 1) if self.config.clip else denoised
 
-    def sample(
-        self, noise: Noise, labels: Tensor | None, sampling: SamplerConfig, callback: Callback | None = None
-    ) -> Tensor:
-        """Ho et al. 2020, algorithm 2, or any other sampler of the plan."""
-        return diffusion.draw(sampling, self.schedule, self.denoise, noise, self.data.size, labels, callback).clamp(
-            -1, 1
-        )
+    def diffusion(self, _: SamplerConfig) -> diffusion.DiffusionModel:
+        """Return what drawing and editing need of it, the same for every sampler."""
+        return diffusion.DiffusionModel(self.schedule, self.denoise)
 
     def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
-        """x_t at t = fraction * T (Ho et al. 2020, eq. 4); the image itself at 0."""
+        """Return x_t at t = fraction * T (Ho et al. 2020, eq. 4); the image itself at 0."""
         if fraction <= 0:
             return images
         index = torch.full((len(images),), round(fraction * (len(self.schedule) - 1)), device=images.device)
         return diffusion.mix(images, noise, *self.schedule.rates(index))
 
     def validate(self, batch: Batch) -> Losses:
-        """The training loss on held-out images."""
+        """Return the training loss on held-out images."""
         return self.loss(batch)
-
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: SamplerConfig) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-        return diffusion.translate(diffusion.DiffusionModel(self.schedule, self.denoise), images, noise, edit, sampling)
-
-    def inpaint(
-        self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: SamplerConfig
-    ) -> Tensor:
-        """New content where mask (B, 1, H, W) is 1."""
-        return diffusion.inpaint(
-            diffusion.DiffusionModel(self.schedule, self.denoise), images, mask, noise, labels, sampling
-        )
-
-    def exported(self, sampling: SamplerConfig) -> Exported:
-        """The denoiser."""
-        return diffusion.exported(
-            diffusion.DiffusionModel(self.schedule, self.denoise), sampling, self.data, self.conditions
-        )
 
     # ---- diffusers ------------------------------------------------------------------------------------------
 
     def to_diffusers(self, sampling: SamplerConfig) -> DiffusersModel:
-        """The U-Net, and the scheduler whose steps are those of `sampling` wherever diffusers has them."""
+        """Return the U-Net, and the scheduler whose steps are those of `sampling` wherever diffusers has them."""
         if len(self.conditions) > 1:
             raise ConfigError(
                 f"this network is conditioned on {len(self.conditions)} attributes, and diffusers' knows one class",
@@ -179,7 +160,7 @@ class DDPM(Family):
         )
 
     def from_diffusers(self, found: DiffusersModel) -> tuple[dict[str, Tensor], list[str]]:
-        """A network of the same shape; one without classes leaves the labels without effect, as they begin."""
+        """Return a network of the same shape; one without classes leaves the labels without effect, as they begin."""
         theirs, ours = unet_diffusers.from_config(found.network), self._shape()
         if theirs.classes is None:
             ours = replace(ours, classes=None)
@@ -194,10 +175,13 @@ class DDPM(Family):
         config, classes = self.config, [len(self.data.attributes[name]) + 1 for name in self.conditions]
         return unet_diffusers.Shape(
             widths=tuple(config.channels * m for m in config.multipliers),
-            attends=tuple(self.data.size >> level in config.attention for level in range(len(config.multipliers))),
-            blocks=config.blocks, head_width=config.head_width, groups=config.groups, layout=config.layout,
+            attends=attending(self.data.size, len(config.multipliers), config.attention),
+            blocks=config.blocks,
+            head_width=config.head_width,
+            groups=config.groups,
+            layout=config.layout,
             classes=classes[0] if classes else None,
-        )  # fmt: skip
+        )
 
 
 _PREDICTS = {"noise": "epsilon", "image": "sample", "velocity": "v_prediction"}
@@ -236,7 +220,7 @@ def _scheduler(config: Model, sampling: SamplerConfig) -> tuple[dict[str, Any], 
         "steps_offset": 0,
         **({"variance_type": f"fixed_{sampling.variance}"} if ancestral else {"set_alpha_to_one": True}),
     }
-    # Our DDIM takes the direction from the clipped image; diffusers' does only when told.
+    # Our DDIM takes the direction from the clipped image; diffusers' does only when it is asked to.
     own = {} if ancestral else {"eta": sampling.eta, "use_clipped_model_output": True}
     return scheduler, {"num_inference_steps": steps, **own}, notes
 
@@ -270,12 +254,7 @@ def _differences(config: Model, scheduler: Mapping[str, Any]) -> list[str]:
 
 
 def _check(config: Model, size: int) -> None:
-    halvings = len(config.multipliers) - 1
-    if size % 2**halvings:
-        raise ConfigError(
-            f"a size of {size} pixels cannot be halved {halvings} times",
-            hint=f"prepare the set with a multiple of {2**halvings}, or remove entries of `model.multipliers`",
-        )
+    check_halvings(size, len(config.multipliers), "model.multipliers")
     for multiplier in config.multipliers:
         width = config.channels * multiplier
         if width % config.groups or (config.head_width and width % config.head_width):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, final
+from typing import Annotated, Literal, final
 
 import torch
 from pydantic import Field
@@ -14,13 +14,10 @@ from torch.nn import functional as F
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import conditioning, diffusion
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Losses, Phase
-from animegen_cli.model.nets.scorenet import ScoreNet, fits
-from animegen_cli.model.samplers import Callback, SamplerConfig
+from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
+from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, fits
+from animegen_cli.model.samplers import SamplerConfig
 from animegen_cli.model.schedules import KarrasSchedule
-
-if TYPE_CHECKING:
-    from animegen_cli.model.noise import Noise
 
 AUGMENTATIONS = 9
 """Numbers that describe an augmentation (Karras et al. 2022, table 6)."""
@@ -57,7 +54,7 @@ class Model(Section):
     rho: Annotated[float, Field(gt=0)] = 7.0
     """Crowds the levels of sampling near the lowest (eq. 5)."""
     augment: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Probability of each augmentation; the network is told, so that none leaks into the samples (appendix F.2)."""
+    """Probability of each augmentation; the network sees which, so that none leaks into the samples (appendix F.2)."""
     clip: bool = False
     """Clamp the predicted clean image to [-1, 1] while sampling."""
     labels: tuple[str, ...] | Literal["all"] = ()
@@ -76,6 +73,12 @@ class EDM(Family):
     edits = diffusion.EDITS
     config: Model
 
+    sample = diffusion.sample
+    corrupt = diffusion.corrupt
+    translate = diffusion.translate
+    inpaint = diffusion.inpaint
+    exported = diffusion.exported
+
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
         if not fits(data.size, len(config.multipliers), config.patch):
@@ -91,86 +94,62 @@ class EDM(Family):
             )
         self.conditions = conditioning.chosen_labels(config.labels, data)
         self.net = ScoreNet(
-            data.size,
-            [config.channels * m for m in config.multipliers],
-            blocks=config.blocks,
-            attention=config.attention,
-            dropout=config.dropout,
-            classes=[len(data.attributes[name]) for name in self.conditions],
-            augment=AUGMENTATIONS if config.augment else 0,
-            patch=config.patch,
-            taper=config.taper,
+            ScoreNetConfig(
+                data.size,
+                [config.channels * m for m in config.multipliers],
+                blocks=config.blocks,
+                attention=config.attention,
+                dropout=config.dropout,
+                classes=[len(data.attributes[name]) for name in self.conditions],
+                augment=AUGMENTATIONS if config.augment else 0,
+                patch=config.patch,
+                taper=config.taper,
+            )
         )
         self.schedule = KarrasSchedule(config.sigma_min, config.sigma_max, config.rho)
 
     def phases(self) -> tuple[Phase, ...]:
+        """Return the one phase that trains the network."""
         return (Phase("model", (self.net,), self.loss),)
 
     def loss(self, batch: Batch) -> Losses:
-        """Eq. 2 and 8 with the weight and the log-normal levels of table 1; a mean over pixels."""
+        """Return the loss of eq. 2 and 8 with the weight and the log-normal levels of table 1; a mean over pixels."""
         y, labels = batch.images, conditioning.pick_labels(batch.labels, self.conditions, self.data)
-        described = None
+        augmentation = None
         if self.training:
             if labels is not None:
                 labels = conditioning.drop_labels(labels, self.config.label_drop)
             if self.config.augment:
-                y, described = augment(y, self.config.augment)
+                y, augmentation = augment(y, self.config.augment)
         sigma = (self.config.p_mean + self.config.p_std * torch.randn(len(y), device=y.device)).exp()
         noisy = y + sigma.view(-1, 1, 1, 1) * torch.randn_like(y)
-        error = (self.precondition(noisy, sigma, labels, described) - y).square().mean((1, 2, 3))
+        error = (self.precondition(noisy, sigma, labels, augmentation) - y).square().mean((1, 2, 3))
         weight = (sigma**2 + self.config.sigma_data**2) / (sigma * self.config.sigma_data) ** 2
         return {"mse": (weight * error).mean(), "denoising": error.detach().mean()}
 
-    def precondition(self, x: Tensor, sigma: Tensor, labels: Tensor | None, described: Tensor | None = None) -> Tensor:
-        """D(x; sigma) = c_skip x + c_out F(c_in x, c_noise), table 1; x (B, 3, H, W), sigma (B,)."""
+    def precondition(
+        self, x: Tensor, sigma: Tensor, labels: Tensor | None, augmentation: Tensor | None = None
+    ) -> Tensor:
+        """Return D(x; sigma) = c_skip x + c_out F(c_in x, c_noise), table 1; x (B, 3, H, W), sigma (B,)."""
         data = self.config.sigma_data
         level = sigma.view(-1, 1, 1, 1)
         total = level.square() + data**2
-        output = self.net(x * total.rsqrt(), self.schedule.time_of(sigma), labels, described).float()
+        output = self.net(x * total.rsqrt(), self.schedule.time_of(sigma), labels, augmentation).float()
         return data**2 / total * x + level * data * total.rsqrt() * output
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        """E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
+        """Return E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
         picked = conditioning.pick_labels(labels, self.conditions, self.data)
         denoised = self.precondition(x, sigma, picked)
         return denoised.clamp(-1, 1) if self.config.clip else denoised
 
-    def sample(
-        self, noise: Noise, labels: Tensor | None, sampling: SamplerConfig, callback: Callback | None = None
-    ) -> Tensor:
-        """Algorithm 2, or any other sampler of the plan."""
-        return diffusion.draw(sampling, self.schedule, self.denoise, noise, self.data.size, labels, callback).clamp(
-            -1, 1
-        )
-
-    def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
-        """The image at `fraction` of the way, even in sigma^(1/rho), scaled to unit variance as pictures show it."""
-        if fraction <= 0:
-            return images
-        sigma = self.schedule.level_at(fraction)
-        return (images + sigma * noise) / math.sqrt(1 + sigma**2)
+    def diffusion(self, _: SamplerConfig) -> diffusion.DiffusionModel:
+        """Return what drawing and editing need of it, the same for every sampler."""
+        return diffusion.DiffusionModel(self.schedule, self.denoise)
 
     def validate(self, batch: Batch) -> Losses:
-        """The training loss on held-out images, without augmentation."""
+        """Return the training loss on held-out images, without augmentation."""
         return self.loss(batch)
-
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: SamplerConfig) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-        return diffusion.translate(diffusion.DiffusionModel(self.schedule, self.denoise), images, noise, edit, sampling)
-
-    def inpaint(
-        self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: SamplerConfig
-    ) -> Tensor:
-        """New content where mask (B, 1, H, W) is 1."""
-        return diffusion.inpaint(
-            diffusion.DiffusionModel(self.schedule, self.denoise), images, mask, noise, labels, sampling
-        )
-
-    def exported(self, sampling: SamplerConfig) -> Exported:
-        """The denoiser."""
-        return diffusion.exported(
-            diffusion.DiffusionModel(self.schedule, self.denoise), sampling, self.data, self.conditions
-        )
 
 
 def augment(images: Tensor, probability: float) -> tuple[Tensor, Tensor]:
@@ -187,7 +166,7 @@ def augment(images: Tensor, probability: float) -> tuple[Tensor, Tensor]:
     mirrored, flipped = (chance(torch.randint(0, 2, (count,), device=device).float()) for _ in range(2))
     scale, stretch, right, down = (chance(torch.randn(count, device=device)) for _ in range(4))
     turn, direction = chance(_angle(count, device)), _angle(count, device)
-    described = torch.stack(
+    augmentation = torch.stack(
         [mirrored, flipped, scale, turn.cos() - 1, turn.sin(),
          stretch * (2 * direction).cos(), stretch * (2 * direction).sin(), right, down], dim=1,
     )  # fmt: skip  # twice the angle: to shrink along a direction is to stretch across it
@@ -198,8 +177,8 @@ def augment(images: Tensor, probability: float) -> tuple[Tensor, Tensor]:
     shift = torch.stack([right, down], dim=1)[:, :, None] / 4  # an eighth of the image, which is 2 wide
     grid = F.affine_grid(torch.cat([back, -back @ shift], dim=2), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bicubic", padding_mode="reflection", align_corners=False).clamp(-1, 1)
-    untouched = (described == 0).all(1).view(-1, 1, 1, 1)
-    return torch.where(untouched, images, moved), described
+    untouched = (augmentation == 0).all(1).view(-1, 1, 1, 1)
+    return torch.where(untouched, images, moved), augmentation
 
 
 def _angle(count: int, device: torch.device) -> Tensor:
@@ -212,5 +191,5 @@ def _turned(angle: Tensor) -> Tensor:
 
 
 def _scaled(across: Tensor, along: Tensor) -> Tensor:
-    """Shrinks the coordinates, which enlarges the picture: by 2^across and 2^along."""
+    """Return the matrices that shrink coordinates, which enlarges the picture, by 2^across and 2^along."""
     return torch.diag_embed(torch.stack([torch.exp2(-across), torch.exp2(-along)], 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
@@ -14,14 +13,13 @@ from torch import Tensor
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import conditioning, diffusion, samplers
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Losses, Phase
-from animegen_cli.model.nets.scorenet import ScoreNet, TimeEmbedding, fits
+from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
+from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, TimeEmbedding
+from animegen_cli.model.nets.unet import check_halvings
 from animegen_cli.model.samplers import Callback, SamplerConfig
 from animegen_cli.model.schedules import SDE, VE, VP, SubVP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from animegen_cli.model.noise import Noise
 
 
@@ -94,9 +92,11 @@ class SDESampling(SamplerConfig):
     """Clamp the predicted clean image to [-1, 1], as Ho et al. 2020 do: a network that has seen little errs most where
     the noise is strongest, and that error would grow with every step."""
 
-    def levels(self) -> SamplerConfig:
-        """A plan that walks given levels, as editing does: the nearest relative of `pc` and of `ode`."""
-        return replace(self, sampler={"pc": "ancestral", "ode": "heun"}.get(self.sampler, self.sampler))  # type: ignore[arg-type]
+    def by_levels(self) -> SamplerConfig:
+        """Return a sampler that walks given noise levels, as editing does: the nearest relative of `pc` and of `ode`."""
+        if self.sampler == "pc":
+            return replace(self, sampler="ancestral")
+        return replace(self, sampler="heun") if self.sampler == "ode" else self
 
 
 @final
@@ -110,31 +110,39 @@ class ScoreSDE(Family):
     bound = "ode"
     config: Model
 
+    corrupt = diffusion.corrupt
+    translate = diffusion.translate
+    inpaint = diffusion.inpaint
+    exported = diffusion.exported
+
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
         _check(config, data.size)
         self.conditions = conditioning.chosen_labels(config.labels, data)
         self.net = ScoreNet(
-            data.size,
-            [config.channels * m for m in config.multipliers],
-            blocks=config.blocks,
-            attention=config.attention,
-            dropout=config.dropout,
-            time_embedding=config.time_embedding,
-            fourier_scale=config.fourier_scale,
-            fir=config.fir,
-            pyramid=config.pyramid,
-            rescale=config.rescale,
-            classes=[len(data.attributes[name]) for name in self.conditions],
-            taper=config.taper,
+            ScoreNetConfig(
+                data.size,
+                [config.channels * m for m in config.multipliers],
+                blocks=config.blocks,
+                attention=config.attention,
+                dropout=config.dropout,
+                time_embedding=config.time_embedding,
+                fourier_scale=config.fourier_scale,
+                fir=config.fir,
+                pyramid=config.pyramid,
+                rescale=config.rescale,
+                classes=[len(data.attributes[name]) for name in self.conditions],
+                taper=config.taper,
+            )
         )
         self.schedule = process(config, config.sample_eps)
 
     def phases(self) -> tuple[Phase, ...]:
+        """Return the one phase that trains the network."""
         return (Phase("model", (self.net,), self.loss),)
 
     def loss(self, batch: Batch) -> Losses:
-        """Eq. 7 with weight s(t)^2, for a time drawn uniformly per image: the network predicts the noise."""
+        """Return the loss of eq. 7 with weight s(t)^2, for a time drawn uniformly per image: the network predicts the noise."""
         x_0, labels = batch.images, conditioning.pick_labels(batch.labels, self.conditions, self.data)
         if labels is not None and self.training:
             labels = conditioning.drop_labels(labels, self.config.label_drop)
@@ -149,94 +157,74 @@ class ScoreSDE(Family):
         return {"score": error.sum((1, 2, 3)).mean() / 2, "mse": mse.detach()}
 
     def predict(self, x_t: Tensor, time: Tensor, s: Tensor, labels: Tensor | None) -> Tensor:
-        """The noise in x_t (B, 3, H, W) at times (B,) with deviations s (B,)."""
+        """Return the noise in x_t (B, 3, H, W) at times (B,) with deviations s (B,)."""
         # Half of s: the paper's images are in [0, 1].
-        told = (s / 2).log() if self.config.time_embedding == "fourier" else 999 * time
-        return self.net(x_t, told, labels).float()
+        level = (s / 2).log() if self.config.time_embedding == "fourier" else 999 * time
+        return self.net(x_t, level, labels).float()
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        """E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
+        """Return E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
         time = self.schedule.time_of(sigma)
         a, s = self.schedule.rates(time)
         picked = conditioning.pick_labels(labels, self.conditions, self.data)
         return x - sigma.view(-1, 1, 1, 1) * self.predict(x * a.view(-1, 1, 1, 1), time, s, picked)
 
-    def denoiser(self, sampling: SDESampling) -> Callable[..., Tensor]:
-        """`denoise`, clamped where `sampling` says so."""
-        if not sampling.clip:
-            return self.denoise
-        return lambda x, sigma, labels=None: self.denoise(x, sigma, labels).clamp(-1, 1)
+    def denoiser(self, sampling: SDESampling) -> samplers.ConditionalDenoiser:
+        """Return `denoise`, clamped where `sampling` says so."""
+
+        def clamped(x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
+            return self.denoise(x, sigma, labels).clamp(-1, 1)
+
+        return clamped if sampling.clip else self.denoise
+
+    def diffusion(self, sampling: SDESampling) -> diffusion.DiffusionModel:
+        """Return what drawing and editing need of it."""
+        return diffusion.DiffusionModel(self.schedule, self.denoiser(sampling))
 
     def sample(
         self, noise: Noise, labels: Tensor | None, sampling: SDESampling, callback: Callback | None = None
     ) -> Tensor:
-        """Algorithms 2 to 5 (`pc`), eq. 13 (`ode`), or any other sampler of the plan."""
-        size, schedule = self.data.size, self.schedule
+        """Draw images (B, 3, H, W) in [-1, 1] by algorithms 2 to 5 (`pc`), eq. 13 (`ode`), or any other sampler."""
         if sampling.sampler not in ("pc", "ode"):
-            return diffusion.draw(sampling, schedule, self.denoiser(sampling), noise, size, labels, callback).clamp(
-                -1, 1
-            )
-        denoise, x = (
-            samplers.guided(self.denoiser(sampling), labels, sampling.guidance),
-            noise(3, size, size) * schedule.prior,
-        )
+            return diffusion.sample(self, noise, labels, sampling, callback)
+        size, schedule = self.data.size, self.schedule
+        denoise = samplers.guided(self.denoiser(sampling), labels, sampling.guidance)
+        x = noise(3, size, size) * schedule.prior
         if sampling.sampler == "pc":
+            corrector = samplers.Corrector(steps=sampling.corrections, snr=sampling.snr)
             return samplers.predictor_corrector(
-                denoise, x, schedule, sampling.steps, noise=noise, predictor=sampling.predictor, corrections=sampling.corrections,
-                snr=sampling.snr, callback=callback,
-            ).clamp(-1, 1)  # fmt: skip
+                denoise,
+                x,
+                schedule,
+                sampling.steps,
+                noise=noise,
+                predictor=sampling.predictor,
+                corrector=corrector,
+                callback=callback,
+            ).clamp(-1, 1)
         x = x * schedule.scale_at(schedule.sigma_max) / schedule.prior
         x = samplers.flow(denoise, x, schedule.sigma_max, schedule.sigma_min, tolerance=sampling.tolerance)
         return denoise(x, x.new_full((len(x),), schedule.sigma_min)).clamp(-1, 1)
 
-    def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
-        """x_t at t = `fraction`, scaled to unit variance as pictures show it; the image itself at 0."""
-        if fraction <= 0:
-            return images
-        sigma = self.schedule.level_at(fraction)
-        return (images + sigma * noise) / math.sqrt(1 + sigma**2)
-
     def validate(self, batch: Batch) -> Losses:
-        """The training loss on held-out images."""
+        """Return the training loss on held-out images."""
         return self.loss(batch)
 
-    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: SDESampling) -> Tensor:
-        """Images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-        known = diffusion.DiffusionModel(self.schedule, self.denoiser(sampling))
-        return diffusion.translate(known, images, noise, edit, sampling.levels())
-
-    def inpaint(
-        self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: SDESampling
-    ) -> Tensor:
-        """New content where mask (B, 1, H, W) is 1."""
-        known = diffusion.DiffusionModel(self.schedule, self.denoiser(sampling))
-        return diffusion.inpaint(known, images, mask, noise, labels, sampling)
-
-    def exported(self, sampling: SDESampling) -> Exported:
-        """The denoiser; its levels are those that `pc` visits."""
-        known = diffusion.DiffusionModel(self.schedule, self.denoiser(sampling))
-        return diffusion.exported(known, sampling.levels(), self.data, self.conditions)
-
     def bits_per_dim(self, images: Tensor, noise: Noise) -> Tensor:
-        """Eq. 39: the likelihood by the probability flow, (B, 3, H, W) in [-1, 1] -> (B,)."""
+        """Return the likelihood of eq. 39 by the probability flow, (B, 3, H, W) in [-1, 1] -> (B,)."""
         flow = diffusion.DiffusionModel(process(self.config, self.config.train_eps), self.denoise)
         return diffusion.bits_per_dim(flow, images, noise)
 
 
 def process(config: Model, eps: float) -> SDE:
-    """The stochastic process of a config for images in [-1, 1], where the noise of `ve` is twice that of [0, 1]."""
+    """Return the stochastic process of a config for images in [-1, 1], where the noise of `ve` is twice that of [0, 1]."""
     if config.process == "ve":
         return VE(2 * config.sigma_min, 2 * config.sigma_max, eps)
     return (VP if config.process == "vp" else SubVP)(config.beta_min, config.beta_max, eps)
 
 
 def _check(config: Model, size: int) -> None:
-    if not fits(size, len(config.multipliers)):
-        multiple = 2 ** (len(config.multipliers) - 1)
-        raise ConfigError(
-            f"a size of {size} pixels cannot be halved {len(config.multipliers) - 1} times",
-            hint=f"prepare the set with a multiple of {multiple}, or remove entries of `model.multipliers`",
-        )
+    check_halvings(size, len(config.multipliers), "model.multipliers")
     if config.sigma_min >= config.sigma_max:
         raise ConfigError("`model.sigma_min` is not below `model.sigma_max`", hint="the paper has 0.01 and 50")
     if config.beta_min >= config.beta_max:

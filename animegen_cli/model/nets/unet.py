@@ -12,39 +12,42 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from animegen_cli.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
 def sinusoidal_of(value: Tensor, frequencies: Tensor, *, cosine_first: bool = False) -> Tensor:
-    """Sines and cosines of value * speed, shapes (B,), (K,) -> (B, 2K) float32 (Vaswani et al. 2017, section 3.5)."""
+    """Return sines and cosines of value * frequency, (B,), (K,) -> (B, 2K) float32 (Vaswani et al. 2017, section 3.5)."""
     angle = value.float()[:, None] * frequencies.float()[None]
     return torch.cat((angle.cos(), angle.sin()) if cosine_first else (angle.sin(), angle.cos()), dim=1)
 
 
 def falling_frequencies(width: int, *, shift: int, period: float = 10_000.0) -> Tensor:
-    """width / 2 frequencies from 1 down to 1 / period; `shift` 1 includes the last (Ho et al. 2020), 0 leaves it out."""
+    """Return width / 2 frequencies from 1 down to 1 / period; `shift` 1 includes the last (Ho et al. 2020), 0 leaves it out."""
     half = width // 2
     return torch.exp(-math.log(period) * torch.arange(half, dtype=torch.float32) / (half - shift))
 
 
-def _quiet(layer: nn.Module) -> nn.Module:
-    """Start at zero, so that a residual branch begins as the identity."""
+def zeroed(layer: nn.Module) -> nn.Module:
+    """Set a layer to zero and return it, so that a residual branch begins as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 def conv(inputs: int, outputs: int, size: int = 3, stride: int = 1, padding: int | None = None) -> nn.Conv2d:
-    """A convolution with the variance-scaling initialisation of Ho et al. 2020 (fan average, uniform) and zero bias."""
+    """Return a convolution with the variance-scaling initialization of Ho et al. 2020 (fan average, uniform) and zero bias."""
     layer = nn.Conv2d(inputs, outputs, size, stride, size // 2 if padding is None else padding)
     nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
     return layer
 
 
 def dense(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer with the same initialisation as `conv`."""
+    """Return a linear layer with the same initialization as `conv`."""
     layer = nn.Linear(inputs, outputs)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -52,30 +55,30 @@ def dense(inputs: int, outputs: int) -> nn.Linear:
 
 
 def swish(x: Tensor) -> Tensor:
-    """SiLU of a tensor that nobody else holds: in place while drawing, where no backward pass asks for x."""
+    """Return the SiLU of a tensor that nobody else holds: in place while drawing, where no backward pass asks for x."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class ResBlock(nn.Module):
-    """norm, swish, conv, + time, norm, swish, dropout, conv, + input."""
+    """The residual block of Ho et al. 2020: norm, swish, conv, + time, norm, swish, dropout, conv, + input."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, *, groups: int, eps: float, dropout: float) -> None:
         super().__init__()
         self.norm1, self.conv1 = nn.GroupNorm(groups, inputs, eps), conv(inputs, outputs)
         self.time = dense(embedding, outputs)
         self.norm2, self.dropout = nn.GroupNorm(groups, outputs, eps), nn.Dropout(dropout)
-        self.conv2 = _quiet(conv(outputs, outputs))
+        self.conv2 = zeroed(conv(outputs, outputs))
         self.skip = conv(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B, C, H, W), embedding (B, E) already through swish -> (B, C', H, W)."""
+        """Map x (B, C, H, W) and the embedding (B, E), already through swish, to (B, C', H, W)."""
         h = self.conv1(swish(self.norm1(x)))
         h = h + self.time(embedding)[:, :, None, None]
         return self.skip(x) + self.conv2(self.dropout(swish(self.norm2(h))))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention, (B, N, T, D) each -> same (Vaswani et al. 2017, eq. 1).
+    """Return softmax attention, (B, N, T, D) each -> same (Vaswani et al. 2017, eq. 1).
 
     PyTorch's fused kernel for CPUs is several times slower in bf16 than two matrix products while the T x T weights
     are small, most of all in its backward pass.
@@ -87,21 +90,29 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Self-attention over pixels with a residual connection."""
+    """Self-attention over pixels, the result scaled after the residual sum.
 
-    def __init__(self, channels: int, heads: int, *, groups: int, eps: float) -> None:
+    Args:
+        norm: applied before; its channels are those of the images.
+        heads: the channels are split among so many.
+        scale: factor of the sum; sqrt(1/2) keeps its variance (Song et al. 2021b).
+    """
+
+    def __init__(self, norm: nn.GroupNorm, *, heads: int = 1, scale: float = 1.0) -> None:
         super().__init__()
-        self.heads = heads
-        self.norm = nn.GroupNorm(groups, channels, eps)
-        self.qkv, self.out = dense(channels, 3 * channels), _quiet(dense(channels, channels))
+        channels = norm.num_channels
+        self.heads, self.scale = heads, scale
+        self.norm = norm
+        self.qkv, self.out = dense(channels, 3 * channels), zeroed(dense(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> same."""
+        """Map (B, C, H, W) to the same shape."""
         b, c, height, width = x.shape
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # (B, T, C)
         q, k, v = self.qkv(tokens).view(b, height * width, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         mixed = attend(q, k, v).transpose(1, 2).reshape(b, height * width, c)
-        return x + self.out(mixed).transpose(1, 2).reshape(b, c, height, width)
+        summed = x + self.out(mixed).transpose(1, 2).reshape(b, c, height, width)
+        return summed if self.scale == 1 else summed * self.scale
 
 
 class Downsample(nn.Module):
@@ -113,19 +124,19 @@ class Downsample(nn.Module):
         self.conv = conv(channels, channels, stride=2, padding=0 if same else 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H/2, W/2)."""
+        """Map (B, C, H, W) to (B, C, H/2, W/2)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)) if self.same else x)
 
 
 class Upsample(nn.Module):
-    """Nearest neighbour twice as large, then a 3x3 convolution."""
+    """Nearest neighbor twice as large, then a 3x3 convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, 2H, 2W)."""
+        """Map (B, C, H, W) to (B, C, 2H, 2W)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
@@ -137,31 +148,63 @@ class Block(nn.Module):
         self.res, self.attention = res, attention
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W)."""
+        """Map (B, C, H, W) to (B, C', H, W)."""
         x = self.res(x, embedding)
         return x if self.attention is None else self.attention(x)
+
+
+def label_tables(classes: Sequence[int], width: int) -> nn.ModuleList:
+    """Return one table per label with a row of `width` for each of its values after row 0, which is "unknown"."""
+    return nn.ModuleList(nn.Embedding(count + 1, width) for count in classes)
+
+
+def with_labels(embedding: Tensor, tables: nn.ModuleList, labels: Tensor | None) -> Tensor:
+    """Add the rows of labels (B, A) int64, -1 or None for unknown, from `label_tables` to an embedding (B, E)."""
+    for column, table in enumerate(tables):
+        unknown = torch.zeros(len(embedding), dtype=torch.int64, device=embedding.device)
+        embedding = embedding + table(unknown if labels is None else labels[:, column] + 1)
+    return embedding
+
+
+def attending(size: int, levels: int, resolutions: Sequence[int]) -> tuple[bool, ...]:
+    """Return for each level, finest first, whether its height in pixels, `size` halved so often, is one of `resolutions`."""
+    return tuple(size >> level in resolutions for level in range(levels))
+
+
+def check_halvings(size: int, levels: int, setting: str) -> None:
+    """Refuse images of `size` pixels that do not halve between `levels`; `setting` is the one to shorten.
+
+    Raises:
+        ConfigError: the size is no multiple of 2^(levels - 1).
+    """
+    multiple = 2 ** (levels - 1)
+    if size % multiple:
+        raise ConfigError(
+            f"a size of {size} pixels cannot be halved {levels - 1} times",
+            hint=f"prepare the set with a multiple of {multiple}, or remove entries of `{setting}`",
+        )
 
 
 class UNet(nn.Module):
     """Predicts an image-shaped tensor from a noisy image and its time.
 
     Args:
-        size: pixels; attention is placed by resolution.
         channels: width of each level, finest first.
+        attention: for each level, whether attention follows each of its blocks; the middle always has one.
         blocks: residual blocks per level on the way down; one more on the way up.
-        attention: resolutions in pixels where attention follows each block; the middle always has one.
         head_width: channels per attention head, or None for a single head.
+        dropout: share of features dropped in each residual block.
+        groups: of each GroupNorm.
         classes: number of values of each label; labels are added to the time embedding.
         diffusers: the small conventions of `UNet2DModel` (cosine first, shift 0, symmetric padding, eps 1e-5) instead of Ho's.
     """
 
     def __init__(
         self,
-        size: int,
         channels: Sequence[int],
+        attention: Sequence[bool],
         *,
         blocks: int = 2,
-        attention: Sequence[int] = (16,),
         head_width: int | None = None,
         dropout: float = 0.0,
         groups: int = 32,
@@ -176,50 +219,44 @@ class UNet(nn.Module):
             "frequencies", falling_frequencies(channels[0], shift=0 if diffusers else 1), persistent=False
         )
         self.time = nn.Sequential(dense(channels[0], embedding), nn.SiLU(), dense(embedding, embedding))
-        self.labels = nn.ModuleList(nn.Embedding(count + 1, embedding) for count in classes)  # 0 is "unknown"
+        self.labels = label_tables(classes, embedding)
 
         def res(inputs: int, outputs: int) -> ResBlock:
             return ResBlock(inputs, outputs, embedding, groups=groups, eps=eps, dropout=dropout)
 
         def attend(width: int) -> Attention:
-            return Attention(width, width // head_width if head_width else 1, groups=groups, eps=eps)
+            return Attention(nn.GroupNorm(groups, width, eps), heads=width // head_width if head_width else 1)
 
-        def block(inputs: int, outputs: int, resolution: int) -> Block:
-            return Block(res(inputs, outputs), attend(outputs) if resolution in attention else None)
+        def block(inputs: int, outputs: int, level: int) -> Block:
+            return Block(res(inputs, outputs), attend(outputs) if attention[level] else None)
 
         self.stem = conv(3, channels[0])
-        widths, current, resolution = [channels[0]], channels[0], size
+        widths, current = [channels[0]], channels[0]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(channels):
             for _ in range(blocks):
-                self.down.append(block(current, width, resolution))
+                self.down.append(block(current, width, level))
                 current = width
                 widths.append(current)
             if level < len(channels) - 1:
                 self.down.append(Downsample(current, same=not diffusers))
                 widths.append(current)
-                resolution //= 2
         self.middle = nn.ModuleList([Block(res(current, current), attend(current)), Block(res(current, current), None)])
         for level, width in reversed(list(enumerate(channels))):
             for _ in range(blocks + 1):
-                self.up.append(block(current + widths.pop(), width, resolution))
+                self.up.append(block(current + widths.pop(), width, level))
                 current = width
             if level:
                 self.up.append(Upsample(current))
-                resolution *= 2
-        self.norm, self.head = nn.GroupNorm(groups, current, eps), _quiet(conv(current, 3))
+        self.norm, self.head = nn.GroupNorm(groups, current, eps), zeroed(conv(current, 3))
 
     def embed(self, time: Tensor, labels: Tensor | None) -> Tensor:
-        """Time (B,) and labels (B, A) -> (B, E)."""
+        """Map time (B,) and labels (B, A), or None for unknown, to (B, E), through swish."""
         time_embedding = sinusoidal_of(time, self.frequencies, cosine_first=self.diffusers)
-        embedding = self.time(time_embedding.to(self.stem.weight.dtype))
-        for column, table in enumerate(self.labels):
-            index = torch.zeros_like(time, dtype=torch.int64) if labels is None else labels[:, column] + 1
-            embedding = embedding + table(index)
-        return F.silu(embedding)
+        return F.silu(with_labels(self.time(time_embedding.to(self.stem.weight.dtype)), self.labels, labels))
 
     def forward(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
-        """x (B, 3, H, W), time (B,), labels (B, A) int64 with -1 for unknown -> (B, 3, H, W)."""
+        """Map x (B, 3, H, W), time (B,) and labels (B, A) int64, -1 for unknown, to (B, 3, H, W)."""
         embedding = self.embed(time, labels)
         x = self.stem(x)
         skips = [x]
