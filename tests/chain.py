@@ -126,7 +126,7 @@ def start(*words: object, cwd: Path | None = None, **options: Any) -> subprocess
     )
 
 
-def wait_until(condition: Callable[[], bool], *, of: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], *, of: subprocess.Popen[str], seconds: float = 240) -> None:
     """Look again and again until a running process has brought something about; it must not end before."""
     deadline = time.monotonic() + seconds
     while not condition():
