@@ -86,15 +86,8 @@ def _fringe_back(
 
 
 def _short_back(canvas: Canvas, appearance: Appearance) -> None:
-    _fringe_back(
-        canvas,
-        appearance,
-        appearance.vary(0.74, 0.78),
-        appearance.vary(0.3, 0.5),
-        6,
-        0.0,
-        appearance.vary(-0.16, -0.02),
-    )
+    v = appearance.vary
+    _fringe_back(canvas, appearance, v(0.74, 0.78), v(0.3, 0.5), 6, 0.0, v(-0.16, -0.02))
 
 
 def _spike(canvas: Canvas, appearance: Appearance, angle: float, out: float, width: float, dark: float) -> None:
@@ -140,27 +133,13 @@ def _bob_back(canvas: Canvas, appearance: Appearance) -> None:
 
 
 def _long_back(canvas: Canvas, appearance: Appearance) -> None:
-    _fringe_back(
-        canvas,
-        appearance,
-        appearance.vary(0.74, 0.84),
-        appearance.vary(1.05, 1.4),
-        6,
-        0.0,
-        appearance.vary(-0.02, 0.14),
-    )
+    v = appearance.vary
+    _fringe_back(canvas, appearance, v(0.74, 0.84), v(1.05, 1.4), 6, 0.0, v(-0.02, 0.14))
 
 
 def _wavy_back(canvas: Canvas, appearance: Appearance) -> None:
-    _fringe_back(
-        canvas,
-        appearance,
-        appearance.vary(0.78, 0.84),
-        appearance.vary(0.95, 1.3),
-        5,
-        appearance.vary(0.05, 0.07),
-        appearance.vary(0.02, 0.1),
-    )
+    v = appearance.vary
+    _fringe_back(canvas, appearance, v(0.78, 0.84), v(0.95, 1.3), 5, v(0.05, 0.07), v(0.02, 0.1))
 
 
 def _curl(canvas: Canvas, appearance: Appearance, x: float, low: float, width: float, side: int) -> None:
