@@ -119,7 +119,7 @@ def test_models_stay_in_memory_until_their_weights_change_or_others_came(runs: P
 
 
 @pytest.mark.parametrize("text", ["", "x", "3-1", "-1", "0-100", "1e3", "0-99999999999"])
-def test_seeds_that_the_page_refuses(text: str) -> None:
+def test_the_page_refuses_seeds_that_it_cannot_read_or_show(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         actions.read_seeds(text)
     assert caught.value.hint
@@ -127,7 +127,7 @@ def test_seeds_that_the_page_refuses(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [None, -1, 1.5, 1e300, float("inf"), float("nan")])
-def test_numbers_that_are_no_seed(value: float | None) -> None:
+def test_only_whole_numbers_from_zero_are_seeds(value: float | None) -> None:
     with pytest.raises(UsageError):
         actions.read_seed(value)
 
@@ -236,7 +236,7 @@ def test_directions_are_those_that_the_pictures_follow(shape: tuple[int, ...]) -
     assert abs(means[2] - means[0]) == pytest.approx(4 * 0.2 * 127.5, rel=0.1)
 
 
-def test_directions_of_a_run_are_looked_for_once(models: Models, runs: Path) -> None:
+def test_directions_of_a_run_are_searched_for_once(models: Models, runs: Path) -> None:
     run = actions.find_run(runs, "vae")
     vae = models.open(run)
     generator = actions.generator_of(vae, {})
@@ -346,7 +346,7 @@ def status_of(scope: Scope, *, port: int = 7860) -> int:
     ],
     ids=lambda value: value["method"] + value["path"] if isinstance(value, dict) else str(value),
 )
-def test_who_may_ask_for_what(scope: Scope, status: int) -> None:
+def test_only_the_page_itself_may_ask_and_only_for_what_it_uses(scope: Scope, status: int) -> None:
     assert status_of(scope) == status
 
 
@@ -367,7 +367,7 @@ def test_the_usual_port_need_not_be_named() -> None:
 # ---- a training as it goes ------------------------------------------------------------------------------------
 
 
-def test_a_training_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_a_training_shows_how_far_it_is(tmp_path: Path) -> None:
     run = fake_runs.make(tmp_path, "going", images=250_000, state="running")
     about = json.loads((run.path / "run.json").read_text())
     finding = {"name": "mode collapse", "says": "drawn images differ <little>", "flag": "--set model.r1=10"}
@@ -387,7 +387,7 @@ def test_a_training_tells_how_far_it_is(tmp_path: Path) -> None:
     assert "--resume" not in training_status.render(fake_runs.make(tmp_path, "done"))
 
 
-def test_the_mark_of_a_training_changes_when_it_writes(tmp_path: Path) -> None:
+def test_the_fingerprint_of_a_training_changes_when_it_writes(tmp_path: Path) -> None:
     run = fake_runs.make(tmp_path, "going", images=64_000, state="running")
     before = training_status.fingerprint(run)
     assert training_status.fingerprint(run) == before
@@ -405,7 +405,7 @@ def test_the_mark_of_a_training_changes_when_it_writes(tmp_path: Path) -> None:
 # ---- the command ----------------------------------------------------------------------------------------------
 
 
-def test_a_port_that_is_taken(runs: Path) -> None:
+def test_a_taken_port_is_an_error_that_names_the_option(runs: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -413,7 +413,7 @@ def test_a_port_that_is_taken(runs: Path) -> None:
         assert "--port" in refused(5, "ui", "--runs", runs, "--port", port, "--no-open")
 
 
-def test_without_the_extra_and_without_runs(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_or_folder_says_what_to_type(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--runs" in refused(3, "ui", "--runs", tmp_path / "none", "--port", "0", "--no-open")
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "pip install 'animegen[ui]'" in refused(5, "ui", "--runs", runs, "--port", "0", "--no-open")
