@@ -1,10 +1,10 @@
-"""What every family owes the house, checked over all families found: a new file in methods/ is tested from its first day."""
+"""What every family owes the house, over all families found: a new file in model/families/ is tested from its first day."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,25 +12,33 @@ import pytest
 import torch
 from chain import assert_same_tensors, done, log_of, refused, sets, timeless
 from PIL import Image
-from torch import nn
+from tiny_runs import shake
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from animegen_cli import config, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, LoaderConfig
-from animegen_cli.model import checkpoint, families
-from animegen_cli.model.family import (  # fmt: skip
+from animegen_cli.model import abilities, checkpoint, families
+from animegen_cli.model.family import (
     ABILITIES,
     Batch,
     Classifies,
+    Converts,
+    Corrupts,
     DataSpec,
     Diagnoses,
     Edit,
     Embeds,
+    Exports,
     Family,
     Inpaints,
+    Input,
+    Interpolates,
     Likelihood,
     Mixes,
+    Projects,
     Reconstructs,
     Samples,
     Translates,
@@ -38,6 +46,7 @@ from animegen_cli.model.family import (  # fmt: skip
     abilities_of,
 )
 from animegen_cli.model.noise import Noise
+from animegen_cli.model.pixels import from_uint8
 from animegen_cli.paths import Run
 from animegen_cli.sample.trained import build_config, inference_state, open_trained
 from animegen_cli.train import estimate
@@ -45,7 +54,16 @@ from animegen_cli.train import estimate
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.parametrize("family", paths.families())
+every_family = pytest.mark.parametrize("family", paths.families())
+TESTED: set[str] = set()
+"""Abilities that a test of this module is about."""
+
+
+def with_ability(name: str) -> pytest.MarkDecorator:
+    """Run a test for the families that have this ability; it does not exist for the others."""
+    TESTED.add(name)
+    return pytest.mark.parametrize("family", abilities.families_able(name))
+
 
 FEW = ["train.batch=4", "train.preview=4", "train.validate.images=8", "train.validate.every=8 images"]
 FEW += ["train.preview_every=8 images", "train.log_every=1 steps", "train.save_every=8 images"]
@@ -80,15 +98,31 @@ def spec_of(faces: Path, *, photos: bool) -> tuple[DataSpec, Loader]:
 
 
 def built(family: str, faces: Path) -> tuple[Family, RunConfig, Batch]:
-    """A smoke-sized method and one batch of real drawn faces with their labels."""
+    """A smoke-sized model and one batch of drawn faces with their labels."""
     both = "photos" in families.load(family).domains
     settings, (spec, loader) = resolved(family), spec_of(faces, photos=both)
     torch.manual_seed(0)
     images, labels, photos = loader.batch(0)
-    batch = Batch(
-        images.float() / 127.5 - 1, photos=None if photos is None else photos.float() / 127.5 - 1, labels=labels
-    )
+    batch = Batch(from_uint8(images), photos=None if photos is None else from_uint8(photos), labels=labels)
     return families.load(family)(settings.model, spec), settings, batch
+
+
+def ready(family: str, faces: Path) -> tuple[Family, RunConfig, Batch]:
+    """The same, ready to draw, every weight moved a little: layers that start at zero would hide what goes in."""
+    model, settings, batch = built(family, faces)
+    shake(model, 0.1)
+    return model.eval(), settings, batch
+
+
+def labels_of(batch: Batch) -> Tensor:
+    assert batch.labels is not None
+    return batch.labels
+
+
+def assert_near(found: Tensor, wanted: Tensor) -> None:
+    """Equal but for the order in which a CPU sums, which may differ between batches, enlarged by walks of many steps."""
+    assert found.shape == wanted.shape
+    assert float((found - wanted).norm()) <= 1e-3 * float(wanted.norm())
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +146,7 @@ def words(family: str, faces: Path, out: Path, images: int = 24) -> list[str]:
 # ---- the class ------------------------------------------------------------------------------------------------
 
 
+@every_family
 def test_it_names_what_it_has(family: str, faces: Path) -> None:
     model, settings, _ = built(family, faces)
     children = dict(model.named_children())
@@ -127,9 +162,10 @@ def test_it_names_what_it_has(family: str, faces: Path) -> None:
     assert trained >= {id(parameter) for parameter in model.parameters() if parameter.requires_grad}, (
         "some parameters are never trained"
     )
-    assert type(model).__mro__[1] is Family, "a family inherits from Method alone"
+    assert type(model).__mro__[1] is Family, "a family inherits from Family alone"
 
 
+@every_family
 def test_its_losses_are_finite_and_reach_what_it_trains(family: str, faces: Path) -> None:
     model, _, batch = built(family, faces)
     for phase in model.phases():
@@ -144,6 +180,7 @@ def test_its_losses_are_finite_and_reach_what_it_trains(family: str, faces: Path
         assert any(gradient.abs().max() > 0 for gradient in gradients)
 
 
+@every_family
 def test_its_losses_are_functions_of_the_seed(family: str, faces: Path) -> None:
     model, _, batch = built(family, faces)
     for phase in model.phases():
@@ -155,6 +192,7 @@ def test_its_losses_are_functions_of_the_seed(family: str, faces: Path) -> None:
         assert np.isfinite(found[2])
 
 
+@every_family
 def test_its_networks_compile_in_place(family: str, faces: Path) -> None:
     """Compiled modules keep their keys and their losses; an `nn.Sequential` compiles nothing in some PyTorch versions."""
     model, _, batch = built(family, faces)
@@ -180,68 +218,241 @@ def test_its_networks_compile_in_place(family: str, faces: Path) -> None:
     assert compiled == pytest.approx(plain, rel=1e-4)
 
 
-def test_its_abilities_do_what_they_say(family: str, faces: Path) -> None:
-    model, settings, batch = built(family, faces)
-    model.eval()
+# ---- one test per ability, for the families that have it ---------------------------------------------------------
+
+
+def test_every_ability_is_tested_here() -> None:
+    assert set(ABILITIES) == TESTED
+
+
+@with_ability("samples")
+def test_an_image_depends_on_its_own_seed_alone(family: str, faces: Path) -> None:
+    model, settings, batch = ready(family, faces)
+    assert isinstance(model, Samples)
+    sampling = settings.sample.preview()
     with torch.no_grad():
-        if isinstance(model, Samples):
-            sampling = settings.sample.preview()
-            first, second = (model.sample(Noise([3, 4]), None, sampling) for _ in range(2))
-            assert first.shape == (2, 3, 16, 16)
-            assert float(first.abs().max()) <= 1
-            assert torch.equal(first, second)
-            assert not torch.equal(first[0], first[1])
-        if isinstance(model, Translates):
-            sampling, edit = settings.sample.preview(), Edit()
-            out = model.translate(batch.images, Noise([0] * len(batch.images)), edit, sampling)
-            assert out.shape == batch.images.shape
-            assert float(out.abs().max()) <= 1
-            alone = model.translate(batch.images[1:2], Noise([0]), edit, sampling)
-            torch.testing.assert_close(alone[0], out[1], rtol=1e-3, atol=1e-3)
-        if isinstance(model, Reconstructs):
-            assert model.reconstruct(batch.images).shape == batch.images.shape
-        if isinstance(model, Likelihood):
-            bits = model.bits_per_dim(batch.images[:2], Noise([0, 1]))
-            assert bits.shape == (2,)
-            assert torch.isfinite(bits).all()
-        if isinstance(model, Mixes):
-            sampling = settings.sample.preview()
-            mixed = model.mix(Noise([3]), Noise([4]), None, sampling)
-            assert mixed.shape == (1, 3, 16, 16)
-            assert not torch.equal(mixed, model.sample(Noise([3]), None, sampling))  # type: ignore[attr-defined]
-        if isinstance(model, Inpaints):
-            mask = torch.zeros(len(batch.images), 1, 16, 16)
-            mask[..., :8] = 1
-            filled = model.inpaint(batch.images, mask, Noise(range(len(mask))), None, settings.sample.preview())
-            assert torch.equal(filled[..., 8:], batch.images[..., 8:])
-            assert not torch.equal(filled[..., :8], batch.images[..., :8])
-        if isinstance(model, Diagnoses):
-            with torch.enable_grad():
-                figures = {f"{phase.name}/{name}": float(value) for phase in model.phases() for name, value in
-                           phase.loss(batch).items()}  # fmt: skip
-            assert all(finding.name and finding.says and finding.flag for finding in model.diagnose(figures))
-        if isinstance(model, Validates):
-            for value in model.validate(batch).values():
-                assert value.shape in ((), (len(batch.images),))
-                assert torch.isfinite(value).all()
-        if isinstance(model, Embeds):
-            features = model.embed(batch.images)
-            assert (features.dtype, len(features)) == (torch.float32, len(batch.images))
-            torch.testing.assert_close(model.embed(batch.images[1:2])[0], features[1], rtol=1e-3, atol=1e-3)
-        if isinstance(model, Classifies):
-            assert isinstance(model, Embeds)
-            logits = model.classify(model.embed(batch.images))
-            wanted = {name: (len(batch.images), len(values)) for name, values in model.data.attributes.items()}
-            assert {name: tuple(value.shape) for name, value in logits.items()} == wanted
-        if isinstance(model, ABILITIES["corrupts"]):
-            noise = torch.randn_like(batch.images)
-            torch.testing.assert_close(model.corrupt(batch.images, noise, 0.0), batch.images)  # type: ignore[attr-defined]
-            ruined = model.corrupt(batch.images, noise, 1.0)  # type: ignore[attr-defined]
-            noise, ruined = (t.flatten() - t.mean() for t in (noise, ruined))
-            assert float(ruined @ noise / ruined.norm() / noise.norm()) > 0.95
+        first, again = (model.sample(Noise([3, 4]), None, sampling) for _ in range(2))
+        alone = model.sample(Noise([4]), None, sampling)
+        unknown = model.sample(Noise([3, 4]), torch.full_like(labels_of(batch)[:2], -1), sampling)
+    assert first.shape == (2, 3, 16, 16)
+    assert float(first.abs().max()) <= 1
+    assert torch.equal(first, again)
+    assert not torch.equal(first[0], first[1])
+    assert_near(alone, first[1:])
+    assert_near(unknown, first)
 
 
-def test_its_cost_is_told_without_paying(family: str, faces: Path) -> None:
+@with_ability("corrupts")
+def test_corrupting_goes_from_the_image_to_the_noise(family: str, faces: Path) -> None:
+    model, _, batch = ready(family, faces)
+    assert isinstance(model, Corrupts)
+    noise = Noise(range(len(batch.images)))(3, 16, 16)
+    with torch.no_grad():
+        assert_near(model.corrupt(batch.images, noise, 0.0), batch.images)
+        ruined = model.corrupt(batch.images, noise, 1.0)
+    assert ruined.shape == batch.images.shape
+    assert float(torch.corrcoef(torch.stack([ruined.flatten(), noise.flatten()]))[0, 1]) > 0.95
+
+
+@with_ability("validates")
+def test_held_out_figures_are_means_or_values_per_image(family: str, faces: Path) -> None:
+    model, _, batch = ready(family, faces)
+    assert isinstance(model, Validates)
+    with torch.no_grad():
+        figures = model.validate(batch)
+    assert figures
+    for value in figures.values():
+        assert value.shape in ((), (len(batch.images),))
+        assert torch.isfinite(value).all()
+
+
+@with_ability("translates")
+def test_a_translation_depends_on_its_own_image_and_seed(family: str, faces: Path) -> None:
+    model, settings, batch = ready(family, faces)
+    assert isinstance(model, Translates)
+    assert model.edits <= {field.name for field in fields(Edit)}
+    sampling = settings.sample.preview()
+    with torch.no_grad():
+        out = model.translate(batch.images, Noise(range(len(batch.images))), Edit(), sampling)
+        alone = model.translate(batch.images[1:2], Noise([1]), Edit(), sampling)
+    assert out.shape == batch.images.shape
+    assert float(out.abs().max()) <= 1
+    assert_near(alone, out[1:2])
+
+
+@with_ability("reconstructs")
+def test_a_reconstruction_depends_on_its_own_image(family: str, faces: Path) -> None:
+    model, _, batch = ready(family, faces)
+    assert isinstance(model, Reconstructs)
+    with torch.no_grad():
+        out, alone = model.reconstruct(batch.images), model.reconstruct(batch.images[1:2])
+    assert out.shape == batch.images.shape
+    assert float(out.abs().max()) <= 1
+    assert_near(alone, out[1:2])
+
+
+@with_ability("likelihood")
+def test_bits_per_dim_are_numbers_of_each_image(family: str, faces: Path) -> None:
+    model, _, batch = ready(family, faces)
+    assert isinstance(model, Likelihood)
+    assert model.bound in ("elbo", "ode")
+    with torch.no_grad():
+        bits, again = (model.bits_per_dim(batch.images[:2], Noise([0, 1])) for _ in range(2))
+    assert bits.shape == (2,)
+    assert bits.dtype == torch.float32
+    assert torch.isfinite(bits).all()
+    assert torch.equal(bits, again)
+
+
+@with_ability("mixes")
+def test_a_mix_is_of_both_seeds(family: str, faces: Path) -> None:
+    model, settings, _ = ready(family, faces)
+    assert isinstance(model, Mixes)
+    sampling = settings.sample.preview()
+    with torch.no_grad():
+        mixed, other, same = (model.mix(Noise([3]), Noise([fine]), None, sampling) for fine in (4, 5, 3))
+        assert isinstance(model, Samples)
+        own = model.sample(Noise([3]), None, sampling)
+    assert mixed.shape == (1, 3, 16, 16)
+    assert float(mixed.abs().max()) <= 1
+    assert_near(same, own)
+    assert not torch.equal(mixed, own)
+    assert not torch.equal(mixed, other)
+
+
+@with_ability("interpolates")
+def test_an_interpolation_begins_and_ends_at_its_seeds(family: str, faces: Path) -> None:
+    model, settings, _ = ready(family, faces)
+    assert isinstance(model, Interpolates)
+    sampling = settings.sample.preview()
+    with torch.no_grad():
+        between = model.interpolate(Noise([3] * 3), Noise([4] * 3), torch.tensor([0.0, 0.5, 1.0]), None, sampling)
+        assert isinstance(model, Samples)
+        ends = model.sample(Noise([3, 4]), None, sampling)
+    assert between.shape == (3, 3, 16, 16)
+    assert float(between.abs().max()) <= 1
+    assert_near(between[[0, 2]], ends)
+    assert not torch.equal(between[1], between[0])
+    assert not torch.equal(between[1], between[2])
+
+
+@with_ability("projects")
+def test_a_projection_is_an_image_that_is_shown_on_the_way(family: str, faces: Path) -> None:
+    model, _, batch = ready(family, faces)
+    assert isinstance(model, Projects)
+    steps: list[int] = []
+
+    def note(step: int, current: Tensor, target: Tensor) -> None:
+        assert current.shape == target.shape == (2, 3, 16, 16)
+        steps.append(step)
+
+    first, again = (model.project(batch.images[:2], Noise([0, 1]), 3, None, note) for _ in range(2))
+    assert first.shape == (2, 3, 16, 16)
+    assert float(first.abs().max()) <= 1
+    assert torch.equal(first, again)
+    assert steps
+    assert steps[-1] == 2
+
+
+@with_ability("inpaints")
+def test_inpainting_leaves_every_bit_outside_the_mask(family: str, faces: Path) -> None:
+    model, settings, batch = ready(family, faces)
+    assert isinstance(model, Inpaints)
+    mask = torch.zeros(len(batch.images), 1, 16, 16)
+    mask[..., :8] = 1
+    with torch.no_grad():
+        filled = model.inpaint(batch.images, mask, Noise(range(len(mask))), None, settings.sample.preview())
+    assert torch.equal(filled[..., 8:], batch.images[..., 8:])
+    assert not torch.equal(filled[..., :8], batch.images[..., :8])
+    assert float(filled.abs().max()) <= 1
+
+
+@with_ability("embeds")
+def test_features_depend_on_their_own_image(family: str, faces: Path) -> None:
+    model, _, batch = ready(family, faces)
+    assert isinstance(model, Embeds)
+    with torch.no_grad():
+        features, alone = model.embed(batch.images), model.embed(batch.images[1:2])
+    assert features.dtype == torch.float32
+    assert features.dim() == 2
+    assert len(features) == len(batch.images)
+    assert_near(alone, features[1:2])
+
+
+@with_ability("classifies")
+def test_logits_have_one_column_per_value(family: str, faces: Path) -> None:
+    model, _, batch = ready(family, faces)
+    assert isinstance(model, Classifies)
+    assert isinstance(model, Embeds)
+    with torch.no_grad():
+        logits = model.classify(model.embed(batch.images))
+    wanted = {name: (len(batch.images), len(values)) for name, values in model.data.attributes.items()}
+    assert {name: tuple(value.shape) for name, value in logits.items()} == wanted
+
+
+@with_ability("diagnoses")
+def test_findings_say_what_to_type(family: str, faces: Path) -> None:
+    model, _, batch = built(family, faces)
+    assert isinstance(model, Diagnoses)
+    figures = {
+        f"{phase.name}/{name}": float(value.detach())
+        for phase in model.phases()
+        for name, value in phase.loss(batch).items()
+    }
+    for finding in [*model.diagnose(figures), *model.diagnose(dict.fromkeys(figures, 0.0))]:
+        assert finding.name
+        assert finding.says
+        assert finding.flag.startswith("--")
+
+
+@with_ability("exports")
+def test_exported_networks_are_functions_of_their_inputs(family: str, faces: Path) -> None:
+    model, settings, _ = ready(family, faces)
+    assert isinstance(model, Exports)
+    found = model.exported(settings.sample)
+    assert json.loads(json.dumps(found.recipe)) == found.recipe
+    assert len({network.name for network in found.networks}) == len(found.networks) > 0
+    for network in found.networks:
+        inputs = [example(given) for given in network.inputs.values()]
+        with torch.no_grad():
+            out, again = network.call(*inputs), network.call(*inputs)
+            alone = network.call(*(tensor[1:] for tensor in inputs))
+        assert out.shape == (2, 3, 16, 16), network.name
+        assert torch.equal(out, again)
+        assert_near(alone, out[1:])
+
+
+def example(given: Input) -> Tensor:
+    """Two rows of an exported network's input."""
+    shape = (2, *(16 if isinstance(side, str) else side for side in given.shape))
+    if given.kind == "labels":
+        return torch.tensor([-1, 0]).view(2, *[1] * len(given.shape)).expand(shape).contiguous()
+    if given.kind == "level":
+        return torch.tensor(given.values).clamp(0.1, 1.0)
+    numbers = Noise([3, 4])(*shape[1:])
+    return torch.full(shape, given.scale) if given.kind == "share" else numbers.clamp(-1, 1)
+
+
+@with_ability("converts")
+def test_its_network_goes_to_diffusers_and_back(family: str, faces: Path) -> None:
+    labelled, settings, _ = built(family, faces)
+    model = type(labelled)(settings.model, replace(labelled.data, attributes={}))  # diffusers knows one label at most
+    shake(model)
+    assert isinstance(model, Converts)
+    found = model.to_diffusers(settings.sample)
+    assert found.network["_class_name"]
+    assert found.scheduler["_class_name"]
+    assert found.pipeline
+    tensors, warnings = model.from_diffusers(found)
+    assert not warnings
+    assert_same_tensors(tensors, generate.inference_state(model))
+
+
+# ---- its cost and its presets ------------------------------------------------------------------------------------
+
+
+@every_family
+def test_its_cost_is_estimated_without_paying_it(family: str, faces: Path) -> None:
     model, settings, batch = built(family, faces)
     batch = replace(batch, images_seen=estimate.SETTLED)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -250,8 +461,6 @@ def test_its_cost_is_told_without_paying(family: str, faces: Path) -> None:
     count = sum(parameter.numel() for parameter in model.parameters())
     assert sum(found.parameters.values()) == count
     assert found.fixed_bytes >= 4 * 4 * count
-    from torch.utils.flop_counter import FlopCounterMode
-
     flops = 0.0
     for phase in model.phases():
         with FlopCounterMode(display=False) as counter:
@@ -261,6 +470,7 @@ def test_its_cost_is_told_without_paying(family: str, faces: Path) -> None:
     assert found.image_bytes > 3 * 16 * 16 * 4
 
 
+@every_family
 def test_every_preset_is_one_this_family_can_build(family: str) -> None:
     names = paths.presets(family)
     assert {"smoke", "fast"} <= set(names)
@@ -275,6 +485,7 @@ def test_every_preset_is_one_this_family_can_build(family: str) -> None:
 # ---- the chain ------------------------------------------------------------------------------------------------
 
 
+@every_family
 def test_it_trains_and_says_what_it_can(family: str, trained: Path, faces: Path) -> None:
     about = Run(trained).about
     model, _, _ = built(family, faces)
@@ -288,6 +499,7 @@ def test_it_trains_and_says_what_it_can(family: str, trained: Path, faces: Path)
     assert all(any(f"{phase.name}/grad_norm" in line for line in losses) for phase in model.phases())
 
 
+@every_family
 def test_it_goes_on_exactly(family: str, trained: Path, faces: Path, tmp_path: Path) -> None:
     done(*words(family, faces, tmp_path / "run", images=16))
     done(*words(family, faces, tmp_path / "run", images=24))
@@ -299,6 +511,7 @@ def test_it_goes_on_exactly(family: str, trained: Path, faces: Path, tmp_path: P
     assert timeless(trained) == timeless(tmp_path / "run")
 
 
+@every_family
 def test_its_weights_hold_the_average_and_open_without_data(family: str, trained: Path, tmp_path: Path) -> None:
     run = Run(trained)
     tensors, about = checkpoint.load_weights(run.weights)
@@ -315,11 +528,8 @@ def test_its_weights_hold_the_average_and_open_without_data(family: str, trained
     assert about["config"]["family"] == family
 
 
+@with_ability("samples")
 def test_it_samples_from_the_command_line(family: str, trained: Path, tmp_path: Path) -> None:
-    if "samples" not in Run(trained).about["abilities"]:
-        said = refused(2, "sample", trained)
-        assert "ddpm" in said  # a family that can
-        return
     done("sample", trained, "--seeds", "0,7", "--out", tmp_path, "--device", "cpu")
     drawn = sorted((tmp_path / "seeds").iterdir())
     assert [path.name for path in drawn] == ["000000.png", "000007.png"]
@@ -327,7 +537,13 @@ def test_it_samples_from_the_command_line(family: str, trained: Path, tmp_path: 
     assert all(picture.shape == (16, 16, 3) and picture.std() > 1 for picture in pictures)
 
 
-def test_its_plan_is_printed(family: str, faces: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", sorted(set(paths.families()) - set(abilities.families_able("samples"))))
+def test_a_run_that_cannot_draw_names_families_that_can(family: str, trained: Path) -> None:
+    assert "ddpm" in refused(2, "sample", trained)
+
+
+@every_family
+def test_a_dry_run_prints_what_would_be_done(family: str, faces: Path, tmp_path: Path) -> None:
     plan = json.loads(done(*words(family, faces, tmp_path / "run"), "--dry-run", "--json").out)
     assert plan["images"] == 24
     assert plan["steps"] == 6

@@ -96,7 +96,7 @@ def test_every_sampler_reaches_the_data(sampler: Any, schedule: DiscreteSchedule
     sampling = SamplerConfig(sampler=sampler, steps=400, spacing="logsnr")
     sigmas = schedule.sigmas(sampling.steps, sampling.spacing)
     x = column(count, schedule.scale_at(float(sigmas[0])))
-    got = samplers.run(sampling, exact, x, sigmas, Draws(count))
+    got = samplers.run(sampling, exact, x, sigmas.tolist(), Draws(count))
     assert float(got.mean()) == pytest.approx(0, abs=0.02)
     assert float(got.std()) == pytest.approx(0.7, rel=0.03)
 

@@ -94,8 +94,7 @@ class DiffusionModel:
 
         `callback` sees x / sqrt(1 + sigma^2), the variance-preserving state that papers show, in the same units.
         """
-        sigmas = self.schedule.sigmas(sampling.steps, sampling.spacing)
-        levels = sigmas.tolist()
+        levels = self.schedule.sigmas(sampling.steps, sampling.spacing).tolist()
 
         def see(step: int, x: Tensor, denoised: Tensor) -> None:
             if callback is not None:
@@ -103,7 +102,7 @@ class DiffusionModel:
 
         x = noise(3, size, size) * self.schedule.scale_at(levels[0])
         denoise = samplers.guided(self.denoise, labels, sampling.guidance)
-        return self.out(samplers.run(sampling, denoise, x, sigmas, noise, see if callback else None))
+        return self.out(samplers.run(sampling, denoise, x, levels, noise, see if callback else None))
 
     def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: samplers.SamplerConfig) -> Tensor:
         """Take images (B, 3, H, W) in [-1, 1] up to a level and denoise them from there (Meng et al. 2022, SDEdit).
@@ -117,15 +116,15 @@ class DiffusionModel:
         if not 0 < edit.strength <= 1:
             raise UsageError(f"a strength of {edit.strength:g} is not in (0, 1]", hint="write `--strength 0.5`")
         start = self.schedule.level_at(edit.strength)
-        walked = self.schedule.sigmas(sampling.steps, sampling.spacing)
-        sigmas = torch.cat([walked.new_tensor([start]), walked[walked < start * (1 - 1e-6)]])
+        walked = self.schedule.sigmas(sampling.steps, sampling.spacing).tolist()
+        levels = [start, *(level for level in walked if level < start * (1 - 1e-6))]
         denoise = samplers.guided(self.denoise, None, 1.0)
         x = self.into(images)
         if edit.exact:
-            x = samplers.invert(denoise, x, sigmas.tolist())
-            x = samplers.ddim(denoise, x, sigmas.tolist())
+            x = samplers.invert(denoise, x, levels)
+            x = samplers.ddim(denoise, x, levels)
         else:
-            x = samplers.run(sampling, denoise, x + start * noise(*x.shape[1:]), sigmas, noise)
+            x = samplers.run(sampling, denoise, x + start * noise(*x.shape[1:]), levels, noise)
         return self.out(x).clamp(-1, 1)
 
     def inpaint(

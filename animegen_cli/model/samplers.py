@@ -330,18 +330,17 @@ def run(
     sampling: SamplerConfig,
     denoise: Denoiser,
     x: Tensor,
-    sigmas: Tensor,
+    sigmas: Sequence[float],
     noise: DrawNoise,
     callback: Callback | None = None,
 ) -> Tensor:
     """Walk `sigmas` from state x with the sampler that `sampling` names."""
-    levels = sigmas.tolist()
     if sampling.sampler == "ancestral":
-        return ancestral(denoise, x, levels, noise=noise, variance=sampling.variance, callback=callback)
+        return ancestral(denoise, x, sigmas, noise=noise, variance=sampling.variance, callback=callback)
     if sampling.sampler == "ddim":
-        return ddim(denoise, x, levels, noise=noise, eta=sampling.eta, callback=callback)
+        return ddim(denoise, x, sigmas, noise=noise, eta=sampling.eta, callback=callback)
     if sampling.sampler == "dpmpp":
-        return dpmpp(denoise, x, levels, callback=callback)
+        return dpmpp(denoise, x, sigmas, callback=callback)
     churn = Churn(
         s_churn=sampling.s_churn,
         s_min=sampling.s_min,
@@ -349,7 +348,7 @@ def run(
         s_noise=sampling.s_noise,
     )
     second_order = sampling.sampler == "heun"
-    return heun(denoise, x, levels, noise=noise, churn=churn, second_order=second_order, callback=callback)
+    return heun(denoise, x, sigmas, noise=noise, churn=churn, second_order=second_order, callback=callback)
 
 
 def guided(denoise: ConditionalDenoiser, labels: Tensor | None, weight: float) -> Denoiser:
