@@ -445,7 +445,7 @@ def test_its_network_goes_to_diffusers_and_back(family: str, faces: Path) -> Non
     assert found.pipeline
     tensors, warnings = model.from_diffusers(found)
     assert not warnings
-    assert_same_tensors(tensors, generate.inference_state(model))
+    assert_same_tensors(tensors, inference_state(model))
 
 
 # ---- its cost and its presets ------------------------------------------------------------------------------------
@@ -453,7 +453,7 @@ def test_its_network_goes_to_diffusers_and_back(family: str, faces: Path) -> Non
 
 @every_family
 def test_its_cost_is_estimated_without_paying_it(family: str, faces: Path) -> None:
-    model, settings, batch = built(family, faces)
+    model, _, batch = built(family, faces)
     batch = replace(batch, images_seen=estimate.SETTLED)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     found = estimate.cost(model, precision="fp32")

@@ -124,7 +124,8 @@ def test_the_losses_of_every_phase_stay_on_the_device(family: str) -> None:
 @able("validates")
 def test_held_out_figures_stay_on_the_device(family: str) -> None:
     model, _, batch = pretended(family)
-    assert isinstance(model.eval(), Validates)
+    model.eval()
+    assert isinstance(model, Validates)
     with torch.no_grad():
         assert_on_device(*model.validate(batch).values())
 
@@ -132,7 +133,8 @@ def test_held_out_figures_stay_on_the_device(family: str) -> None:
 @able("samples")
 def test_images_are_drawn_on_the_device(family: str) -> None:
     model, config, batch = pretended(family)
-    assert isinstance(model.eval(), Samples)
+    model.eval()
+    assert isinstance(model, Samples)
     with torch.no_grad():
         for labels in (None, batch.labels[:2] if batch.labels is not None else None):
             assert_on_device(model.sample(noise(), labels, config.sample))
@@ -145,7 +147,8 @@ SAMPLERS = ["ancestral", "ddim", "dpmpp", "heun", "euler"]
 @able("corrupts")
 def test_every_sampler_walks_on_the_device(family: str, sampler: str) -> None:
     model, config, batch = pretended(family, f"sample.sampler={sampler}", "sample.guidance=2", "sample.s_churn=1")
-    assert isinstance(model.eval(), Samples)
+    model.eval()
+    assert isinstance(model, Samples)
     with torch.no_grad():
         assert_on_device(model.sample(noise(4), batch.labels, config.sample))
 
@@ -160,7 +163,8 @@ def test_corrupted_images_stay_on_the_device(family: str) -> None:
 @able("translates")
 def test_translations_stay_on_the_device(family: str) -> None:
     model, config, batch = pretended(family)
-    assert isinstance(model.eval(), Translates)
+    model.eval()
+    assert isinstance(model, Translates)
     edits = [Edit(), *(edit for name, edit in EDITS.items() if name in model.edits)]
     with torch.no_grad():
         for edit in edits:
@@ -179,7 +183,8 @@ EDITS = {
 @able("inpaints")
 def test_inpainted_images_stay_on_the_device(family: str) -> None:
     model, config, batch = pretended(family)
-    assert isinstance(model.eval(), Inpaints)
+    model.eval()
+    assert isinstance(model, Inpaints)
     mask = torch.ones(4, 1, SIZE, SIZE, device="cuda")
     with torch.no_grad():
         assert_on_device(model.inpaint(batch.images, mask, noise(4), batch.labels, config.sample))
@@ -188,7 +193,8 @@ def test_inpainted_images_stay_on_the_device(family: str) -> None:
 @able("reconstructs")
 def test_reconstructions_stay_on_the_device(family: str) -> None:
     model, _, batch = pretended(family)
-    assert isinstance(model.eval(), Reconstructs)
+    model.eval()
+    assert isinstance(model, Reconstructs)
     with torch.no_grad():
         assert_on_device(model.reconstruct(batch.images))
 
@@ -196,7 +202,8 @@ def test_reconstructions_stay_on_the_device(family: str) -> None:
 @able("mixes")
 def test_mixes_stay_on_the_device(family: str) -> None:
     model, config, batch = pretended(family)
-    assert isinstance(model.eval(), Mixes)
+    model.eval()
+    assert isinstance(model, Mixes)
     with torch.no_grad():
         assert_on_device(model.mix(noise(4), noise(4, 9), batch.labels, config.sample))
 
@@ -204,7 +211,8 @@ def test_mixes_stay_on_the_device(family: str) -> None:
 @able("interpolates")
 def test_interpolations_stay_on_the_device(family: str) -> None:
     model, config, batch = pretended(family)
-    assert isinstance(model.eval(), Interpolates)
+    model.eval()
+    assert isinstance(model, Interpolates)
     with torch.no_grad():
         between = model.interpolate(noise(4), noise(4, 9), torch.linspace(0, 1, 4), batch.labels, config.sample)
     assert_on_device(between)
@@ -213,14 +221,16 @@ def test_interpolations_stay_on_the_device(family: str) -> None:
 @able("projects")
 def test_projections_stay_on_the_device(family: str) -> None:
     model, _, batch = pretended(family)
-    assert isinstance(model.eval(), Projects)
+    model.eval()
+    assert isinstance(model, Projects)
     assert_on_device(model.project(batch.images, noise(4), 2, None, None))
 
 
 @able("likelihood")
 def test_bits_per_dim_stay_on_the_device(family: str) -> None:
     model, _, batch = pretended(family)
-    assert isinstance(model.eval(), Likelihood)
+    model.eval()
+    assert isinstance(model, Likelihood)
     with torch.no_grad():
         assert_on_device(model.bits_per_dim(batch.images, noise(4)))
 
@@ -228,7 +238,8 @@ def test_bits_per_dim_stay_on_the_device(family: str) -> None:
 @able("embeds", "classifies")
 def test_features_and_logits_stay_on_the_device(family: str) -> None:
     model, _, batch = pretended(family)
-    assert isinstance(model.eval(), Embeds)
+    model.eval()
+    assert isinstance(model, Embeds)
     with torch.no_grad():
         features = model.embed(batch.images)
         assert_on_device(features)

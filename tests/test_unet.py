@@ -45,12 +45,13 @@ def same_in_diffusers(channels: tuple[int, ...], size: int, attention: tuple[int
     from diffusers import UNet2DModel
 
     attends = [size // 2**level in attention for level in range(len(channels))]
-    return UNet2DModel(
+    net: nn.Module = UNet2DModel(
         sample_size=size, block_out_channels=channels,
         down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
         up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
         **options,
     )  # fmt: skip
+    return net
 
 
 HO_IN_DIFFUSERS: dict[str, Any] = {
@@ -239,17 +240,19 @@ def test_residual_unet_by_hand() -> None:
     angles = 2 * math.pi * frequencies * variance[:, None]
     time_embedding = torch.cat([angles.sin(), angles.cos()], 1)[:, :, None, None].expand(2, 8, 8, 8)
 
-    def block(layer: Any, h: Tensor) -> Tensor:
+    def block(name: str, h: Tensor) -> Tensor:
+        layer = net.get_submodule(name)
+        assert isinstance(layer, NormalizedBlock)
         residue = layer.skip(h)
         return residue + layer.conv2(
             F.silu(layer.conv1(h / math.sqrt(1 + 1e-3)))
         )  # fresh statistics: mean 0, variance 1
 
     with torch.no_grad():
-        skip = block(net.down[0][0], torch.cat([net.stem(x), time_embedding], 1))
-        h = block(net.middle[0], F.avg_pool2d(skip, 2))
+        skip = block("down.0.0", torch.cat([net.stem(x), time_embedding], 1))
+        h = block("middle.0", F.avg_pool2d(skip, 2))
         h = F.interpolate(h, size=(8, 8), mode="bilinear", align_corners=False)
-        h = block(net.up[0][0], torch.cat([h, skip], 1))
+        h = block("up.0.0", torch.cat([h, skip], 1))
         torch.testing.assert_close(net(x, variance), net.head(h), rtol=1e-4, atol=1e-4)
 
 
