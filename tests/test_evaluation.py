@@ -221,7 +221,7 @@ def test_features_are_cached_by_content(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    ema_model = Path(shutil.copytree(folders["drawn"], tmp_path / "twin"))
+    copy = Path(shutil.copytree(folders["drawn"], tmp_path / "copy"))
     words = ["--metrics", "fd"]
     first = scores(folders["blurred"], "--against", folders["drawn"], *words)
 
@@ -230,12 +230,12 @@ def test_features_are_cached_by_content(
 
     before = entries()
     assert len(before) == 2  # reference and subject
-    again = scores(folders["blurred"], "--against", ema_model, *words)
+    again = scores(folders["blurred"], "--against", copy, *words)
     assert again["fd-faces"]["value"] == first["fd-faces"]["value"]
     assert entries() == before, "the same pixels elsewhere were measured again"
-    picture = sorted(ema_model.iterdir())[0]
+    picture = sorted(copy.iterdir())[0]
     Image.open(picture).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(picture)
-    changed = scores(folders["blurred"], "--against", ema_model, *words)
+    changed = scores(folders["blurred"], "--against", copy, *words)
     assert changed["fd-faces"]["value"] != first["fd-faces"]["value"]
     assert changed["fd-faces"]["protocol_id"] != first["fd-faces"]["protocol_id"]
     assert len(entries()) == 3
@@ -390,19 +390,19 @@ def histogram(drawn: list[float], images: int) -> dict[str, object]:
 
 
 def test_judges_keep_what_others_found(run: Path) -> None:
-    judged = paths.Run(run)
-    asked = {"attribute": "hair", "value": "pink", "asked": 32, "recognised": 30, "by": "net", "images": 64}
-    evaluate.store(judged, 64, JudgeResult(histograms=[histogram([1, 0], 64)], sheets={"neighbours": "judged/a.png"}))
-    evaluate.store(judged, 64, JudgeResult(requests=[asked]))
+    opened = paths.Run(run)
+    request = {"attribute": "hair", "value": "pink", "asked": 32, "recognised": 30, "by": "net", "images": 64}
+    evaluate.store(opened, 64, JudgeResult(histograms=[histogram([1, 0], 64)], sheets={"neighbours": "judged/a.png"}))
+    evaluate.store(opened, 64, JudgeResult(requests=[request]))
     score = scores(run, "--n", "9", "--repeats", "1", "--metrics", "fd")["fd-faces"]
-    evaluate.store(judged, 64, JudgeResult(histograms=[histogram([0, 1], 64)]))
+    evaluate.store(opened, 64, JudgeResult(histograms=[histogram([0, 1], 64)]))
     found = json.loads((run / "eval.json").read_text())
     assert found["scores"] == [score]
     assert found["drawing"]["images"] == 64
-    assert found["requests"] == [asked]
+    assert found["requests"] == [request]
     assert [entry["drawn"] for entry in found["histograms"]] == [[0, 1]]
     assert found["sheets"] == {"neighbours": "judged/a.png"}
-    evaluate.store(judged, 72, JudgeResult(requests=[asked | {"images": 72}]))  # other weights
+    evaluate.store(opened, 72, JudgeResult(requests=[request | {"images": 72}]))  # other weights
     found = json.loads((run / "eval.json").read_text())
     assert (found["scores"], found["histograms"], found["sheets"]) == ([], [], {})
     assert [entry["images"] for entry in found["requests"]] == [72]

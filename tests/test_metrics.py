@@ -554,7 +554,7 @@ def test_enough_images_bring_no_warning() -> None:
 
 
 def test_the_interval_of_precision_holds_the_truth() -> None:
-    """Half of the fakes are reals' twins, half are far away."""
+    """Half of the fakes are copies of reals, half are far away."""
     real = features(600, 16, 1)
     fake = torch.cat([real[:300], features(300, 16, 2) + 50])
     (score,) = score_features(real, fake, ["precision"])

@@ -152,7 +152,8 @@ class AttributeJudge:
 
     def judge(self, subject: EvaluatedRun, protocols: Sequence[Protocol]) -> JudgeResult:
         """The scores of `protocols`, with the histograms and requests that they sum up."""
-        recognizer, result = _recognizer(subject), JudgeResult()
+        recognizer = _recognizer(subject)
+        result = JudgeResult()
         by_metric = {measured.metric: measured for measured in protocols}
         if any(not metric.startswith("requests-") for metric in by_metric):
             _compare_with_real(subject, recognizer, by_metric, result)
@@ -232,19 +233,22 @@ def _compare_with_real(
     subject: EvaluatedRun, recognizer: Recognizer, by_metric: Mapping[str, Protocol], result: JudgeResult
 ) -> None:
     """Compare features and histograms of drawn images with those of real ones."""
-    began, reference, images = time.perf_counter(), subject.reference, subject.trained.images
+    began = time.perf_counter()
+    reference, images = subject.reference, subject.trained.images
 
     def add(measured: Protocol, score: Score) -> None:
         seconds = time.perf_counter() - began
         result.add(measured, score, images=images, reference_name=reference.name, seconds=seconds)
 
-    drawn, real = subject.features_of(recognizer.extractor), reference.features(recognizer.extractor)
+    drawn = subject.features_of(recognizer.extractor)
+    real = reference.features(recognizer.extractor)
     if "fd" in by_metric:
         (score,) = score_features(real, drawn, ["fd"])
         add(by_metric["fd"], score)
     if not isinstance(real, Tensor):
         return
-    of_real, of_drawn = recognizer.values(real), [recognizer.values(features) for features in drawn]
+    of_real = recognizer.values(real)
+    of_drawn = [recognizer.values(features) for features in drawn]
     for name, values in recognizer.attributes.items():
         metric = f"attribute-{name}"
         if metric not in by_metric:
@@ -276,7 +280,8 @@ def _draw_requests(
     bound = _recognized_in_real(subject, recognizer, requests, result)
     with console.progress("requests", len(seeds) * sum(len(request.values) for request in requests)) as bar:
         for request in requests:
-            began, name = time.perf_counter(), request.attribute
+            began = time.perf_counter()
+            name = request.attribute
             hits = _hits(subject, recognizer, request, bar.advance)
             for value, hit in zip(request.values, hits, strict=True):
                 result.requests.append({
@@ -323,7 +328,8 @@ def _recognized_in_real(
     except DataError as error:
         result.notes.append(f"how well {recognizer.name} recognizes real faces is not known: {error.message}")
         return {}
-    split, own_set = "test" if len(faces.indices("test")) else "train", recognizer.learned_from == faces.identity
+    split = "test" if len(faces.indices("test")) else "train"
+    own_set = recognizer.learned_from == faces.identity
     labels = torch.from_numpy(faces.labels(faces.indices(split)))
     found = recognizer.values(set_features(faces, split, subject.trained.data.size, recognizer.extractor))
     shares: dict[tuple[str, str], float] = {}

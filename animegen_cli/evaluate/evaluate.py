@@ -1,4 +1,4 @@
-"""`animegen eval`: a list of judges, what each is asked, and the file that holds what they found."""
+"""`animegen eval`: the judges of runs and folders, and eval.json, which holds what they found."""
 
 from __future__ import annotations
 
@@ -126,16 +126,16 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
     console.note(f"run: {run.path}")
     subject = EvaluatedRun(run, request, extractor)
     images = subject.trained.images
-    asked = [(judge, _protocols(judge, subject, chosen, request)) for judge, chosen in _shared(JUDGES, words, request)]
+    work = [(judge, _protocols(judge, subject, chosen, request)) for judge, chosen in _shared(JUDGES, words, request)]
     stored = read_stored(run)
     known = {_key(score): score for score in stored["scores"]}
-    keys = [(p.id, images, p.sampling, p.seeds) for _, protocols in asked for p in protocols]
+    keys = [(p.id, images, p.sampling, p.seeds) for _, protocols in work for p in protocols]
     if not request.force and all(key in known for key in keys):
         console.note("already scored (`--force` measures again)")
         return {"subject": str(run.path), "scores": [known[key] for key in keys], "notes": []}
     notes: list[str] = []
     scores: list[dict[str, Any]] = []
-    for judge, protocols in asked:
+    for judge, protocols in work:
         if protocols:
             result = judge.judge(subject, protocols)
             store(run, images, result, drawing=subject.drawing())
@@ -150,7 +150,7 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
 # ---- eval.json ------------------------------------------------------------------------------------------------
 
 _LISTS = {"histograms": ("name", "by"), "requests": ("attribute", "value", "by")}
-"""The lists of eval.json beside the scores, and what tells one entry from another."""
+"""The lists of eval.json beside the scores -> the fields that identify an entry."""
 
 
 def store(run: Run, images: int, result: JudgeResult, *, drawing: Mapping[str, Any] | None = None) -> None:
@@ -208,7 +208,7 @@ def read_stored(run: Run) -> dict[str, Any]:
 
 
 def _key(score: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells one stored score from another."""
+    """What identifies a stored score."""
     measured = score["protocol"]
     return score["protocol_id"], score["images"], measured.get("sampling", ""), measured.get("seeds", "")
 
@@ -237,8 +237,8 @@ def _evaluate_images(request: Request, path: Path, extractor: Extractor, words: 
     known = [word for judge in IMAGE_JUDGES for word in judge.metrics]
     if words and (others := [word for word in words if word not in known]):
         raise UsageError(f"`{others[0]}` is measured of runs, not of folders", hint="leave it out of `--metrics`")
-    asked = [(judge, judge.protocols(folder, chosen)) for judge, chosen in _shared(IMAGE_JUDGES, words, request)]
-    results = [judge.judge(folder, protocols) for judge, protocols in asked if protocols]
+    work = [(judge, judge.protocols(folder, chosen)) for judge, chosen in _shared(IMAGE_JUDGES, words, request)]
+    results = [judge.judge(folder, protocols) for judge, protocols in work if protocols]
     notes = [note for result in results for note in result.notes]
     scores = [score for result in results for score in result.scores]
     return {"subject": str(path), "scores": scores, "notes": list(dict.fromkeys(notes))}

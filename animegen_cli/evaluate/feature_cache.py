@@ -1,4 +1,4 @@
-"""Tensors on disk that take long to make, such as features: whole and made in the way that was asked for, or absent."""
+"""Tensors on disk that take long to make, such as features: whole and made as their key says, or absent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def key_of(extractor: Extractor, *images: str) -> str:
-    """The key of features: `images` says which images they are of, the rest how the network looked at them."""
+    """The key of features: `images` says which images they are of; network, resize, precision and device follow."""
     return "\0".join((*images, extractor.sha, extractor.resize, extractor.precision, extractor.device.type))
 
 

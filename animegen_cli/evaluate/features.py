@@ -49,8 +49,10 @@ class FeatureJudge:
         for resize in dict.fromkeys(protocol.resize for protocol in protocols):
             together = [protocol for protocol in protocols if protocol.resize == resize]
             metrics = [protocol.metric for protocol in together]
-            began, extractor = time.perf_counter(), _extractor_for(metrics[0], subject.extractor)
-            real, fakes = subject.reference.features(extractor), subject.features_of(extractor)
+            began = time.perf_counter()
+            extractor = _extractor_for(metrics[0], subject.extractor)
+            real = subject.reference.features(extractor)
+            fakes = subject.features_of(extractor)
             logits = [extractor.logits(fake).cpu() for fake in fakes] if "is" in metrics else None
             scores = score_features(real, fakes, metrics, logits=logits)
             seconds = time.perf_counter() - began

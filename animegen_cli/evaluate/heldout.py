@@ -47,7 +47,8 @@ class HeldOutJudge:
 
     def judge(self, subject: EvaluatedRun, protocols: Sequence[Protocol]) -> JudgeResult:
         """Measure every metric on the same held-out images, in one pass over them."""
-        began, result = time.perf_counter(), JudgeResult()
+        began = time.perf_counter()
+        result = JudgeResult()
         per_image = _measure(subject, protocols)
         seconds = time.perf_counter() - began
         for measured in protocols:
@@ -61,7 +62,8 @@ class HeldOutJudge:
 def _protocol(metric: str, subject: EvaluatedRun) -> Protocol:
     """How `metric` is measured on held-out images; UsageError for a family that lacks what it takes."""
     trained, faces = subject.trained, subject.faces
-    model, split = trained.model, "test" if len(faces.indices("test")) else "train"
+    model = trained.model
+    split = "test" if len(faces.indices("test")) else "train"
     able = isinstance(model, Likelihood) if metric == "bpd" else isinstance(model, Reconstructs)
     if not able:
         what = "likelihood" if metric == "bpd" else "way to reconstruct an image"
@@ -77,8 +79,8 @@ def _protocol(metric: str, subject: EvaluatedRun) -> Protocol:
 
 def _measure(subject: EvaluatedRun, protocols: Sequence[Protocol]) -> dict[str, Tensor]:
     """Each protocol's metric -> its value of every held-out image: float64 (n,), on the CPU."""
-    trained, faces, size = subject.trained, subject.faces, subject.trained.data.size
-    count = protocols[0].n_real
+    trained, faces = subject.trained, subject.faces
+    size, count = trained.data.size, protocols[0].n_real
     indices = faces.indices(protocols[0].reference_split)
     indices = indices[:: max(len(indices) // count, 1)][:count]  # a set's order follows the year
     batch = micro_batch(trained.device, size)

@@ -143,7 +143,8 @@ class _Variety:
         self.unseen: list[str] = []
         find = {"duplicates": self._duplicates, "copies": self._copies, "copies-hash": self._hashed}
         for measured in protocols:
-            began, metric = time.perf_counter(), measured.metric
+            began = time.perf_counter()
+            metric = measured.metric
             score = find[metric]() if metric in find else self._distance(_BY_METRIC[metric])
             self.result.add(
                 measured, score, images=subject.seen, reference_name=measured.reference and subject.reference.name,
@@ -161,11 +162,13 @@ class _Variety:
         column = _FACTS.index(fact)
         real, drawn = (side[:, column].numpy() for side in (self._real, self._drawn))
         if fact.names:
-            bars, most = fact.names, 1.0
+            bars = fact.names
+            most = 1.0
             real_bars, drawn_bars = real.astype(np.int64), drawn.astype(np.int64)
             found = distributions.between_names(real_bars, drawn_bars, len(bars))
         else:
-            bars, most = tuple(f"{start}–{start + _BAR - 1}" for start in range(0, 256, _BAR)), 255.0
+            bars = tuple(f"{start}–{start + _BAR - 1}" for start in range(0, 256, _BAR))
+            most = 255.0
             real_bars, drawn_bars = (side.astype(np.int64) // _BAR for side in (real, drawn))
             found = distributions.between_values(real, drawn)
         self._histogram(fact.title, bars, real_bars, drawn_bars)
@@ -257,7 +260,7 @@ class _Variety:
 
 
 def _facts(parts: Iterable[Tensor]) -> Tensor:
-    """One column per entry of `_FACTS`, float64 (n, 3), of images uint8 (n, 3, size, size) in pieces."""
+    """One column per entry of `_FACTS`, float64 (n, 3), of images uint8 (n, 3, size, size), some at a time."""
     return torch.cat([torch.stack([fact.read(part).double() for fact in _FACTS], 1) for part in parts])
 
 
@@ -267,7 +270,8 @@ def _fingerprints_of(parts: Iterable[Tensor]) -> Tensor:
 
 def _cached(words: Sequence[str], columns: int, make: Callable[[], Tensor]) -> Tensor:
     """What `make` gives, (n, columns), from the cache where it is there under all that it depends on, and `_FORMAT`."""
-    folder, key = paths.cache() / "variety", "\0".join((*words, _FORMAT))
+    folder = paths.cache() / "variety"
+    key = "\0".join((*words, _FORMAT))
     found = feature_cache.load(folder, key, columns)
     if found is None:
         found = make()

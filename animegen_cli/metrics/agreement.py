@@ -16,19 +16,18 @@ def krippendorff(values: np.ndarray) -> float | None:
     "Computing Krippendorff's alpha-reliability", with the difference function of interval data).
 
     Args:
-        values: answers as numbers (raters, questions); nan where a rater was not asked.
+        values: answers as numbers (raters, questions); nan where a rater gave none.
 
     Returns:
-        None where no question has two answers, or where all answers are the same number, which tells nothing.
+        None where no question has two answers, or where all answers are the same number, which says nothing.
     """
-    asked = ~np.isnan(values)
-    values = values[:, asked.sum(0) > 1]
-    asked = ~np.isnan(values)
-    if not asked.any():
+    values = values[:, (~np.isnan(values)).sum(0) > 1]
+    given = ~np.isnan(values)
+    if not given.any():
         return None
-    times = asked.sum(0)
+    times = given.sum(0)
     within = np.nansum(values**2, 0) * times - np.nansum(values, 0) ** 2  # sum over pairs of squared differences
-    every = values[asked]
+    every = values[given]
     observed = 2 * (within / (times - 1)).sum() / len(every)
     expected = 2 * (len(every) * (every**2).sum() - every.sum() ** 2) / (len(every) * (len(every) - 1))
     return float(1 - observed / expected) if expected > 1e-12 else None

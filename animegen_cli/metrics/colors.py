@@ -42,11 +42,15 @@ EYE_PALETTE: dict[str, tuple[str, ...]] = {
     "green": ("#486c54", "#4c9458"),
 }
 """The same of irises. Black holds what tags call gray, brown what they call orange."""
-HAIR, EYES = tuple(HAIR_PALETTE), tuple(EYE_PALETTE)
+HAIR = tuple(HAIR_PALETTE)
+"""The names of hair colors."""
+EYES = tuple(EYE_PALETTE)
+"""The names of eye colors."""
 
 _CHUNK = 256
 _GRID = 64  # eyes are looked for on a grid of so many cells, hair on one of half as many
-_HAIR_LIGHTNESS, _EYE_LIGHTNESS = 0.2, 0.1  # what a step in lightness counts beside one in color: light falls on hair
+_HAIR_LIGHTNESS = 0.2  # what a step in lightness counts beside one in color: light falls on hair
+_EYE_LIGHTNESS = 0.1
 _NOT_SKIN = 0.12  # distance from skin, color counted twice
 _LINEAR_TO_CONES = torch.tensor([
     [0.4122214708, 0.5363325363, 0.0514459929],
@@ -61,12 +65,12 @@ _CONES_TO_OKLAB = torch.tensor([
 
 
 def hair(images: Tensor) -> Tensor:
-    """Places in `HAIR` (n,) int64 of the hair colors of aligned faces, uint8 (n, 3, H, W)."""
+    """Name the hair color of aligned faces, uint8 (n, 3, H, W): places in `HAIR`, int64 (n,) on the CPU."""
     return torch.cat([_named(of_hair(part), HAIR_PALETTE, _HAIR_LIGHTNESS) for part in images.split(_CHUNK)])
 
 
 def eyes(images: Tensor) -> Tensor:
-    """Places in `EYES` (n,) int64 of the eye colors of aligned faces, uint8 (n, 3, H, W)."""
+    """Name the eye color of aligned faces, uint8 (n, 3, H, W): places in `EYES`, int64 (n,) on the CPU."""
     return torch.cat([_named(of_irises(part), EYE_PALETTE, _EYE_LIGHTNESS) for part in images.split(_CHUNK)])
 
 
@@ -77,7 +81,7 @@ def brightness(images: Tensor) -> Tensor:
 
 
 def oklab(images: Tensor) -> Tensor:
-    """sRGB (n, 3, ...) in 0..255 -> OKLab (n, 3, ...): lightness in 0..1, green to red, blue to yellow."""
+    """Convert sRGB (n, 3, ...) in 0..255 to OKLab (n, 3, ...), float32: lightness in 0..1, green to red, blue to yellow."""
     value = images.float() / 255
     linear = torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     cones = torch.einsum("ij,nj...->ni...", _LINEAR_TO_CONES.to(value.device), linear)
@@ -88,7 +92,10 @@ def oklab(images: Tensor) -> Tensor:
 
 
 def of_hair(images: Tensor) -> Tensor:
-    """OKLab (n, 3) of the hair: the median, channel by channel, of what lies above and beside the face, skin left out."""
+    """The color of the hair, OKLab (n, 3), of images uint8 (n, 3, H, W).
+
+    The median, channel by channel, of what lies above and beside the face, skin left out.
+    """
     colors = oklab(F.adaptive_avg_pool2d(images.float(), _GRID // 2))
     skin = colors[:, :, 14:23, 12:20].flatten(2).median(2).values
     place = torch.zeros(_GRID // 2, _GRID // 2, dtype=torch.bool, device=images.device)
@@ -100,12 +107,16 @@ def of_hair(images: Tensor) -> Tensor:
 
 
 def of_irises(images: Tensor) -> Tensor:
-    """OKLab (n, 3) of both irises: the mean around their lower halves, where color is far from skin more heavily."""
+    """The color of both irises, OKLab (n, 3), of images uint8 (n, 3, H, W).
+
+    The mean around their lower halves, heavier where the color is far from skin.
+    """
     colors = oklab(F.adaptive_avg_pool2d(images.float(), _GRID))
     skin = colors[:, :, 28:46, 24:40].flatten(2).median(2).values
     salience = _from_skin(colors.flatten(2), skin).unflatten(1, (_GRID, _GRID)).clamp(max=0.6)
     y, x = _between_eyes(salience)
-    down, right = torch.arange(-2, 11, device=images.device), torch.arange(-6, 7, device=images.device)
+    down = torch.arange(-2, 11, device=images.device)
+    right = torch.arange(-6, 7, device=images.device)
     bell = torch.exp(-((down[:, None] - 4.0) ** 2 + right[None] ** 2) / (2 * 2.0**2))
     number = torch.arange(len(images), device=images.device)[:, None, None, None]
     rows = (y[:, None, None, None] + down[None, None, :, None]).clamp(0, _GRID - 1)
@@ -127,9 +138,7 @@ def _between_eyes(salience: Tensor) -> tuple[Tensor, Tensor]:
         template[6:18, left : left + 9] = 1 / (2 * 12 * 9)
         template[21:29, left : left + 9] = -0.5 / (2 * 8 * 9)
     template[8:29, 17:26] = -0.5 / (21 * 9)
-    likely = F.conv2d(salience[:, None], template[None, None])[
-        :, 0, 8:29, 6:17
-    ]  # centers in rows 20..40, columns 27..37
+    likely = F.conv2d(salience[:, None], template[None, None])[:, 0, 8:29, 6:17]  # rows 20..40, columns 27..37
     best = likely.flatten(1).argmax(1)
     return best // likely.shape[2] + 20, best % likely.shape[2] + 27
 

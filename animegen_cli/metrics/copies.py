@@ -88,10 +88,11 @@ def nearest(features: Tensor, mirrored: Tensor, training: Tensor) -> Nearest:
             f"copies are sought among more than {NEIGHBORS} training images, there are {len(training)}",
             hint="score against a larger set, or leave `copies` out of `--metrics`",
         )
-    plain, turned = _nearest(features, training), _nearest(mirrored, training)
-    other = turned[2] < plain[2]
-    place, distance, ratio = (torch.where(other, b, a) for a, b in zip(plain, turned, strict=True))
-    return Nearest(place, distance, ratio, other)
+    plain = _nearest(features, training)
+    turned = _nearest(mirrored, training)
+    nearer = turned[2] < plain[2]
+    place, distance, ratio = (torch.where(nearer, b, a) for a, b in zip(plain, turned, strict=True))
+    return Nearest(place, distance, ratio, nearer)
 
 
 def limit(held_out: Tensor) -> float:

@@ -29,13 +29,28 @@ class Distance(NamedTuple):
 
 
 def between_names(real: np.ndarray, drawn: np.ndarray, names: int, *, resamples: int = 1000, seed: int = 0) -> Distance:
-    """Total variation of the places 0..names-1 (n,) and (m,) of two sets of images, 0 to 1."""
+    """Total variation, 0 to 1, between the names of two sets of images.
+
+    Args:
+        real: the place of each real image's name, integers 0..names-1 (n,).
+        drawn: the same of the drawn images, (m,).
+        names: how many names there are.
+        resamples: bootstrap resamples of the standard error and the floor.
+        seed: fixes the resampling.
+    """
     ours, theirs = (np.bincount(places, minlength=names) for places in (real, drawn))
     return _measured(total_variation, ours, theirs, resamples, seed)
 
 
 def between_values(real: np.ndarray, drawn: np.ndarray, *, resamples: int = 500, seed: int = 0) -> Distance:
-    """1-Wasserstein distance of numbers (n,) and (m,), in their unit."""
+    """1-Wasserstein distance, in the numbers' unit, between one number per image of two sets.
+
+    Args:
+        real: the number of each real image, (n,).
+        drawn: the same of the drawn images, (m,).
+        resamples: bootstrap resamples of the standard error and the floor.
+        seed: fixes the resampling.
+    """
     values, places = np.unique(np.concatenate([real, drawn]), return_inverse=True)
     ours, theirs = (np.bincount(part, minlength=len(values)) for part in np.split(places.ravel(), [len(real)]))
     return _measured(lambda p, q: wasserstein(p, q, values), ours, theirs, resamples, seed)
@@ -57,7 +72,8 @@ def _measured(
 ) -> Distance:
     numbers = np.random.default_rng(seed)
     n, m = int(real.sum()), int(drawn.sum())
-    again, alike = np.empty(resamples), np.empty(resamples)
+    again = np.empty(resamples)
+    alike = np.empty(resamples)
     for i in range(resamples):
         real_again = numbers.multinomial(n, real / n)
         again[i] = distance(real_again, numbers.multinomial(m, drawn / m))

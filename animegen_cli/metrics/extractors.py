@@ -184,7 +184,15 @@ def inception_extractor(
 def classifier_extractor(
     net: nn.Module, sha: str, size: int, *, device: str | torch.device = "cpu", precision: Precision = "fp32"
 ) -> Extractor:
-    """A classifier's last features; `net` takes images (B, 3, size, size) in [-1, 1]."""
+    """A classifier's last features.
+
+    Args:
+        net: takes images (B, 3, size, size) in [-1, 1], returns features (B, D).
+        sha: sha256 of its weights file.
+        size: side of its images in pixels.
+        device: where it runs.
+        precision: arithmetic of the network.
+    """
     return Extractor(
         net,
         name=CLASSIFIER,
@@ -197,7 +205,7 @@ def classifier_extractor(
 
 
 def for_kid75(extractor: Extractor) -> Extractor:
-    """Inception as the Keras DDIM example looks through it: images bilinear to 75 pixels, not antialiased, in [-1, 1].
+    """Inception as the Keras DDIM example feeds it: images bilinear to 75 pixels, not antialiased, in [-1, 1].
 
     Other networks keep their own resize, and are returned as they are.
     """

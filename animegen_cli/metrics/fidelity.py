@@ -8,17 +8,17 @@ from torch import Tensor
 
 
 def mse(first: Tensor, second: Tensor) -> Tensor:
-    """Mean squared error per image, pixels in [0, 1]: two uint8 (B, 3, H, W) -> float64 (B,)."""
+    """Mean squared error of each image's pixels in [0, 1]: two uint8 (B, 3, H, W) -> float64 (B,)."""
     return (first.double() - second.double()).div_(255).square_().mean((1, 2, 3))
 
 
 def psnr(first: Tensor, second: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio per image in dB, at most 99: two uint8 (B, 3, H, W) -> float64 (B,)."""
+    """Peak signal-to-noise ratio of each image in dB, at most 99: two uint8 (B, 3, H, W) -> float64 (B,)."""
     return (-10 * mse(first, second).clamp(min=1e-12).log10()).clamp(max=99)
 
 
 def ssim(first: Tensor, second: Tensor) -> Tensor:
-    """Structural similarity per image (Wang et al. 2004, eq. 13): two uint8 (B, 3, H, W) -> float64 (B,), at most 1.
+    """Structural similarity of each image (Wang et al. 2004, eq. 13): two uint8 (B, 3, H, W) -> float64 (B,), at most 1.
 
     A Gaussian window of 11 pixels and deviation 1.5 (smaller images: the largest odd window that fits), channel by
     channel, only where the whole window lies inside.
@@ -41,3 +41,4 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 
 
 FUNCTIONS = {"mse": mse, "psnr": psnr, "ssim": ssim}
+"""Name of a score -> its function."""

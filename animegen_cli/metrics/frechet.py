@@ -48,7 +48,7 @@ class Moments:
 
 
 class MomentSum:
-    """Moments of a stream of feature batches, without keeping them (Chan et al. 1979, pairwise update)."""
+    """Moments of a stream of feature batches, which are not held in memory (Chan et al. 1979, pairwise update)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -77,7 +77,7 @@ class MomentSum:
         return self
 
     def moments(self, protocol: str | None = None) -> Moments:
-        """What was taken in so far; raises DataError below two vectors."""
+        """The moments of what was added so far; DataError below two vectors."""
         if self._mean is None or self._scatter is None or self.count < 2:
             raise DataError(
                 f"a covariance needs at least two images, there are {self.count}",
@@ -87,7 +87,7 @@ class MomentSum:
 
 
 def moments(features: Tensor, *, chunk: int = 8192) -> Moments:
-    """Moments of features (N, D)."""
+    """Moments of features (N, D), a chunk of rows at a time; DataError below two rows."""
     total = MomentSum()
     for part in features.split(chunk):
         total.add(part)
@@ -116,8 +116,8 @@ def frechet_influence(real: Moments, fake: Moments, features: Tensor) -> tuple[f
     """
     _same_width(real, fake)
     values, vectors = torch.linalg.eigh(_product(real, fake))
-    kept = values > values.max() * 1e-10 if len(values) else values > 0
-    half = real.root @ (vectors[:, kept] * values[kept].rsqrt().sqrt())  # T = half half^T
+    positive = values > values.max() * 1e-10 if len(values) else values > 0
+    half = real.root @ (vectors[:, positive] * values[positive].rsqrt().sqrt())  # T = half half^T
     shift = 2 * (fake.mean - real.mean)
     influence = []
     for part in features.split(8192):
@@ -134,6 +134,15 @@ def frechet_infinity(real: Tensor | Moments, fake: Tensor, *, halvings: int = 3,
     (of the fakes alone where the reals are moments), and the line through both over 1 / N is followed to 0. Both
     halves of a set are used, and several ways to halve it, which scatters far less than a regression over subsets
     of many sizes. May come out slightly below 0.
+
+    Args:
+        real: features (N, D), or moments.
+        fake: features (M, D).
+        halvings: random ways to halve a set.
+        seed: fixes them.
+
+    Raises:
+        DataError: fewer than four images on a side that is halved.
     """
     few = min(len(fake), len(real) if isinstance(real, Tensor) else len(fake))
     if few < 4:
@@ -227,8 +236,8 @@ def _root(covariance: Tensor) -> Tensor:
     if not failed and factor.diagonal().min() > factor.diagonal().max() * 1e-7:
         return factor
     values, vectors = torch.linalg.eigh(covariance)
-    kept = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
-    return vectors[:, kept] * values[kept].sqrt()
+    positive = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
+    return vectors[:, positive] * values[positive].sqrt()
 
 
 def _double(features: Tensor) -> Tensor:

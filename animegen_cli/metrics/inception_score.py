@@ -13,10 +13,19 @@ from animegen_cli.errors import DataError
 
 
 def inception_score(logits: Tensor, *, splits: int = 10, seed: int = 0) -> tuple[float, float, Tensor]:
-    """Mean and standard deviation of the score over `splits` parts of the shuffled logits (N, classes); and what each
-    image adds to the score of all (N,), to first order.
+    """The Inception score, between 1 and the number of classes; higher is better.
 
-    Between 1 and the number of classes, higher is better. The logits are taken without the output bias.
+    Args:
+        logits: class logits (N, classes) without the output bias.
+        splits: parts of the shuffled images, each with a score of its own.
+        seed: fixes the shuffling.
+
+    Returns:
+        Mean and standard deviation of the score over the parts; and what each image adds to the score of all, to first
+        order: (N,), float64.
+
+    Raises:
+        DataError: fewer than two images.
     """
     if len(logits) < 2:
         raise DataError(f"the Inception score needs at least two images, there are {len(logits)}")

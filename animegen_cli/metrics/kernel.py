@@ -20,6 +20,7 @@ class KernelDistance(NamedTuple):
     """An estimate of the squared maximum mean discrepancy."""
 
     value: float
+    """The estimate; slightly negative for sets that are alike."""
     spread: float
     """Standard deviation between subsets or batches, as other tools report it; no error of `value`."""
     influence: Tensor
@@ -61,10 +62,10 @@ def real_part(real: Tensor, count: int, *, subsets: int = 100, subset_size: int 
 
 
 def kernel_distance_by_batches(real: Tensor, fake: Tensor, *, batch: int = 64) -> KernelDistance:
-    """Mean of the unbiased MMD^2 over consecutive batches.
+    """Mean of the unbiased MMD^2 over consecutive batches of real (N, D) and fake (M, D).
 
-    A last partial batch is dropped. The estimator of Kumari (2024) and of the Keras example it follows,
-    where it runs on 75-pixel images.
+    A last partial batch is dropped; sets smaller than a batch make one. This is the estimator of Kumari (2024) and of
+    the Keras example it follows, where it runs on 75-pixel images.
     """
     count = min(len(real), len(fake))
     batch = min(batch, count)
@@ -81,7 +82,8 @@ def mmd2(x: Tensor, y: Tensor) -> Tensor:
     """
     x, y = x.double(), y.double()
     n, m = len(x), len(y)
-    own_x, own_y = _kernel(x, x), _kernel(y, y)
+    own_x = _kernel(x, x)
+    own_y = _kernel(y, y)
     within_x = (own_x.sum() - own_x.trace()) / (n * (n - 1))
     within_y = (own_y.sum() - own_y.trace()) / (m * (m - 1))
     return within_x + within_y - 2 * _kernel(x, y).mean()
@@ -137,7 +139,8 @@ def _influence(real: Tensor, fake: Tensor) -> Tensor:
     """
     real = real[:: -(-len(real) // LANDMARKS)].double()
     stride = -(-len(fake) // LANDMARKS)
-    others, own = fake[::stride].double(), []
+    others = fake[::stride].double()
+    own = []
     for start in range(0, len(fake), 2048):
         rows = fake[start : start + 2048].double()
         itself = (torch.arange(start, start + len(rows), device=fake.device) % stride == 0).double()

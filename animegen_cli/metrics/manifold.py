@@ -21,7 +21,10 @@ from animegen_cli.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROWS, COLUMNS = 1024, 2048
+ROWS = 1024
+"""Rows of a block of distances."""
+COLUMNS = 2048
+"""Its columns."""
 RIM = 1e-11
 """Squared distances that differ by less than this share of the squared norms are ties: far above float64's
 rounding, far below any difference between two pictures."""
@@ -61,10 +64,20 @@ def manifold_scores(
 ) -> Manifold:
     """Precision, recall, density and coverage in one pass over the distances of real (N, D) and fake (M, D).
 
-    `of_real` and `of_fake` are their own `neighbors`, where they are known already.
+    Args:
+        real: features of the real images.
+        fake: features of the drawn images.
+        k_precision: neighbors that make the radii of precision and recall.
+        k_density: neighbors that make the radii of density and coverage.
+        of_real: the reals' own `neighbors`, where they are known already.
+        of_fake: the same of the fakes.
+
+    Raises:
+        DataError: a set has too few images for its radii, or the two have features of different width.
     """
     nearest2 = (of_real or neighbors(real, max(k_precision, k_density))).nearest2
-    rim_real, ball_real = nearest2[:, k_precision - 1], nearest2[:, k_density - 1]
+    rim_real = nearest2[:, k_precision - 1]
+    ball_real = nearest2[:, k_density - 1]
     rim_fake = (of_fake or neighbors(fake, k_precision)).nearest2[:, k_precision - 1]
     precise = _Pairs(len(fake), len(real), real.device)
     reached, covered = (_Pairs(len(fake), len(real), real.device) for _ in range(2))
@@ -102,7 +115,7 @@ class _Pairs:
 
 
 def neighbors(points: Tensor, k: int) -> Neighbors:
-    """Nearest and mean distances within points (N, D); each pair of blocks is looked at once."""
+    """Nearest and mean distances within points (N, D); each pair of blocks is computed once; DataError for N <= k."""
     if len(points) <= k:
         raise DataError(
             f"the {k} nearest neighbors need more than {k} images, there are {len(points)}",

@@ -75,7 +75,7 @@ class Protocol:
         return metric_name(self.metric, self.extractor, self.resize)
 
     def differences(self, other: Protocol) -> dict[str, tuple[str | int, str | int]]:
-        """Fields that keep the two out of one column, with both values."""
+        """Fields in which the two differ, with both values, so that they cannot stand in one column."""
         mine, theirs = asdict(self), asdict(other)
         return {key: (mine[key], theirs[key]) for key in mine if key not in NOT_COMPARED and mine[key] != theirs[key]}
 
@@ -151,7 +151,7 @@ def metric_name(metric: str, extractor: str, resize: str = "clean") -> str:
 
     `fid`, `kid` and `is` exist only on Inception behind the clean resize; behind a legacy one they are
     `fid-legacy_pytorch`, ...; `kid75` only on Inception at 75 pixels; everything else names its network: `fd-faces`,
-    `precision-inception`, ...; what no network looked at has no second name: `mse`, `bpd-elbo`.
+    `precision-inception`, ...; what stands on no network has no second name: `mse`, `bpd-elbo`.
     """
     mode = resize.split("-", 1)[0]
     if not extractor:

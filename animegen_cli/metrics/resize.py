@@ -21,7 +21,7 @@ MODES: tuple[str, ...] = get_args(Mode)
 
 
 def resize(images: Tensor, size: int, mode: Mode = "clean") -> Tensor:
-    """Images (B, C, H, W), uint8 or float in 0..255, as float32 (B, C, size, size) in 0..255."""
+    """Resize images (B, C, H, W), uint8 or float in 0..255, to float32 (B, C, size, size) in 0..255."""
     height, width = images.shape[-2:]
     columns = _weights(width, size, mode, images.device)
     rows = _weights(height, size, mode, images.device)

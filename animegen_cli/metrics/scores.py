@@ -27,18 +27,21 @@ _NEIGHBORS = 5
 class Score:
     """One number, the mean over ranges of seeds; `name` is the metric without network.
 
-    `std` is its standard error, from the choice of the drawn images, and `interval` the 95 % interval; both None
-    where there is too little to tell. `values` are those of the ranges. `spread` is the standard deviation over
-    subsets or splits, which other tools report beside `kid` and `is`.
+    `std` and `interval` are None where there are too few images to estimate them.
     """
 
     name: str
     value: float
     std: float | None = None
+    """Its standard error, from the choice of the drawn images."""
     interval: tuple[float, float] | None = None
+    """Its 95 % interval."""
     notes: tuple[str, ...] = ()
+    """What to know before quoting it."""
     values: tuple[float, ...] = ()
+    """The score of each range."""
     spread: float | None = None
+    """Standard deviation over subsets or splits, which other tools report beside `kid` and `is`."""
 
 
 def score_features(
@@ -52,9 +55,16 @@ def score_features(
     """Scores of the fakes' features (M, D), one tensor per range of seeds, against the reals' (N, D), in the order of
     `metrics`.
 
-    `real` may be stored moments, which suffice for `fd` and `fd-infinity`; `is` needs the fakes' `logits` (M,
-    classes). `seed` fixes subsets, splits and resampling. Raises UsageError for unknown metrics and missing inputs,
-    DataError for too few images.
+    Args:
+        real: features, or stored moments, which suffice for `fd` and `fd-infinity`.
+        fakes: features of each range of seeds.
+        metrics: names of METRICS.
+        logits: class logits (M, classes) of each range, which `is` needs.
+        seed: fixes subsets, splits and resampling.
+
+    Raises:
+        UsageError: a metric is unknown, or lacks what it needs.
+        DataError: there are too few images.
     """
     check(metrics, of_moments=isinstance(real, Moments), logits=logits is not None)
     fakes = [fakes] if isinstance(fakes, Tensor) else list(fakes)
@@ -86,8 +96,12 @@ class _Sides:
     """Both sides of a comparison, and what several metrics need of them, computed once."""
 
     def __init__(self, real: Tensor | Moments, fakes: list[Tensor], logits: list[Tensor], seed: int) -> None:
-        self.real, self.fakes, self.logits, self.seed = real, fakes, logits, seed
-        self.n_real, self.n_fake = real.count if isinstance(real, Moments) else len(real), min(map(len, fakes))
+        self.real = real
+        self.fakes = fakes
+        self.logits = logits
+        self.seed = seed
+        self.n_real = real.count if isinstance(real, Moments) else len(real)
+        self.n_fake = min(map(len, fakes))
 
     @property
     def images(self) -> Tensor:
@@ -155,7 +169,9 @@ def _manifold(metric: str, sides: _Sides) -> list[Estimate]:
     found = []
     for manifold, fake in zip(sides.manifolds, sides.fakes, strict=True):
         added = manifold.added[metric]
-        value, lost, fewer = added.mean().item(), manifold.lost.get(metric), min(len(fake), len(added))
+        value = added.mean().item()
+        lost = manifold.lost.get(metric)
+        fewer = min(len(fake), len(added))
         influence = added if lost is None else _of_lost(lost, value, fewer)
         still = metric != "density" and not influence.var()
         found.append(Estimate(value, influence, _unseen(value, fewer) if still else 0.0))
@@ -169,8 +185,8 @@ def _of_lost(lost: Tensor, share: float, count: int) -> Tensor:
     real; so it may not exceed the error of a share of as many independent images as the smaller side has.
     """
     influence = lost * len(lost)
-    told = influence.var().item() / len(lost)
-    return influence * min(share * (1 - share) / count / told, 1) ** 0.5 if told else influence
+    variance = influence.var().item() / len(lost)
+    return influence * min(share * (1 - share) / count / variance, 1) ** 0.5 if variance else influence
 
 
 def _unseen(share: float, count: int) -> float:
@@ -186,6 +202,7 @@ _ESTIMATES: dict[str, Callable[[_Sides], list[Estimate]]] = {
     "diversity": _diversity, "is": _is, "kid75": _kid75,
 }  # fmt: skip
 METRICS = tuple(_ESTIMATES)
+"""The names of all scores of features."""
 OF_MOMENTS = ("fd", "fd-infinity", "is")
 """What needs no more of the reals than their moments."""
 _LIMITS = {

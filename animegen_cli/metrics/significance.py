@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LEVEL = 0.05
+"""Chance of a false rejection."""
 NOTE = "≈: not significantly different from the best (5 %, Holm)"
 
 
 def p_value(one: float, other: float, std_one: float, std_other: float) -> float:
     """Two-sided probability of a difference at least this large between equals; the errors are independent."""
-    error, difference = math.hypot(std_one, std_other), abs(one - other)
+    error = math.hypot(std_one, std_other)
+    difference = abs(one - other)
     if not error:
         return 1.0 if not difference else 0.0
     return 2 * NormalDist().cdf(-difference / error)
@@ -37,7 +39,7 @@ def holm(p_values: Sequence[float], level: float = LEVEL) -> list[bool]:
 
 
 def like_best(scores: Sequence[tuple[float, float | None]], best: int, level: float = LEVEL) -> list[bool]:
-    """Which of the scores (value, standard error) cannot be told from that at place `best`, itself left out.
+    """Which of the scores (value, standard error) do not differ significantly from that at place `best`; that one is False itself.
 
     A score without a standard error, or one set against a best without, is not tested and never marked.
     """

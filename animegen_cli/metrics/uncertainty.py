@@ -102,7 +102,8 @@ def combine(ranges: Sequence[Estimate], *, low: float = -math.inf, high: float =
 def _resampled(influence: Tensor, seed: int) -> Tensor:
     """(REPLICATES,) means of resampled influences."""
     centered = (influence.double() - influence.double().mean()).cpu()
-    generator, count = torch.Generator().manual_seed(seed), len(centered)
+    generator = torch.Generator().manual_seed(seed)
+    count = len(centered)
     step = max((1 << 22) // count, 1)
     return torch.cat(
         [

@@ -1,6 +1,6 @@
 """Where Inception's weights come from: a path, ANIMEGEN_WEIGHTS or the cache folder; never fetched unasked.
 
-A TorchScript or state-dict file is read once; what is kept in the cache folder is safetensors.
+A TorchScript or state-dict file is read once; the cache folder then holds it as safetensors.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ FILE_NAMES = (
 
 
 def find_inception(weights: str | Path | None = None) -> Path:
-    """The weights file: `weights`, else ANIMEGEN_WEIGHTS (either a file or a folder), else the cache folder.
+    """Find the weights file: at `weights`, else at ANIMEGEN_WEIGHTS (either a file or a folder), else in the cache folder.
 
-    Raises MachineError, which says what to type, when there is none.
+    Raises:
+        MachineError: there is none; its hint says what to type.
     """
     given = weights or os.environ.get("ANIMEGEN_WEIGHTS")
     place = Path(given).expanduser() if given else cache()
@@ -62,10 +63,18 @@ def find_inception(weights: str | Path | None = None) -> Path:
 
 
 def open_inception(weights: str | Path | None = None, *, known: Collection[str] = KNOWN) -> tuple[Inception, str]:
-    """The network and the sha256 of the file its weights came from.
+    """Open the network; a converted copy is left in the cache folder where that can be written.
 
-    Raises MachineError when there is no file, DataError when its sha256 is not in `known` or it cannot be
-    read. A converted copy is left in the cache folder where that can be written.
+    Args:
+        weights: a file or its folder, see `find_inception`.
+        known: sha256 of the files that may be opened.
+
+    Returns:
+        The network, and the sha256 of the file that its weights came from.
+
+    Raises:
+        MachineError: there is no file.
+        DataError: its sha256 is not `known`, or it cannot be read.
     """
     path = find_inception(weights)
     if path.suffix == ".safetensors":
@@ -87,10 +96,19 @@ def open_inception(weights: str | Path | None = None, *, known: Collection[str] 
 def download_weights(
     url: str = INCEPTION_URL, dest: Path | None = None, *, sha256: str | None = INCEPTION_SHA256
 ) -> Path:
-    """Fetch the weights to `dest` (a file; default in the cache folder) and return it; nothing if it is there.
+    """Fetch the weights, unless they are there, and return their file.
 
     An interrupted download goes on where it stopped. The file appears under its name only when it is whole
-    and its sha256 is right. Raises MachineError for network and disk, DataError for a wrong file.
+    and its sha256 is right.
+
+    Args:
+        url: where they are fetched from.
+        dest: the file to write; by default in the cache folder.
+        sha256: what the file must have; None takes any.
+
+    Raises:
+        MachineError: the network or the disk fails.
+        DataError: it is another file.
     """
     dest = dest or cache() / FILE_NAMES[0]
     if dest.is_file() and (sha256 is None or paths.sha256(dest) == sha256):
