@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -306,7 +307,8 @@ def status_of(scope: Scope, *, port: int = 7860) -> int:
             statuses.append(message["status"])
 
     page = guard.guarded(PlainTextResponse("the page"), port=port, uploads=Path("/tmp/ours"))
-    asyncio.run(page(scope, receive, send))  # type: ignore[arg-type]  # any awaitable will do
+    with ThreadPoolExecutor(1) as thread:  # of its own: the browser of other tests keeps a loop running in this one
+        thread.submit(lambda: asyncio.run(page(scope, receive, send))).result()  # type: ignore[arg-type]  # any awaitable
     (status,) = statuses
     return status
 
@@ -413,7 +415,9 @@ def test_a_taken_port_is_an_error_that_names_the_option(runs: Path) -> None:
         assert "--port" in refused(5, "ui", "--runs", runs, "--port", port, "--no-open")
 
 
-def test_a_missing_extra_or_folder_says_what_to_type(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_or_folder_says_what_to_type(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "--runs" in refused(3, "ui", "--runs", tmp_path / "none", "--port", "0", "--no-open")
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert "pip install 'animegen[ui]'" in refused(5, "ui", "--runs", runs, "--port", "0", "--no-open")
