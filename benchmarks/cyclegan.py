@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from _pairs import arguments, pairs, report, waiting
 from _plain import Resident
+from _steps import train_steps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -147,18 +148,20 @@ def main() -> None:
     target = 2.0 if device.type == "cuda" else 0.95
     facts = {
         "device": str(device), "torch": torch.__version__, "size": args.size, "parameters": counts[0],
-        "choices": trainer.options.to_dict(),
+        "options": trainer.options.to_dict(),
     }  # fmt: skip
-
-    def our_steps() -> None:
-        for _ in range(args.steps):
-            trainer.train_step()
 
     def their_steps() -> None:
         for _ in range(args.steps):
             peer.step()
 
-    found = pairs(our_steps, their_steps, args.pairs, sync=waiting(device), warmup=3 if device.type == "cuda" else 1)
+    found = pairs(
+        train_steps(trainer, args.steps),
+        their_steps,
+        args.pairs,
+        sync=waiting(device),
+        warmup=3 if device.type == "cuda" else 1,
+    )
     report("CycleGAN training step", found, target=target, as_json=args.json, **facts)
 
     images = torch.rand(args.images, 3, args.size, args.size, device=device) * 2 - 1

@@ -13,8 +13,9 @@ import copy
 from typing import Any
 
 import torch
-from _pairs import arguments, pairs, report, waiting
+from _pairs import arguments
 from _plain import Resident
+from _steps import compare_steps
 from torch import Tensor, nn
 
 from animegen_cli.device import pick_device
@@ -86,24 +87,20 @@ def main() -> None:
     generator, critic = (copy.deepcopy(net).to(device) for net in (plain.generator, plain.critic))
     example = Example(generator, critic, device, low=low)
 
-    def our_steps() -> None:
-        for _ in range(args.steps):
-            trainer.train_step()
-        trainer.check()
-
     def their_steps() -> None:
         for _ in range(args.steps):
             example.step(data.images)
 
-    found = pairs(our_steps, their_steps, args.pairs, sync=waiting(device))
-    images = args.steps * args.batch
-    report(
-        "DCGAN training step", found, target=3.0 if device.type == "cuda" else 0.95, as_json=args.json,
-        device=str(device), torch=torch.__version__, size=args.size, batch=args.batch,
+    target = 3.0 if device.type == "cuda" else 0.95
+    compare_steps(
+        "DCGAN training step",
+        trainer,
+        their_steps,
+        args,
+        target=target,
         parameters=sum(p.numel() for net in (generator, critic) for p in net.parameters()),
-        options=trainer.options.to_dict(), peer_precision="bf16" if low else "fp32",
-        ours_images_per_second=round(images / found["ours"], 2), peer_images_per_second=round(images / found["peer"], 2),
-    )  # fmt: skip
+        peer_precision="bf16" if low else "fp32",
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from _pairs import arguments, pairs, report, waiting
 from _plain import Resident
+from _steps import train_steps
 from torch import Tensor
 
 from animegen_cli import config, paths
@@ -172,12 +173,8 @@ def main() -> None:
         for one, layout, fused in ((model, True, compiled), (peer, False, False))
     ]
 
-    def run(trainer: Trainer) -> None:
-        for _ in range(args.steps):
-            trainer.train_step()
-        trainer.check()
-
-    found = pairs(lambda: run(trainers[0]), lambda: run(trainers[1]), args.pairs, sync=waiting(device))
+    ours, theirs = (train_steps(trainer, args.steps) for trainer in trainers)
+    found = pairs(ours, theirs, args.pairs, sync=waiting(device))
     images = args.steps * args.batch
     report(
         "StyleGAN2 training, all phases", found, target=2.0 if device.type == "cuda" else 1.2, as_json=args.json,

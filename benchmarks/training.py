@@ -10,8 +10,9 @@ best simple setting: bf16 autocast where the hardware has it, `torch.compile` on
 from __future__ import annotations
 
 import torch
-from _pairs import arguments, pairs, report, waiting
+from _pairs import arguments
 from _plain import Resident
+from _steps import compare_steps
 from networks import ours, theirs
 from torch.nn import functional as F
 
@@ -33,11 +34,6 @@ def main() -> None:
 
     model, config = ours(args.size, channels, batch=args.batch)
     trainer = Trainer(model, data, config, options.resolve(config, model, device), device=device, count=4096)
-
-    def our_steps() -> None:
-        for _ in range(args.steps):
-            trainer.train_step()
-        trainer.check()
 
     from diffusers import DDPMScheduler
     from diffusers.training_utils import EMAModel
@@ -68,14 +64,8 @@ def main() -> None:
             ema.step(net.parameters())
             loss.item()
 
-    found = pairs(our_steps, their_steps, args.pairs, sync=waiting(device))
-    images = args.steps * args.batch
-    report(
-        "DDPM training step", found, target=1.5 if device.type == "cuda" else 0.95, as_json=args.json,
-        device=str(device), torch=torch.__version__, parameters=count, size=args.size, batch=args.batch,
-        options=trainer.options.to_dict(), ours_images_per_second=round(images / found["ours"], 2),
-        peer_images_per_second=round(images / found["peer"], 2),
-    )  # fmt: skip
+    target = 1.5 if device.type == "cuda" else 0.95
+    compare_steps("DDPM training step", trainer, their_steps, args, target=target, parameters=count)
 
 
 if __name__ == "__main__":

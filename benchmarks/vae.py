@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from _pairs import arguments, pairs, report, waiting
+from _pairs import arguments
 from _plain import VAE_LATENT, VAE_LR, VAE_WEIGHT, VAE_WIDTHS, PlainVAE, Resident
+from _steps import compare_steps
 
 from animegen_cli.device import pick_device
 from animegen_cli.model.family import DataSpec
@@ -54,11 +55,6 @@ def main() -> None:
     optimizer = torch.optim.Adam(net.parameters(), lr=VAE_LR)
     low = trainer.options.precision == "bf16"
 
-    def our_steps() -> None:
-        for _ in range(args.steps):
-            trainer.train_step()
-        trainer.check()
-
     def their_steps() -> None:
         for _ in range(args.steps):
             with torch.autocast(device.type, torch.bfloat16, enabled=low):
@@ -68,14 +64,8 @@ def main() -> None:
             optimizer.step()
         loss.item()
 
-    found = pairs(our_steps, their_steps, args.pairs, sync=waiting(device))
-    images = args.steps * args.batch
-    report(
-        "VAE training step", found, target=3.0 if device.type == "cuda" else 0.95, as_json=args.json,
-        device=str(device), torch=torch.__version__, parameters=count, size=args.size, batch=args.batch,
-        options=trainer.options.to_dict(), ours_images_per_second=round(images / found["ours"], 2),
-        peer_images_per_second=round(images / found["peer"], 2),
-    )  # fmt: skip
+    target = 3.0 if device.type == "cuda" else 0.95
+    compare_steps("VAE training step", trainer, their_steps, args, target=target, parameters=count)
 
 
 if __name__ == "__main__":
