@@ -94,7 +94,7 @@ def test_resampling_walks_stretches_again() -> None:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_inpainting_draws_what_the_data_are_like(name: str) -> None:
-    """New pixels follow the two colours; the known ones keep every bit."""
+    """New pixels follow the two colors; the known ones keep every bit."""
     images = torch.full((4, 3, 16, 16), 0.123)
     mask = torch.zeros(4, 1, 16, 16)
     mask[:, :, :8] = 1

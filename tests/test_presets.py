@@ -341,7 +341,7 @@ def test_papers_fix_their_size() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_only_known_failures_warn_and_name_their_twin(name: str) -> None:
+def test_only_known_failures_warn_and_name_the_preset_that_works(name: str) -> None:
     warning = resolved(name).warning
     if name not in SANE_TWINS:
         assert warning is None
@@ -362,7 +362,7 @@ def test_every_value_has_its_source_on_its_line(name: str) -> None:
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     values = [pair for pair in leaves(node) if pair[0] not in ("about", "warning")]
     used = [value.start_mark.line for _, value in values]
-    assert len(values) >= 20
+    assert len(values) >= 5
     assert len(used) == len(set(used)), "two values on one line"
     for key, value in values:
         assert value.end_mark.line == value.start_mark.line

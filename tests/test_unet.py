@@ -45,12 +45,13 @@ def same_in_diffusers(channels: tuple[int, ...], size: int, attention: tuple[int
     from diffusers import UNet2DModel
 
     attends = [size // 2**level in attention for level in range(len(channels))]
-    net: nn.Module = UNet2DModel(
+    net: Any = UNet2DModel(
         sample_size=size, block_out_channels=channels,
         down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
         up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
         **options,
     )  # fmt: skip
+    assert isinstance(net, nn.Module)
     return net
 
 

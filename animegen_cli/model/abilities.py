@@ -21,7 +21,7 @@ VERBS = {
     "mixes": "mix two seeds",
     "projects": "find the code of a picture",
     "inpaints": "redraw part of a picture",
-    "classifies": "recognise attributes",
+    "classifies": "recognize attributes",
     "exports": "be exported",
     "converts": "become a diffusers pipeline",
 }

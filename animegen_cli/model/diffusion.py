@@ -265,9 +265,9 @@ def inpaint(
 
 def exported(self: Diffuses[SamplerConfigT], sampling: SamplerConfigT) -> Exported:
     """Return the denoiser D(x; sigma) as one network, and the levels that the sampler walks with it."""
-    model, plan, labels, size = self.diffusion(sampling), sampling.by_levels(), self.conditions, self.data.size
+    model, walk, labels, size = self.diffusion(sampling), sampling.by_levels(), self.conditions, self.data.size
     schedule = model.schedule
-    sigmas = schedule.sigmas(plan.steps, plan.spacing)
+    sigmas = schedule.sigmas(walk.steps, walk.spacing)
 
     def denoise(x: Tensor, sigma: Tensor, asked: Tensor | None = None) -> Tensor:
         return model.denoise(x, sigma, conditioning.spread_labels(asked, labels, self.data))

@@ -130,7 +130,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Finding:
-    """A failure that a family recognises in its own figures."""
+    """A failure that a family recognizes in its own figures."""
 
     name: str
     """The field's word for it, such as "posterior collapse"."""
