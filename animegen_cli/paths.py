@@ -107,21 +107,41 @@ def similar(path: Path) -> str | None:
 # ---- runs -----------------------------------------------------------------------------------------------------
 
 
+class _Inside:
+    """A file or folder of a run, by the name that it has inside."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: Run, kind: type[Run]) -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class Run:
-    """A run folder: config.yaml, run.json, log.jsonl, samples/, resume/, weights.safetensors, eval.json."""
+    """A run folder: where its files lie, and what they say of it."""
 
     path: Path
+
+    facts = _Inside("run.json")
+    """What the run is and how far it has come."""
+    config = _Inside("config.yaml")
+    """The resolved config, which runs again as it is."""
+    log = _Inside("log.jsonl")
+    """Losses and rates over training, a JSON object per line."""
+    samples = _Inside("samples")
+    """The folder of previews."""
+    resume = _Inside("resume")
+    """The folder of complete training states."""
+    weights = _Inside("weights.safetensors")
+    """The averaged networks, with config and DataSpec inside."""
+    scores = _Inside("eval.json")
+    """What judges found."""
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.path.name
-
-    @property
-    def facts(self) -> Path:
-        """The file `run.json`."""
-        return self.path / "run.json"
 
     @property
     def about(self) -> dict[str, Any]:
@@ -142,36 +162,6 @@ class Run:
     def finished(self) -> bool:
         """Whether the training reached its duration."""
         return self.state == "finished"
-
-    @property
-    def weights(self) -> Path:
-        """The averaged networks, with config and DataSpec inside."""
-        return self.path / "weights.safetensors"
-
-    @property
-    def config(self) -> Path:
-        """The resolved config, which runs again as it is."""
-        return self.path / "config.yaml"
-
-    @property
-    def log(self) -> Path:
-        """Losses and rates over training, a JSON object per line."""
-        return self.path / "log.jsonl"
-
-    @property
-    def samples(self) -> Path:
-        """The folder of previews."""
-        return self.path / "samples"
-
-    @property
-    def resume(self) -> Path:
-        """The folder of complete training states."""
-        return self.path / "resume"
-
-    @property
-    def scores(self) -> Path:
-        """What judges found."""
-        return self.path / "eval.json"
 
     def states(self) -> list[Path]:
         """Complete training states, oldest first."""

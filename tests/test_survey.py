@@ -394,7 +394,9 @@ def test_page_works_without_memory_is_readable_and_stops_early(runs: list[Run], 
         # Whole multiples of the image's 16 pixels.
         assert page.evaluate("document.querySelector('#left img').getBoundingClientRect().width") % 16 == 0
         Viewer(page, folder).answer(lambda side: "0")
-        assert page.text_content("#said") == page.text_content("#count").replace("2 of", "Pair 2 of")
+        count = page.text_content("#count")
+        assert count
+        assert page.text_content("#said") == count.replace("2 of", "Pair 2 of")
         page.click("#stop")
         assert "1 of" in str(page.text_content("#summary"))
         row = next(csv.DictReader(page.input_value("#csv").splitlines()))

@@ -21,18 +21,9 @@ from animegen_cli.config import Amount, Sampling, Section, Span
 from animegen_cli.errors import ConfigError
 from animegen_cli.model.adversarial import FakeBuffer, generator_loss
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
+from animegen_cli.model.nets import translators
 from animegen_cli.model.nets.perceptual import Perceptual, open_features
 from animegen_cli.model.nets.precision import full_precision
-from animegen_cli.model.nets.translators import (
-    LUMA,
-    check_quarters,
-    color_inversion,
-    copies,
-    critic_wins,
-    luma_correlation,
-    patch_accuracy,
-    photos_of,
-)
 
 if TYPE_CHECKING:
     from animegen_cli.model.noise import Noise
@@ -212,7 +203,7 @@ class Critic(nn.Module):
 
 # ---- terms of the losses --------------------------------------------------------------------------------------
 
-BT601 = (LUMA, (-0.14714119, -0.28886916, 0.43601035), (0.61497538, -0.51496512, -0.10001026))
+BT601 = (translators.LUMA, (-0.14714119, -0.28886916, 0.43601035), (0.61497538, -0.51496512, -0.10001026))
 """RGB to Y, U and V (ITU-R BT.601)."""
 
 
@@ -223,7 +214,7 @@ def yuv(images: Tensor) -> Tensor:
 
 def gray(images: Tensor) -> Tensor:
     """Put the brightness of images (B, 3, H, W) in [-1, 1] into all three channels: the same shape and range."""
-    weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
+    weights = images.new_tensor(translators.LUMA).view(1, 3, 1, 1)
     return (images * weights).sum(1, keepdim=True).expand_as(images)
 
 
@@ -330,7 +321,7 @@ class AnimeGAN(Family):
         L(G) = w_adv (D(G(p)) - 1)^2 + w_con |f(p) - f(G(p))| + w_sty |Gram f(gray a) - Gram f(G(p))|
         + w_col L_color(G(p), p) + w_tv TV(G(p)) with means everywhere.
         """
-        photos = photos_of(batch)
+        photos = translators.photos_of(batch)
         c = self.config
         fake = self.generator(photos)
         of_fake = self._maps(fake)
@@ -338,7 +329,7 @@ class AnimeGAN(Family):
             of_photos = self._maps(photos)
         content = F.l1_loss(of_fake, of_photos)
         change = F.l1_loss(fake.float(), photos).detach()
-        figures = {"content": content, "change": change, "luma_correlation": luma_correlation(photos, fake)}
+        figures = {"content": content, "change": change, "luma_correlation": translators.luma_correlation(photos, fake)}
         if self.starting(batch):
             figures["init"] = torch.ones_like(change)
             return {"loss": c.content * content, **{name: value.detach() for name, value in figures.items()}}
@@ -378,7 +369,7 @@ class AnimeGAN(Family):
         }
         loss = c.real * terms["real"] + c.fake * terms["fake"] + c.gray * terms["gray"] + c.smooth * terms["smooth"]
         figures = {name: value.detach() for name, value in terms.items()}
-        figures["accuracy"] = patch_accuracy(real, fake, 0.5)
+        figures["accuracy"] = translators.patch_accuracy(real, fake, 0.5)
         return {"loss": c.adversarial * loss, **figures}
 
     def translate(
@@ -419,14 +410,16 @@ class AnimeGAN(Family):
         color = max(2 * self.config.color, 5)
         style = max(2 * self.config.style, 1)
         return [
-            *color_inversion(figures, "G/luma_correlation", "photo to anime", f"--set model.color={color:g}"),
-            *critic_wins(figures, "--set optim.D.lr=1e-5"),
-            *copies(figures, f"--set model.style={style:g}"),
+            *translators.color_inversion(
+                figures, "G/luma_correlation", "photo to anime", f"--set model.color={color:g}"
+            ),
+            *translators.critic_wins(figures, "--set optim.D.lr=1e-5"),
+            *translators.copies(figures, f"--set model.style={style:g}"),
         ]
 
 
 def _check(config: Model, size: int) -> None:
-    check_quarters(size)
+    translators.check_quarters(size)
     if config.edge_width % 2 == 0 or config.edge_width // 2 >= size:
         raise ConfigError(
             f"`model.edge_width: {config.edge_width}` has no middle pixel or is wider than the image",

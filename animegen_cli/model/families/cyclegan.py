@@ -19,15 +19,7 @@ from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model.adversarial import FakeBuffer, critic_loss, generator_loss
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
-from animegen_cli.model.nets.translators import (
-    check_quarters,
-    color_inversion,
-    copies,
-    critic_wins,
-    luma_correlation,
-    patch_accuracy,
-    photos_of,
-)
+from animegen_cli.model.nets import translators
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -251,7 +243,7 @@ class CycleGAN(Family):
         L(G) = L_GAN(G, D_Y) + L_GAN(F, D_X) + a |F(G(x)) - x| + b |G(F(y)) - y| + i (b |G(y) - y| + a |F(x) - x|)
         with mean absolute errors. `luma_correlation` is that of the brightness of x and G(x), -1 for a negative.
         """
-        x = photos_of(batch)
+        x = translators.photos_of(batch)
         y = batch.images
         c = self.config
         fake_y, same_y = self._with_identity(self.to_anime, x, y)
@@ -270,8 +262,8 @@ class CycleGAN(Family):
             loss = loss + c.identity * identity
             figures["identity"] = identity
         figures["change"] = _distance(fake_y, x)
-        figures["luma_correlation"] = luma_correlation(x, fake_y)
-        figures["luma_correlation_reverse"] = luma_correlation(y, fake_x)
+        figures["luma_correlation"] = translators.luma_correlation(x, fake_y)
+        figures["luma_correlation_reverse"] = translators.luma_correlation(y, fake_x)
         return {"loss": loss, **{name: value.detach() for name, value in figures.items()}}
 
     def _with_identity(self, net: nn.Module, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -290,7 +282,7 @@ class CycleGAN(Family):
         fake_anime = self.anime_pool(self.fake_anime.get(batch.start, count))
         anime, anime_accuracy = self._one_critic(self.anime_critic, batch.images, fake_anime)
         fake_photos = self.photo_pool(self.fake_photos.get(batch.start, count))
-        photos, photos_accuracy = self._one_critic(self.photo_critic, photos_of(batch), fake_photos)
+        photos, photos_accuracy = self._one_critic(self.photo_critic, translators.photos_of(batch), fake_photos)
         return {
             "loss": anime + photos,
             "anime": anime.detach(),
@@ -301,7 +293,7 @@ class CycleGAN(Family):
     def _one_critic(self, critic: nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Half of one critic's loss, and the share of patches that it classifies correctly."""
         of_real, of_fake = critic(torch.cat([real, fake])).float().chunk(2)
-        accuracy = patch_accuracy(of_real, of_fake, 0.5 if self.config.loss == "lsgan" else 0.0)
+        accuracy = translators.patch_accuracy(of_real, of_fake, 0.5 if self.config.loss == "lsgan" else 0.0)
         return critic_loss(self.config.loss, of_real, of_fake) / 2, accuracy
 
     def translate(
@@ -338,15 +330,15 @@ class CycleGAN(Family):
         more = f"--set model.identity={max(2 * self.config.identity, 0.5):g}"
         less = f"--set model.identity={self.config.identity / 5:g}"
         return [
-            *color_inversion(figures, "G/luma_correlation", "photo to anime", more),
-            *color_inversion(figures, "G/luma_correlation_reverse", "anime to photo", more),
-            *critic_wins(figures, "--set optim.D.lr=5e-5"),
-            *copies(figures, less),
+            *translators.color_inversion(figures, "G/luma_correlation", "photo to anime", more),
+            *translators.color_inversion(figures, "G/luma_correlation_reverse", "anime to photo", more),
+            *translators.critic_wins(figures, "--set optim.D.lr=5e-5"),
+            *translators.copies(figures, less),
         ]
 
 
 def _check(config: Model, size: int) -> None:
-    check_quarters(size)
+    translators.check_quarters(size)
     if size // 2**config.critic_layers < 3:
         layers = next((n for n in range(config.critic_layers, 0, -1) if size // 2**n >= 3), 1)
         raise ConfigError(
