@@ -22,7 +22,8 @@ from cleanfid.fid import get_model_features
 from cleanfid.inception_torchscript import InceptionV3W
 from torch import Tensor, nn
 
-from animegen_cli.metrics.extractors import PRECISIONS, inception_extractor
+from animegen_cli.metrics.extractors import inception_extractor
+from animegen_cli.metrics.protocol import PRECISIONS
 from animegen_cli.model.nets.inception import EPSILON, Conv, Inception, from_torchscript
 
 TARGETS = {"cpu": 1.3, "cuda": 10.0}

@@ -97,6 +97,7 @@ def evaluate(
         seeds=parse_seeds(seeds) if seeds is not None else None,
         overrides=config.settings_of(settings or []) | given(sampler=sampler, steps=steps),
     )
+    request.check()  # before torch is imported
     from animegen_cli.evaluate import evaluate
 
     found = evaluate.evaluate(request)

@@ -33,8 +33,8 @@ from animegen_cli.sample.trained import label_row, open_trained, require, sampli
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from animegen_cli.metrics.extractors import Extractor, Precision
-    from animegen_cli.metrics.protocol import Protocol
+    from animegen_cli.metrics.extractors import Extractor
+    from animegen_cli.metrics.protocol import Precision, Protocol
     from animegen_cli.sample.trained import Trained
 
 METRICS = ("fd-attributes", "attribute", "requests")

@@ -13,8 +13,7 @@ from animegen_cli.evaluate.features import FeatureJudge
 from animegen_cli.evaluate.heldout import HeldOutJudge
 from animegen_cli.evaluate.images import EvaluatedRun, Folder, ImageSet
 from animegen_cli.evaluate.variety import VarietyJudge
-from animegen_cli.metrics.extractors import parse_precision
-from animegen_cli.metrics.protocol import INCEPTION_NAMES, RENAMED, Protocol, with_current_names
+from animegen_cli.metrics.protocol import INCEPTION_NAMES, RENAMED, Protocol, parse_precision, with_current_names
 from animegen_cli.metrics.weights import find_inception
 from animegen_cli.paths import Run
 from animegen_cli.report import page

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from animegen_cli.metrics import protocol
+
 if TYPE_CHECKING:
-    from animegen_cli.metrics import protocol
     from animegen_cli.metrics.scores import Score
 
 P = TypeVar("P", contravariant=True)
@@ -52,6 +53,11 @@ class Request:
     """Leave out metrics that the run's family cannot have, instead of refusing them."""
     force: bool = False
     """Measure again what is already scored."""
+
+    def check(self) -> None:
+        """UsageError for a precision or a metric that does not exist; nothing is loaded for that."""
+        protocol.parse_precision(self.precision)
+        protocol.check_words(self.metrics)
 
 
 @dataclass

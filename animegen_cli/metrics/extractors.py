@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,27 +13,17 @@ from torch import Tensor, nn
 from animegen_cli import paths
 from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.metrics import resize as resizing
-from animegen_cli.metrics.protocol import KID75_RESIZE
+from animegen_cli.metrics.protocol import KID75_RESIZE, Precision, parse_precision
 from animegen_cli.metrics.weights import open_inception
 from animegen_cli.model.nets import inception, squeezenet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-Precision = Literal["fp32", "tf32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 NAMES = ("faces", "inception", "squeezenet", "attributes:RUN")
 """What a user may type for a network."""
 CLASSIFIER = "attributes"
 """The network that a user trained on labels of a set; `evaluate.classifier` opens it, as it can read runs."""
-
-
-def parse_precision(word: str) -> Precision:
-    """The arithmetic that a word names; UsageError where it names none."""
-    for precision in PRECISIONS:
-        if word == precision:
-            return precision
-    raise UsageError(f"no precision `{word}`", hint=f"use {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
 
 
 class Extractor:

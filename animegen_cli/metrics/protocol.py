@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from animegen_cli.errors import DataError, UsageError
+from animegen_cli.errors import DataError, UsageError, did_you_mean
 
+Precision = Literal["fp32", "tf32", "bf16"]
+"""Arithmetic of a feature network."""
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 ENOUGH = 2048
 """Below this many images on either side, scores carry a warning."""
 INCEPTION_NAMES = {"fd": "fid", "fd-infinity": "fid-infinity", "kid": "kid", "is": "is"}
@@ -138,6 +141,22 @@ def _renamed_histogram(histogram: object) -> object:
         return histogram
     name = histogram.get("name")
     return {**histogram, "name": _RENAMED_HISTOGRAMS.get(str(name), name)}
+
+
+def parse_precision(word: str) -> Precision:
+    """The arithmetic that a word names; UsageError where it names none."""
+    for precision in PRECISIONS:
+        if word == precision:
+            return precision
+    raise UsageError(f"no precision `{word}`", hint=f"use {', '.join(PRECISIONS[:-1])} or {PRECISIONS[-1]}")
+
+
+def check_words(words: Sequence[str]) -> None:
+    """UsageError, with a suggestion, for a name of a score that no metric could have."""
+    known = sorted(LOWER | HIGHER)
+    for word in words:
+        if word.split("-")[0] not in known:
+            raise UsageError(f"no metric `{word}`", hint=did_you_mean(word, known))
 
 
 def better(name: str) -> Literal["lower", "higher"] | None:
