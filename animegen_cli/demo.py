@@ -9,7 +9,7 @@ from animegen_cli.compare import compare
 from animegen_cli.config import Layer
 from animegen_cli.device import pick_device
 from animegen_cli.evaluate import evaluate
-from animegen_cli.evaluate.judge import Request as EvaluateRequest
+from animegen_cli.evaluate.request import Request as EvaluateRequest
 from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare

@@ -130,7 +130,7 @@ def compare(
     device: Device = None,
 ) -> None:
     """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
-    from animegen_cli import console
+    from animegen_cli import console, paths
     from animegen_cli.cli import survey as surveying
     from animegen_cli.compare import compare as comparison
 
@@ -140,6 +140,7 @@ def compare(
     unfit = bool(runs or sort or no_images or survey or votes)
     _check_words(unfit=unfit, study=study, data=data, budget=budget, dry_run=dry_run)
     if study is not None:
+        paths.study_file(study)  # before torch is imported
         words = {"study": study, "data": data, "out": out, "budget": budget, "device": device}
         _study(words, numbers, form, reals=not no_reals, figures=figures, dry_run=dry_run)
         return

@@ -85,7 +85,7 @@ def evaluate(
     options = locals()
     from animegen_cli import console
     from animegen_cli.errors import UsageError
-    from animegen_cli.evaluate.judge import Request
+    from animegen_cli.evaluate.request import Request
 
     if seeds is not None and (n is not None or repeats is not None):
         other = "--n" if n is not None else "--repeats"

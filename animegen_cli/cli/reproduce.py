@@ -27,7 +27,10 @@ def reproduce(
 
       animegen reproduce runs/00003-ddim-fast-faces-64
     """
-    from animegen_cli import console
+    from animegen_cli import console, paths
+
+    if run is not None:
+        paths.open_run(run)  # before torch is imported
     from animegen_cli.compare import reproduce
 
     reproduction = reproduce.reproduce(run, data=data, out=out, device=device)

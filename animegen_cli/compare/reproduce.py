@@ -14,7 +14,7 @@ from animegen_cli.device import machine_about, pick_device
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import evaluate
 from animegen_cli.evaluate.features import in_run_scores
-from animegen_cli.evaluate.judge import Request
+from animegen_cli.evaluate.request import Request
 from animegen_cli.metrics.uncertainty import Z_95
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run

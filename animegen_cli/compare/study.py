@@ -27,7 +27,7 @@ from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, DivergedError, StoppedError, UsageError
 from animegen_cli.evaluate import evaluate
 from animegen_cli.evaluate.features import in_run_scores
-from animegen_cli.evaluate.judge import Request as EvalRequest
+from animegen_cli.evaluate.request import Request as EvalRequest
 from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare

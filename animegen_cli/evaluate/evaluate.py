@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from animegen_cli.evaluate.judge import Judge, JudgeResult, Request
+    from animegen_cli.evaluate.judge import Judge, JudgeResult
+    from animegen_cli.evaluate.request import Request
     from animegen_cli.metrics.extractors import Extractor
 
 P = TypeVar("P")

@@ -28,7 +28,7 @@ from animegen_cli.seeds import spell_seeds
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from animegen_cli.evaluate.judge import Request
+    from animegen_cli.evaluate.request import Request
     from animegen_cli.metrics.extractors import Extractor
     from animegen_cli.paths import Run
 

@@ -1,63 +1,17 @@
-"""What `animegen eval` is asked, what it asks of its judges, and what they answer: scores and other findings."""
+"""What judges of images are asked, and what they answer: scores and other findings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from animegen_cli.metrics import protocol
-
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from animegen_cli.metrics import protocol
     from animegen_cli.metrics.scores import Score
 
 P = TypeVar("P", contravariant=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What `animegen eval` is asked for."""
-
-    subject: str | None = None
-    """A run, or a folder, zip or data set of images; by default the newest run."""
-    against: str | None = None
-    """The reference: a set, a folder, or an .npz of mu and sigma; by default the run's own data set."""
-    data: Path | None = None
-    """Where the run's own data set lies now; by default where it was in training."""
-    split: str = "train"
-    """Part of the reference: `train`, `test` or `all`."""
-    metrics: Sequence[str] = ()
-    """Metrics by name; all that the subject allows when there are none."""
-    extractor: str | None = None
-    """The feature network, see `classifier.open_extractor`; Inception where its weights are, else `faces`."""
-    attributes: str | None = None
-    """A classifier run, which names the attributes of drawn images."""
-    per_value: int = 32
-    """Images that a run with labels is asked for, per value of each attribute: the first of its seeds."""
-    weights: Path | None = None
-    """Inception's file, or the folder that holds it."""
-    n: int = 2048
-    """Images of each range of seeds."""
-    repeats: int = 3
-    """Ranges: seeds 0..n-1, n..2n-1, ..."""
-    seeds: Sequence[int] | None = None
-    """Exactly these, as the one range, instead."""
-    precision: str = "fp32"
-    """Arithmetic of the feature network: `fp32`, `tf32` or `bf16`."""
-    device: str | None = None
-    """`cpu`, `cuda`, ...; the fastest one by default."""
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the run's `sample` section that are drawn with instead of its own."""
-    where_possible: bool = False
-    """Leave out metrics that the run's family cannot have, instead of refusing them."""
-    force: bool = False
-    """Measure again what is already scored."""
-
-    def check(self) -> None:
-        """UsageError for a precision or a metric that does not exist; nothing is loaded for that."""
-        protocol.parse_precision(self.precision)
-        protocol.check_words(self.metrics)
 
 
 @dataclass

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from animegen_cli import paths
 from animegen_cli.errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16")
-FITS = ("crop", "pad", "stretch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Request:
     fit: str | None = None
 
     def check(self) -> None:
-        """UsageError for words that do not exist or do not fit together."""
+        """UsageError for words that do not exist or do not fit together, DataError where there is no such run."""
         if self.form not in ("png", "npz"):
             raise UsageError(f"no format `{self.form}`", hint="use `--format png` or `--format npz`")
         check_precision(self.precision)
@@ -75,6 +75,8 @@ class Request:
             raise UsageError(
                 f"no distance `{self.project_loss}`", hint="use perceptual or pixels, or name a VGG19 file"
             )
+        if self.run is not None:
+            paths.open_run(self.run)
 
 
 def check_precision(precision: str) -> None:
@@ -85,5 +87,9 @@ def check_precision(precision: str) -> None:
 
 def check_fit(fit: str | None) -> None:
     """UsageError unless it is a way to make a picture square, or None."""
-    if fit is not None and fit not in FITS:
+    if fit is None:
+        return
+    from animegen_cli.data.cleaning import FITS  # with Pillow, which most commands do not need
+
+    if fit not in FITS:
         raise UsageError(f"no fit `{fit}`", hint="use crop, pad or stretch")

@@ -42,7 +42,7 @@ class Request:
     device: str | None = None
 
     def check(self) -> None:
-        """UsageError for words that do not exist or that no run can follow, DataError where there is no such path."""
+        """UsageError for words that do not exist or that no run can follow, DataError where there is no such path or run."""
         check_precision(self.precision)
         check_fit(self.fit)
         if not self.path.exists():
@@ -52,3 +52,5 @@ class Request:
             raise UsageError(f"{self.path} is a film", hint=f"take it apart with `{parts}`, then translate `frames`")
         if Run(self.path).exists:
             raise UsageError(f"{self.path} is a run, not pictures", hint="name a picture or a folder after it")
+        if self.run is not None:
+            paths.open_run(self.run)

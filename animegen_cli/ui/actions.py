@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin, get
 import torch
 
 from animegen_cli import paths
-from animegen_cli.data.cleaning import FITS
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError, did_you_mean
 from animegen_cli.model import abilities
@@ -279,8 +278,7 @@ def edit_picture(generator: Generator, image: Image.Image, request: PictureReque
     fields = require(trained, "translates").edits
     asked = {key: value for key, value in request.edits.items() if key in fields and value is not None}
     edit = translate.asked_edit(trained, asked)
-    if request.fit not in FITS:
-        raise UsageError(f"no fit `{request.fit}`", hint="use crop, pad or stretch")
+    check_fit(request.fit)
     any_size = tiles.any_size(trained)
     side = min(request.side or min(image.size), MAX_SIDE) if any_size else None
     before = tiles.shaped(trained, image, fit=request.fit, size=side)
