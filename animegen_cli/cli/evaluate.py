@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from animegen_cli import config
 from animegen_cli.cli.options import Device, Settings, build, complete_run, given
 from animegen_cli.seeds import parse_seeds
 
@@ -83,7 +82,7 @@ def evaluate(
       animegen eval runs/00003-ddim-fast-faces-64 --attributes runs/00007-attributes-fast-tagged-64
     """
     options = locals()
-    from animegen_cli import console
+    from animegen_cli import config, console
     from animegen_cli.errors import UsageError
     from animegen_cli.evaluate.request import Request
 

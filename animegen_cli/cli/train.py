@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from animegen_cli.cli.options import Device, build, complete_family, complete_preset
+
+if TYPE_CHECKING:
+    from animegen_cli.config import Layer
 
 
 def train(
@@ -65,7 +68,6 @@ def train(
     """
     options = locals()
     from animegen_cli import console
-    from animegen_cli.config import Layer
     from animegen_cli.train.request import Request
 
     flags: list[tuple[str, str, object]] = [
@@ -77,8 +79,7 @@ def train(
         ("--keep", "train.keep", keep),
         ("--deterministic", "train.deterministic", True if deterministic else None),
     ]
-    layers = [Layer.from_flag(flag, key, value) for flag, key, value in flags if value is not None]
-    request = build(Request, options, flags=layers)
+    request = build(Request, options, flags=_layers([flag for flag in flags if flag[2] is not None]))
     request.check()  # before torch is imported
     if dry_run:
         from animegen_cli.train import plan as planning
@@ -99,3 +100,12 @@ def train(
     then = next(text for ability, text in nexts.items() if ability in about["abilities"])
     console.note(f"finished: {about['images']:,} images in {about['seconds']:.0f} s; next: `animegen {then}`")
     console.result({"run": str(run.path), **about}, str(run.path))
+
+
+def _layers(flags: list[tuple[str, str, object]]) -> list[Layer]:
+    """The flags that were typed as layers of the config, which is loaded only then."""
+    if not flags:
+        return []
+    from animegen_cli import config
+
+    return [config.Layer.from_flag(*flag) for flag in flags]

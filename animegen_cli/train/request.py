@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from animegen_cli import config, paths
-from animegen_cli.config import Layer
+from animegen_cli import paths
 from animegen_cli.errors import UsageError
+
+if TYPE_CHECKING:  # at runtime where it is needed: pydantic takes longer to load than most answers
+    from animegen_cli.config import Layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,16 +44,22 @@ class Request:
 
     def named(self) -> tuple[str, str | None]:
         """The family and the preset, from the options or the config files; UsageError without a family."""
-        said = config.merge(self.config_layers()).values
-        family = self.family or said.get("family")
+        family, preset = self.family, self.preset
+        for layer in reversed(self.config_layers()):
+            family = family or layer.values.get("family")
+            preset = preset or layer.values.get("preset")
         if family is None:
             families = "|".join(paths.families())
             raise UsageError("no family given", hint=f"type one of `animegen train {families} --preset fast`")
-        return family, self.preset or said.get("preset")
+        return family, preset
 
     def config_layers(self) -> list[Layer]:
         """The files of `--config`, lowest first; DataError or ConfigError for one that cannot be read."""
-        return [Layer.from_yaml(path) for path in self.configs]
+        if not self.configs:
+            return []
+        from animegen_cli import config
+
+        return [config.Layer.from_yaml(path) for path in self.configs]
 
     def check(self) -> None:
         """UsageError for a family, preset or setting that does not exist, ConfigError or DataError for a config file."""
@@ -61,4 +70,7 @@ class Request:
             paths.check_family(family)
         else:
             paths.preset_file(family, preset)
-        Layer.from_settings(self.settings)
+        if self.settings:
+            from animegen_cli import config
+
+            config.Layer.from_settings(self.settings)

@@ -17,6 +17,7 @@ from animegen_cli.model.family import Corrupts, Samples, Translates
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_last, from_uint8, to_uint8
 from animegen_cli.sample.generate import Generator, OnProgress
+from animegen_cli.sample.request import check_fit
 from animegen_cli.sample.trained import Trained, label_row, open_trained, require, sampling_of
 from animegen_cli.seeds import parse_seeds
 from animegen_cli.translate import tiles, translate
