@@ -11,7 +11,7 @@ import pytest
 from browsing import chromium
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -56,6 +56,21 @@ def two_domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
         drawn.photo(number, size=16).save(folder / "photos" / f"{number:02d}.png")
     options = prepare.Options(size=16, limit=96, workers=1)
     return prepare.prepare(prepare.Request(["demo"], folder / "two.zip", options, [str(folder / "photos")])).path
+
+
+@pytest.fixture(scope="session")
+def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A tiny run of a family after 64 images, trained when first asked for; tests that write copy it."""
+    root = tmp_path_factory.mktemp("trained")
+
+    def run(family: str) -> Path:
+        from chain import done, train_words
+
+        if not (root / family).exists():
+            done(*train_words(family, faces, root / family, duration="64 images"))
+        return root / family
+
+    return run
 
 
 @pytest.fixture(scope="module")

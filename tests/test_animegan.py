@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from preset_config import resolved
+from tiny_runs import assert_diagnoses
 from torch import Tensor
 
 from animegen_cli.errors import ConfigError, DataError
@@ -270,15 +271,13 @@ def test_validation_with_and_without_photographs() -> None:
 def test_the_doctor_names_each_failure_and_its_flag() -> None:
     model = tiny()
     healthy = {"G/luma_correlation": 0.9, "D/accuracy": 0.8, "G/change": 0.2}
-    assert model.diagnose(healthy) == []
-    for figure, value, name, flag in (
+    assert_diagnoses(
+        model,
+        healthy,
         ("G/luma_correlation", -0.6, "color inversion", "model.color=30"),
         ("D/accuracy", 0.999, "critic wins", "optim.D.lr="),
         ("G/change", 0.004, "copies its input", "model.style=5"),
-    ):
-        (found,) = model.diagnose(healthy | {figure: value})
-        assert found.name == name
-        assert flag in found.flag
+    )
     assert model.diagnose(healthy | {"G/change": 0.004, "G/init": 1.0}) == [], "copying is the task at first"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,19 +25,15 @@ from animegen_cli.model.nets.inception import Inception
 from animegen_cli.prepare import prepare
 from animegen_cli.sample.generate import Generator
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FACES = ["--extractor", "faces", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "trained"
-    done(*train_words("ddim", faces, run, duration="64 images"))
-    return run
-
-
 @pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+def run(trained: Callable[[str], Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained("ddim"), tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -287,20 +283,20 @@ def test_kid_at_75_pixels_bears_a_name_of_its_own(run: Path, tmp_path: Path, mon
         (2, ["--precision", "fp8"], "no precision `fp8`", "bf16"),
     ],
 )  # fmt: skip
-def test_refusals(code: int, words: list[str], message: str, hint: str, trained: Path) -> None:
-    said = refused(code, "eval", trained, *FACES, *words)
+def test_refusals(code: int, words: list[str], message: str, hint: str, run: Path) -> None:
+    said = refused(code, "eval", run, *FACES, *words)
     assert message in said
     assert hint in said
-    assert not (trained / "eval.json").exists()
+    assert not (run / "eval.json").exists()
 
 
-def test_networks_that_are_not_there(trained: Path) -> None:
-    said = refused(5, "eval", trained, "--extractor", "inception", "--device", "cpu")
+def test_networks_that_are_not_there(run: Path) -> None:
+    said = refused(5, "eval", run, "--extractor", "inception", "--device", "cpu")
     assert "Inception's weights" in said
     assert "type `animegen weights`" in said
     assert "--weights PATH" in said
-    assert "did you mean `inception`" in refused(2, "eval", trained, "--extractor", "incepton")
-    assert "squeezenet:PATH" in refused(2, "eval", trained, "--extractor", "squeezenet:nothing.npz")
+    assert "did you mean `inception`" in refused(2, "eval", run, "--extractor", "incepton")
+    assert "squeezenet:PATH" in refused(2, "eval", run, "--extractor", "squeezenet:nothing.npz")
 
 
 def test_without_inception_the_default_says_which_network_it_took(run: Path) -> None:
@@ -309,11 +305,11 @@ def test_without_inception_the_default_says_which_network_it_took(run: Path) -> 
     assert [score["name"] for score in json.loads(answer.out)["scores"]] == ["fd-faces"]
 
 
-def test_moments_of_another_network(trained: Path, tmp_path: Path) -> None:
+def test_moments_of_another_network(run: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "stats.npz", mu=np.zeros(2048), sigma=np.eye(2048))
-    said = refused(3, "eval", trained, "--metrics", "fd", "--against", tmp_path / "stats.npz", *FACES)
+    said = refused(3, "eval", run, "--metrics", "fd", "--against", tmp_path / "stats.npz", *FACES)
     assert "2048" in said
-    said = refused(2, "eval", trained, "--metrics", "kid", "--against", tmp_path / "stats.npz", *FACES)
+    said = refused(2, "eval", run, "--metrics", "kid", "--against", tmp_path / "stats.npz", *FACES)
     assert "`kid` needs the reference images" in said
 
 

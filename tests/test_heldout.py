@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,20 +17,16 @@ from animegen_cli.model.pixels import to_uint8
 from animegen_cli.paths import Run
 from animegen_cli.sample.trained import open_trained
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 FACES = ["--extractor", "faces", "--device", "cpu", "--json"]
 
 
-@pytest.fixture(scope="module")
-def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "vae"
-    done(*train_words("vae", faces, run, duration="64 images"))
-    return run
-
-
 @pytest.fixture
-def autoencoder(trained: Path, tmp_path: Path) -> Path:
+def autoencoder(trained: Callable[[str], Path], tmp_path: Path) -> Path:
     """A run of one's own, as scores are written into it."""
-    return Path(shutil.copytree(trained, tmp_path / "vae"))
+    return Path(shutil.copytree(trained("vae"), tmp_path / "vae"))
 
 
 def scores(run: Path, *words: object) -> dict[str, dict[str, Any]]:

@@ -41,16 +41,9 @@ def portraits(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
     return FaceSet.open(path)
 
 
-@pytest.fixture(scope="module")
-def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "trained"
-    done(*train_words("ddim", faces, run, duration="64 images"))
-    return run
-
-
 @pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+def run(trained: Callable[[str], Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained("ddim"), tmp_path / "run"))
 
 
 def tensor(pixels: np.ndarray) -> Tensor:

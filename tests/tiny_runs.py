@@ -22,6 +22,8 @@ from animegen_cli.sample.trained import inference_state, spec_to_dict
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from animegen_cli.model.family import Diagnoses
+
 ATTRIBUTES = {"hair": ("pink", "black"), "eyes": ("blue", "red", "green")}
 
 
@@ -83,3 +85,12 @@ class Drawn(Noise):
 def python_of(text: str) -> str:
     """The Python blocks of a Markdown page."""
     return "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.S))
+
+
+def assert_diagnoses(model: Diagnoses, healthy: dict[str, float], *failures: tuple[str, float, str, str]) -> None:
+    """Healthy figures are no finding; each (figure, value, name, flag) is one, by that name and with that flag."""
+    assert model.diagnose(healthy) == []
+    for figure, value, name, flag in failures:
+        (found,) = model.diagnose(healthy | {figure: value})
+        assert found.name == name
+        assert flag in found.flag

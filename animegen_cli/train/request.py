@@ -11,7 +11,7 @@ from animegen_cli import paths
 from animegen_cli.errors import UsageError
 
 if TYPE_CHECKING:  # at runtime where it is needed: pydantic takes longer to load than most answers
-    from animegen_cli.config import Layer
+    from animegen_cli.config import Layer  # noqa: TC004  # nobody evaluates this dataclass's annotations
 
 
 @dataclass(frozen=True, kw_only=True)
