@@ -37,11 +37,9 @@ def quiet() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 drawn faces of 16 pixels with ten labels, 77 or so of them for training."""
-    from animegen_cli.prepare import prepare
+    from pictures import made
 
-    path = tmp_path_factory.mktemp("datasets") / "faces.zip"
-    prepare.prepare(prepare.Request(["demo"], path, prepare.Options(size=16, limit=96, workers=1)))
-    return path
+    return made("demo", tmp_path_factory.mktemp("datasets") / "faces.zip", size=16, limit=96).path
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from chain import done, log_of, refused, sets, train_words
+from pictures import made
 from PIL import Image
 
 from animegen_cli.data.dataset import FaceSet
@@ -19,7 +20,6 @@ from animegen_cli.model import checkpoint
 from animegen_cli.model.families.attributes import Attributes, Model
 from animegen_cli.model.family import Batch, DataSpec
 from animegen_cli.paths import Run
-from animegen_cli.prepare import prepare
 from animegen_cli.report import page
 from animegen_cli.sample.trained import open_trained
 
@@ -43,9 +43,7 @@ def batch(labels: list[list[int]]) -> Batch:
 @pytest.fixture(scope="module")
 def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """500 drawn faces of 16 pixels."""
-    path = tmp_path_factory.mktemp("labeled") / "labeled.zip"
-    prepare.prepare(prepare.Request(["demo"], path, prepare.Options(size=16, limit=500, workers=1)))
-    return path
+    return made("demo", tmp_path_factory.mktemp("labeled") / "labeled.zip", size=16, limit=500).path
 
 
 @pytest.fixture(scope="module")

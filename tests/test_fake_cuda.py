@@ -6,7 +6,7 @@ do when two devices meet. What depends on numbers cannot run on them; each such 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pytest
 import torch
@@ -16,31 +16,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from animegen_cli import paths
 from animegen_cli.model import abilities, families
-from animegen_cli.model.family import (
-    Batch,
-    Classifies,
-    Corrupts,
-    DataSpec,
-    Edit,
-    Embeds,
-    Family,
-    Inpaints,
-    Interpolates,
-    Likelihood,
-    Mixes,
-    Projects,
-    Reconstructs,
-    Samples,
-    Translates,
-    Validates,
-)
+from animegen_cli.model.family import Batch, DataSpec, Edit
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.schedules import SDE, DiscreteSchedule, KarrasSchedule, OffsetCosine, Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from animegen_cli.config import RunConfig
+    from torch import Tensor
+
+    from animegen_cli.config import RunConfig, Sampling
+
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,7 +60,7 @@ def real(function: Callable[P, T]) -> Callable[P, T]:
     return called
 
 
-def pretended(family: str, *settings: str) -> tuple[Family, RunConfig, Batch]:
+def pretended(family: str, *settings: str) -> tuple[Any, RunConfig, Batch]:
     """A tiny network and a batch, as if they lay on a GPU."""
     config, kind = resolved(family, *settings), families.load(family)
     with unset_fake_temporarily():
@@ -82,9 +68,7 @@ def pretended(family: str, *settings: str) -> tuple[Family, RunConfig, Batch]:
         model.phases()  # some read the weights of a perceptual network now
     parts = list(model.modules())
     seen_by = getattr(model, "features", None)
-    if isinstance(
-        seen_by, torch.nn.Module
-    ):  # a network of losses, which is no part of the model and follows its images
+    if isinstance(seen_by, torch.nn.Module):  # a network of losses, no part of the model, which follows its images
         parts += seen_by.modules()
         vars(seen_by)["to"] = lambda device: seen_by  # fake parameters cannot be moved
     for module in parts:
@@ -98,77 +82,14 @@ def pretended(family: str, *settings: str) -> tuple[Family, RunConfig, Batch]:
     return model, config, Batch(images, photos=photos if "photos" in kind.domains else None, labels=labels)
 
 
-def able(*names: str) -> pytest.MarkDecorator:
-    """Run a test for the families with one of these abilities, but for those that are out of reach."""
-    found = sorted({family for name in names for family in abilities.families_able(name)})
-    return pytest.mark.parametrize("family", [f for f in found if not any((f, name) in OUT_OF_REACH for name in names)])
+def assert_on_device(tensors: Iterable[Tensor]) -> None:
+    found = list(tensors)
+    assert found
+    assert {tensor.device.type for tensor in found} == {"cuda"}
 
 
-def assert_on_device(*tensors: Tensor) -> None:
-    assert tensors
-    assert {tensor.device.type for tensor in tensors} == {"cuda"}
-
-
-def noise(count: int = 2, first: int = 0) -> Noise:
+def noise(count: int = 4, first: int = 0) -> Noise:
     return Noise(range(first, first + count), "cuda")
-
-
-@pytest.mark.parametrize("family", paths.families())
-def test_the_losses_of_every_phase_stay_on_the_device(family: str) -> None:
-    model, _, batch = pretended(family)
-    for phase in model.phases():
-        if not phase.exact:  # gradients in the loss: see OUT_OF_REACH
-            assert_on_device(*phase.loss(batch).values())
-
-
-@able("validates")
-def test_held_out_figures_stay_on_the_device(family: str) -> None:
-    model, _, batch = pretended(family)
-    model.eval()
-    assert isinstance(model, Validates)
-    with torch.no_grad():
-        assert_on_device(*model.validate(batch).values())
-
-
-@able("samples")
-def test_images_are_drawn_on_the_device(family: str) -> None:
-    model, config, batch = pretended(family)
-    model.eval()
-    assert isinstance(model, Samples)
-    with torch.no_grad():
-        for labels in (None, batch.labels[:2] if batch.labels is not None else None):
-            assert_on_device(model.sample(noise(), labels, config.sample))
-
-
-SAMPLERS = ["ancestral", "ddim", "dpmpp", "heun", "euler"]
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@able("corrupts")
-def test_every_sampler_walks_on_the_device(family: str, sampler: str) -> None:
-    model, config, batch = pretended(family, f"sample.sampler={sampler}", "sample.guidance=2", "sample.s_churn=1")
-    model.eval()
-    assert isinstance(model, Samples)
-    with torch.no_grad():
-        assert_on_device(model.sample(noise(4), batch.labels, config.sample))
-
-
-@able("corrupts")
-def test_corrupted_images_stay_on_the_device(family: str) -> None:
-    model, _, batch = pretended(family)
-    assert isinstance(model, Corrupts)
-    assert_on_device(*(model.corrupt(batch.images, noise(4)(3, SIZE, SIZE), part) for part in (0.0, 0.5, 1.0)))
-
-
-@able("translates")
-def test_translations_stay_on_the_device(family: str) -> None:
-    model, config, batch = pretended(family)
-    model.eval()
-    assert isinstance(model, Translates)
-    edits = [Edit(), *(edit for name, edit in EDITS.items() if name in model.edits)]
-    with torch.no_grad():
-        for edit in edits:
-            assert_on_device(model.translate(batch.images, noise(4), edit, config.sample))
 
 
 EDITS = {
@@ -180,71 +101,80 @@ EDITS = {
 }
 
 
-@able("inpaints")
-def test_inpainted_images_stay_on_the_device(family: str) -> None:
-    model, config, batch = pretended(family)
-    model.eval()
-    assert isinstance(model, Inpaints)
+def drawn(model: Any, sampling: Sampling, batch: Batch) -> Iterator[Tensor]:
+    for labels in (None, batch.labels):
+        yield model.sample(noise(), labels, sampling)
+
+
+def corrupted(model: Any, _: Sampling, batch: Batch) -> Iterator[Tensor]:
+    for fraction in (0.0, 0.5, 1.0):
+        yield model.corrupt(batch.images, noise()(3, SIZE, SIZE), fraction)
+
+
+def translated(model: Any, sampling: Sampling, batch: Batch) -> Iterator[Tensor]:
+    for edit in (Edit(), *(edit for name, edit in EDITS.items() if name in model.edits)):
+        yield model.translate(batch.images, noise(), edit, sampling)
+
+
+def inpainted(model: Any, sampling: Sampling, batch: Batch) -> Iterator[Tensor]:
     mask = torch.ones(4, 1, SIZE, SIZE, device="cuda")
-    with torch.no_grad():
-        assert_on_device(model.inpaint(batch.images, mask, noise(4), batch.labels, config.sample))
+    yield model.inpaint(batch.images, mask, noise(), batch.labels, sampling)
 
 
-@able("reconstructs")
-def test_reconstructions_stay_on_the_device(family: str) -> None:
+def between(model: Any, sampling: Sampling, batch: Batch) -> Iterator[Tensor]:
+    yield model.interpolate(noise(), noise(4, 9), torch.linspace(0, 1, 4), batch.labels, sampling)
+
+
+def named(model: Any, _: Sampling, batch: Batch) -> Iterator[Tensor]:
+    features = model.embed(batch.images)
+    yield features
+    yield from model.classify(features).values()
+
+
+CALLS: dict[str, Callable[[Any, Sampling, Batch], Iterable[Tensor]]] = {
+    "validates": lambda model, _, batch: model.validate(batch).values(),
+    "samples": drawn,
+    "corrupts": corrupted,
+    "translates": translated,
+    "inpaints": inpainted,
+    "reconstructs": lambda model, _, batch: [model.reconstruct(batch.images)],
+    "mixes": lambda model, sampling, batch: [model.mix(noise(), noise(4, 9), batch.labels, sampling)],
+    "interpolates": between,
+    "likelihood": lambda model, _, batch: [model.bits_per_dim(batch.images, noise())],
+    "classifies": named,
+}
+"""Ability -> tensors of everything that it makes."""
+REACHED = [
+    (family, ability)
+    for ability in CALLS
+    for family in abilities.families_able(ability)
+    if (family, ability) not in OUT_OF_REACH
+]
+
+
+@pytest.mark.parametrize("family", paths.families())
+def test_the_losses_of_every_phase_stay_on_the_device(family: str) -> None:
     model, _, batch = pretended(family)
-    model.eval()
-    assert isinstance(model, Reconstructs)
-    with torch.no_grad():
-        assert_on_device(model.reconstruct(batch.images))
+    for phase in model.phases():
+        if not phase.exact:  # gradients in the loss: see OUT_OF_REACH
+            assert_on_device(phase.loss(batch).values())
 
 
-@able("mixes")
-def test_mixes_stay_on_the_device(family: str) -> None:
+@pytest.mark.parametrize(("family", "ability"), REACHED)
+def test_what_a_family_makes_stays_on_the_device(family: str, ability: str) -> None:
     model, config, batch = pretended(family)
     model.eval()
-    assert isinstance(model, Mixes)
     with torch.no_grad():
-        assert_on_device(model.mix(noise(4), noise(4, 9), batch.labels, config.sample))
+        assert_on_device(CALLS[ability](model, config.sample, batch))
 
 
-@able("interpolates")
-def test_interpolations_stay_on_the_device(family: str) -> None:
-    model, config, batch = pretended(family)
+@pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp", "heun", "euler"])
+@pytest.mark.parametrize("family", abilities.families_able("corrupts"))
+def test_every_sampler_walks_on_the_device(family: str, sampler: str) -> None:
+    model, config, batch = pretended(family, f"sample.sampler={sampler}", "sample.guidance=2", "sample.s_churn=1")
     model.eval()
-    assert isinstance(model, Interpolates)
     with torch.no_grad():
-        between = model.interpolate(noise(4), noise(4, 9), torch.linspace(0, 1, 4), batch.labels, config.sample)
-    assert_on_device(between)
-
-
-@able("projects")
-def test_projections_stay_on_the_device(family: str) -> None:
-    model, _, batch = pretended(family)
-    model.eval()
-    assert isinstance(model, Projects)
-    assert_on_device(model.project(batch.images, noise(4), 2, None, None))
-
-
-@able("likelihood")
-def test_bits_per_dim_stay_on_the_device(family: str) -> None:
-    model, _, batch = pretended(family)
-    model.eval()
-    assert isinstance(model, Likelihood)
-    with torch.no_grad():
-        assert_on_device(model.bits_per_dim(batch.images, noise(4)))
-
-
-@able("embeds", "classifies")
-def test_features_and_logits_stay_on_the_device(family: str) -> None:
-    model, _, batch = pretended(family)
-    model.eval()
-    assert isinstance(model, Embeds)
-    with torch.no_grad():
-        features = model.embed(batch.images)
-        assert_on_device(features)
-        if isinstance(model, Classifies):
-            assert_on_device(*model.classify(features).values())
+        assert_on_device(drawn(model, config.sample, batch))
 
 
 def test_a_tensor_that_stays_on_the_cpu_is_found() -> None:

@@ -59,8 +59,7 @@ def compare(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The folder for the page, the tables and the picture. [default: comparison, or studies/STUDY]",
-            show_default=False,
+            help="Folder of page, tables and picture. [default: comparison, or studies/STUDY]", show_default=False
         ),
     ] = None,
     seeds: Annotated[
@@ -72,9 +71,7 @@ def compare(
     ] = None,
     sort: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN", help="A score, images, parameters, seconds, ... [default: as given]", show_default=False
-        ),
+        typer.Option(metavar="COLUMN", help="A score, images, seconds, ... [default: as given]", show_default=False),
     ] = None,
     no_images: Annotated[bool, typer.Option("--no-images", help="Draw nothing from the runs.")] = False,
     no_reals: Annotated[

@@ -65,7 +65,7 @@ def prepare(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="A table inside the source or a path; folders; none. [default: found by itself]", show_default=False
+            help="A table (inside or a path), folders or none. [default: found by itself]", show_default=False
         ),
     ] = None,
     limit: Annotated[
@@ -76,7 +76,7 @@ def prepare(
     min_size: Annotated[
         int | None,
         typer.Option(
-            help="Drop pictures whose shorter side has fewer pixels. [default: half the resolution]", show_default=False
+            help="Drop pictures whose shorter side is less. [default: half the resolution]", show_default=False
         ),
     ] = None,
     workers: Annotated[

@@ -26,18 +26,14 @@ def train(
             "--preset", "-p", help="A preset of the family; `fast` by default.", autocompletion=complete_preset
         ),
     ] = None,
-    data: Annotated[
-        Path | None, typer.Option("--data", help="A file of `animegen prepare`; by default the newest.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A prepared data set; by default the newest.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="The run folder; by default the next number under runs/.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Every random number follows from it.")] = None,
     device: Device = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images per step in all.")] = None,
-    batch_gpu: Annotated[
-        str | None, typer.Option("--batch-gpu", help="Images per forward pass: auto or a number.")
-    ] = None,
+    batch_gpu: Annotated[str | None, typer.Option("--batch-gpu", help="Images per forward pass, or auto.")] = None,
     duration: Annotated[
         str | None, typer.Option("--duration", help='"200 epochs", "800k steps" or "25M images".')
     ] = None,

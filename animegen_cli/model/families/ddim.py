@@ -141,14 +141,15 @@ class DDIM(Family):
     ema_buffers = "average"
     edits = diffusion.EDITS
     conditions: tuple[str, ...] = ()
-    config: Model
-    mean: Tensor
-    std: Tensor
 
     sample = diffusion.sample
     translate = diffusion.translate
     inpaint = diffusion.inpaint
     exported = diffusion.exported
+
+    config: Model
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
