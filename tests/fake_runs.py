@@ -123,7 +123,7 @@ HAIR = ("black", "blonde", "blue", "pink")
 
 
 def everything_seen(run_number: int = 0) -> dict[str, Any]:
-    """What `eval` leaves beside the scores: the cost of drawing, histograms, requests, a sheet of neighbours."""
+    """What `eval` leaves beside the scores: the cost of drawing, histograms, requests, a sheet of neighbors."""
     drawn = [0.4 - 0.05 * run_number, 0.3, 0.2, 0.1 + 0.05 * run_number]
     common = {"by": "pixels", "images": 500_000}
     asked = {"attribute": "hair", "asked": 32, "by": "faces-net", "images": 500_000}

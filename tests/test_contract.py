@@ -435,8 +435,8 @@ def example(given: Input) -> Tensor:
 
 @with_ability("converts")
 def test_its_network_goes_to_diffusers_and_back(family: str, faces: Path) -> None:
-    labelled, settings, _ = built(family, faces)
-    model = type(labelled)(settings.model, replace(labelled.data, attributes={}))  # diffusers knows one label at most
+    labeled, settings, _ = built(family, faces)
+    model = type(labeled)(settings.model, replace(labeled.data, attributes={}))  # diffusers knows one label at most
     shake(model)
     assert isinstance(model, Converts)
     found = model.to_diffusers(settings.sample)

@@ -157,9 +157,9 @@ def test_a_network_that_diffusers_saved_begins_a_run(faces: Path, tmp_path: Path
     ours, theirs = outputs(opened(Run(tmp_path / "run")).model, unet)
     assert theirs.std() > 0.05
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
-    labelled = [word for word in THEIR_SETTINGS if word != NO_LABELS]
-    train(faces, tmp_path / "labelled", tmp_path / "theirs", *labelled, "model.labels=[hair,eyes]")
-    ours, theirs = outputs(opened(Run(tmp_path / "labelled")).model, unet)
+    labeled = [word for word in THEIR_SETTINGS if word != NO_LABELS]
+    train(faces, tmp_path / "labeled", tmp_path / "theirs", *labeled, "model.labels=[hair,eyes]")
+    ours, theirs = outputs(opened(Run(tmp_path / "labeled")).model, unet)
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
@@ -345,10 +345,10 @@ def test_a_folder_is_whole_or_absent_and_only_exports_are_replaced(
 def test_what_cannot_be_exported_says_what_can(tmp_path: Path) -> None:
     run = make("gan", tmp_path / "gan")
     assert "families that can: ddpm" in refused(2, "export", run.path, "--to", "diffusers")
-    labelled = make("ddpm", tmp_path / "ddpm", "model.labels=all")
-    assert "--to onnx" in refused(2, "export", labelled.path, "--to", "diffusers")
-    labelled.weights.unlink()
-    assert "no weights" in refused(3, "export", labelled.path)
+    labeled = make("ddpm", tmp_path / "ddpm", "model.labels=all")
+    assert "--to onnx" in refused(2, "export", labeled.path, "--to", "diffusers")
+    labeled.weights.unlink()
+    assert "no weights" in refused(3, "export", labeled.path)
     assert "no run" in refused(3, "export", tmp_path / "nothing")
     assert "no run" in refused(3, "export", cwd=tmp_path)
     assert not list(tmp_path.glob("*/export/*"))

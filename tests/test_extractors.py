@@ -500,7 +500,7 @@ CONTENT = np.random.default_rng(0).bytes(700_000)
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves CONTENT, honours Range, and breaks off after `stop_after` bytes of an answer."""
+    """Serves CONTENT, honors Range, and breaks off after `stop_after` bytes of an answer."""
 
     stop_after: int | None = None
     asked: list[str | None]

@@ -105,14 +105,14 @@ def test_a_turned_photo_comes_out_upright_and_without_its_metadata(runs: dict[st
 
 
 def test_every_kind_of_picture(runs: dict[str, Path], tmp_path: Path) -> None:
-    """Half transparent, grey, 16 bits, CMYK, a palette, one pixel: each comes out in its own size."""
+    """Half transparent, gray, 16 bits, CMYK, a palette, one pixel: each comes out in its own size."""
     folder, face = tmp_path / "in", picture(2, (24, 24))
     folder.mkdir()
     clear = face.convert("RGBA")
     clear.putalpha(0)
     clear.save(folder / "clear.png")
     Image.new("RGB", (24, 24), "white").save(folder / "white.png")
-    face.convert("L").save(folder / "grey.png")
+    face.convert("L").save(folder / "gray.png")
     face.convert("L").convert("RGB").save(folder / "rgb.png")
     face.convert("CMYK").save(folder / "print.tif")
     face.quantize(16).save(folder / "palette.gif")
@@ -121,7 +121,7 @@ def test_every_kind_of_picture(runs: dict[str, Path], tmp_path: Path) -> None:
     found = translated(runs["cyclegan"], folder, tmp_path / "out")
     assert set(found) == {path.with_suffix(".png").name for path in folder.iterdir()}
     np.testing.assert_array_equal(found["clear.png"], found["white.png"])
-    np.testing.assert_array_equal(found["grey.png"], found["rgb.png"])
+    np.testing.assert_array_equal(found["gray.png"], found["rgb.png"])
     np.testing.assert_array_equal(found["deep.png"], found["rgb.png"])
     assert found["dot.png"].shape == (1, 1, 3)
     assert found["print.png"].shape == (24, 24, 3)

@@ -369,7 +369,7 @@ class Converts(Protocol[SamplingT]):
 
 @runtime_checkable
 class Diagnoses(Protocol):
-    """Recognises how its training fails."""
+    """Recognizes how its training fails."""
 
     def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
         """Return what is wrong, from the means that the log shows (`phase/loss` -> value); nothing when it is healthy."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from animegen_cli.model.nets.precision import at_least_float32
 
 HALF_BIN = 1 / 255
-"""Half the distance of two neighbouring 8-bit values in [-1, 1]."""
+"""Half the distance of two neighboring 8-bit values in [-1, 1]."""
 EDGE = 0.999
 """Beyond it an image's value is the first or the last of the 256."""
 RARE = 1e-5

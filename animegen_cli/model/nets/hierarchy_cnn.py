@@ -120,7 +120,7 @@ class Bottleneck(nn.Module):
 
 
 def _resized(x: Tensor, resolution: int) -> Tensor:
-    """Average-pooled down, or nearest-neighbour up."""
+    """Average-pooled down, or nearest-neighbor up."""
     if x.shape[-1] == resolution:
         return x
     if x.shape[-1] > resolution:
