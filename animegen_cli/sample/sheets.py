@@ -18,6 +18,7 @@ from animegen_cli.model.nets.perceptual import open_features
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_first, channels_last, from_uint8, to_uint8
 from animegen_cli.report import grids
+from animegen_cli.sample.output import file_of, save
 from animegen_cli.sample.trained import require
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from animegen_cli.sample.generate import Generator
     from animegen_cli.sample.request import Request
     from animegen_cli.sample.trained import Trained
-from animegen_cli.sample.output import file_of, save
 
 
 def _spread(count: int, wanted: int) -> list[int]:
