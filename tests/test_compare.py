@@ -20,6 +20,7 @@ from PIL import Image
 from test_report import Page
 from typer.testing import CliRunner
 
+from animegen_cli.cli.command import Command
 from animegen_cli.cli.compare import compare
 from animegen_cli.compare import compare as comparison
 from animegen_cli.errors import AnimegenError, DataError, MachineError, UsageError
@@ -380,7 +381,7 @@ def test_the_same_runs_give_the_same_files(two: list[Run], tmp_path: Path) -> No
 
 def command(*words: str) -> tuple[int, str, BaseException | None]:
     app = typer.Typer()
-    app.command()(compare)
+    app.command(cls=Command)(compare)
     done = CliRunner().invoke(app, list(words))
     return done.exit_code, done.stdout, done.exception
 
@@ -438,7 +439,8 @@ def test_bad_words_say_what_to_type(
 def test_stored_pictures_are_compared_without_loading_torch(two: list[Run], tmp_path: Path) -> None:
     comparison.same_seeds(comparison.compare(two), range(10), draw)
     program = (
-        "import sys, typer; from animegen_cli.cli.compare import compare; app = typer.Typer(); app.command()(compare);"
+        "import sys, typer; from animegen_cli.cli.command import Command; from animegen_cli.cli.compare import compare;"
+        "app = typer.Typer(); app.command(cls=Command)(compare);"
         "app(sys.argv[1:], standalone_mode=False);"
         "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'matplotlib'}))"
     )

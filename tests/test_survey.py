@@ -19,6 +19,7 @@ from fake_runs import draw
 from test_report import Page
 from typer.testing import CliRunner
 
+from animegen_cli.cli.command import Command
 from animegen_cli.cli.compare import compare
 from animegen_cli.compare import compare as comparison
 from animegen_cli.compare.survey import design, making, results, votes
@@ -300,7 +301,7 @@ class Viewer:
 
 def command(*words: str) -> tuple[str, BaseException | None]:
     app = typer.Typer()
-    app.command()(compare)
+    app.command(cls=Command)(compare)
     done = CliRunner().invoke(app, list(words))
     return done.stdout, done.exception
 

@@ -161,7 +161,7 @@ def label_tables(classes: Sequence[int], width: int) -> nn.ModuleList:
 def with_labels(embedding: Tensor, tables: nn.ModuleList, labels: Tensor | None) -> Tensor:
     """Add the rows of labels (B, A) int64, -1 or None for unknown, from `label_tables` to an embedding (B, E)."""
     for column, table in enumerate(tables):
-        unknown = torch.zeros(len(embedding), dtype=torch.int64, device=embedding.device)
+        unknown = torch.zeros_like(embedding[:, 0], dtype=torch.int64)  # of no fixed length where networks are exported
         embedding = embedding + table(unknown if labels is None else labels[:, column] + 1)
     return embedding
 
