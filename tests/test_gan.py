@@ -334,7 +334,8 @@ def test_the_doctor_names_failures(settings: dict[str, Any], figures: dict[str, 
 
 def test_temperature_scales_the_noise() -> None:
     model = small().eval()
-    cold, warm = (model.sample(Noise(range(32)), None, GAN.Sampling(temperature=t)) for t in (0.1, 1.0))
+    with torch.no_grad():
+        cold, warm = (model.sample(Noise(range(32)), None, GAN.Sampling(temperature=t)) for t in (0.1, 1.0))
     assert float(cold.var(0).mean()) < 0.2 * float(warm.var(0).mean())
 
 
@@ -353,7 +354,8 @@ def test_it_learns_a_brightness(layout: str) -> None:
                 model.zero_grad()
                 next(iter(phase.loss(batch).values())).backward()
                 optimizers[phase.shares or phase.name].step()
-    images = model.generator(torch.randn(64, 8), None)
+    with torch.no_grad():
+        images = model.generator(torch.randn(64, 8), None)
     assert float(images.mean()) == pytest.approx(0.6, abs=0.25)
 
 
