@@ -289,6 +289,7 @@ class Viewer:
             self.page.click("#go-on")
 
     def count(self) -> str:
+        self.page.wait_for_function("() => document.getElementById('count').textContent")  # a page that loads anew
         return str(self.page.text_content("#count"))
 
     def saved(self, folder: Path) -> Path:
