@@ -170,7 +170,7 @@ def _preference(question: str, votes: Sequence[Vote], key: Key, seed: int) -> Pr
         )
         for i in order
     )  # fmt: skip
-    return Preference(question, standings, _table(question, standings, _notes(votes, key)))
+    return Preference(question, standings, _table(question, standings, _notes(votes)))
 
 
 def _units(votes: Sequence[Vote], key: Key) -> np.ndarray:
@@ -185,7 +185,7 @@ def _units(votes: Sequence[Vote], key: Key) -> np.ndarray:
     return found
 
 
-def _notes(votes: Sequence[Vote], key: Key) -> tuple[str, ...]:
+def _notes(votes: Sequence[Vote]) -> tuple[str, ...]:
     raters = {vote.rater for vote in votes}
     ties = sum(vote.answer == "tie" for vote in votes)
     what = "raters" if len(raters) > 1 else "answers, since there is one rater: they say nothing about other people"
