@@ -1,4 +1,4 @@
-"""Reading images back: a data set file that `prepare` wrote, any StyleGAN2/3 or EDM zip, or a plain folder."""
+"""Reading images back: a data set file that `prepare` wrote, any StyleGAN2/3 or EDM zip, a NumPy archive, or a plain folder."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from animegen_cli.data import labels as label_tables
+from animegen_cli.data import npz_file
 from animegen_cli.data.cleaning import FILTER, decode, digest
 from animegen_cli.data.manifest import FORMAT, VERSION, identity_of, identity_of_domains
 from animegen_cli.data.sources import ANIME, DOMAINS, PHOTOS, PICTURES, Unusable
@@ -50,7 +51,7 @@ class FaceSet:
 
     @classmethod
     def open(cls, path: Path | str) -> FaceSet:
-        """Open a data set file or a folder of images.
+        """Open a data set file, a folder of images or a NumPy archive of them.
 
         Raises:
             DataError: it is missing, cut short, empty, or no data set at all.
@@ -60,6 +61,8 @@ class FaceSet:
             return _open_folder(path)
         if not path.exists():
             raise DataError(f"there is no data set {path}", hint=similar(path) or _MAKE)
+        if path.suffix.lower() == ".npz" or npz_file.names(path) is not None:
+            return _open_npz(path)
         try:
             return _open_zip(path)
         except _DAMAGED as error:
@@ -224,7 +227,7 @@ def _prepare(faces: FaceSet) -> str:
 
 
 def open_images(path: Path | str) -> FaceSet:
-    """Open a plain folder or zip of images, such as `sample` writes, as a set without labels."""
+    """Open a plain folder, zip or .npz of images, such as `sample` writes, as a set without labels."""
     return FaceSet.open(path)
 
 
@@ -288,6 +291,18 @@ def _open_zip(path: Path) -> FaceSet:
     about = {"domains": _domains(names), **_manifest(path, archive, len(names))}
     about.update(_labels(path, archive, names, about.get("attributes")))
     return FaceSet(path, sorted(names), reader, about)
+
+
+def _open_npz(path: Path) -> FaceSet:
+    reader = npz_file.ArrayReader(path)
+    about: dict[str, Any] = {}
+    if reader.labels is not None:
+        try:
+            about["attributes"], table = label_tables.unpack(reader.labels.tolist(), None)
+        except ValueError as error:
+            raise DataError(f"the classes in {path} cannot be read: {error}", hint="save the images alone") from None
+        about["labels"] = table.astype(np.int16)
+    return FaceSet(path, reader.names, reader, about)
 
 
 def _json(path: Path, archive: zipfile.ZipFile, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from animegen_cli import console, paths
+from animegen_cli.data import npz_file
 from animegen_cli.data.dataset import FaceSet, open_images, require_size
 from animegen_cli.device import machine_about, peak_memory
 from animegen_cli.errors import DataError, UsageError
@@ -198,14 +199,19 @@ class EvaluatedRun(ImageSet):
 
 
 def open_reference(spec: str) -> FaceSet | Path:
-    """The reference that `--against` names: a data set, or the path of an .npz of moments; DataError where none is."""
+    """The reference that `--against` names: a set, folder or .npz of images, or the path of an .npz of moments.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
     path = Path(spec)
     if not path.exists():
         raise DataError(
             f"no reference `{spec}`",
-            hint=paths.similar(path) or "name a data set, a folder of images, or an .npz of mu and sigma",
+            hint=paths.similar(path) or "name a data set, a folder or .npz of images, or an .npz of mu and sigma",
         )
-    return path if path.suffix == ".npz" else FaceSet.open(path)
+    held = npz_file.names(path) if path.is_file() else None
+    return path if held is not None and held >= npz_file.MOMENTS else FaceSet.open(path)
 
 
 def own_data(run: Run, path: Path | None = None) -> FaceSet:
