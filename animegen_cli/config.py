@@ -44,6 +44,13 @@ class Section:
     renamed: ClassVar[Mapping[str, str]] = {}
     """Earlier names of keys and what they are called now: runs and presets that hold the earlier ones still open."""
 
+    def check_new(self) -> None:
+        """Raise ConfigError for settings that no new training should begin with; runs that have them still open and go on."""
+
+    def cautions(self) -> Sequence[str]:
+        """Return what a person should hear before paying for these settings, a sentence each; nothing for most."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling(Section):

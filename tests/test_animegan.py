@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.nn.functional as F
+from chain import TINY as CHAIN
+from chain import done, sets
 from preset_config import resolved
 from tiny_runs import assert_diagnoses
 from torch import Tensor
@@ -308,6 +310,25 @@ def test_what_does_not_fit_is_refused_with_a_way_out() -> None:
         tiny().generator_loss(replace(batch_of(), photos=None))
     with pytest.raises(ConfigError, match="counts steps"):
         resolved("animegan", "smoke", "model.init=500 steps")
+
+
+@pytest.mark.parametrize("preset", ["hayao", "paprika", "shinkai"])
+def test_styles_say_whose_pictures_they_take_and_warn_without_vgg19(preset: str) -> None:
+    settings = resolved("animegan", preset)
+    assert "the style is that of your own anime pictures" in settings.about
+    (said,) = settings.model.cautions()
+    assert "without VGG19 a game of weight 300" in said
+    assert "--set model.features=vgg19.pth" in said
+    assert resolved("animegan", preset, "model.features=vgg19.pth").model.cautions() == []
+    assert resolved("animegan", "fast").model.cautions() == []
+
+
+def test_a_training_says_so_before_it_begins(two_domains: Path) -> None:
+    words = [*sets("size=16", "model.level=1", *CHAIN["animegan"]), "--dry-run", "--device", "cpu"]
+    said = done("train", "animegan", "--preset", "hayao", "--data", two_domains, *words).err
+    assert "animegan/hayao: " in said
+    assert "your own anime pictures" in said
+    assert "warning: without VGG19" in said
 
 
 def test_runs_that_spell_colour_still_open() -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from chain import refused, sets
+from chain import done, refused, sets
 from preset_config import resolved
+from tiny_runs import make
 from torch import Tensor, nn
 
 from animegen_cli.errors import ConfigError
@@ -297,10 +298,32 @@ def test_runs_that_spell_colour_still_open() -> None:
     assert augment == [("color", "cutout")] * 2
 
 
-def test_penalties_and_batchnorm_do_not_go_together() -> None:
+@pytest.mark.parametrize("settings", [{"r1": 10.0}, {"gradient_penalty": 10.0}, {"loss": "wgan", "r1": 1.0}])
+def test_no_training_begins_with_a_penalty_on_batchnorm(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="BatchNorm") as caught:
-        Model(loss="wgan", gradient_penalty=10.0)
+        Model(**settings).check_new()
     assert "model.norm=layer" in str(caught.value.hint)
+    for way in ({"norm": "layer"}, {"norm": "none"}, {"layout": "skip"}):
+        Model(**settings, **way).check_new()
+
+
+def test_it_is_refused_where_it_would_begin_and_drawn_where_it_was_trained(faces: Path, tmp_path: Path) -> None:
+    words = sets("model.layout=dcgan", "model.norm=batch")
+    said = refused(2, "train", "gan", "--preset", "smoke", "--data", faces, "--out", tmp_path / "new", *words)
+    assert "`model.r1` is a penalty per image" in said
+    assert not (tmp_path / "new").exists()
+    old = make("gan", tmp_path / "old", "model.layout=dcgan", "model.norm=batch")
+    done("sample", old.path, "--seeds", "0-1", "--device", "cpu")
+
+
+def test_the_documents_twin_has_no_penalty_on_batchnorm() -> None:
+    sane, printed = (resolved("gan", name).model for name in ("xmu2023-sane", "xmu2023"))
+    sane.check_new()
+    assert (sane.r1, sane.norm) == (10.0, "layer")
+    assert (printed.r1, printed.norm) == (0.0, "batch")
+
+
+def test_smoothed_targets_need_a_loss_that_has_some() -> None:
     with pytest.raises(ConfigError, match="targets"):
         Model(loss="hinge", smooth=0.9)
 
@@ -312,15 +335,24 @@ def test_penalties_and_batchnorm_do_not_go_together() -> None:
     ("settings", "figures", "expected"),
     [
         ({}, {"G/pixel_variance_ratio": 0.9, "D/adversarial": 1.1}, []),
-        ({}, {"G/pixel_variance_ratio": 0.1, "D/adversarial": 1.1}, [("mode collapse", "--set model.r1=10")]),
-        ({}, {"G/pixel_variance_ratio": 0.9, "D/adversarial": 0.01}, [("critic wins", "--set model.r1=10")]),
+        (
+            {},
+            {"G/pixel_variance_ratio": 0.1, "D/adversarial": 1.1},
+            [("mode collapse", "--set model.r1=10 --set model.norm=layer")],
+        ),
+        (
+            {},
+            {"G/pixel_variance_ratio": 0.9, "D/adversarial": 0.01},
+            [("critic wins", "--set model.r1=10 --set model.norm=layer")],
+        ),
+        ({"layout": "skip"}, {"G/pixel_variance_ratio": 0.1}, [("mode collapse", "--set model.r1=10")]),
         (
             {"r1": 10.0},
             {"G/pixel_variance_ratio": 0.9, "D/adversarial": 0.01},
             [("critic wins", "--set model.augment=[color,translation]")],
         ),
         (
-            {"r1": 10.0, "augment": ("color",)},
+            {"r1": 10.0, "augment": ("color",), "norm": "layer"},
             {"G/pixel_variance_ratio": 0.1},
             [("mode collapse", "--set model.r1=40")],
         ),

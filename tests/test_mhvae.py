@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -135,19 +136,37 @@ def on_meta(name: str, size: int = 64) -> MHVAE:
 
 
 def test_the_documents_layouts() -> None:
-    decoder = on_meta("info8010-cnn").decoder
+    decoder = on_meta("child2021").decoder
     sizes = [shape[-1] for shape in decoder.shapes]
     assert len(sizes) == 25
     assert {size: sizes.count(size) for size in sizes} == {1: 1, 4: 3, 8: 4, 16: 6, 32: 7, 64: 4}
     assert all(shape == (16, shape[1], shape[1]) for shape in decoder.shapes)
     assert decoder.scales == tuple({1: 0, 4: 1, 8: 2, 16: 3, 32: 4, 64: 5}[size] for size in sizes)
-    assert list(on_meta("info8010-vit").decoder.shapes) == [(256,), (224,), (192,), (160,)]
-    assert list(on_meta("info8010-mlp").decoder.shapes) == [(128,), (112,), (96,), (80,)]
     assert len(parse_layout("1x1,4m1,4x2,8m4,8x5,16m8,16x10,32m16,32x21", 32, decoder=True)) == 43  # Child's CIFAR-10
     long = "1x2,4m1,4x3,8m4,8x7,16m8,16x15,32m16,32x31,64m32,64x12"
     assert len(parse_layout(long, 64, decoder=True)) == 75  # Child's ImageNet at 64 pixels
     down = parse_layout("32x11,32d2,16x6,16d2,8x6,8d2,4x3,4d4,1x3", 32, decoder=False)
     assert len(down) == 11 + 1 + 6 + 1 + 6 + 1 + 3 + 1 + 3
+
+
+def test_the_documents_latents_have_slightly_decreasing_sizes() -> None:
+    """Document 004, section III.B.2: of every backbone, top first, each group a little smaller than the one above."""
+    shapes = {name: on_meta(f"info8010-{name}").decoder.shapes for name in ("cnn", "vit", "mlp")}
+    sizes = {name: [math.prod(shape) for shape in of_groups] for name, of_groups in shapes.items()}
+    assert sizes == {"cnn": [256, 224, 192, 160], "vit": [256, 224, 192, 160], "mlp": [128, 112, 96, 80]}
+    assert [len(shape) for shape in shapes["cnn"]] == [3] * 4, "maps"
+
+
+def test_groups_may_have_channels_of_their_own() -> None:
+    cnn = CNN(width=8, bottleneck=0.5, channels=(6, 2), encoder="8x1,8d,4x1,4d,1x1", decoder="1x1,4m1,8p1")
+    model = MHVAE(Model(cnn=cnn, likelihood="gaussian"), DataSpec(8, 10)).eval()
+    assert list(model.decoder.shapes) == [(6, 1, 1), (2, 4, 4)]
+    drawn = model.sample(Noise([1, 2]), None, MHVAE.Sampling())
+    assert drawn.shape == (2, 3, 8, 8)
+    images = torch.zeros(2, 3, 8, 8)
+    assert [kl.shape for kl in model._bound(images, model._random(images)).divergences] == [(2, 6), (2, 2)]
+    with pytest.raises(ConfigError, match=r"has 3 numbers, `model\.cnn\.decoder` 2 groups"):
+        MHVAE(Model(cnn=replace(cnn, channels=(6, 2, 1))), DataSpec(8, 10))
 
 
 def test_one_block_of_the_cnn_by_hand() -> None:

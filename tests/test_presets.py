@@ -144,6 +144,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "stylegan2/auto": AUTO | {"size": 64, "model.r1": 0.0256, "optim.G.lr": 0.0025, "optim.D.lr": 0.0025},
     "stylegan2/xmu2023": AUTO | {"size": 64, "model.r1": 0.0256, "optim.G.lr": 0.005, "optim.D.lr": 0.005},
     "stylegan2/xmu2023-sane": AUTO | {"size": 64, "optim.G.lr": 0.0025, "optim.D.lr": 0.0025},
+    "sde/fast": {"model.process": "vp", "model.predicts": "velocity", "sample.sampler": "dpmpp", "sample.steps": 25},
     "stylegan2/paper256": STYLE | {
         "size": 256, "model.channel_base": 16384, "model.mapping": 8, "model.minibatch_std": 8, "model.r1": 1.0,
         "train.batch": 64, "train.ema.half_life": "20k images", "train.ema.half_life_share": None,
@@ -334,6 +335,14 @@ def test_smoke_presets_train_and_draw(name: str) -> None:
 def test_general_presets_take_any_size(name: str, size: int) -> None:
     assert resolved(name).size is None
     assert sum(p.numel() for p in build(name, size, {"hair": ("pink", "blue"), "eyes": ("red",)}).parameters()) > 0
+
+
+def test_document_003_is_its_authors() -> None:
+    """Haodong Song, Huidong Feng, Yuntao Jin, Yuxin Lin, Wangzheng Shi."""
+    for name in ("stylegan2/xmu2023", "stylegan2/xmu2023-sane"):
+        text = paths.preset_file(*name.split("/")).read_text(encoding="utf-8")
+        assert "Song, Feng, Jin, Lin & Shi 2023" in text
+        assert "Xu et al." not in text
 
 
 def test_papers_fix_their_size() -> None:

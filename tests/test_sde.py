@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import torch
+from chain import done
+from tiny_runs import make
 from torch import Tensor
 
 from animegen_cli import config, paths
@@ -17,6 +19,9 @@ from animegen_cli.model.family import Batch, DataSpec
 from animegen_cli.model.nets.scorenet import Resample, ScoreNet, ScoreNetConfig
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.schedules import SDE, VE, VP, SubVP
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MEAN, STD = 0.2, 0.5
 PROCESSES = {"ve": VE(0.02, 100.0, 1e-5), "vp": VP(0.1, 20.0, 1e-5), "subvp": SubVP(0.1, 20.0, 1e-5)}
@@ -201,6 +206,56 @@ def test_loss_is_the_noise_error_and_half_its_sum() -> None:
         assert float(summed["score"].detach()) == pytest.approx(float(summed["mse"]) * 192 / 2, rel=1e-5)
 
 
+def test_a_velocity_is_learned_and_read_as_what_it_is() -> None:
+    """Of flat images of 0.5 in VP: v = a eps - s / 2; a network that knows it leaves no error and sees 0.5 at every level."""
+    images = torch.full((64, 3, 8, 8), 0.5)
+    model = tiny(predicts="velocity")
+    torch.manual_seed(3)
+    losses = model.loss(Batch(images))
+    assert list(losses) == ["velocity", "mse"]
+    # It starts at zero: the loss is a^2 + s^2 / 4 on average over t, between 1/4 and 1.
+    assert 0.25 < float(losses["velocity"].detach()) < 0.6
+    assert float(losses["mse"]) < float(losses["velocity"].detach())
+
+    def knowing(x_t: Tensor, time: Tensor, s: Tensor, labels: Tensor | None) -> Tensor:
+        a, s = (rate.view(-1, 1, 1, 1) for rate in model.schedule.rates(time))
+        return a * (x_t - a * 0.5) / s - s * 0.5
+
+    model.predict = knowing  # type: ignore[method-assign]
+    assert float(model.loss(Batch(images))["velocity"]) == pytest.approx(0, abs=1e-6)
+    noise = torch.randn(2, 3, 8, 8)
+    for sigma in (0.02, 1.0, 150.0):
+        seen = model.denoise(0.5 + sigma * noise, torch.full((2,), sigma))
+        torch.testing.assert_close(seen, torch.full_like(seen, 0.5), atol=1e-3, rtol=0)
+
+
+def test_an_error_of_the_network_burns_colors_through_noise_and_not_through_velocity() -> None:
+    """The same error of 0.02 where the noise is strongest: beyond the range of pixels by noise, 0.02 by velocity."""
+    x = torch.zeros(1, 3, 8, 8)
+    errors = []
+    for predicts in ("noise", "velocity"):
+        model = tiny(predicts=predicts).requires_grad_(False)
+        level = torch.tensor([model.schedule.sigma_max])
+        before = model.denoise(x, level)
+        model.net.head.bias.add_(0.02)
+        errors.append(float((model.denoise(x, level) - before).abs().max()))
+    assert errors[0] > 2
+    assert errors[1] == pytest.approx(0.02, rel=0.01)
+
+
+def test_few_steps_of_the_predictor_corrector_are_warned_of(tmp_path: Path) -> None:
+    assert sde.SDESampling(sampler="pc", steps=50).cautions() == []
+    assert sde.SDESampling(sampler="dpmpp", steps=3).cautions() == []
+    run = make("sde", tmp_path / "run")
+    warned = done("sample", run.path, "--seeds", "0", "--steps", "49", "--device", "cpu").err
+    assert "warning: 49 steps of the predictor-corrector" in warned
+    assert "--sampler dpmpp" in warned
+    assert (
+        "predictor-corrector"
+        not in done("sample", run.path, "--seeds", "0", "--sampler", "ddim", "--device", "cpu").err
+    )
+
+
 def test_bits_per_dim_of_the_untrained_network_is_that_of_its_gaussian() -> None:
     """A network that predicts no noise leaves the flow standing: the density is the prior's, at the image itself."""
     model = tiny(process="ve")
@@ -263,7 +318,13 @@ def test_network_with_every_option_starts_at_zero_and_learns() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"multipliers": (1, 1, 1, 1, 1)}, "halved"), ({"sigma_max": 0.005}, "sigma"), ({"beta_max": 0.05}, "beta")],
+    [
+        ({"process": "ve", "predicts": "velocity"}, "velocity"),
+        ({"process": "subvp", "predicts": "velocity"}, "a\\^2"),
+        ({"multipliers": (1, 1, 1, 1, 1)}, "halved"),
+        ({"sigma_max": 0.005}, "sigma"),
+        ({"beta_max": 0.05}, "beta"),
+    ],
 )
 def test_nonsense_is_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:

@@ -128,7 +128,10 @@ class EvaluatedRun(ImageSet):
         if extractor.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(extractor.device)
         self.reference = Reference(reference, request.split, self.size)
-        generator = Generator(self.trained, sampling_of(self.trained, request.overrides))
+        sampling = sampling_of(self.trained, request.overrides)
+        for text in sampling.cautions():
+            console.warn(text)
+        generator = Generator(self.trained, sampling)
         self.source: _Source
         if isinstance(self.trained.model, Samples):
             self.source = _Drawn(generator, request)

@@ -67,6 +67,8 @@ def sample(request: Request) -> Drawn:
     precision = "fp32" if request.project and request.precision == "auto" else request.precision
     trained = open_trained(run, device=pick_device(request.device), precision=precision)
     sampling = sampling_of(trained, {**settings_of(request.settings), **request.overrides})
+    for text in sampling.cautions():
+        console.warn(text)
     labels = label_row(trained, _labels(request.labels)) if request.labels else None
     generator = Generator(trained, sampling, labels, request.batch)
     paths.make_folder(out)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from animegen_cli import config, console
+from animegen_cli import config
 from animegen_cli.config import Amount
 from animegen_cli.device import free_memory
 from animegen_cli.sample.trained import build_config
@@ -30,8 +30,7 @@ def plan(request: Request) -> dict[str, Any]:
         AnimegenError: whatever would stop the training before its first step.
     """
     run_config = train.read_config(request)
-    if run_config.warning:
-        console.warn(run_config.warning)
+    train.warn_of(run_config)
     prepared = train.prepare(request, run_config, train.open_data(request, run_config))
     cost = estimate.cost(prepared.model, precision=prepared.options.precision)
     count = prepared.data.count

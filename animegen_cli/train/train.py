@@ -40,7 +40,7 @@ def read_config(request: Request) -> RunConfig:
 
     Raises:
         UsageError: no family, or one that is unknown; the hint says what to type.
-        ConfigError: a key or value that the config does not know, with its file and line.
+        ConfigError: a key or value that the config does not know, with its file and line; settings that cannot train.
     """
     layers = request.config_layers()
     family, preset = request.named()
@@ -53,10 +53,21 @@ def read_config(request: Request) -> RunConfig:
         file = paths.preset_file(family, preset)
         base.append(Layer.from_yaml(file, shown=f"presets/{family}/{file.name}"))
     names = Layer({"family": family, "preset": preset}, {})
-    return config.resolve(
+    found = config.resolve(
         [*base, *layers, Layer.from_settings(request.settings), *request.flags, names],
         family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
     )  # fmt: skip
+    if not request.resumes_a_run:
+        found.model.check_new()
+    return found
+
+
+def warn_of(run_config: RunConfig) -> None:
+    """Say what the preset is, and what a person should know before paying for it."""
+    if run_config.preset and run_config.about:
+        console.note(f"{run_config.family}/{run_config.preset}: {run_config.about}")
+    for text in filter(None, [run_config.warning, *run_config.model.cautions(), *run_config.sample.cautions()]):
+        console.warn(text)
 
 
 def open_data(request: Request, run_config: RunConfig) -> FaceSet:
@@ -181,8 +192,7 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
     if request.runs_config:
         request = _from_run(request)
     run_config = read_config(request)
-    if run_config.warning:
-        console.warn(run_config.warning)
+    warn_of(run_config)
     faces = open_data(request, run_config)
     run, occupied = choose_folder(request, run_config, faces)
     with lock(run):

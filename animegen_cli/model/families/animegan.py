@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 Weight = Annotated[float, Field(ge=0)]
 
 
+OF_VGG19 = 100.0
+"""Weights of the game from here on suit features of VGG19 alone: the authors' is 300, that of the `fast` preset 5."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model(Section):
     """The two networks, the feature network, and the weights of the losses."""
@@ -71,6 +75,15 @@ class Model(Section):
     """Side in pixels, odd, of the neighborhood of an edge and of the Gaussian that blurs it."""
     init: Span = "10 epochs"
     """How long at first the generator learns to keep the content alone, without a critic; images or epochs."""
+
+    def cautions(self) -> list[str]:
+        """Warn of the authors' weights without the features that they were found with."""
+        if self.features is not None or self.adversarial < OF_VGG19:
+            return []
+        return [
+            f"without VGG19 a game of weight {self.adversarial:g} drowns content and style, which look through the package's own, "
+            "smaller features here: name VGG19's file by `--set model.features=vgg19.pth`, or take `--preset fast`"
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,13 +94,22 @@ class Model(Section):
             raise ConfigError(
                 "the critic of `loss: wgan` needs a bounded slope", hint="add `--set model.gradient_penalty=10`"
             )
-        if self.gradient_penalty and self.layout == "dcgan" and self.norm == "batch":
-            raise ConfigError(
-                "a gradient penalty is per image, and BatchNorm ties the images of a batch together",
-                hint="add `--set model.norm=layer`",
-            )
         if self.smooth < 1 and self.loss in ("hinge", "wgan"):
             raise ConfigError(f"`loss: {self.loss}` has no targets to smooth", hint="add `--set model.smooth=1`")
+
+    @property
+    def ties_images(self) -> bool:
+        """Whether the critic's answer to an image depends on the others of its batch by BatchNorm."""
+        return self.layout == "dcgan" and self.norm == "batch"
+
+    def check_new(self) -> None:
+        """Refuse every gradient penalty, R1 included, on a critic with BatchNorm (Gulrajani et al. 2017, section 4)."""
+        if self.ties_images and (self.gradient_penalty or self.r1):
+            name = "model.gradient_penalty" if self.gradient_penalty else "model.r1"
+            raise ConfigError(
+                f"`{name}` is a penalty per image, and BatchNorm ties the images of a batch together",
+                hint=f"add `--set model.norm=layer`, or leave the penalty out with `--set {name}=0`",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -451,11 +460,12 @@ class GAN(Family):
 
     def _stronger(self) -> str:
         """The next thing that holds a critic back."""
+        allowing = " --set model.norm=layer" if self.config.ties_images else ""
         if not self.config.r1 and not self.config.gradient_penalty and not self.config.spectral_norm:
-            return "--set model.r1=10"
+            return f"--set model.r1=10{allowing}"
         if not self.config.augment:
             return "--set model.augment=[color,translation]"
-        return f"--set model.r1={max(self.config.r1 * 4, 1):g}"
+        return f"--set model.r1={max(self.config.r1 * 4, 1):g}{allowing}"
 
 
 COLLAPSED = 0.15

@@ -45,8 +45,8 @@ class CNN(Section):
     """Blocks from the image on: `64x4` at 64 pixels, `64d2` then pooled by 2; `/4` is a quarter of the image."""
     decoder: str = "1x1,/8m1,/8x1,/4m/8,/4x1,/2m/4,/2x1,/1m/2"
     """Groups of latents from the top on: `4x2` two at 4 pixels, `8m4` one after upsampling; `64p2` blocks without latents."""
-    channels: Annotated[int, Field(ge=1)] = 16
-    """Channels of each group's map of latents."""
+    channels: Annotated[int, Field(ge=1)] | Latents = 16
+    """Channels of each group's map of latents; one number for all groups, or one per group, top first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,11 +377,18 @@ def _build_cnn(cnn: CNN, size: int, channels: int, *, residual: bool, scaled: bo
             f"the decoder has latents at {min(blind)} pixels, where `model.cnn.encoder` has no feature",
             hint=f"its features have {', '.join(map(str, encoder.resolutions))} pixels",
         )
+    groups = sum(step.latent for step in up)
+    channels_of = (cnn.channels,) * groups if isinstance(cnn.channels, int) else cnn.channels
+    if len(channels_of) != groups:
+        raise ConfigError(
+            f"`model.cnn.channels` has {len(channels_of)} numbers, `model.cnn.decoder` {groups} groups of latents",
+            hint="write one number per group, or `--set model.cnn.channels=16` for all",
+        )
     decoder = CNNHierarchy(
         up,
         cnn.width,
         middle,
-        cnn.channels,
+        channels_of,
         resolutions=encoder.resolutions,
         channels=channels,
         residual=residual,

@@ -67,10 +67,17 @@ class Model(Section):
     """Blocks that double the resolution already have the width of the finer level; the paper's have the coarser's."""
     reduce: Literal["sum", "mean"] = "mean"
     """Over the dimensions of an image: half the sum, or the mean."""
+    predicts: Literal["noise", "velocity"] = "noise"
+    """What the network outputs: eps as in the paper, or a eps - s x_0 (Salimans & Ho 2022), `vp` only. An error in eps is
+    150 times as large in the clean image at t = 1, an error in the velocity is not enlarged."""
     labels: tuple[str, ...] | Literal["all"] = ()
     """Attributes of the data set to condition on."""
     label_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of images trained without labels, for classifier-free guidance."""
+
+
+FEWEST = 50
+"""Steps of `pc` under which its pictures are speckled: its error falls with the step size alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +99,15 @@ class SDESampling(SamplerConfig):
     """Clamp the predicted clean image to [-1, 1], as Ho et al. 2020 do: a network that has seen little errs most where
     the noise is strongest, and that error would grow with every step."""
 
+    def cautions(self) -> list[str]:
+        """Warn of the predictor-corrector in few steps."""
+        if self.sampler != "pc" or self.steps >= FEWEST:
+            return []
+        return [
+            f"{self.steps} steps of the predictor-corrector leave noise in the pictures, which needs {FEWEST} at least and "
+            f"1,000 in the paper; write `--steps {FEWEST}`, or `--sampler dpmpp`, which draws in 25"
+        ]
+
     def by_levels(self) -> SamplerConfig:
         """Return a sampler that walks given noise levels, as editing does: the nearest relative of `pc` and of `ode`."""
         if self.sampler == "pc":
@@ -101,7 +117,7 @@ class SDESampling(SamplerConfig):
 
 @final
 class ScoreSDE(Family):
-    """A network that predicts the noise in x_t = a(t) x_0 + s(t) eps; the score is -eps / s (Song et al. 2021b)."""
+    """A network that sees the noise in x_t = a(t) x_0 + s(t) eps; the score is -eps / s (Song et al. 2021b)."""
 
     Config = Model
     Sampling = SDESampling
@@ -142,7 +158,11 @@ class ScoreSDE(Family):
         return (Phase("model", (self.net,), self.loss),)
 
     def loss(self, batch: Batch) -> Losses:
-        """Return the loss of eq. 7 with weight s(t)^2, for a time drawn uniformly per image: the network predicts the noise."""
+        """Return the squared error of what the network predicts, for a time drawn uniformly per image.
+
+        For noise that is eq. 7 with weight s(t)^2. `mse` is the error of the noise whatever is predicted, since an error in
+        the velocity is 1 / a(t) times that in the noise.
+        """
         x_0, labels = batch.images, conditioning.pick_labels(batch.labels, self.conditions, self.data)
         if labels is not None and self.training:
             labels = conditioning.drop_labels(labels, self.config.label_drop)
@@ -150,14 +170,18 @@ class ScoreSDE(Family):
         noise = torch.randn_like(x_0)
         a, s = self.schedule.rates(t)
         x_t = diffusion.mix(x_0, noise, a, s)
-        error = (self.predict(x_t, t.flatten(), s.flatten(), labels) - noise).square()
+        wanted = diffusion.target(self.config.predicts, x_0, noise, a, s)
+        error = (self.predict(x_t, t.flatten(), s.flatten(), labels) - wanted).square()
+        if self.config.predicts == "velocity":
+            loss = error.mean() if self.config.reduce == "mean" else error.sum((1, 2, 3)).mean() / 2
+            return {"velocity": loss, "mse": (a.square() * error.detach()).mean()}
         mse = error.mean((1, 2, 3)).mean()
         if self.config.reduce == "mean":
             return {"mse": mse}
         return {"score": error.sum((1, 2, 3)).mean() / 2, "mse": mse.detach()}
 
     def predict(self, x_t: Tensor, time: Tensor, s: Tensor, labels: Tensor | None) -> Tensor:
-        """Return the noise in x_t (B, 3, H, W) at times (B,) with deviations s (B,)."""
+        """Return the noise, or the velocity, in x_t (B, 3, H, W) at times (B,) with deviations s (B,)."""
         # Half of s: the paper's images are in [0, 1].
         level = (s / 2).log() if self.config.time_embedding == "fourier" else 999 * time
         return self.net(x_t, level, labels).float()
@@ -167,7 +191,11 @@ class ScoreSDE(Family):
         time = self.schedule.time_of(sigma)
         a, s = self.schedule.rates(time)
         picked = conditioning.pick_labels(labels, self.conditions, self.data)
-        return x - sigma.view(-1, 1, 1, 1) * self.predict(x * a.view(-1, 1, 1, 1), time, s, picked)
+        a, s = a.view(-1, 1, 1, 1), s.view(-1, 1, 1, 1)
+        output = self.predict(x * a, time, s.flatten(), picked)
+        if self.config.predicts == "velocity":
+            return diffusion.clean_image("velocity", output, x * a, a, s)
+        return x - sigma.view(-1, 1, 1, 1) * output
 
     def denoiser(self, sampling: SDESampling) -> samplers.ConditionalDenoiser:
         """Return `denoise`, clamped where `sampling` says so."""
@@ -225,6 +253,11 @@ def process(config: Model, eps: float) -> SDE:
 
 def _check(config: Model, size: int) -> None:
     check_halvings(size, len(config.multipliers), "model.multipliers")
+    if config.predicts == "velocity" and config.process != "vp":
+        raise ConfigError(
+            f"a velocity is defined where a^2 + s^2 = 1, which `process: {config.process}` does not keep",
+            hint="add `--set model.process=vp` or `--set model.predicts=noise`",
+        )
     if config.sigma_min >= config.sigma_max:
         raise ConfigError("`model.sigma_min` is not below `model.sigma_max`", hint="the paper has 0.01 and 50")
     if config.beta_min >= config.beta_max:

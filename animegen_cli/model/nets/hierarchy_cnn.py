@@ -189,7 +189,7 @@ class CNNHierarchy(Hierarchy):
         steps: Sequence[Step],
         width: int,
         middle: int,
-        z: int,
+        z: Sequence[int],
         *,
         resolutions: Sequence[int],
         channels: int,
@@ -199,17 +199,18 @@ class CNNHierarchy(Hierarchy):
         latent = [step for step in steps if step.latent]
         sizes = sorted({step.resolution for step in latent})
         super().__init__(
-            [(z, step.resolution, step.resolution) for step in latent],
+            [(channels, step.resolution, step.resolution) for channels, step in zip(z, latent, strict=True)],
             scales=[sizes.index(step.resolution) for step in latent],
             sources=[resolutions.index(step.resolution) for step in latent],
             residual=residual,
             scaled=scaled,
         )
         self.steps = tuple(steps)
-        self.z = z
+        self.z = tuple(z)
         self.places = [index for index, step in enumerate(steps) if step.latent]
+        of_groups = iter(z)
         self.blocks = nn.ModuleList(
-            LatentBlock(width, middle, z, resolution=step.resolution, blocks=len(steps))
+            LatentBlock(width, middle, next(of_groups), resolution=step.resolution, blocks=len(steps))
             if step.latent
             else PlainBlock(width, middle, resolution=step.resolution, blocks=len(steps))
             for step in steps
@@ -226,7 +227,8 @@ class CNNHierarchy(Hierarchy):
         """Apply a block without skip; what it gives besides the moments is added to the state."""
         state = self._moved(self.places[group], state)
         raw = self._latent_block(group).prior(state)
-        return state + raw[:, 2 * self.z :], raw[:, : 2 * self.z]
+        moments = 2 * self.z[group]
+        return state + raw[:, moments:], raw[:, :moments]
 
     def posterior(self, group: int, state: Tensor, feature: Tensor) -> Tensor:
         """Apply a block to state and feature."""
