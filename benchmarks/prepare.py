@@ -23,7 +23,7 @@ from _pairs import arguments, pairs, report
 from PIL import Image, ImageOps
 
 from animegen_cli import console
-from animegen_cli.data import cleaning, near_duplicates, sources
+from animegen_cli.data import cleaning, near_duplicates, pictures
 from animegen_cli.prepare import prepare
 
 DRAWN = 17_400
@@ -50,10 +50,10 @@ def plain_loop(source: Path, *, ours: bool) -> int:
     """
     done = 0
     if source.is_dir():
-        blobs = (file.read_bytes() for file in sorted(source.rglob("*")) if file.suffix in sources.PICTURES)
+        blobs = (file.read_bytes() for file in sorted(source.rglob("*")) if file.suffix in pictures.PICTURES)
     else:
         archive = zipfile.ZipFile(source)
-        names = sorted(name for name in archive.namelist() if sources.ending(name) in sources.PICTURES)
+        names = sorted(name for name in archive.namelist() if pictures.ending(name) in pictures.PICTURES)
         blobs = (archive.read(name) for name in names)
     for data in blobs:
         if ours:
@@ -71,7 +71,7 @@ def plain_loop(source: Path, *, ours: bool) -> int:
 def share_of(source: Path, path: Path, share: int) -> tuple[Path, int]:
     """A zip with one in `share` pictures of another; and how many pictures fewer it has."""
     with zipfile.ZipFile(source) as whole, zipfile.ZipFile(path, "w") as part:
-        names = sorted(name for name in whole.namelist() if sources.ending(name) in sources.PICTURES)
+        names = sorted(name for name in whole.namelist() if pictures.ending(name) in pictures.PICTURES)
         for name in names[::share]:
             part.writestr(name, whole.read(name))
     return path, len(names) - len(names[::share])

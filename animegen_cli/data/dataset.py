@@ -1,11 +1,11 @@
-"""Reading images back: a data set file that `prepare` wrote, any StyleGAN2/3 or EDM zip, a NumPy archive, or a plain folder."""
+"""Reading images back: a data set file of `prepare`, any StyleGAN2/3 or EDM zip, a NumPy archive, or a plain folder or archive."""
 
 from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
+import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -14,19 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from animegen_cli import console
 from animegen_cli.data import labels as label_tables
 from animegen_cli.data import npz_file
 from animegen_cli.data.cleaning import FILTER, decode, digest
 from animegen_cli.data.manifest import FORMAT, VERSION, identity_of, identity_of_domains
-from animegen_cli.data.sources import ANIME, DOMAINS, PHOTOS, PICTURES, Unusable
+from animegen_cli.data.reading import Reader, read_text
+from animegen_cli.data.sources import ANIME, DOMAINS, PHOTOS, Source, Unusable, listed
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import similar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError)
 _THREADS = min(8, os.cpu_count() or 1)
+_NO_IMAGE = "name a folder of PNG or JPEG files, or a data set file"
 _MAKE = "make one with `animegen prepare ./faces`"
 
 
@@ -37,16 +39,17 @@ class FaceSet:
     Safe to use from several threads, and to send to another process.
     """
 
-    def __init__(self, path: Path, names: Sequence[str], read: Callable[[str], bytes], about: dict[str, Any]) -> None:
+    def __init__(self, path: Path, names: Sequence[str], read: Callable[[int], bytes], about: dict[str, Any]) -> None:
+        """Hold images that `read` gives the bytes of by their number; `names` are those of their files, in this order."""
         self.path = path
         self.name = path.stem if path.is_file() else path.resolve().name
-        self._names = tuple(names)
+        self._names = names
         self._read = read
         self._about = about
         self.attributes: dict[str, tuple[str, ...]] = about.get("attributes", {})
         self.domains: tuple[str, ...] = tuple(about.get("domains", ("anime",)))
         self._labels: np.ndarray | None = about.get("labels")
-        with _picture(self._bytes(0), self._names[0], path) as first:
+        with _picture(self._bytes(0), self.member(0), path) as first:
             self.width, self.height = first.size
 
     @classmethod
@@ -57,19 +60,29 @@ class FaceSet:
             DataError: it is missing, cut short, empty, or no data set at all.
         """
         path = Path(path)
-        if path.is_dir():
-            return _open_folder(path)
         if not path.exists():
             raise DataError(f"there is no data set {path}", hint=similar(path) or _MAKE)
         if path.suffix.lower() == ".npz" or npz_file.names(path) is not None:
             return _open_npz(path)
         try:
-            return _open_zip(path)
-        except _DAMAGED as error:
+            source = listed(path)
+        except DataError as error:
+            if path.is_dir() or "no permission" in error.message:
+                raise
             raise DataError(
-                f"{path} is no whole data set file: {_reason(error)}",
+                f"{path} is no whole data set file: {error.message.removeprefix(f'{path} is ')}",
                 hint=f"it was cut short or is something else; {_MAKE}",
             ) from None
+        if source.kind == "stream":
+            hint = f"prepare it first: `animegen prepare {path}`"
+            raise DataError(f"{path} is a compressed tar, whose pictures cannot be read in any order", hint=hint)
+        if not source.members:
+            raise DataError(
+                f"there is no image in {path}{_reasons(source)}", hint=_NO_IMAGE if path.is_dir() else _MAKE
+            )
+        if source.dropped:
+            console.note(f"{path}: {len(source.members):,} images{_reasons(source)}")
+        return cls(path, source.members.names, _MemberReader(source), _about(path, source))
 
     def __len__(self) -> int:
         return len(self._names)
@@ -96,7 +109,7 @@ class FaceSet:
     def origin(self, index: int) -> str:
         """Give the name of the picture that an image was made from."""
         names = self.manifest.get("names")
-        return str(names[index]) if names else self._names[index]
+        return str(names[index]) if names else self.member(index)
 
     def indices(self, split: str = "all", domain: str | None = None) -> np.ndarray:
         """Give the indices of the images of a split, ascending int64.
@@ -157,10 +170,10 @@ class FaceSet:
         return out
 
     def _image(self, index: int, shape: tuple[int, ...]) -> np.ndarray:
-        with _picture(self._bytes(index), self._names[index], self.path) as image:
+        with _picture(self._bytes(index), self.member(index), self.path) as image:
             if image.size != (self.width, self.height):
                 raise DataError(
-                    f"{self._names[index]} in {self.path} is {image.width} x {image.height}, "
+                    f"{self.member(index)} in {self.path} is {image.width} x {image.height}, "
                     f"the first image {self.width} x {self.height}",
                     hint=f"make a set of one size with `{_prepare(self)}`",
                 )
@@ -170,10 +183,10 @@ class FaceSet:
 
     def _bytes(self, index: int) -> bytes:
         try:
-            return self._read(self._names[index])
-        except _DAMAGED as error:
+            return self._read(index)
+        except Unusable as error:
             raise DataError(
-                f"{self._names[index]} in {self.path} is damaged: {_reason(error)}", hint="prepare the set again"
+                f"{self.member(index)} in {self.path} is damaged: {error}", hint="prepare the set again"
             ) from None
 
     @cached_property
@@ -234,46 +247,33 @@ def open_images(path: Path | str) -> FaceSet:
 # ---- opening ---------------------------------------------------------------------------------------------------
 
 
-class _ZipReader:
-    """Reads members of one zip, reopened in each process that it is sent to."""
+class _MemberReader:
+    """Reads members of one source from several threads, and in each process that it is sent to."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._process = -1
-        self._zip: zipfile.ZipFile | None = None
+    def __init__(self, source: Source) -> None:
+        self._kind, self._path, self._members = source.kind, str(source.path), source.members
+        self._own = threading.local()
 
-    def open(self) -> zipfile.ZipFile:
-        if self._zip is None or self._process != os.getpid():
-            self._zip = zipfile.ZipFile(self._path)
-            self._process = os.getpid()
-        return self._zip
-
-    def __call__(self, name: str) -> bytes:
-        return self.open().read(name)
+    def __call__(self, index: int) -> bytes:
+        if getattr(self._own, "process", None) != os.getpid():  # a place in an open file is shared with the parent
+            self._own.reader, self._own.process = Reader(), os.getpid()
+        reader: Reader = self._own.reader
+        return reader.read(self._kind, self._path, self._members[index])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path, "_process": -1, "_zip": None}
+        return {"_kind": self._kind, "_path": self._path, "_members": self._members}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._own = threading.local()
 
 
-class _FolderReader:
-    """Reads files below one folder."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, name: str) -> bytes:
-        return (self._path / name).read_bytes()
-
-
-def _open_folder(path: Path) -> FaceSet:
-    names = sorted(
-        file.relative_to(path).as_posix()
-        for file in path.rglob("*")
-        if file.suffix.lower() in PICTURES and not file.name.startswith(".")
+def _reasons(source: Source) -> str:
+    """What the listing left out, for a message: `; left out: 3 hidden file, 1 mask`."""
+    counts = Counter(reason for _, reason in source.dropped)
+    return (
+        f"; left out: {', '.join(f'{count:,} {reason}' for reason, count in sorted(counts.items()))}" if counts else ""
     )
-    if not names:
-        raise DataError(f"there is no image in {path}", hint="name a folder of PNG or JPEG files, or a data set file")
-    return FaceSet(path, names, _FolderReader(path), {"domains": _domains(names)})
 
 
 def _domains(names: Sequence[str]) -> tuple[str, ...]:
@@ -282,15 +282,13 @@ def _domains(names: Sequence[str]) -> tuple[str, ...]:
     return DOMAINS if found == set(DOMAINS) else DOMAINS[:1]
 
 
-def _open_zip(path: Path) -> FaceSet:
-    reader = _ZipReader(path)
-    archive = reader.open()
-    names = [name for name in archive.namelist() if Path(name).suffix.lower() in PICTURES]
-    if not names:
-        raise DataError(f"there is no image in {path}", hint=_MAKE)
-    about = {"domains": _domains(names), **_manifest(path, archive, len(names))}
-    about.update(_labels(path, archive, names, about.get("attributes")))
-    return FaceSet(path, sorted(names), reader, about)
+def _about(path: Path, source: Source) -> dict[str, Any]:
+    """What a set says of itself: domains, and in an archive what stands in `manifest.json` and `dataset.json`."""
+    about: dict[str, Any] = {"domains": _domains(source.members.names)}
+    if source.kind != "folder":
+        about.update(_manifest(path, source))
+        about.update(_labels(path, source, about.get("attributes")))
+    return about
 
 
 def _open_npz(path: Path) -> FaceSet:
@@ -305,20 +303,23 @@ def _open_npz(path: Path) -> FaceSet:
     return FaceSet(path, reader.names, reader, about)
 
 
-def _json(path: Path, archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
+def _json(path: Path, source: Source, name: str) -> dict[str, Any]:
+    """The content of a file of the archive; empty where there is none."""
+    member = next((member for member in source.texts if member.name == name), None)
+    if member is None:
+        return {}
     try:
-        value = json.loads(archive.read(name))
-    except ValueError as error:
+        value = json.loads(read_text(source, member))
+    except (ValueError, DataError) as error:
         raise DataError(f"{name} in {path} is damaged: {error}", hint="prepare the set again") from None
     return value if isinstance(value, dict) else {}
 
 
-def _manifest(path: Path, archive: zipfile.ZipFile, count: int) -> dict[str, Any]:
-    if "manifest.json" not in archive.namelist():
-        return {}
-    manifest = _json(path, archive, "manifest.json")
+def _manifest(path: Path, source: Source) -> dict[str, Any]:
+    manifest = _json(path, source, "manifest.json")
     if manifest.get("format") != FORMAT:
         return {}
+    count = len(source.members)
     if manifest.get("version", 0) > VERSION:
         raise DataError(f"{path} was written by a newer animegen", hint="update with `pip install -U animegen`")
     if manifest.get("images") != count or len(manifest.get("sha256", ())) != count:
@@ -332,17 +333,13 @@ def _manifest(path: Path, archive: zipfile.ZipFile, count: int) -> dict[str, Any
     }
 
 
-def _labels(
-    path: Path, archive: zipfile.ZipFile, names: Sequence[str], attributes: dict[str, tuple[str, ...]] | None
-) -> dict[str, Any]:
-    if "dataset.json" not in archive.namelist():
-        return {}
-    listed = _json(path, archive, "dataset.json").get("labels")
-    if not listed:
+def _labels(path: Path, source: Source, attributes: dict[str, tuple[str, ...]] | None) -> dict[str, Any]:
+    listed_labels = _json(path, source, "dataset.json").get("labels")
+    if not listed_labels:
         return {}
     try:
-        by_name = {str(name): label for name, label in listed}
-        named, table = label_tables.unpack([by_name[name] for name in sorted(names)], attributes)
+        by_name = {str(name): label for name, label in listed_labels}
+        named, table = label_tables.unpack([by_name[name] for name in source.members.names], attributes)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"dataset.json in {path} does not fit its images: {error}", hint="prepare the set again"
@@ -355,7 +352,3 @@ def _picture(data: bytes, name: str, path: Path) -> Image.Image:
         return decode(data)
     except Unusable as error:
         raise DataError(f"{name} in {path} is damaged: {error}", hint="prepare the set again") from None
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

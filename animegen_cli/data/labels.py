@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from animegen_cli.data.mat_file import read_array
-from animegen_cli.data.sources import MAX_BYTES, Member, Source, read_text
+from animegen_cli.data.reading import read_text
+from animegen_cli.data.sources import MAX_BYTES, Member, Source
 from animegen_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:

@@ -89,13 +89,14 @@ class ArrayReader:
         self._process = -1
         self._pixels: np.ndarray | None = None
 
-    def __call__(self, name: str) -> bytes:
+    def __call__(self, index: int) -> bytes:
+        """Give one image as PPM or PGM."""
         if self._pixels is None or self._process != os.getpid():
             self._pixels = self._open()
             self._process = os.getpid()
         _, height, width, channels = self.shape
         kind = b"P6" if channels == 3 else b"P5"
-        return b"%s %d %d 255\n" % (kind, width, height) + self._pixels[int(name)].tobytes()
+        return b"%s %d %d 255\n" % (kind, width, height) + self._pixels[index].tobytes()
 
     def _open(self) -> np.ndarray:
         """All images: a mapping of the file, or an array in memory where they are compressed."""

@@ -6,7 +6,7 @@ Nothing is ever unpacked to disk, so a member's name can do no harm; names that 
 
 from __future__ import annotations
 
-import bz2
+import functools
 import lzma
 import os
 import re
@@ -16,29 +16,30 @@ import tarfile
 import zipfile
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple, overload
 
 import numpy as np
 
-from animegen_cli.data import zip_reader
+from animegen_cli.data import archive_names, folder_walk, pictures, zip_reader
+from animegen_cli.data.pictures import ending
 from animegen_cli.errors import DataError
 from animegen_cli.paths import similar
 
-_SUFFIXES = ".jpg .jpeg .jpe .jfif .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .mpo"
-PICTURES = frozenset(_SUFFIXES.split())
-"""The endings of pictures, in lower case."""
 TEXTS = frozenset((".csv", ".tsv", ".txt", ".json", ".mat"))
 """The endings of files that may hold labels."""
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+"""The endings of archives that are read."""
+OTHER_ARCHIVES = (".rar", ".7z", ".cbr", ".cb7", ".tar.zst", ".tzst", ".lzh", ".001")
+"""The endings of archives that are not."""
 MAX_BYTES = 128 * 2**20
 """The largest picture or label file: beyond it lies a bomb, not a face."""
 DOMAINS = ANIME, PHOTOS = "anime", "photos"
 """The two domains of a set for translators, as its folders are named."""
 _OF_DOMAIN = re.compile(rf"({ANIME}|{PHOTOS})/\d{{5}}/img\d{{8}}\.png")
-_MASKS = re.compile(r"(^|/)(CelebAMask-HQ-mask-anno|segmim|__MACOSX)/|(^|/)\.|\.contact\.png$")
+_HEAD_PACKED = 4096  # bytes of a member of a zip that surely unpack to its head
 
 
 class Unusable(Exception):
@@ -88,6 +89,15 @@ class Members(Sequence[Member]):
         place = range(len(self))[index]
         return Member(self._names[place], *self._numbers[_NUMBERS * place : _NUMBERS * (place + 1)])
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of all members."""
+        return self._names
+
+    def rename(self, change: Callable[[str], str]) -> None:
+        """Give every member the name that `change` makes of its own."""
+        self._names = [change(name) for name in self._names]
+
     def sort(self) -> None:
         """Sort the members by name."""
         order = sorted(range(len(self)), key=self._names.__getitem__)
@@ -112,7 +122,11 @@ class Source:
     """Files that may hold labels."""
     archives: list[Path] = field(default_factory=list)
     dropped: list[tuple[str, str]] = field(default_factory=list)
-    """(name, reason) of what the listing already leaves out."""
+    """(name, reason) of the pictures that the listing already leaves out."""
+    others: int = 0
+    """How many files are neither pictures nor may hold labels."""
+    encoding: str | None = None
+    """Of an archive's names, where it had to be guessed; a key of `archive_names.SPOKEN`."""
     beside: Source | None = None
     """The folder that an archive was found in: it may hold the labels."""
     half: bool = False
@@ -123,23 +137,62 @@ class Source:
         """Whether its pictures are made as they are needed."""
         return self.kind.startswith("drawn")
 
-    def take(self, member: Member) -> None:
-        """Sort a regular file into pictures, label files or neither."""
-        suffix = ending(member.name)
-        if _MASKS.search(member.name):
-            return
-        if suffix in PICTURES:
-            if member.size > MAX_BYTES:
-                self.dropped.append((member.name, "file too large"))
-            else:
-                self.members.append(member)
-        elif suffix in TEXTS and member.size <= MAX_BYTES:
+    def take(self, member: Member, head: Callable[[], bytes]) -> None:
+        """Sort a regular file into pictures, label files, pictures that are left out, or others.
+
+        Args:
+            member: the file.
+            head: reads its first bytes, which decide where the name does not.
+        """
+        name, suffix = member.name, ending(member.name)
+        reason = pictures.left_out(name)
+        if suffix in TEXTS and reason is None and member.size <= _most_bytes(name):
             self.texts.append(member)
+            return
+        if not pictures.is_debris(name):
+            if suffix in pictures.PICTURES:
+                self._add(member, reason)
+                return
+            if pictures.named_as_picture(name):
+                self._add(member, reason or pictures.not_read(name))
+                return
+            if reason is None and suffix not in TEXTS and (kind := pictures.kind_of(head())):
+                self._add(member, pictures.unread(kind) if kind in pictures.NOT_READ else None)
+                return
+        self.others += 1
+
+    def _add(self, member: Member, reason: str | None) -> None:
+        """One more picture of the source; with a reason, one that is left out."""
+        if reason is None and member.size > MAX_BYTES:
+            reason = "file too large"
+        if reason is None:
+            self.members.append(member)
+        else:
+            self.dropped.append((member.name, reason))
 
     def refuse(self, name: str, reason: str) -> None:
-        """Leave out a picture (other kinds of files are left out without a word)."""
-        if ending(name) in PICTURES:
+        """Leave out a file for a reason; one that is no picture by its ending counts among the others."""
+        if pictures.named_as_picture(name) and not pictures.is_debris(name):
             self.dropped.append((name, reason))
+        else:
+            self.others += 1
+
+    def rename(self, change: Callable[[str], str]) -> None:
+        """Give every file the name that `change` makes of its own."""
+        self.members.rename(change)
+        self.texts = [member._replace(name=change(member.name)) for member in self.texts]
+        self.dropped = [(change(name), reason) for name, reason in self.dropped]
+
+    def forget(self, *files: Path) -> None:
+        """Say nothing of these files, which are not pictures that somebody left here, but results of ours."""
+        own = {file.resolve() for file in files}
+        names = {file.name for file in own}
+        if self.kind == "folder":
+            self.dropped = [
+                (name, reason)
+                for name, reason in self.dropped
+                if not (name.rpartition("/")[2] in names and (self.path / name).resolve() in own)
+            ]
 
     def sort(self) -> Source:
         """Put all lists in the order of their names, whatever the order of the file system; a stream keeps its own."""
@@ -148,6 +201,11 @@ class Source:
         self.texts.sort()
         self.dropped.sort()
         return self
+
+
+def _most_bytes(name: str) -> int:
+    """The most bytes of a label file; what a large set says of itself has a line for each image."""
+    return 8 * MAX_BYTES if name in ("manifest.json", "dataset.json") else MAX_BYTES
 
 
 def find(specs: Sequence[str], *, downloads: Path, domain: str | None = None) -> list[Source]:
@@ -169,16 +227,25 @@ def find(specs: Sequence[str], *, downloads: Path, domain: str | None = None) ->
         elif spec.startswith("kaggle:"):
             from animegen_cli.data import kaggle
 
-            sources.append(_list(kaggle.download(spec, downloads)))
+            sources.append(listed(kaggle.download(spec, downloads)))
         else:
-            sources += _with_archives(_list(Path(spec)))
+            sources += _with_archives(listed(Path(spec)))
     names: dict[str, int] = {}
     for source in sources:
+        _say_encoding(source)
         _take_half(source, domain)
         names[source.name] = names.get(source.name, 0) + 1
         if names[source.name] > 1:
             source.name += f"-{names[source.name]}"
     return sources
+
+
+def _say_encoding(source: Source) -> None:
+    if source.encoding is not None:
+        from animegen_cli import console  # here, because the workers that clean pictures speak to nobody
+
+        spoken = archive_names.SPOKEN[source.encoding]
+        console.note(f"{source.path} does not say how its names are encoded: read as {spoken}")
 
 
 def _take_half(source: Source, domain: str | None) -> None:
@@ -197,14 +264,22 @@ def _take_half(source: Source, domain: str | None) -> None:
 def _with_archives(source: Source) -> list[Source]:
     """A folder without pictures but with archives (as they are downloaded) means those archives."""
     if source.members or not source.archives:
-        return [source]
-    inner = [_list(path) for path in sorted(source.archives)]
+        for path in source.archives:
+            name = folder_walk.slashes(os.path.relpath(path, source.path))
+            source.dropped.append((name, "archive beside pictures, name it as a source"))
+        return [source.sort()]
+    inner = [listed(path) for path in sorted(source.archives)]
     for archive in inner:
         archive.beside = source
     return inner
 
 
-def _list(path: Path) -> Source:
+def listed(path: Path) -> Source:
+    """List one folder or archive.
+
+    Raises:
+        DataError: it is missing, unreadable, damaged or of an unknown kind.
+    """
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -242,17 +317,12 @@ def _list(path: Path) -> Source:
     )
 
 
-def ending(name: str) -> str:
-    """Give the ending of a name in lower case: `.jpg` of `x/1.JPG`."""
-    return os.path.splitext(name)[1].lower()
-
-
 def stem(path: Path) -> str:
     """Give the name of a source without its archive endings: `faces` of `x/faces.tar.gz`."""
     name = path.name if path.name not in ("", "..") else path.resolve().name
-    for ending in sorted(ARCHIVES, key=len, reverse=True):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)] or "faces"
+    for suffix in sorted(ARCHIVES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)] or "faces"
     return name or "faces"
 
 
@@ -261,35 +331,29 @@ def stem(path: Path) -> str:
 
 def _list_folder(root: Path, name: str) -> Source:
     source = Source(name, "folder", root)
-    os.scandir(root).close()  # a root without permission is an error, a folder further down is counted
-    start = len(os.path.join(root, ""))
-
-    def unreadable(error: OSError) -> None:
-        source.dropped.append((_slashes(str(error.filename)[start:]) + "/", "folder without permission"))
-
-    for folder, subfolders, files in os.walk(root, onerror=unreadable):
-        for sub in subfolders:
-            if os.path.islink(os.path.join(folder, sub)):
-                source.dropped.append((_slashes(os.path.join(folder, sub)[start:]) + "/", "link to a folder"))
-        for file in files:
-            path = os.path.join(folder, file)
-            relative = _slashes(path[start:])
-            try:
-                status = os.stat(path)
-            except OSError:
-                source.refuse(relative, "broken link")
-                continue
-            if not stat.S_ISREG(status.st_mode):
-                source.refuse(relative, "not a regular file")
-            elif file.lower().endswith(ARCHIVES):
-                source.archives.append(Path(path))
+    for found in folder_walk.walk(root):
+        low = found.name.lower()
+        if found.reason is not None:
+            # A folder, or a link without an ending, may have led to many pictures.
+            if found.name.endswith("/") or (found.reason == "broken link" and not ending(found.name)):
+                source.dropped.append((found.name, found.reason))
             else:
-                source.take(Member(relative, size=status.st_size))
+                source.refuse(found.name, found.reason)
+        elif low.endswith(ARCHIVES) and pictures.left_out(found.name) is None:
+            source.archives.append(Path(found.path))
+        elif low.endswith(OTHER_ARCHIVES):
+            source.dropped.append((found.name, "archive of a kind that is not read, unpack it"))
+        else:
+            source.take(Member(found.name, size=found.size), functools.partial(_head_of, found.path))
     return source.sort()
 
 
-def _slashes(path: str) -> str:
-    return path.replace(os.sep, "/")
+def _head_of(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(pictures.HEAD)
+    except OSError:
+        return b""
 
 
 # ---- archives --------------------------------------------------------------------------------------------------
@@ -302,7 +366,8 @@ def _unsafe(name: str) -> bool:
 def _list_zip(path: Path, name: str) -> Source:
     source = Source(name, "zip", path)
     with path.open("rb") as file:
-        for entry in zip_reader.entries(file):
+        source.encoding = zip_reader.encoding_of(file)
+        for entry in zip_reader.entries(file, source.encoding):
             inner = entry.name.replace("\\", "/")
             if inner.endswith("/"):
                 continue
@@ -313,16 +378,35 @@ def _list_zip(path: Path, name: str) -> Source:
             elif entry.encrypted:
                 source.refuse(inner, "encrypted")
             else:
-                source.take(Member(inner, entry.start, entry.packed, entry.size, entry.crc, entry.method))
+                member = Member(inner, entry.start, entry.packed, entry.size, entry.crc, entry.method)
+                _take_packed(source, member, functools.partial(_head_in_zip, file, member))
     return source.sort()
+
+
+def _take_packed(source: Source, member: Member, head: Callable[[], bytes]) -> None:
+    if member.name.lower().endswith((*ARCHIVES, *OTHER_ARCHIVES)) and not pictures.is_debris(member.name):
+        source.dropped.append((member.name, "archive inside an archive, unpack it"))
+    else:
+        source.take(member, head)
+
+
+def _head_in_zip(file: IO[bytes], member: Member) -> bytes:
+    try:
+        packed = min(member.packed, _HEAD_PACKED)
+        return zip_reader.read(file, member.start, packed, min(member.size, pictures.HEAD), member.method)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        return b""
 
 
 def _list_tar(path: Path, name: str) -> Source:
     with path.open("rb") as file:
         kind = "stream" if _compressed(file) else "tar"
     source = Source(name, kind, path)
-    for info in _tar_members(path):
+    undecoded: list[bytes] = []
+    for info, head in _tar_members(path):
         inner = info.name.removeprefix("./")
+        if any("\udc80" <= letter <= "\udcff" for letter in inner):
+            undecoded.append(_raw(inner))
         if _unsafe(inner):
             source.refuse(inner, "unsafe name in an archive")
         elif info.issym() or info.islnk():
@@ -330,10 +414,18 @@ def _list_tar(path: Path, name: str) -> Source:
         elif info.isfile() and info.sparse is not None:
             source.refuse(inner, "sparse file in an archive")
         elif info.isfile():
-            source.take(Member(inner, info.offset_data, info.size, info.size))
+            _take_packed(source, Member(inner, info.offset_data, info.size, info.size), head)
         elif not info.isdir():
             source.refuse(inner, "not a regular file")
+    if undecoded:
+        encoding = source.encoding = archive_names.guess(undecoded)
+        source.rename(lambda name: _raw(name).decode(encoding, "replace"))
     return source.sort()
+
+
+def _raw(name: str) -> bytes:
+    """The bytes of a name as the tar holds them: what is no UTF-8 is in Python's surrogates."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def _compressed(file: IO[bytes]) -> bool:
@@ -341,112 +433,14 @@ def _compressed(file: IO[bytes]) -> bool:
     return head[:2] == b"\x1f\x8b" or head[:3] == b"BZh" or head == b"\xfd7zXZ\x00"
 
 
-def _tar_members(path: Path) -> Iterator[tarfile.TarInfo]:
-    """Headers in order; forgets each one, so that a million members take no memory."""
-    with tarfile.open(path, "r:*") as archive:
+def _tar_members(path: Path) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
+    """Headers in order, each with what reads the first bytes; forgets each one, so that a million members take no memory."""
+    with tarfile.open(path, "r:*", encoding="utf-8", errors="surrogateescape") as archive:
+
+        def head(info: tarfile.TarInfo) -> bytes:
+            file = archive.extractfile(info)
+            return file.read(pictures.HEAD) if file else b""
+
         while (info := archive.next()) is not None:
             archive.members = []  # type: ignore[attr-defined]
-            yield info
-
-
-def stream(source: Source, wanted: Iterable[Member]) -> Iterator[tuple[Member, bytes]]:
-    """Read the wanted members of a compressed tar in the order of the archive, each with its bytes.
-
-    Raises:
-        DataError: the archive is damaged.
-    """
-    by_name = {member.name: member for member in wanted}
-    try:
-        with tarfile.open(source.path, "r|*") as archive:
-            for info in archive:
-                archive.members = []  # type: ignore[attr-defined]
-                member = by_name.pop(info.name.removeprefix("./"), None)
-                if member is not None and info.isfile():
-                    file = archive.extractfile(info)
-                    yield member, file.read() if file else b""
-    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(f"{source.path} is damaged: {error}", hint="download or pack it again") from None
-
-
-class Reader:
-    """Reads members by their place, without the archive's directory. Keeps the last archive open."""
-
-    def __init__(self) -> None:
-        self._path: str | None = None
-        self._file: IO[bytes] | None = None
-
-    def read(self, kind: str, path: str, member: Member) -> bytes:
-        """Read one member.
-
-        Args:
-            kind: the kind of the source: folder, zip or tar.
-            path: the folder or archive.
-            member: what to read, as the source lists it.
-
-        Raises:
-            Unusable: the member cannot be read.
-        """
-        try:
-            if kind == "folder":
-                with open(os.path.join(path, member.name), "rb") as file:
-                    return file.read(MAX_BYTES + 1)
-            archive = self._open(path)
-            archive.seek(member.start)
-            return archive.read(member.size) if kind == "tar" else _unzip(archive, member)
-        except PermissionError:
-            raise Unusable("file without permission") from None
-        except MemoryError:
-            raise Unusable("file too large") from None
-        except NotImplementedError:
-            raise Unusable("unknown compression in an archive") from None
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise Unusable("damaged in its archive" if kind != "folder" else "unreadable") from error
-
-    def _open(self, path: str) -> IO[bytes]:
-        if path != self._path or self._file is None:
-            self.close()
-            self._file = open(path, "rb")  # noqa: SIM115 - kept for the next member
-            self._path = path
-        return self._file
-
-    def close(self) -> None:
-        """Close the archive."""
-        if self._file is not None:
-            self._file.close()
-        self._file = self._path = None
-
-
-def _unzip(file: IO[bytes], member: Member) -> bytes:
-    header = file.read(30)
-    if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise zipfile.BadZipFile("no local header")
-    file.seek(sum(struct.unpack("<2H", header[26:30])), os.SEEK_CUR)
-    if member.method == zipfile.ZIP_STORED:
-        data = file.read(member.size)
-    elif member.method == zipfile.ZIP_DEFLATED:
-        data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(member.packed), member.size + 1)
-    elif member.method == zipfile.ZIP_BZIP2:
-        data = bz2.BZ2Decompressor().decompress(file.read(member.packed), member.size + 1)
-    else:
-        raise NotImplementedError(f"zip method {member.method}")
-    if len(data) != member.size or zlib.crc32(data) != member.crc:
-        raise zipfile.BadZipFile("wrong length or checksum")
-    return data
-
-
-def read_text(source: Source, member: Member) -> bytes:
-    """Read a label file of the source.
-
-    Raises:
-        DataError: it is damaged.
-    """
-    try:
-        if source.kind == "stream":
-            return next((data for _, data in stream(source, [member])), b"")
-        reader = Reader()
-        try:
-            return reader.read(source.kind, str(source.path), member)
-        finally:
-            reader.close()
-    except Unusable as error:
-        raise DataError(f"{member.name} in {source.name} cannot be read: {error}", hint="check the archive") from None
+            yield info, functools.partial(head, info)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from animegen_cli import console
-from animegen_cli.data import cleaning, labels, manifest, sources
+from animegen_cli.data import cleaning, labels, manifest, reading, sources
 from animegen_cli.data.index import DatasetIndex, Vocabulary, member_name
 from animegen_cli.data.sources import DOMAINS, PHOTOS, Source
 from animegen_cli.errors import DataError, MachineError, UsageError
@@ -198,6 +198,7 @@ def _list_domains(request: Request, downloads: Path) -> list[_Domain]:
     for name, specs in zip(DOMAINS, asked, strict=False):
         found = sources.find(specs, downloads=downloads, domain=name if two else None)
         for source in found:
+            source.forget(request.path, contact_sheet.path_of(request.path))
             if source.drawn:
                 _require_drawable(options.size)
                 count = options.limit or DRAWN
@@ -367,7 +368,7 @@ def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[
             yield Chunk(source.kind, path, members, recipe, seed=options.seed), of
         return
     place_of = {source.members[place]: place for place in places}
-    pending = sources.stream(source, place_of)
+    pending = reading.stream(source, place_of)
     while some := list(itertools.islice(pending, _CHUNK)):
         members = [member for member, _ in some]
         blobs = [data for _, data in some]

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from animegen_cli.data import cleaning
-from animegen_cli.data.sources import Member, Reader, Unusable
+from animegen_cli.data.reading import Reader
+from animegen_cli.data.sources import Member, Unusable
 from animegen_cli.errors import MachineError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from animegen_cli import config, console, paths
-from animegen_cli.data import sources
+from animegen_cli.data import reading, sources
 from animegen_cli.data.cleaning import decode
 from animegen_cli.data.sources import ARCHIVES, Member, Source, Unusable
 from animegen_cli.device import pick_device
@@ -161,10 +161,10 @@ def _beside(out: Path) -> Path:
 
 
 def _read(found: Sequence[Source], targets: Mapping[str, Path]) -> Iterator[tuple[str, bytes | Unusable]]:
-    reader = sources.Reader()
+    reader = reading.Reader()
     for source in found:
         if source.kind == "stream":
-            for member, content in sources.stream(source, source.members):
+            for member, content in reading.stream(source, source.members):
                 yield _full_name(source, member, found), content
             continue
         for member in source.members:
