@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 
 from animegen_cli import console
 from animegen_cli.data import cleaning, near_duplicates, pictures
-from animegen_cli.prepare import prepare
+from animegen_cli.prepare import faces, prepare
 
 DRAWN = 17_400
 
@@ -57,7 +57,7 @@ def plain_loop(source: Path, *, ours: bool) -> int:
         blobs = (archive.read(name) for name in names)
     for data in blobs:
         if ours:
-            cleaning.clean(data, cleaning.Recipe(64))
+            faces.see(data, cleaning.Recipe(64), None)
         else:
             image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
             image = image.resize((64, 64), Image.Resampling.LANCZOS)

@@ -139,7 +139,7 @@ def test_a_huge_picture_takes_no_memory(tmp_path: Path) -> None:
     code = (
         "import resource, sys; from animegen_cli.data import cleaning\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"result = cleaning.clean(open({str(tmp_path / 'huge.png')!r}, 'rb').read(), cleaning.Recipe())\n"
+        f"result = cleaning.opened(open({str(tmp_path / 'huge.png')!r}, 'rb').read())\n"
         "print(result.reason, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -439,7 +439,7 @@ def test_workers_end_with_the_results_that_nobody_wants(tmp_path: Path) -> None:
 
     results = workers.run(chunks(), 2)
     first = next(results)
-    assert [type(result) for result in first] == [cleaning.Cleaned] * 16
+    assert [type(result) for seen in first for result in seen.results] == [cleaning.Cleaned] * 16
     assert taken == 8  # four for each worker, however long the results wait
     before = threading.active_count()
     results.close()

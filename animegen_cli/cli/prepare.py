@@ -25,6 +25,8 @@ Examples:
 
   animegen prepare demo --limit 500                drawn faces, no download
 
+  animegen prepare ./pictures --faces              faces cut out of illustrations
+
   animegen prepare --photos ./photos --anime faces.zip --out two.zip
 """
 
@@ -82,6 +84,38 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(help="Processes. [default: the cores, at most 8]", show_default=False)
     ] = None,
+    faces: Annotated[
+        bool | None,
+        typer.Option(
+            "--faces/--no-faces",
+            help="Find the anime faces in the pictures and cut them out. [default: no, and a note where it would help]",
+            show_default=False,
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            help="With --faces: what to show around a face on each side, as a share of it. [default: 0.3]",
+            show_default=False,
+        ),
+    ] = None,
+    detector: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.onnx",
+            help="Find the faces with a YOLO detector of your own. [default: the built-in one]",
+            show_default=False,
+        ),
+    ] = None,
+    drop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Leave out what is otherwise only counted: bars (black ones), monochrome, several (faces in one image); "
+            "commas between.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Make one clean data set file from pictures."""
     import os
@@ -92,7 +126,11 @@ def prepare(
     from animegen_cli.prepare import prepare as verb
 
     specs, others = _asked(sources or [], photos or [], anime or [])
-    options = verb.Options(resolution, fit, dedupe, split, labels, limit, seed, min_size, workers)
+    options = verb.Options(
+        resolution, fit, dedupe, split, labels, limit, seed, min_size, workers, faces, margin,
+        detector=None if detector is None else str(detector),
+        drop=[name.strip() for name in drop.split(",")] if drop else [],
+    )  # fmt: skip
     request = verb.Request(specs, out, options, others)
     taken = [name for name in _SPOKEN if str(context.get_parameter_source(name)).endswith("DEFAULT")]
     if taken:
@@ -106,7 +144,13 @@ def prepare(
         console.note(f"replacing {request.path}")
     done = verb.prepare(request)
     console.result(
-        {"path": str(done.path), "contact": done.contact and str(done.contact), **done.about}, _summary(done)
+        {
+            "path": str(done.path),
+            "contact": done.contact and str(done.contact),
+            **({"boxes": str(done.boxes)} if done.boxes else {}),
+            **done.about,
+        },
+        _summary(done),
     )
 
 
@@ -129,12 +173,20 @@ def _asked(sources: list[str], photos: list[str], anime: list[str]) -> tuple[lis
 
 
 def _summary(prepared: Prepared) -> str:
+    from animegen_cli.prepare.faces import NOTICED
+
     about = prepared.about
     near, attributes = about["near_twins"], about["attributes"]  # as the manifest names them
     parts = about.get("by_domain", {"": about})
     kept = _each({name or "images": part["images"] for name, part in parts.items()})
     lines = [f"kept     {kept}, {about['size']} x {about['size']}"]
     lines += [f"dropped  {count:,} {reason}" for reason, count in about["dropped"].items()]
+    if "cut" in about:
+        cut = about["cut"]
+        some = f"; none in {cut['without_a_face']:,}, such as {cut['such_as'][0]}" if cut["without_a_face"] else ""
+        lines.append(f"faces    in {cut['pictures'] - cut['without_a_face']:,} of {cut['pictures']:,} pictures{some}")
+    for what, count in about["noticed"].items():
+        lines.append(f"noticed  {count:,} with {NOTICED[what]}; `--drop {what}` leaves them out")
     lines += [f"label    {name}: {len(values)} values" for name, values in attributes.items()]
     if near["images"]:
         lines.append(
@@ -143,8 +195,9 @@ def _summary(prepared: Prepared) -> str:
     train, test = (_each({name: part["split"][side] for name, part in parts.items()}) for side in ("train", "test"))
     lines.append(f"split    {train} for training, {test} for testing")
     lines.append(f"written  {prepared.path}")
-    if prepared.contact:
-        lines.append(f"look at  {prepared.contact}")
+    sheets = [str(sheet) for sheet in (prepared.contact, prepared.boxes) if sheet]
+    if sheets:
+        lines.append(f"look at  {' and '.join(sheets)}")
     return "\n".join(lines)
 
 

@@ -46,6 +46,15 @@ class Recipe(NamedTuple):
     """Shortest side in pixels below which a picture is dropped."""
 
 
+class Face(NamedTuple):
+    """Where an image of the set was cut out of its picture."""
+
+    box: tuple[int, int, int, int]
+    """Left, top, right and bottom of the face itself in pixels of the upright picture; the image shows more."""
+    score: float
+    """How sure the detector is, in 0..1."""
+
+
 class Cleaned(NamedTuple):
     """One image of the set."""
 
@@ -56,6 +65,10 @@ class Cleaned(NamedTuple):
     """SHA-256 of the final RGB pixels."""
     fingerprint: bytes
     """What `near_duplicates` compares."""
+    noticed: tuple[str, ...] = ()
+    """What a person may not want in the set; names of `prepare.faces.NOTICED`."""
+    face: Face | None = None
+    """The face that it shows, where faces were cut out."""
 
 
 class Rejected(NamedTuple):
@@ -64,24 +77,27 @@ class Rejected(NamedTuple):
     reason: str
     png: bytes | None = None
     """The picture, where there is one to show on the contact sheet."""
+    face: Face | None = None
+    """The face that was found, where faces were cut out."""
 
 
-def clean(data: bytes, recipe: Recipe) -> Cleaned | Rejected:
-    """Make an image of the set from the bytes of a picture, or say why not."""
+def opened(data: bytes) -> Image.Image | Rejected:
+    """Decode the bytes of a picture, or say why not."""
     try:
-        image = decode(data)
-        if min(image.size) < recipe.min_size:
-            return Rejected("too small", encode_png(np.asarray(fit_square(image, recipe.size, "pad"))))
-        return finish(image, recipe)
+        return decode(data)
     except Unusable as error:
         return Rejected(str(error))
     except MemoryError:
         return Rejected("too many pixels")
 
 
-def finish(image: Image.Image, recipe: Recipe) -> Cleaned:
-    """Make an image of the set from an RGB picture."""
-    square = fit_square(image, recipe.size, recipe.fit)
+def rejected(reason: str, image: Image.Image, recipe: Recipe) -> Rejected:
+    """Leave out a picture that can be shown on the contact sheet."""
+    return Rejected(reason, encode_png(np.asarray(fit_square(image, recipe.size, "pad"))))
+
+
+def packed(square: Image.Image) -> Cleaned:
+    """Make an image of the set from an RGB square of its size."""
     pixels = np.asarray(square)
     png = encode_png(pixels)
     return Cleaned(png, zlib.crc32(png), digest(pixels), near_duplicates.fingerprint(square))

@@ -13,7 +13,7 @@ from animegen_cli.data import near_duplicates
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from animegen_cli.data.cleaning import Cleaned
+    from animegen_cli.data.cleaning import Cleaned, Face
 
 DROPPED_SHOWN = 8
 """How many dropped pictures for each reason the contact sheet shows."""
@@ -45,6 +45,10 @@ class DatasetIndex:
         self.dropped: list[tuple[str, str]] = []
         self.shown: list[tuple[str, str, bytes]] = []
         """(name, reason, PNG) of some dropped pictures."""
+        self.noticed: dict[str, list[int]] = {}
+        """The images that show what a person may not want, by its name in `prepare.faces.NOTICED`."""
+        self.faces: list[Face | None] = []
+        """Where each image was cut out of its picture; None for one that was not."""
         self._digests = bytearray()
         self._seen = set[bytes]()
         self._near_duplicates = near_duplicates.Finder(most)
@@ -79,6 +83,9 @@ class DatasetIndex:
         self._digests += image.digest
         self._near_duplicates.add(image.fingerprint)
         self._labels.extend(row.tolist())
+        for what in image.noticed:
+            self.noticed.setdefault(what, []).append(len(self) - 1)
+        self.faces.append(image.face)
 
     def shared(self, other: DatasetIndex) -> int:
         """Count the images that both hold; to be asked before `close`."""
@@ -138,5 +145,6 @@ class DatasetIndex:
             "images": size,
             "split": {"share": split, "train": int(size - self.test.sum()), "test": int(self.test.sum())},
             "near_twins": {"clusters": len(groups), "images": sum(map(len, groups))},
+            "noticed": {what: len(found) for what, found in sorted(self.noticed.items())},
             "dropped": self.reasons(),
         }

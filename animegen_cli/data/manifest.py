@@ -50,7 +50,10 @@ def about(indexes: Sequence[DatasetIndex], split: float) -> dict[str, Any]:
         },
         "attributes": {name: list(values) for name, values in indexes[0].vocabulary.items()},
         "domains": list(DOMAINS[: len(indexes)]),
-        "dropped": dict(sorted(sum((Counter(part["dropped"]) for part in parts), Counter[str]()).items())),
+        **{
+            key: dict(sorted(sum((Counter(part[key]) for part in parts), Counter[str]()).items()))
+            for key in ("noticed", "dropped")
+        },
     }
     if len(parts) > 1:
         whole["by_domain"] = dict(zip(DOMAINS, parts, strict=True))
@@ -109,6 +112,15 @@ def manifest_json(indexes: Sequence[DatasetIndex], about: dict[str, Any]) -> Buf
         (dataset_index.folder + name, why) for dataset_index in indexes for name, why in sorted(dataset_index.dropped)
     )
     _write_list(out, "dropped_names", dropped)
+    noticed = (
+        (what, [index + dataset_index.start for index in found])
+        for dataset_index in indexes
+        for what, found in sorted(dataset_index.noticed.items())
+    )
+    _write_list(out, "noticed_images", noticed)
+    if any(face for dataset_index in indexes for face in dataset_index.faces):
+        faces = (face and face._asdict() for dataset_index in indexes for face in dataset_index.faces)
+        _write_list(out, "faces", faces)
     out.write(b"\n}\n")
     return out.getbuffer()
 

@@ -50,16 +50,14 @@ def draw(read: Callable[[int], bytes], indexes: Sequence[DatasetIndex]) -> Image
     return sheet
 
 
-def save(sheet: Image.Image, out: Path) -> Path:
-    """Write the sheet beside the data set file `out`, whole or not at all, and give its path."""
-    path = path_of(out)
+def save(sheet: Image.Image, path: Path) -> None:
+    """Write a sheet as the PNG file `path`, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         sheet.save(temporary, "png")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
 
 
 def _rows(read: Callable[[int], bytes], dataset_index: DatasetIndex) -> list[str | list[Image.Image]]:

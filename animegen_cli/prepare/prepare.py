@@ -24,8 +24,10 @@ from animegen_cli.data import cleaning, labels, manifest, reading, sources
 from animegen_cli.data.index import DatasetIndex, Vocabulary, member_name
 from animegen_cli.data.sources import DOMAINS, PHOTOS, Source
 from animegen_cli.errors import DataError, MachineError, UsageError
-from animegen_cli.prepare import contact_sheet
-from animegen_cli.prepare.workers import Chunk, Result, run
+from animegen_cli.prepare import boxes_sheet, contact_sheet, face_detector, faces, yolo
+from animegen_cli.prepare.boxes_sheet import BoxesSheet
+from animegen_cli.prepare.faces import Finder, Seen
+from animegen_cli.prepare.workers import Chunk, run
 from animegen_cli.prepare.zip_writer import StoredZip
 
 DEDUPE = ("exact", "near", "off")
@@ -37,6 +39,7 @@ _CHUNK = 16  # pictures that travel together
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 _MOST_WORKERS = 8  # decoding outruns one writer beyond this, and each worker takes 25 MB
+_OBLONG = 1.2  # the longer side over the shorter from which on a picture is far from square
 _WORTH_A_WORKER = 400  # pictures that pay for starting one more process
 
 
@@ -66,6 +69,14 @@ class Options:
     """The shorter side in pixels below which a picture is dropped; half of `size` by default."""
     workers: int | None = None
     """How many processes clean pictures; by default one for each core, at most 8."""
+    faces: bool | None = None
+    """Whether the faces are cut out of the pictures; None leaves them and says so where most are far from square."""
+    margin: float | None = None
+    """What is shown around a face on each side, as a share of it, 0 to 2; by default `faces.MARGIN`."""
+    detector: str | None = None
+    """An ONNX file of the YOLO form that finds the faces; by default the package's own detector."""
+    drop: Sequence[str] = ()
+    """Which of `faces.NOTICED` are left out."""
 
     def __post_init__(self) -> None:
         if not 4 <= self.size <= 2048:
@@ -80,12 +91,38 @@ class Options:
         for flag, number in (("limit", self.limit), ("min-size", self.min_size), ("workers", self.workers)):
             if number is not None and number < 1:
                 raise UsageError(f"`--{flag} {number}` is not positive", hint=f"leave `--{flag}` out for the default")
+        self._check_faces()
+
+    def _check_faces(self) -> None:
+        for name in self.drop:
+            if name not in faces.NOTICED:
+                raise UsageError(
+                    f"`--drop {name}` does not exist", hint=f"choose some of `--drop {','.join(faces.NOTICED)}`"
+                )
+        if self.margin is not None and not 0 <= self.margin <= 2:
+            raise UsageError(f"`--margin {self.margin}` is not between 0 and 2", hint="try `--margin 0.3`")
+        if self.margin is not None and not self.faces:
+            raise UsageError("`--margin` is about faces that are cut out", hint="add `--faces`")
+        if self.detector is not None and self.finder is None:
+            raise UsageError("`--detector` has nothing to find", hint="add `--faces`, or `--drop several`")
+        if self.faces and self.fit != "crop":
+            raise UsageError(
+                f"faces are cut out as squares, so `--fit {self.fit}` does nothing",
+                hint="leave `--fit` or `--faces` out",
+            )
 
     @property
     def recipe(self) -> cleaning.Recipe:
         """What the workers need to know."""
         smallest = self.min_size if self.min_size is not None else max(1, self.size // 2)
         return cleaning.Recipe(self.size, self.fit, smallest)
+
+    @property
+    def finder(self) -> Finder | None:
+        """How faces are looked for; None where they are not."""
+        if self.faces:
+            return Finder(True, faces.MARGIN if self.margin is None else self.margin, self.detector)
+        return Finder(False, detector=self.detector) if "several" in self.drop else None
 
 
 @dataclass(frozen=True)
@@ -122,6 +159,8 @@ class Prepared:
     """The contact sheet; None where it could not be written."""
     about: dict[str, Any]
     """The manifest without its per-image lists."""
+    boxes: Path | None = None
+    """The sheet of pictures with the boxes of their faces; None where no faces were cut out."""
 
 
 @dataclass
@@ -133,6 +172,13 @@ class _Domain:
     rows: list[np.ndarray]
     """For each source the label numbers of its members."""
     dataset_index: DatasetIndex
+    finder: Finder | None = None
+    """How faces are looked for; None where they are not."""
+    sheet: BoxesSheet = field(default_factory=BoxesSheet)
+    """The pictures that faces were looked for in."""
+    decoded: int = 0
+    oblong: int = 0
+    """How many pictures were decoded, and how many of them are far from square."""
 
 
 def prepare(request: Request) -> Prepared:
@@ -167,6 +213,8 @@ def prepare(request: Request) -> Prepared:
 
 def _prepare(request: Request, out: Path) -> Prepared:
     options = request.options
+    if options.detector is not None:
+        yolo.opened(options.detector)  # a file that is none is an error before any picture is read
     domains = _list_domains(request, out.parent / "downloads")
     indexes = [domain.dataset_index for domain in domains]
     with StoredZip(out) as archive:
@@ -182,11 +230,26 @@ def _prepare(request: Request, out: Path) -> Prepared:
         sheet = contact_sheet.draw(archive.read, indexes)
         archive.add("dataset.json", manifest.dataset_json(indexes))
         archive.add("manifest.json", manifest.manifest_json(indexes, about))
+    _offer_faces(domains[0], options)
+    boxes = domains[0].sheet.draw() if options.faces else None
+    contact_path, boxes_path = contact_sheet.path_of(out), boxes_sheet.path_of(out)
     try:
-        return Prepared(out, contact_sheet.save(sheet, out), about)
+        contact_sheet.save(sheet, contact_path)
+        if boxes is not None:
+            contact_sheet.save(boxes, boxes_path)
     except OSError as error:  # the set itself is whole
         console.warn(f"the contact sheet was not written: {error.strerror}")
         return Prepared(out, None, about)
+    return Prepared(out, contact_path, about, boxes and boxes_path)
+
+
+def _offer_faces(domain: _Domain, options: Options) -> None:
+    """Name `--faces` where most pictures lost much of themselves."""
+    if options.faces is None and options.fit == "crop" and 2 * domain.oblong > domain.decoded:
+        console.note(
+            f"{domain.oblong:,} of {domain.decoded:,} pictures are far from square and were centre-cropped; "
+            "`--faces` cuts the faces out"
+        )
 
 
 def _list_domains(request: Request, downloads: Path) -> list[_Domain]:
@@ -198,7 +261,7 @@ def _list_domains(request: Request, downloads: Path) -> list[_Domain]:
     for name, specs in zip(DOMAINS, asked, strict=False):
         found = sources.find(specs, downloads=downloads, domain=name if two else None)
         for source in found:
-            source.forget(request.path, contact_sheet.path_of(request.path))
+            source.forget(request.path, contact_sheet.path_of(request.path), boxes_sheet.path_of(request.path))
             if source.drawn:
                 _require_drawable(options.size)
                 count = options.limit or DRAWN
@@ -209,12 +272,16 @@ def _list_domains(request: Request, downloads: Path) -> list[_Domain]:
         else:
             vocabulary, rows = _labels(found, options)
         most = sum(len(source.members) for source in found)
-        domain = _Domain(specs, found, rows, DatasetIndex(vocabulary, most, f"{name}/" if two else ""))
+        finder = options.finder if name != PHOTOS else None
+        room = most * faces.MOST if finder and finder.cut else most
+        domain = _Domain(specs, found, rows, DatasetIndex(vocabulary, room, f"{name}/" if two else ""), finder)
         for source in found:
             for member, reason in source.dropped:
                 domain.dataset_index.drop(_full_name(found, source, member), reason)
         if not most:
             raise _empty(domain, options)
+        if finder and finder.cut and all(source.drawn for source in found):
+            console.note("drawn faces are squares already: `--faces` leaves them as they are")
         domains.append(domain)
     if two:
         _refuse_same(*(domain.found for domain in domains))
@@ -310,12 +377,12 @@ def _clean_all(domain: _Domain, options: Options, archive: StoredZip) -> None:
             # With a limit, what was dropped is made up for from the rest of the random order.
             taken = np.sort(order[: limit - len(dataset_index)])
             order = order[limit - len(dataset_index) :]
-            with closing(_results(found, taken, options)) as cleaned:
+            with closing(_results(domain, taken, options)) as cleaned:
                 for number, places, results in cleaned:
                     before = len(dataset_index)
-                    for place, result in zip(places, results, strict=True):
+                    for place, seen in zip(places, results, strict=True):
                         name = _full_name(found, found[number], found[number].members[place].name)
-                        _keep_or_drop(name, result, rows[number][place], options, archive, dataset_index)
+                        _take(name, seen, rows[number][place], options, archive, domain)
                     bar.advance(len(places) if options.limit is None else len(dataset_index) - before)
 
 
@@ -334,8 +401,8 @@ def _ranking(found: Sequence[Source], options: Options) -> np.ndarray:
 
 
 def _results(
-    found: Sequence[Source], taken: np.ndarray, options: Options
-) -> Generator[tuple[int, list[int], list[Result]], None, None]:
+    domain: _Domain, taken: np.ndarray, options: Options
+) -> Generator[tuple[int, list[int], list[Seen]], None, None]:
     """Clean the pictures `taken` (sorted numbers over all sources), chunk by chunk, in order.
 
     Yields:
@@ -345,12 +412,12 @@ def _results(
 
     def chunks() -> Iterator[Chunk]:
         start = 0
-        for number, source in enumerate(found):
+        for number, source in enumerate(domain.found):
             places = taken[(taken >= start) & (taken < start + len(source.members))] - start
             start += len(source.members)
             for chunk, of in _chunks_of(source, places.tolist(), options):
                 sent.append((number, of))
-                yield chunk
+                yield chunk._replace(finder=domain.finder)
 
     workers = options.workers or min(os.cpu_count() or 1, _MOST_WORKERS, 1 + len(taken) // _WORTH_A_WORKER)
     with closing(run(chunks(), workers)) as done:
@@ -375,14 +442,33 @@ def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[
         yield Chunk(source.kind, path, members, recipe, blobs), [place_of[member] for member in members]
 
 
+def _take(name: str, seen: Seen, row: np.ndarray, options: Options, archive: StoredZip, domain: _Domain) -> None:
+    """Write the images of one picture, and remember why others are left out."""
+    if seen.size is not None:
+        domain.decoded += 1
+        domain.oblong += max(seen.size) > _OBLONG * min(seen.size)
+    if seen.overview is not None:
+        domain.sheet.add(name, seen.overview, found=any(result.face for result in seen.results))
+    for number, result in enumerate(seen.results, 1):
+        if options.limit is not None and len(domain.dataset_index) == options.limit:
+            return  # a picture has several faces
+        _keep_or_drop(f"{name}#{number}" if result.face else name, result, row, options, archive, domain.dataset_index)
+
+
 def _keep_or_drop(
-    name: str, result: Result, row: np.ndarray, options: Options, archive: StoredZip, dataset_index: DatasetIndex
+    name: str,
+    result: cleaning.Cleaned | cleaning.Rejected,
+    row: np.ndarray,
+    options: Options,
+    archive: StoredZip,
+    dataset_index: DatasetIndex,
 ) -> None:
     """Write the image, or remember why it is left out."""
     if isinstance(result, cleaning.Rejected):
         dataset_index.drop(name, result.reason, result.png)
         return
-    reason = dataset_index.duplicate(result, options.dedupe)
+    unwanted = [faces.NOTICED[what] for what in result.noticed if what in options.drop]
+    reason = unwanted[0] if unwanted else dataset_index.duplicate(result, options.dedupe)
     if reason:
         dataset_index.drop(name, reason, result.png)
         return
@@ -403,10 +489,29 @@ def _about(domains: Sequence[_Domain], options: Options) -> dict[str, Any]:
         "seed": options.seed,
         "identity": manifest.identity(indexes, options.size),
         **manifest.about(indexes, options.split),
+        **_about_faces(domains[0]),
     }
     for part, domain in zip(about.get("by_domain", {}).values(), domains, strict=False):
         part["sources"] = [source.name for source in domain.found]
     return about
+
+
+def _about_faces(domain: _Domain) -> dict[str, Any]:
+    """What the manifest says of the faces that were cut out."""
+    finder = domain.finder
+    if finder is None or not finder.cut:
+        return {}
+    own = hashlib.sha256(Path(finder.detector or face_detector.WEIGHTS).read_bytes()).hexdigest()
+    return {
+        "cut": {
+            "margin": finder.margin,
+            "detector": Path(finder.detector).name if finder.detector else "animegen",
+            "detector_sha256": own,
+            "pictures": domain.sheet.pictures,
+            "without_a_face": len(domain.sheet.empty),
+            "such_as": domain.sheet.empty[:3],
+        }
+    }
 
 
 def _empty(domain: _Domain, options: Options) -> DataError:
@@ -420,6 +525,8 @@ def _empty(domain: _Domain, options: Options) -> DataError:
         )
     said = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     hint = "try `animegen prepare demo`, which needs no pictures"
-    if "too small" in reasons:
+    if "no face found" in reasons:
+        hint = "take the pictures as they are: leave `--faces` out"
+    if "too small" in reasons or "face too small" in reasons:
         hint = f"allow smaller pictures with `--min-size`, or a lower `--resolution` than {options.size}"
     return DataError(f"no usable picture in {what}: {said}", hint=hint)

@@ -29,14 +29,14 @@ from animegen_cli.data import cleaning
 from animegen_cli.data.reading import Reader
 from animegen_cli.data.sources import Member, Unusable
 from animegen_cli.errors import MachineError
+from animegen_cli.prepare import faces
+from animegen_cli.prepare.faces import Finder, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from concurrent.futures import Future
 
 _PER_WORKER = 4  # chunks under way for each worker: it never waits for the next, and memory is bounded
-
-Result = cleaning.Cleaned | cleaning.Rejected
 
 
 class Chunk(NamedTuple):
@@ -52,14 +52,16 @@ class Chunk(NamedTuple):
     """Their bytes, where only the parent can read them."""
     seed: int = 0
     """The seed of drawn pictures."""
+    finder: Finder | None = None
+    """How faces are looked for, where they are."""
 
 
-def work(chunk: Chunk, reader: Reader) -> list[Result]:
-    """Clean the pictures of a chunk: one result for each member, in the order of the members."""
+def work(chunk: Chunk, reader: Reader) -> list[Seen]:
+    """Clean the pictures of a chunk: what came of each member, in the order of the members."""
     return [_clean(chunk, number, reader) for number in range(len(chunk.members))]
 
 
-def _clean(chunk: Chunk, number: int, reader: Reader) -> Result:
+def _clean(chunk: Chunk, number: int, reader: Reader) -> Seen:
     member = chunk.members[number]
     recipe = chunk.recipe
     try:
@@ -70,14 +72,14 @@ def _clean(chunk: Chunk, number: int, reader: Reader) -> Result:
                 image = drawn.draw(member.start, size=recipe.size, seed=chunk.seed).image
             else:
                 image = drawn.photo(member.start, size=recipe.size, seed=chunk.seed)
-            return cleaning.finish(image, recipe)
+            return Seen([faces.whole(image, recipe)])
         data = chunk.blobs[number] if chunk.blobs else reader.read(chunk.kind, chunk.path, member)
-        return cleaning.clean(data, recipe)
+        return faces.see(data, recipe, chunk.finder)
     except Unusable as error:
-        return cleaning.Rejected(str(error))
+        return Seen([cleaning.Rejected(str(error))])
 
 
-def run(chunks: Iterator[Chunk], workers: int) -> Generator[list[Result], None, None]:
+def run(chunks: Iterator[Chunk], workers: int) -> Generator[list[Seen], None, None]:
     """Clean all chunks in `workers` processes, or in this one if `workers` is 1.
 
     Yields:
@@ -96,7 +98,7 @@ def run(chunks: Iterator[Chunk], workers: int) -> Generator[list[Result], None, 
         return
     with ExitStack() as stack:
         pool = [stack.enter_context(_Worker()) for _ in range(workers)]
-        pending: deque[Future[list[Result]]] = deque()
+        pending: deque[Future[list[Seen]]] = deque()
         for chunk in chunks:
             pending.append(min(pool, key=_Worker.load).submit(chunk))
             if len(pending) >= _PER_WORKER * workers:
@@ -117,7 +119,7 @@ class _Worker:
             [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
         self._thread = ThreadPoolExecutor(1)
-        self._pending: deque[Future[list[Result]]] = deque()
+        self._pending: deque[Future[list[Seen]]] = deque()
 
     def load(self) -> int:
         """How many chunks are under way."""
@@ -125,7 +127,7 @@ class _Worker:
             self._pending.popleft()
         return len(self._pending)
 
-    def submit(self, chunk: Chunk) -> Future[list[Result]]:
+    def submit(self, chunk: Chunk) -> Future[list[Seen]]:
         """Send the process a chunk. The results are those of the future; MachineError when the process has died."""
         assert self._process.stdin is not None
         try:
@@ -135,7 +137,7 @@ class _Worker:
         self._pending.append(self._thread.submit(self._receive))
         return self._pending[-1]
 
-    def _receive(self) -> list[Result]:
+    def _receive(self) -> list[Seen]:
         assert self._process.stdout is not None
         try:
             return pickle.load(self._process.stdout)
@@ -158,7 +160,7 @@ def _died() -> MachineError:
     )
 
 
-def _send(pipe: IO[bytes], value: Chunk | list[Result]) -> None:
+def _send(pipe: IO[bytes], value: Chunk | list[Seen]) -> None:
     pipe.write(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL))
     pipe.flush()
 

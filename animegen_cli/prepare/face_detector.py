@@ -1,0 +1,252 @@
+"""Finds anime faces in a picture: a small convolutional network over a pyramid of reduced pictures, in numpy.
+
+The network sees every face at the same size, 10 to 25 pixels: a picture whose longer side has more than 768 pixels is
+reduced to that, and then by halves, and each level answers for one octave of sizes. So it can be small (110,000
+weights, 0.2 MB), and faces of 64 pixels are enough to train it. At each cell of 8 x 8 pixels it gives a score, the
+place of the middle and the side of the face, as in CenterNet (Zhou et al., "Objects as Points", arXiv:1904.07850).
+
+It runs in the workers of `prepare`, beside the decoding, so detection scales with the processes. These import numpy and
+Pillow alone: torch would add 200 MB to each of them. A convolution is one matrix product for some rows at a time, so
+that its windows stay in the cache.
+
+The weights were trained by `benchmarks/make_face_detector.py` on scenes of drawn faces and of faces that trained runs
+drew.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from animegen_cli.errors import MachineError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WEIGHTS = Path(__file__).with_name("face_detector.npz")
+"""The weights file, which lies beside this module: float16 arrays by layer."""
+LARGEST = 768
+"""The longer side in pixels to which a larger picture is reduced first."""
+STRIDE = 8
+"""Pixels a side of the cells that the network answers for."""
+UNIT = 16.0
+"""The side in pixels of a face whose logarithm of size the network gives as 0."""
+THRESHOLD = 0.5
+"""The score from which on something is a face."""
+
+LAYERS: dict[str, tuple[int, int, int, int]] = {
+    "stem": (3, 24, 6, 4),
+    "down1": (24, 40, 3, 2),
+    "near1": (40, 40, 3, 1),
+    "down2": (40, 56, 3, 2),
+    "far1": (56, 56, 3, 1),
+    "far2": (56, 56, 3, 1),
+    "lift": (56, 40, 1, 1),
+    "near2": (40, 40, 3, 1),
+    "head": (40, 4, 1, 1),
+}
+"""Convolutions: channels in, channels out, side of the kernel, stride."""
+_COARSEST = 16  # every side of what the network sees is a multiple of this
+_MARGIN = 16  # pixels of the mean color around a picture, so that faces at its edge are seen whole
+_ROWS = 4096  # windows in one matrix product: they and the result stay in the cache
+_OVERLAP = 0.3  # boxes that overlap more are one face
+_INSIDE = 0.6  # share of the smaller box inside the larger from which on they are one face
+
+
+class Box(NamedTuple):
+    """A face in pixels of the picture, from above the brows to the chin: x to the right and y down."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    score: float
+    """How sure the detector is, in 0..1."""
+
+
+Weights: TypeAlias = dict[str, tuple[np.ndarray, np.ndarray]]
+"""For each layer of `LAYERS` its matrix (k * k * in, out) and its bias (out,)."""
+
+
+def detect(image: Image.Image, *, threshold: float = THRESHOLD, weights: Weights | None = None) -> list[Box]:
+    """Find the faces of a picture.
+
+    Args:
+        image: RGB, of any size.
+        threshold: the least score.
+        weights: those of the package by default.
+
+    Returns:
+        Boxes, the surest first.
+
+    Raises:
+        MachineError: the weights of the package are missing or broken.
+    """
+    weights = weights or _weights()
+    found = []
+    scale = min(1.0, LARGEST / max(image.size))
+    level = image
+    while True:
+        size = tuple(max(1, round(side * scale)) for side in image.size)
+        level = level.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST, reducing_gap=3)
+        found.append(_boxes_of_level(level, image.size, threshold, weights))
+        if max(size) <= 40:  # the largest face that the next level could answer for has been seen
+            break
+        scale /= 2
+    boxes = np.concatenate(found)
+    return [Box(*row) for row in boxes[suppressed(boxes)].tolist()]
+
+
+def _boxes_of_level(level: Image.Image, size: tuple[int, int], threshold: float, weights: Weights) -> np.ndarray:
+    """Boxes of one reduced picture in pixels of the whole one, (n, 5)."""
+    raw, left, top = _padded(level)
+    answer = forward(raw, weights)
+    score = 1 / (1 + np.exp(-answer[..., 0]))
+    rows, columns = np.nonzero(score >= threshold)
+    dx, dy, log_side = answer[rows, columns, 1:].T
+    across, down = size[0] / level.width, size[1] / level.height
+    x = ((columns + 0.5 + dx) * STRIDE - left) * across
+    y = ((rows + 0.5 + dy) * STRIDE - top) * down
+    half = UNIT * np.exp(log_side.clip(-2, 2)) / 2
+    boxes = np.stack([x - half * across, y - half * down, x + half * across, y + half * down, score[rows, columns]], 1)
+    inside = (x > 0) & (x < size[0]) & (y > 0) & (y < size[1])
+    return boxes[inside].astype(np.float32)
+
+
+def _padded(level: Image.Image) -> tuple[np.ndarray, int, int]:
+    """The picture in -1..1 with its mean color around it, float32 (H, W, 3), and where it begins."""
+    pixels = np.asarray(level)
+    height, width = (-(-(side + 2 * _MARGIN) // _COARSEST) * _COARSEST for side in pixels.shape[:2])
+    out = np.empty((height, width, 3), np.float32)
+    out[:] = np.asarray(level.resize((1, 1), Image.Resampling.BOX))
+    out[_MARGIN : _MARGIN + pixels.shape[0], _MARGIN : _MARGIN + pixels.shape[1]] = pixels
+    out *= 1 / 127.5
+    out -= 1
+    return out, _MARGIN, _MARGIN
+
+
+def forward(x: np.ndarray, weights: Weights) -> np.ndarray:
+    """Run the network on one picture.
+
+    Args:
+        x: float32 (H, W, 3) in [-1, 1], sides multiples of 16.
+        weights: those of each layer.
+
+    Returns:
+        float32 (H / 8, W / 8, 4): the logit of the score, the place of the middle from the cell's own in cells, and the
+        logarithm of the side over `UNIT`.
+    """
+
+    def conv(x: np.ndarray, name: str) -> np.ndarray:
+        _, _, kernel, stride = LAYERS[name]
+        return convolve(x, *weights[name], kernel, stride)
+
+    x = _relu(conv(_relu(conv(x, "stem")), "down1"))
+    x += _relu(conv(x, "near1"))
+    far = _relu(conv(x, "down2"))
+    far += _relu(conv(far, "far1"))
+    far += _relu(conv(far, "far2"))
+    lifted = conv(far, "lift")
+    height, width, channels = lifted.shape
+    x.reshape(height, 2, width, 2, channels)[:] += lifted[:, None, :, None]
+    x = _relu(x)
+    x += _relu(conv(x, "near2"))
+    return conv(x, "head")
+
+
+def _relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0, out=x)
+
+
+def convolve(x: np.ndarray, matrix: np.ndarray, bias: np.ndarray, kernel: int, stride: int) -> np.ndarray:
+    """Convolve (H, W, in) with zeros around it: (H / stride, W / stride, out).
+
+    Args:
+        x: the map; sides are multiples of `stride`.
+        matrix: (kernel * kernel * in, out), rows in the order of the kernel's rows, columns and channels.
+        bias: (out,).
+        kernel: its side.
+        stride: its step; (kernel - stride) is even or `stride` is 1 or 2 with a kernel of 3.
+    """
+    height, width, channels = x.shape
+    high, wide = height // stride, width // stride
+    out = np.empty((high, wide, len(bias)), np.float32)
+    if kernel == 1:
+        np.matmul(x.reshape(-1, channels), matrix, out=out.reshape(-1, len(bias)))
+        out += bias
+        return out
+    before = (kernel - stride + 1) // 2 if stride > 1 else kernel // 2
+    padded = np.zeros((height + kernel, width + kernel, channels), np.float32)
+    padded[before : before + height, before : before + width] = x
+    band = max(1, _ROWS // wide)
+    windows = np.empty((band, wide, kernel, kernel * channels), np.float32)
+    step, column, item = padded.strides
+    for start in range(0, high, band):
+        rows = min(band, high - start)
+        view = np.lib.stride_tricks.as_strided(  # kernel neighbors in a row lie side by side in memory
+            padded[start * stride :],
+            (rows, wide, kernel, kernel * channels),
+            (step * stride, column * stride, step, item),
+            writeable=False,
+        )
+        np.copyto(windows[:rows], view)
+        flat = out[start : start + rows].reshape(rows * wide, len(bias))
+        np.matmul(windows[:rows].reshape(rows * wide, -1), matrix, out=flat)
+        flat += bias
+    return out
+
+
+def suppressed(boxes: np.ndarray) -> list[int]:
+    """Choose the boxes (n, 5) that stay when of those that show one face only the surest does; the surest first."""
+    left, top, right, bottom, score = boxes.T
+    area = (right - left) * (bottom - top)
+    order = np.argsort(-score, kind="stable")
+    kept = []
+    while len(order):
+        best, order = int(order[0]), order[1:]
+        kept.append(best)
+        wide = np.minimum(right[best], right[order]) - np.maximum(left[best], left[order])
+        high = np.minimum(bottom[best], bottom[order]) - np.maximum(top[best], top[order])
+        shared = wide.clip(0) * high.clip(0)
+        same = shared > _OVERLAP * (area[best] + area[order] - shared)
+        same |= shared > _INSIDE * np.minimum(area[best], area[order])
+        order = order[~same]
+    return kept
+
+
+@lru_cache(maxsize=1)
+def _weights() -> Weights:
+    return load_weights(WEIGHTS)
+
+
+def load_weights(path: Path) -> Weights:
+    """Read the matrix and the bias of each layer; MachineError when the file is missing or broken."""
+    try:
+        with np.load(path) as arrays:
+            return {
+                name: (arrays[f"{name}.matrix"].astype(np.float32), arrays[f"{name}.bias"].astype(np.float32))
+                for name in LAYERS
+            }
+    except Exception as problem:
+        raise MachineError(
+            f"the face detector's weights `{path.name}` cannot be read: {problem}",
+            hint="install the package again: `pip install --force-reinstall animegen`",
+        ) from problem
+
+
+def grown(box: Sequence[float], margin: float) -> tuple[float, float, float]:
+    """Give the square around a face that shows its hair: its left, its top and its side in pixels.
+
+    Args:
+        box: left, top, right, bottom.
+        margin: what is added on each side, as a share of the box; the square moves up by a third of it, to the hair.
+    """
+    left, top, right, bottom = box[:4]
+    face = max(right - left, bottom - top)
+    side = face * (1 + 2 * margin)
+    x, y = (left + right) / 2, (top + bottom) / 2 - face * margin / 3
+    return x - side / 2, y - side / 2, side
