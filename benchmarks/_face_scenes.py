@@ -97,6 +97,15 @@ def crop_figures(images: np.ndarray, box: Box = KAGGLE) -> list[Figure]:
     return [Figure(Image.fromarray(one), (box[0] * side, box[1] * side, box[2] * side), True) for one in images]
 
 
+def sheet_faces(path: Path) -> np.ndarray:
+    """The faces of a sheet that `animegen sample` wrote: cells of 32 pixels, 2 pixels apart; uint8 (N, 32, 32, 3)."""
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    rows, columns = ((side + 2) // 34 for side in pixels.shape[:2])
+    return np.stack(
+        [pixels[34 * row : 34 * row + 32, 34 * column : 34 * column + 32] for row in range(rows) for column in range(columns)]
+    )
+
+
 def run_faces(path: Path, count: int, seed: int) -> np.ndarray:
     """Faces that the run at `path` draws: uint8 (count, H, H, 3)."""
     import torch

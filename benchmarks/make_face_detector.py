@@ -1,24 +1,35 @@
-"""Make the face detector of `prepare --faces`: `python benchmarks/make_face_detector.py --runs RUN RUN`.
+"""Make the face detector of `prepare --faces`: `python benchmarks/make_face_detector.py`.
 
-Draws figures and backgrounds, lets the trained runs named by `--runs` draw faces (animegen models of square face crops
-such as Kaggle's set), puts all of them together to scenes whose boxes are known (`_face_scenes.py`), trains the network on
-them for some minutes, folds the batch normalization into the convolutions, and writes
-`animegen_cli/prepare/face_detector.npz` every `--save-every` steps, so that it can be stopped, measured by
-`benchmarks/detector.py` and taken up again with `--resume`. No real face is ever shown to it.
+Draws figures and backgrounds, takes the faces that animegen's own models drew for `docs/results` (and those that the runs
+named by `--runs` draw: models of square face crops such as Kaggle's set), puts all of them together to scenes whose boxes are
+known (`_face_scenes.py`), trains the network on them, folds the batch normalization into the convolutions, and writes
+`animegen_cli/prepare/face_detector.npz` every `--save-every` steps, so that it can be measured by `benchmarks/detector.py`
+meanwhile. No real face is ever shown to it.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import multiprocessing
 import pickle
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from _face_scenes import Banks, backgrounds, compose, crop_figures, degrade, drawn_figures, run_faces
+from _face_scenes import (
+    Banks,
+    backgrounds,
+    compose,
+    crop_figures,
+    degrade,
+    drawn_figures,
+    run_faces,
+    sheet_faces,
+)
 from torch import Tensor, nn
 
 from animegen_cli import drawn
@@ -30,6 +41,14 @@ SIDES = (9.5, 25.0)
 """Sides of the faces that a level of the pyramid answers for."""
 LEFT_OUT = (6.0, 34.0)
 """Faces between these and `SIDES` are neither right nor wrong."""
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+SHEETS = (
+    ("ddim-laptop-32", "ddpm-laptop-32"),
+    ("families-32/edm", "families-32/gan", "families-32/sde"),
+    ("families-32/mhvae", "families-32/vae"),
+    ("ddim-laptop-32", "ddpm-laptop-32", "families-32/edm"),
+)
+"""Sheets of faces that animegen's models drew; each group is chosen alike often, so the best stand twice."""
 REUSED = 3
 """Steps for each new batch of scenes: composing costs more than learning."""
 SEED = 11
@@ -159,6 +178,7 @@ def make_banks(args: argparse.Namespace) -> Banks:
         with args.banks.open("rb") as file:
             return pickle.load(file)
     kinds = [drawn_figures(args.figures, SEED, args.processes)]
+    kinds += [crop_figures(np.concatenate([sheet_faces(RESULTS / f"{name}.png") for name in kind])) for kind in SHEETS]
     for number, path in enumerate(args.runs):
         faces = run_faces(path, args.faces, SEED * 1_000_000 * (number + 1))
         kinds.append(crop_figures(faces))
@@ -177,18 +197,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="run folders whose models draw faces")
     parser.add_argument("--faces", type=int, default=4000, help="faces that each run draws (default: 4000)")
-    parser.add_argument("--figures", type=int, default=1200, help="drawn figures (default: 1200)")
-    parser.add_argument("--grounds", type=int, default=800, help="backgrounds (default: 800)")
+    parser.add_argument("--figures", type=int, default=500, help="drawn figures (default: 500)")
+    parser.add_argument("--grounds", type=int, default=400, help="backgrounds (default: 400)")
     parser.add_argument("--steps", type=int, default=6000, help="steps of 32 scenes (default: 6000)")
     parser.add_argument("--rate", type=float, default=3e-3, help="largest learning rate (default: 0.003)")
     parser.add_argument("--processes", type=int, default=2, help="that draw and compose")
-    parser.add_argument("--threads", type=int, default=1, help="of the network")
+    parser.add_argument("--threads", type=int, default=1, help="that learn, each from its part of a batch")
     parser.add_argument("--save-every", type=int, default=500)
     parser.add_argument("--resume", action="store_true", help="begin with the weights of the state beside `--out`")
     parser.add_argument("--out", type=Path, default=face_detector.WEIGHTS)
     parser.add_argument("--banks", type=Path, default=Path("face_detector.banks.pickle"))
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     start = time.perf_counter()
     banks = make_banks(args)
     print(f"banks after {time.perf_counter() - start:.0f} s", flush=True)
@@ -203,49 +223,62 @@ def train(args: argparse.Namespace, banks: Banks) -> None:
     if args.resume:
         network.load_state_dict(torch.load(state, weights_only=True))
     averaged = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998), use_buffers=True
+        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99), use_buffers=True
     )
+    replicas = [network, *(copy.deepcopy(network) for _ in range(args.threads - 1))]
     optimizer = torch.optim.AdamW(network.parameters(), lr=args.rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, total_steps=args.steps, pct_start=0.08)
-    queue: multiprocessing.Queue = multiprocessing.get_context("fork").Queue(4)
-    workers = [
-        multiprocessing.get_context("fork").Process(target=produce, args=(banks, number, queue), daemon=True)
-        for number in range(args.processes)
-    ]
+    fork = multiprocessing.get_context("fork")
+    queue: multiprocessing.Queue = fork.Queue(4)
+    workers = [fork.Process(target=produce, args=(banks, number, queue), daemon=True) for number in range(args.processes)]
     for worker in workers:
         worker.start()
     scenes: list[tuple[np.ndarray, np.ndarray]] = []
     fresh = 0
     rng = np.random.default_rng(SEED)
     start, seen = time.perf_counter(), np.zeros(2)
-    for step in range(args.steps):
-        while len(scenes) < 6 or fresh <= step // REUSED:
-            scenes.append(queue.get())
-            fresh += 1
-            if len(scenes) > 100:
-                scenes.pop(0)
-        x, wanted = _batch(scenes, rng)
-        found, off = loss_of(network(x), wanted)
-        optimizer.zero_grad()
-        (found + 2 * off).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        schedule.step()
-        averaged.update_parameters(network)
-        seen += [found.item(), off.item()]
-        if step % 100 == 99:
-            speed = (step + 1) / (time.perf_counter() - start)
-            print(
-                f"step {step + 1}: faces {seen[0] / 100:.3f}, boxes {seen[1] / 100:.3f}; {speed:.2f} steps/s, "
-                f"{fresh} new batches",
-                flush=True,
-            )
-            seen[:] = 0
-        if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
-            torch.save(averaged.module.state_dict(), state)
-            np.savez_compressed(args.out, **averaged.module.eval().arrays())
+    with ThreadPoolExecutor(args.threads) as pool:
+        for step in range(args.steps):
+            while len(scenes) < 6 or fresh <= step // REUSED:
+                scenes.append(queue.get())
+                fresh += 1
+                if len(scenes) > 100:
+                    scenes.pop(0)
+            x, wanted = _batch(scenes, rng)
+            parts = zip(x.chunk(args.threads), wanted.chunk(args.threads), strict=True)
+            losses = list(pool.map(lambda replica, part: _learn(replica, *part), replicas, parts))
+            _share_gradients(replicas)
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+            for replica in replicas[1:]:
+                replica.load_state_dict(network.state_dict())
+            averaged.update_parameters(network)
+            seen += np.mean(losses, 0)
+            if step % 100 == 99:
+                speed = (step + 1) / (time.perf_counter() - start)
+                said = f"faces {seen[0] / 100:.3f}, boxes {seen[1] / 100:.3f}; {speed:.2f} steps/s, {fresh} new batches"
+                print(f"step {step + 1}: {said}", flush=True)
+                seen[:] = 0
+            if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
+                torch.save(averaged.module.state_dict(), state)
+                np.savez_compressed(args.out, **averaged.module.arrays())
     for worker in workers:
         worker.terminate()
+
+
+def _learn(network: Network, x: Tensor, wanted: Tensor) -> tuple[float, float]:
+    """Put the gradients of a part of a batch into `network`."""
+    network.zero_grad()
+    found, off = loss_of(network(x), wanted)
+    (found + 2 * off).backward()
+    return found.item(), off.item()
+
+
+def _share_gradients(replicas: list[Network]) -> None:
+    """Give the first replica the mean of all gradients."""
+    for one in zip(*(replica.parameters() for replica in replicas), strict=True):
+        one[0].grad = torch.stack([parameter.grad for parameter in one]).mean(0)
 
 
 def _batch(scenes: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
