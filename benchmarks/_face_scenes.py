@@ -10,8 +10,7 @@ from __future__ import annotations
 import io
 import math
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
@@ -20,6 +19,9 @@ from animegen_cli import drawn
 from animegen_cli.drawn import hair, head, scene
 from animegen_cli.drawn.appearance import appearance
 from animegen_cli.drawn.paint import Canvas
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Box = tuple[float, float, float]
 
@@ -102,7 +104,11 @@ def sheet_faces(path: Path) -> np.ndarray:
     pixels = np.asarray(Image.open(path).convert("RGB"))
     rows, columns = ((side + 2) // 34 for side in pixels.shape[:2])
     return np.stack(
-        [pixels[34 * row : 34 * row + 32, 34 * column : 34 * column + 32] for row in range(rows) for column in range(columns)]
+        [
+            pixels[34 * row : 34 * row + 32, 34 * column : 34 * column + 32]
+            for row in range(rows)
+            for column in range(columns)
+        ]
     )
 
 

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import os
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(threads, "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command itself sets it
 
 import numpy as np
 from _face_scenes import DRAWN, KAGGLE, background
@@ -29,7 +29,11 @@ from PIL import Image, ImageDraw
 
 from animegen_cli import drawn
 from animegen_cli.prepare import face_detector, yolo
-from animegen_cli.prepare.face_detector import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from animegen_cli.prepare.face_detector import Box
 
 SMALLEST, LARGEST = 24, 300
 BINS = (24, 32, 48, 96, 192, 301)
@@ -130,7 +134,7 @@ def measure(
         "seen (overlap 0.2)": float((shares >= 0.2).mean()),
         "recall by side": {
             f"{low}-{high - 1}": round(float((shares[(sides >= low) & (sides < high)] >= 0.5).mean()), 3)
-            for low, high in zip(BINS, BINS[1:], strict=False)
+            for low, high in itertools.pairwise(BINS)
         },
         "other boxes a picture": extra / len(pictures),
     }

@@ -230,7 +230,9 @@ def train(args: argparse.Namespace, banks: Banks) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, total_steps=args.steps, pct_start=0.08)
     fork = multiprocessing.get_context("fork")
     queue: multiprocessing.Queue = fork.Queue(4)
-    workers = [fork.Process(target=produce, args=(banks, number, queue), daemon=True) for number in range(args.processes)]
+    workers = [
+        fork.Process(target=produce, args=(banks, number, queue), daemon=True) for number in range(args.processes)
+    ]
     for worker in workers:
         worker.start()
     scenes: list[tuple[np.ndarray, np.ndarray]] = []
