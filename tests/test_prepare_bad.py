@@ -21,7 +21,7 @@ import pytest
 from pictures import ROOT, command, encoded, folder_of, hint_of, huge_png, made, picture
 from PIL import Image
 
-from animegen_cli.data import cleaning, sources
+from animegen_cli.data import cleaning, decoding, sources
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.prepare import workers
@@ -40,7 +40,7 @@ def dropped(source: Path, out: Path, **options: Any) -> dict[str, int]:
 
 def center(data: bytes) -> list[int]:
     """Decode, and give the middle pixel."""
-    image = cleaning.decode(data)
+    image = decoding.decode(data)
     assert image.mode == "RGB"
     return np.asarray(image)[image.height // 2, image.width // 2].tolist()
 
@@ -82,14 +82,14 @@ def test_exif_turns_the_picture_upright() -> None:
     tags = Image.Exif()
     tags[0x0112] = 6  # stored a quarter turn to the left
     stored = upright.transpose(Image.Transpose.ROTATE_90)
-    decoded = cleaning.decode(encoded(stored, "jpeg", quality=100, subsampling=0, exif=tags))
+    decoded = decoding.decode(encoded(stored, "jpeg", quality=100, subsampling=0, exif=tags))
     assert decoded.size == (40, 20)
     assert abs(np.asarray(decoded).astype(int) - np.asarray(upright)).mean() < 8
 
 
 def test_broken_exif_loses_no_picture() -> None:
     data = encoded(picture(1), "jpeg", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff\x00\x01")
-    assert cleaning.decode(data).size == (64, 64)
+    assert decoding.decode(data).size == (64, 64)
 
 
 def test_animations_give_their_first_frame() -> None:
@@ -126,7 +126,8 @@ def test_each_bad_picture_is_dropped_with_its_reason(tmp_path: Path) -> None:
     for name, data in bad.items():
         (source / name).write_bytes(data)
     reasons = dropped(source, tmp_path / "out.zip")
-    assert reasons.pop("not a picture", 0) + reasons.pop("damaged or cut short", 0) == 5
+    assert reasons.pop("not a picture", 0) + reasons.pop("damaged or cut short", 0) == 4
+    assert reasons.pop("a web page, not a picture") == 1
     assert reasons == {"empty file": 1, "too many pixels": 2, "too small": 1}
     faces = FaceSet.open(tmp_path / "out.zip")
     assert len(faces) == 3

@@ -1,4 +1,4 @@
-"""Turns the bytes of any picture into one clean square: decoded, upright, RGB, resized, hashed, packed as PNG.
+"""Turns the bytes of any picture into one clean square: decoded, resized, hashed, packed as PNG.
 
 Runs in worker processes, so this module imports only numpy and Pillow.
 """
@@ -6,35 +6,19 @@ Runs in worker processes, so this module imports only numpy and Pillow.
 from __future__ import annotations
 
 import hashlib
-import io
 import struct
-import warnings
 import zlib
 from typing import NamedTuple
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,  # noqa: F401 - Pillow knows a format once its plugin is imported
-    GifImagePlugin,  # noqa: F401
-    Image,
-    ImageOps,
-    JpegImagePlugin,  # noqa: F401
-    MpoImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    PpmImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
-    UnidentifiedImageError,
-    WebPImagePlugin,  # noqa: F401
-)
+from PIL import Image
 
 from animegen_cli.data import near_duplicates
+from animegen_cli.data.decoding import Picture, decode_picture
 from animegen_cli.data.sources import Unusable
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
 FILTER = "lanczos"
 FITS = ("crop", "pad", "stretch")
-MAX_PIXELS = 2**26  # 8192 x 8192: two such images decode side by side in under 1 GB
-_ORIENTATION = 0x0112  # EXIF tag
 
 
 class Recipe(NamedTuple):
@@ -81,10 +65,10 @@ class Rejected(NamedTuple):
     """The face that was found, where faces were cut out."""
 
 
-def opened(data: bytes) -> Image.Image | Rejected:
+def opened(data: bytes) -> Picture | Rejected:
     """Decode the bytes of a picture, or say why not."""
     try:
-        return decode(data)
+        return decode_picture(data)
     except Unusable as error:
         return Rejected(str(error))
     except MemoryError:
@@ -106,60 +90,6 @@ def packed(square: Image.Image) -> Cleaned:
 def digest(pixels: np.ndarray) -> bytes:
     """Hash RGB pixels, uint8 (H, W, 3), with SHA-256: the identity of an image, whatever file holds it."""
     return hashlib.sha256(pixels.tobytes()).digest()
-
-
-def decode(data: bytes) -> Image.Image:
-    """Decode a picture as upright RGB: its first frame, alpha over white, 16 bits to 8.
-
-    Raises:
-        Unusable: it is no picture that can be used; the text says why.
-    """
-    if not data:
-        raise Unusable("empty file")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd EXIF and palettes: what can be decoded is good enough
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise Unusable("too many pixels")
-            image.load()
-            return _to_rgb(_upright(image))
-    except Unusable:
-        raise
-    except Image.DecompressionBombError:
-        raise Unusable("too many pixels") from None
-    except UnidentifiedImageError:
-        raise Unusable("not a picture") from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise Unusable("damaged or cut short") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turned = image.getexif().get(_ORIENTATION, 1) != 1
-    except Exception:
-        return image
-    return ImageOps.exif_transpose(image) if turned else image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith(("I", "F")):  # 16 and 32 bits, gray
-        values = np.asarray(image, np.float64)
-        brightest = values.max(initial=0)
-        top = 65535 if image.mode.startswith("I;16") or brightest > 255 else 255  # Pillow's "I" does not say which
-        if image.mode == "F":
-            top = 1 if brightest <= 1 else 255
-        gray = np.nan_to_num(values * (255 / top)).clip(0, 255)
-        return Image.fromarray((gray + 0.5).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
 
 
 def fit_square(image: Image.Image, size: int, fit: str) -> Image.Image:

@@ -17,7 +17,8 @@ from PIL import Image
 from animegen_cli import console
 from animegen_cli.data import labels as label_tables
 from animegen_cli.data import npz_file
-from animegen_cli.data.cleaning import FILTER, decode, digest
+from animegen_cli.data.cleaning import FILTER, digest
+from animegen_cli.data.decoding import decode
 from animegen_cli.data.manifest import FORMAT, VERSION, identity_of, identity_of_domains
 from animegen_cli.data.reading import Reader, read_text
 from animegen_cli.data.sources import ANIME, DOMAINS, PHOTOS, Source, Unusable, listed

@@ -79,7 +79,7 @@ _WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|head|\?xml)", re.IGNORECASE)
 _APPLE_DOUBLE = re.compile(r"(^|/)(__MACOSX/|\.AppleDouble/|\._)")
 _THUMBNAILS = re.compile(r"(^|/)(\.thumbnails|@eaDir)/")
 _MASKS = re.compile(r"(^|/)(CelebAMask-HQ-mask-anno|segmim)/")
-_SHEET = ".contact.png"
+_SHEETS = (".contact.png", ".boxes.png")
 
 
 def ending(name: str) -> str:
@@ -96,7 +96,7 @@ def left_out(name: str) -> str | None:
     """Say why a picture of this name, relative to its source, belongs to no set; None for one that does.
 
     The reasons are what an operating system or a program puts beside pictures: thumbnails, hidden files, the segmentation masks of
-    CelebAMask-HQ, and the contact sheets that `prepare` and `translate` write.
+    CelebAMask-HQ, and the sheets that `prepare` and `translate` write beside their results.
     """
     if _THUMBNAILS.search(name):
         return "thumbnail"
@@ -104,7 +104,7 @@ def left_out(name: str) -> str | None:
         return "hidden file"
     if _MASKS.search(name):
         return "mask"
-    return "contact sheet" if name.endswith(_SHEET) else None
+    return "contact sheet" if name.endswith(_SHEETS) else None
 
 
 def is_debris(name: str) -> bool:

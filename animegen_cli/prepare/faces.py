@@ -57,18 +57,21 @@ class Seen(NamedTuple):
     """Its width and height in pixels; None where it could not be decoded."""
     overview: bytes | None = None
     """A small JPEG of it with the boxes of its faces, where faces are cut out."""
+    frames: int = 1
+    """How many frames or pages its file has; what came of it is of the first."""
 
 
 def see(data: bytes, recipe: Recipe, finder: Finder | None) -> Seen:
     """Make the images of the set from the bytes of a picture; MachineError when the detector's weights are broken."""
-    image = cleaning.opened(data)
-    if isinstance(image, Rejected):
-        return Seen([image])
+    picture = cleaning.opened(data)
+    if isinstance(picture, Rejected):
+        return Seen([picture])
     try:
+        image = picture.on_white
         if finder is None or not finder.cut:
-            return Seen([whole(image, recipe, finder)], image.size)
+            return Seen([whole(image, recipe, finder)], image.size, frames=picture.frames)
         results = cut(image, recipe, finder)
-        return Seen(results, image.size, _overview(image, results))
+        return Seen(results, image.size, _overview(image, results), picture.frames)
     except MemoryError:
         return Seen([Rejected("too many pixels")])
 

@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from animegen_cli import console
-from animegen_cli.data.cleaning import decode, fit_square
+from animegen_cli.data.cleaning import fit_square
+from animegen_cli.data.decoding import decode
 from animegen_cli.data.sources import Unusable
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.model.nets.perceptual import open_features

@@ -17,7 +17,7 @@ from PIL import Image
 
 from animegen_cli import config, console, paths
 from animegen_cli.data import reading, sources
-from animegen_cli.data.cleaning import decode
+from animegen_cli.data.decoding import decode
 from animegen_cli.data.sources import ARCHIVES, Member, Source, Unusable
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError

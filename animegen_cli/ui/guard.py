@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 
-from animegen_cli.data.cleaning import decode
+from animegen_cli.data.decoding import decode
 from animegen_cli.data.sources import Unusable
 from animegen_cli.errors import DataError
 
