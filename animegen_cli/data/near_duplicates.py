@@ -5,6 +5,10 @@ must be close, as either alone errs: faces drawn in one pose share a hash, faces
 Where the limits lie was chosen by eye on 1,500 pairs of drawn and photographed faces. Clusters, which must not leak
 from training into testing, take the wide limits: a false pair costs nothing there. Dropping takes the narrow ones.
 
+Training mirrors images, so an image and the mirror image of another may be near-duplicates too. What describes the
+mirror image follows from what describes the image: cosines of odd horizontal frequency change their signs, and so
+their bits of the hash, and the thumbnail is read from right to left.
+
 All decisions are made in whole numbers, so that they do not depend on the machine or its linear algebra.
 """
 
@@ -29,15 +33,23 @@ CLUSTER = Limits(76, 0.94)
 """The limits of clusters, which the split keeps whole."""
 DROP = Limits(56, 0.95)
 """The limits within which an image may be dropped."""
-METHOD = {"hash": "dct-256", "thumbnail": "rgb-8x8", "cluster": CLUSTER._asdict(), "drop": DROP._asdict()}
+METHOD = {
+    "hash": "dct-256-signs",
+    "thumbnail": "rgb-8x8",
+    "mirrored": True,
+    "cluster": CLUSTER._asdict(),
+    "drop": DROP._asdict(),
+}
 """What manifests and scores say of the comparison."""
 
 _BITS = 256
 _SIDE = 32  # pixels a side of the gray image that the hash is made of
 _LOW = 16  # frequencies of it, in each direction, that the hash knows
 _THUMB = 8  # pixels a side of the thumbnail
-FINGERPRINT_BYTES = _BITS // 8 + 3 * _THUMB * _THUMB
-_BLOCK, _TILE = 256, 1024  # images that are compared with others at a time
+_HASH_BYTES = _BITS // 8
+_ODD = 0b01010101  # the bits of odd horizontal frequencies in each byte of the hash
+FINGERPRINT_BYTES = _HASH_BYTES + 3 * _THUMB * _THUMB
+_BLOCK, _TILE = 256, 512  # images that are compared with others at a time: both products stay in the processor's cache
 
 
 def _dct(low: int, side: int) -> np.ndarray:
@@ -51,13 +63,31 @@ _FREQUENCIES = np.rint(_dct(_LOW, _SIDE) * 4096)  # whole numbers: float64 sums 
 def fingerprint(image: Image.Image) -> bytes:
     """Describe an RGB image for comparison, in 224 bytes: a 256-bit perceptual hash, then the 8 x 8 thumbnail.
 
-    A bit of the hash says whether a coefficient of the discrete cosine transform exceeds the median (Zauner 2010).
+    A bit of the hash says whether a coefficient of the discrete cosine transform is positive. Zauner (2010) compares with
+    the median, which lies near 0; signs alone tell the hash of the mirror image.
     """
     gray = np.asarray(image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float64)
     coefficients = (_FREQUENCIES @ gray @ _FREQUENCIES.T).ravel()
-    signs = coefficients > np.partition(coefficients, _BITS // 2)[_BITS // 2]
     thumb = image.resize((_THUMB, _THUMB), Image.Resampling.BOX)
-    return np.packbits(signs).tobytes() + thumb.tobytes()
+    return np.packbits(coefficients > 0).tobytes() + thumb.tobytes()
+
+
+def mirrored(fingerprints: np.ndarray) -> np.ndarray:
+    """Describe the mirror images: fingerprints uint8 (n, 224) of images -> those of the images flipped left to right."""
+    turned = np.empty_like(fingerprints)
+    turned[:, :_HASH_BYTES] = fingerprints[:, :_HASH_BYTES] ^ _ODD
+    thumbs = fingerprints[:, _HASH_BYTES:].reshape(-1, _THUMB, _THUMB, 3)
+    turned[:, _HASH_BYTES:] = thumbs[:, :, ::-1].reshape(len(fingerprints), -1)
+    return turned
+
+
+class Matches(NamedTuple):
+    """For each image the first near-duplicate among others."""
+
+    index: np.ndarray
+    """Its index, -1 without one, int64 (n,)."""
+    mirrored: np.ndarray
+    """Whether it is its mirror image that is near, bool (n,)."""
 
 
 class Finder:
@@ -66,19 +96,21 @@ class Finder:
     A projection of the thumbnails to 23 numbers finds candidates by matrix products; the exact rule decides on these.
     """
 
-    def __init__(self, most: int, limits: Limits = CLUSTER) -> None:
+    def __init__(self, most: int, limits: Limits = CLUSTER, *, mirror: bool = True) -> None:
         """Make room for `most` fingerprints; memory is touched, and so taken, only as they come.
 
         Args:
             most: how many fingerprints can be collected.
             limits: how near the images of a cluster are to each other.
+            mirror: whether an image also belongs to the mirror images of others.
         """
         self._limits = limits
+        self._mirror = mirror
         self._fingerprints = np.empty((most, FINGERPRINT_BYTES), np.uint8)
-        self._points = np.empty((most, _BASIS.shape[1] + 2), np.float32)
+        self._points = np.empty((most, _EVEN + _BASIS_ODD.shape[1]), np.float32)
         self._count = self._projected = self._compared = 0
         self._parent = np.arange(most)
-        self._scratch = np.empty((_BLOCK, _TILE), np.float32)
+        self._scratch = np.empty((2, _BLOCK, _TILE), np.float32)
 
     def add(self, fingerprint: bytes) -> None:
         """Collect the fingerprint of the next image."""
@@ -87,12 +119,34 @@ class Finder:
         if self._count - self._compared == _BLOCK:
             self._compare()
 
-    def near_duplicate(self, fingerprint: bytes) -> int | None:
-        """Find the first collected image that is so near that this one may be dropped; None without one."""
-        one = np.frombuffer(fingerprint, np.uint8)[None]
-        near = self._candidates(_project(one))[1]
-        found = near[_alike(np.broadcast_to(one, (len(near), FINGERPRINT_BYTES)), self._fingerprints[near], DROP)]
-        return int(found[0]) if len(found) else None
+    def near_duplicate(self, fingerprint: bytes) -> tuple[int, bool] | None:
+        """Find the first collected image that is so near that this one may be dropped; None without one.
+
+        Returns:
+            Its index, and whether this is near to its mirror image alone.
+        """
+        found = self.matches(np.frombuffer(fingerprint, np.uint8)[None], DROP)
+        return (int(found.index[0]), bool(found.mirrored[0])) if found.index[0] >= 0 else None
+
+    def matches(self, fingerprints: np.ndarray, limits: Limits | None = None) -> Matches:
+        """Find for each of some images the first collected one that is near; `limits` are those of clusters by default.
+
+        Args:
+            fingerprints: of the images, uint8 (n, FINGERPRINT_BYTES).
+            limits: how much the two may differ.
+        """
+        found = Matches(np.full(len(fingerprints), -1), np.zeros(len(fingerprints), bool))
+        for start in range(0, len(fingerprints), _BLOCK):
+            block = fingerprints[start : start + _BLOCK]
+            rows, columns, turned = self._near(block, _project(block), limits or self._limits)
+            first = np.full(len(block), self._count)
+            np.minimum.at(first, rows, columns)
+            plain = np.zeros(len(block), bool)
+            plain[rows[(columns == first[rows]) & ~turned]] = True
+            some = first < self._count
+            found.index[start : start + len(block)][some] = first[some]
+            found.mirrored[start : start + len(block)][some] = ~plain[some]
+        return found
 
     def clusters(self) -> np.ndarray:
         """Give for each image the smallest index of those it is connected to, directly or through others: int64 (n,)."""
@@ -102,12 +156,9 @@ class Finder:
     def _compare(self) -> None:
         """Join the images added since the last time with their near-duplicates."""
         start = self._compared
-        new, old = self._candidates(self._project_new()[start:])
-        new += start
-        earlier = old < new
-        new, old = new[earlier], old[earlier]
-        real = _alike(self._fingerprints[new], self._fingerprints[old], self._limits)
-        for pair in zip(new[real].tolist(), old[real].tolist(), strict=True):
+        new = slice(start, self._count)
+        later, earlier, _ = self._near(self._fingerprints[new], self._project_new()[new], self._limits, start)
+        for pair in zip((later + start).tolist(), earlier.tolist(), strict=True):
             a, b = map(self._root, pair)
             if a != b:
                 self._parent[max(a, b)] = min(a, b)
@@ -125,17 +176,47 @@ class Finder:
         self._projected = self._count
         return self._points[: self._count]
 
+    def _near(
+        self, fingerprints: np.ndarray, points: np.ndarray, limits: Limits, start: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All pairs (row of fingerprints, collected image, whether only as mirror images) that are near.
+
+        With `start` the rows are the collected images from there on, and each is compared with earlier ones alone.
+        """
+        rows, columns = self._candidates(points)
+        if start is not None:
+            earlier = columns < rows + start
+            rows, columns = rows[earlier], columns[earlier]
+        a, b = fingerprints[rows], self._fingerprints[columns]
+        near = _alike(a, b, limits)
+        turned = np.zeros_like(near)
+        if self._mirror:
+            rest = np.flatnonzero(~near)
+            turned[rest] = _alike(mirrored(a[rest]), b[rest], limits)
+        real = near | turned
+        return rows[real], columns[real], turned[real]
+
     def _candidates(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs (row of points, collected image) whose projected thumbnails are close enough to look at."""
+        """Pairs (row of points, collected image) whose projected thumbnails are close enough to look at.
+
+        a.b = e + o, with e from the parts that mirroring leaves alone and o from those whose sign it changes; with the
+        mirror image of b it is e - o, so that e + |o| tells both.
+        """
         known = self._project_new()
-        mirrored = points.copy()
-        mirrored[:, -2], mirrored[:, -1] = points[:, -1], points[:, -2]
+        swapped = points.copy()
+        swapped[:, _EVEN - 2], swapped[:, _EVEN - 1] = points[:, _EVEN - 1], points[:, _EVEN - 2]
         rows = []
         columns = []
-        for start in range(0, len(known), _TILE):  # tiles that stay in the processor's cache
+        for start in range(0, len(known), _TILE):
             tile = known[start : start + _TILE]
-            closeness = np.matmul(mirrored, tile.T, out=self._scratch[: len(points), : len(tile)])
-            row, column = np.divmod(np.flatnonzero(closeness >= -_REACH), len(tile))
+            shape = np.s_[: len(points), : len(tile)]
+            even, odd = self._scratch[0][shape], self._scratch[1][shape]
+            np.matmul(swapped[:, :_EVEN], tile[:, :_EVEN].T, out=even)
+            np.matmul(swapped[:, _EVEN:], tile[:, _EVEN:].T, out=odd)
+            if self._mirror:
+                np.abs(odd, out=odd)
+            even += odd
+            row, column = np.divmod(np.flatnonzero(even >= -_REACH), len(tile))
             rows.append(row)
             columns.append(column + start)
         none = [np.empty(0, np.int64)]
@@ -146,8 +227,11 @@ class Finder:
 _REACH = np.float32((1 - CLUSTER.correlation) + 1e-3)
 
 
-def _basis() -> np.ndarray:
-    """Give orthonormal columns, (192, 23): coarse brightness and coarser color of a thumbnail, where most of its energy lies."""
+def _basis(odd: int) -> np.ndarray:
+    """Give orthonormal columns: coarse brightness and coarser color of a thumbnail, where most of its energy lies.
+
+    Those of even (`odd` = 0) or odd (1) horizontal frequency: (192, 13) and (192, 10).
+    """
     cosines = _dct(_THUMB, _THUMB)
     cosines /= np.linalg.norm(cosines, axis=1, keepdims=True)
     mixes = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]) / np.sqrt([[3], [2], [6]])
@@ -155,23 +239,27 @@ def _basis() -> np.ndarray:
         np.einsum("y,x,c->yxc", cosines[v], cosines[u], mixes[mix]).ravel()
         for mix, low in ((0, 4), (1, 2), (2, 2))
         for v in range(low)
-        for u in range(low)
+        for u in range(odd, low, 2)
         if (mix, v, u) != (0, 0, 0)  # the mean, which correlation ignores
     ]
     return np.stack(columns, 1).astype(np.float32)
 
 
-_BASIS = _basis()
+_BASIS_EVEN, _BASIS_ODD = _basis(0), _basis(1)
+_EVEN = _BASIS_EVEN.shape[1] + 2  # columns of a point before those that change their signs
 
 
 def _project(fingerprints: np.ndarray) -> np.ndarray:
-    """Give points (n, 25) so that the product of one row with another, its last two swapped, is -|a - b|^2 / 2."""
-    thumbs = fingerprints[:, _BITS // 8 :].astype(np.float32)
+    """Give points (n, 25): even parts, -|a|^2 / 2, 1, odd parts.
+
+    The product of one row with another, the two in the middle swapped, is -|a - b|^2 / 2.
+    """
+    thumbs = fingerprints[:, _HASH_BYTES:].astype(np.float32)
     thumbs -= thumbs.mean(axis=1, keepdims=True)
     thumbs /= np.sqrt((thumbs * thumbs).sum(axis=1, keepdims=True)) + 1e-6
-    points = thumbs @ _BASIS
-    half = (points * points).sum(axis=1, keepdims=True) / 2
-    return np.concatenate([points, -half, np.ones_like(half)], 1)
+    even, odd = thumbs @ _BASIS_EVEN, thumbs @ _BASIS_ODD
+    half = ((even * even).sum(axis=1, keepdims=True) + (odd * odd).sum(axis=1, keepdims=True)) / 2
+    return np.concatenate([even, -half, np.ones_like(half), odd], 1)
 
 
 _ONES = np.array([bin(byte).count("1") for byte in range(256)], np.uint16)
