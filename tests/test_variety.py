@@ -171,7 +171,7 @@ def test_copies_of_training_images_are_found(
     places = np.arange(0, len(training), 8)
     copied = portraits.pixels(portraits.indices("train")[places])
     drawn = tensor(np.stack([damage(pixels) for pixels in copied]))
-    hashed = copies.hashed_copies(*(copies.fingerprints(side) for side in (drawn, drawn.flip(3), training)))
+    hashed = copies.hashed_copies(*(copies.fingerprints(side) for side in (drawn, training)))
     assert (hashed == places).mean() >= 0.95
     if by_features:
         known = extractor.features(training)

@@ -77,7 +77,7 @@ def mirrored(fingerprints: np.ndarray) -> np.ndarray:
     turned = np.empty_like(fingerprints)
     turned[:, :_HASH_BYTES] = fingerprints[:, :_HASH_BYTES] ^ _ODD
     thumbs = fingerprints[:, _HASH_BYTES:].reshape(-1, _THUMB, _THUMB, 3)
-    turned[:, _HASH_BYTES:] = thumbs[:, :, ::-1].reshape(len(fingerprints), -1)
+    turned[:, _HASH_BYTES:] = thumbs[:, :, ::-1].reshape(-1, FINGERPRINT_BYTES - _HASH_BYTES)
     return turned
 
 

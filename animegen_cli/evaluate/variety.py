@@ -65,6 +65,7 @@ SHEET = Path("judged") / "neighbours.png"
 """The drawn images that are nearest to training images, beside those; in the run folder."""
 
 _FORMAT = "1"  # of what the cache holds; another where the code behind it changes
+_PIXELS = f"aligned-{copies.SIDE}"  # how images reach the comparison of pixels, in the words of a protocol
 _SHOWN = 24
 _BAR = 32  # gray levels in one bar of the histogram of brightness
 
@@ -120,7 +121,9 @@ def _protocol(word: str, subject: ImageSet) -> Protocol:
         measured, reference=faces.split_identity("train", subject.size), reference_split="train",
         n_real=len(faces.indices("train")),
     )  # fmt: skip
-    return against_training if word == "copies" else _of_pixels(against_training)
+    if word == "copies":
+        return replace(against_training, resize=f"{against_training.resize}+{_PIXELS}")
+    return _of_pixels(against_training)
 
 
 def _of_pixels(protocol: Protocol, resize: str = "") -> Protocol:
@@ -137,9 +140,8 @@ class _Variety:
     def __init__(self, subject: ImageSet, protocols: Sequence[Protocol]) -> None:
         self.subject = subject
         self.result = JudgeResult()
-        self.near: copies.Nearest | None = None
+        self.near: _Near | None = None
         self.repeated = np.full(subject.count, -1)
-        self.limit = 0.0
         self.unseen: list[str] = []
         find = {"duplicates": self._duplicates, "copies": self._copies, "copies-hash": self._hashed}
         for measured in protocols:
@@ -190,29 +192,41 @@ class _Variety:
         return _share("duplicates", copies.repeated(self._fingerprints))
 
     def _copies(self) -> Score:
-        """The share that is nearer to a training image than all but `NEAR` of the held-out images are."""
+        """The share that is nearer to a training image, by features or by pixels, than held-out images are."""
         subject, faces = self.subject, self._faces
-        training = set_features(faces, "train", subject.size, subject.extractor)
+        features = set_features(faces, "train", subject.size, subject.extractor)
+        pixels = _small_of(faces, subject.size)
         mirrored = _features(subject.extractor, subject.images.flip(3))
-        self.near = copies.nearest(subject.features, mirrored, training)
-        held_out = _held_out_ratios(faces, subject.size, subject.extractor, training)
-        self.limit = copies.limit(held_out)
-        score = _share("copies", (self.near.ratio < self.limit).numpy())
+        by_features = copies.nearest(subject.features, mirrored, features)
+        by_pixels = copies.nearest_pixels(copies.small(subject.images), pixels)
+        held_out = _HeldOut(faces, subject.size, subject.extractor)
+        clean = held_out.ratios(features, pixels, self._known)
+        limits = [copies.limit(column) for column in clean.T]
+        self.near = _Near.of([by_features, by_pixels], limits)
+        score = _share("copies", self.near.copied)
         if score.interval is not None and score.interval[0] > copies.NEAR:
-            self._warn(f"{score.value:.1%} of the images are nearer to training images than 99 % of held-out ones are")
-        if len(held_out) < 1 / copies.NEAR:
-            self.result.notes.append(f"only {len(held_out)} held-out images say what a copy is: a rough number")
+            self._warn(
+                f"{score.value:.1%} of the images are nearer to training images than 99.5 % of held-out ones are"
+            )
+        self._held_out_notes(len(held_out.indices), len(clean))
         return score
+
+    def _held_out_notes(self, taken: int, clean: int) -> None:
+        """Say how many held-out images the limits of `copies` stand on, where that is not as it should be."""
+        if clean < taken:
+            said = f"{taken - clean} of {taken} held-out images have a near-duplicate in training and say nothing of copies"
+            self.result.notes.append(f"{said}: `animegen prepare --check {self._faces.path}` shows them")
+        if clean < copies.FEWEST:
+            said = (
+                f"only {clean} held-out images could say what a copy is, so that it is a ratio below {copies.CAUTIOUS}"
+            )
+            self.result.notes.append(f"{said}: a cautious number")
+        elif clean < 1 / copies.NEAR:
+            self.result.notes.append(f"only {clean} held-out images say what a copy is: a rough number")
 
     def _hashed(self) -> Score:
         """The share that is the same picture as a training image, by the narrow limits of `near_duplicates`."""
-        faces, size = self._faces, self.subject.size
-        words = (faces.split_identity("train", size), repr(near_duplicates.METHOD))
-        training = _cached(
-            words, near_duplicates.FINGERPRINT_BYTES, lambda: _fingerprints_of(read(faces, "train", size))
-        )
-        mirrored = copies.fingerprints(self.subject.images.flip(3))
-        self.repeated = copies.hashed_copies(self._fingerprints, mirrored, training.numpy())
+        self.repeated = copies.hashed_copies(self._fingerprints, self._known)
         found = self.repeated >= 0
         if found.any():
             self._warn(f"{found.sum()} images repeat training images, by their hash")
@@ -221,17 +235,16 @@ class _Variety:
     def _warn(self, said: str) -> None:
         self.result.notes.append(said + (f": look at {SHEET.as_posix()}" if self.subject.folder else ""))
 
-    def _sheet(self, near: copies.Nearest) -> Image.Image:
-        """Copies by their hash first, then the nearest; with the distance, and its ratio to those of the next ones."""
-        order = np.lexsort((near.ratio.numpy(), self.repeated < 0))[:_SHOWN]
-        places = np.where(self.repeated >= 0, self.repeated, near.place.numpy())[order]
+    def _sheet(self, near: _Near) -> Image.Image:
+        """Copies by their hash first, then the nearest; with the ratio of the distance to those of the next ones."""
+        order = np.lexsort((near.closeness, self.repeated < 0))[:_SHOWN]
+        places = np.where(self.repeated >= 0, self.repeated, near.place)[order]
         training = self._faces.pixels(self._faces.indices("train")[places], size=self.subject.size)
         found = []
         for i, image in zip(order.tolist(), training, strict=True):
-            said = f"{self.subject.label(i)}: {near.distance[i]:.2f} ({near.ratio[i]:.2f})"
-            copy = self.repeated[i] >= 0 or near.ratio[i] < self.limit
+            copy = self.repeated[i] >= 0 or near.copied[i]
             drawn = self.subject.images[i].permute(1, 2, 0).numpy()
-            found.append((drawn, image, said + (" copy" if copy else "")))
+            found.append((drawn, image, f"{self.subject.label(i)}: {near.ratio[i]:.2f}" + (" copy" if copy else "")))
         return grids.pairs(found, titles=("drawn", "nearest real"))
 
     @property
@@ -245,6 +258,14 @@ class _Variety:
         return copies.fingerprints(self.subject.images)
 
     @functools.cached_property
+    def _known(self) -> np.ndarray:
+        """Fingerprints of the training images."""
+        faces, size = self._faces, self.subject.size
+        words = (faces.split_identity("train", size), repr(near_duplicates.METHOD))
+        columns = near_duplicates.FINGERPRINT_BYTES
+        return _cached(words, columns, lambda: _fingerprints_of(read(faces, "train", size))).numpy()
+
+    @functools.cached_property
     def _drawn(self) -> Tensor:
         return _facts(self.subject.images.split(CHUNK))
 
@@ -254,6 +275,33 @@ class _Variety:
         palettes = repr((colors.HAIR_PALETTE, colors.EYE_PALETTE))
         words = (self._faces.split_identity(split, size), palettes)
         return _cached(words, len(_FACTS), lambda: _facts(read(self._faces, split, size)))
+
+
+@dataclass(frozen=True)
+class _Near:
+    """The nearest training image of each image, by the criterion that sees it nearest."""
+
+    place: np.ndarray
+    """Its place among them, int64 (n,)."""
+    ratio: np.ndarray
+    """Its distance as a multiple of the mean distance to the next ones, (n,)."""
+    closeness: np.ndarray
+    """The same as a multiple of the criterion's limit, (n,)."""
+
+    @classmethod
+    def of(cls, found: Sequence[copies.Nearest], limits: Sequence[float]) -> _Near:
+        """Join criteria, each with its limit."""
+        ratios = np.stack([near.ratio.numpy() for near in found])
+        closeness = ratios / np.maximum(np.array(limits, np.float32), 1e-12)[:, None]
+        nearest = closeness.argmin(0)
+        image = np.arange(len(nearest))
+        places = np.stack([near.place.numpy() for near in found])
+        return cls(places[nearest, image], ratios[nearest, image], closeness[nearest, image])
+
+    @property
+    def copied(self) -> np.ndarray:
+        """Which images are copies, bool (n,)."""
+        return self.closeness < 1
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------
@@ -283,19 +331,45 @@ def _features(extractor: Extractor, images: Tensor) -> Tensor:
     return torch.cat([extractor.features(part).cpu() for part in images.split(CHUNK)])
 
 
-def _held_out_ratios(faces: FaceSet, size: int, extractor: Extractor, training: Tensor) -> Tensor:
-    """Of at most `HELD_OUT` test images (n,), as drawn images are measured; from the cache where it has them."""
-    indices = faces.indices("test")
-    indices = indices[:: -(-len(indices) // HELD_OUT)]  # a set's order follows the year
+def _small_of(faces: FaceSet, size: int) -> Tensor:
+    """The training images as `copies.nearest_pixels` compares them."""
+    side = min(size, copies.SIDE)
+    words = (faces.split_identity("train", size), _PIXELS)
+    return _cached(
+        words, 3 * side * side, lambda: torch.cat([copies.small(part) for part in read(faces, "train", size)])
+    )
 
-    def make() -> Tensor:
-        images = channels_first(faces.pixels(indices, size=size))
-        plain, mirrored = (_features(extractor, side) for side in (images, images.flip(3)))
-        return copies.nearest(plain, mirrored, training).ratio[:, None]
 
-    splits = (faces.split_identity(split, size) for split in ("train", "test"))
-    words = (feature_cache.key_of(extractor, *splits), f"{len(indices)} {copies.NEIGHBORS}")
-    return _cached(words, 1, make)[:, 0]
+class _HeldOut:
+    """At most `HELD_OUT` test images, measured as drawn ones are."""
+
+    def __init__(self, faces: FaceSet, size: int, extractor: Extractor) -> None:
+        self._faces, self._size, self._extractor = faces, size, extractor
+        test = faces.indices("test")
+        spread = np.linspace(0, len(test) - 1, min(HELD_OUT, len(test))).astype(np.int64)
+        self.indices = test[spread]  # over the whole set, whose order may follow the year
+
+    def ratios(self, features: Tensor, pixels: Tensor, known: np.ndarray) -> Tensor:
+        """By features and by pixels, (n, 2), of those without a near-duplicate in training; from the cache where it is there.
+
+        Args:
+            features: of the training images.
+            pixels: their small forms.
+            known: their fingerprints.
+        """
+
+        def make() -> Tensor:
+            images = channels_first(self._faces.pixels(self.indices, size=self._size))
+            images = images[torch.from_numpy(copies.without_near_duplicate(copies.fingerprints(images), known))]
+            if not len(images):
+                return torch.empty(0, 2)
+            plain, mirrored = (_features(self._extractor, side) for side in (images, images.flip(3)))
+            by_features = copies.nearest(plain, mirrored, features).ratio
+            return torch.stack([by_features, copies.nearest_pixels(copies.small(images), pixels).ratio], 1)
+
+        splits = (self._faces.split_identity(split, self._size) for split in ("train", "test"))
+        method = f"{len(self.indices)} {copies.NEIGHBORS} {_PIXELS} {near_duplicates.METHOD}"
+        return _cached((feature_cache.key_of(self._extractor, *splits), method), 2, make)
 
 
 def _share(metric: str, which: np.ndarray) -> Score:
