@@ -91,7 +91,7 @@ def detect(image: Image.Image, *, threshold: float = THRESHOLD, weights: Weights
     scale = min(1.0, LARGEST / max(image.size))
     level = image
     while True:
-        size = tuple(max(1, round(side * scale)) for side in image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         level = level.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST, reducing_gap=3)
         found.append(_boxes_of_level(level, image.size, threshold, weights))
         if max(size) <= 40:  # the largest face that the next level could answer for has been seen

@@ -138,6 +138,9 @@ def _inside(box: Box, crop: tuple[int, int, int, int]) -> bool:
 
 def has_bars(pixels: np.ndarray) -> bool:
     """Whether RGB pixels, uint8 (H, W, 3), have a black bar along an edge: black rows that end in a straight line."""
+    edges = pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]
+    if min(int(edge.max()) for edge in edges) > _BLACK:
+        return False
     bright = pixels.max(2)
     for side in (bright, bright[::-1], bright.T, bright.T[::-1]):
         if side[0].max() > _BLACK:
@@ -154,9 +157,15 @@ def has_bars(pixels: np.ndarray) -> bool:
 
 def is_monochrome(pixels: np.ndarray) -> bool:
     """Whether RGB pixels, uint8 (H, W, 3), hold one ink on one paper: gray, sepia or blue, light and dark."""
-    flat = pixels.reshape(-1, 3)[:: max(1, pixels.shape[0] * pixels.shape[1] // 4096)].astype(np.float64)
-    spread = np.linalg.eigvalsh(np.cov(flat.T))  # variances along the main axes of the colors, the least first
-    return bool(spread[:2].sum() < _GRAY**2)
+    flat = pixels.reshape(-1, 3)
+    return all(_off_one_line(flat[:: max(1, len(flat) // most)]) < _GRAY for most in (256, 4096))
+
+
+def _off_one_line(colors: np.ndarray) -> float:
+    """The standard deviation of colors, (n, 3), from the line through color space that is nearest to them."""
+    away = colors - colors.mean(0)
+    spread = np.linalg.eigvalsh(away.T @ away / len(away))  # variances along the main axes, the least first
+    return float(np.sqrt(max(spread[0] + spread[1], 0)))
 
 
 def _overview(image: Image.Image, results: list[Cleaned | Rejected]) -> bytes:

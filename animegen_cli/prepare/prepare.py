@@ -240,7 +240,7 @@ def _prepare(request: Request, out: Path) -> Prepared:
     except OSError as error:  # the set itself is whole
         console.warn(f"the contact sheet was not written: {error.strerror}")
         return Prepared(out, None, about)
-    return Prepared(out, contact_path, about, boxes and boxes_path)
+    return Prepared(out, contact_path, about, boxes_path if boxes is not None else None)
 
 
 def _offer_faces(domain: _Domain, options: Options) -> None:
