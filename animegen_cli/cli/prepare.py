@@ -67,7 +67,15 @@ def prepare(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="A table (inside or a path), folders or none. [default: found by itself]", show_default=False
+            help="A table (inside or a path), folders, captions or none. [default: found by itself]",
+            show_default=False,
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoding of tables and captions without a byte order mark: cp1252, gbk, cp932, ... [default: UTF-8]",
+            show_default=False,
         ),
     ] = None,
     limit: Annotated[
@@ -127,7 +135,7 @@ def prepare(
 
     specs, others = _asked(sources or [], photos or [], anime or [])
     options = verb.Options(
-        resolution, fit, dedupe, split, labels, limit, seed, min_size, workers, faces, margin,
+        resolution, fit, dedupe, split, labels, encoding, limit, seed, min_size, workers, faces, margin,
         detector=None if detector is None else str(detector),
         drop=[name.strip() for name in drop.split(",")] if drop else [],
     )  # fmt: skip
@@ -188,6 +196,12 @@ def _summary(prepared: Prepared) -> str:
     for what, count in about["noticed"].items():
         lines.append(f"noticed  {count:,} with {NOTICED[what]}; `--drop {what}` leaves them out")
     lines += [f"label    {name}: {len(values)} values" for name, values in attributes.items()]
+    for one in about["labels"]:
+        if one["from"]:
+            lines.append(
+                f"labelled {one['named']:,} of {one['pictures']:,} pictures of {one['source']}, from {one['from']}"
+            )
+        lines += [f"tags     {note.removeprefix('tags: ')}" for note in one["notes"] if note.startswith("tags: ")]
     if near["images"]:
         lines.append(
             f"near     {near['images']:,} images in {near['clusters']:,} clusters of near-duplicates, kept together"

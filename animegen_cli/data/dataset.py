@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from animegen_cli import console
-from animegen_cli.data import labels as label_tables
 from animegen_cli.data import npz_file
 from animegen_cli.data.cleaning import FILTER, digest
 from animegen_cli.data.decoding import decode
+from animegen_cli.data.labels import set_file
 from animegen_cli.data.manifest import FORMAT, VERSION, identity_of, identity_of_domains
 from animegen_cli.data.reading import Reader, read_text
 from animegen_cli.data.sources import ANIME, DOMAINS, PHOTOS, Source, Unusable, listed
@@ -297,7 +297,7 @@ def _open_npz(path: Path) -> FaceSet:
     about: dict[str, Any] = {}
     if reader.labels is not None:
         try:
-            about["attributes"], table = label_tables.unpack(reader.labels.tolist(), None)
+            about["attributes"], table = set_file.unpack(reader.labels.tolist(), None)
         except ValueError as error:
             raise DataError(f"the classes in {path} cannot be read: {error}", hint="save the images alone") from None
         about["labels"] = table.astype(np.int16)
@@ -340,7 +340,7 @@ def _labels(path: Path, source: Source, attributes: dict[str, tuple[str, ...]] |
         return {}
     try:
         by_name = {str(name): label for name, label in listed_labels}
-        named, table = label_tables.unpack([by_name[name] for name in source.members.names], attributes)
+        named, table = set_file.unpack([by_name[name] for name in source.members.names], attributes)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"dataset.json in {path} does not fit its images: {error}", hint="prepare the set again"

@@ -1,4 +1,4 @@
-"""Reads the members of a source: one by one by their place, or all of a compressed tar in its own order."""
+"""Reads the members of a source: one by one by their place, or all of a compressed tar or a Parquet file in its own order."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING
 
-from animegen_cli.data import zip_reader
+from animegen_cli.data import parquet, zip_reader
 from animegen_cli.data.sources import MAX_BYTES, Member, Source, Unusable
 from animegen_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 def stream(source: Source, wanted: Iterable[Member]) -> Iterator[tuple[Member, bytes]]:
-    """Read the wanted members of a compressed tar in the order of the archive, each with its bytes.
+    """Read the wanted members of a sequential source in its order, each with its bytes.
 
     Raises:
         DataError: the archive is damaged.
     """
     by_place = {member.start: member for member in wanted}  # two files may have one name
+    if source.kind == "parquet":
+        for row, data in parquet.pictures(source.path, by_place):
+            yield by_place[row], data
+        return
     try:
         with tarfile.open(source.path, "r|*") as archive:
             for info in archive:
@@ -113,3 +117,25 @@ def read_text(source: Source, member: Member) -> bytes:
             reader.close()
     except Unusable as error:
         raise DataError(f"{member.name} in {source.name} cannot be read: {error}", hint="check the archive") from None
+
+
+def read_texts(source: Source, wanted: Sequence[Member]) -> Iterator[tuple[Member, bytes | Unusable]]:
+    """Read label files of the source, a compressed tar once for all of them: each with its bytes, or why it has none.
+
+    Raises:
+        DataError: the archive as a whole is damaged.
+    """
+    if source.kind == "stream" and wanted:
+        yield from stream(source, wanted)
+        return
+    reader = Reader()
+    try:
+        for member in wanted:
+            data: bytes | Unusable
+            try:
+                data = reader.read(source.kind, str(source.path), member)
+            except Unusable as error:
+                data = error
+            yield member, data
+    finally:
+        reader.close()

@@ -23,21 +23,25 @@ from typing import IO, NamedTuple, overload
 
 import numpy as np
 
-from animegen_cli.data import archive_names, folder_walk, pictures, zip_reader
+from animegen_cli.data import archive_names, folder_walk, parquet, pictures, zip_reader
 from animegen_cli.data.pictures import ending
 from animegen_cli.errors import DataError
 from animegen_cli.paths import similar
 
-TEXTS = frozenset((".csv", ".tsv", ".txt", ".json", ".mat"))
-"""The endings of files that may hold labels."""
+_TABLES = ".csv .tsv .tab .txt .json .jsonl .ndjson .parquet .mat .caption .captions .tags .cls"
+_TABLES_NOT_READ = ".xlsx .xls .ods .arrow .feather .xml"
+TEXTS = frozenset([*_TABLES.split(), *_TABLES_NOT_READ.split()])
+"""The endings of files that may hold labels; of those that are not read a person is told so."""
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 """The endings of archives that are read."""
+_CONTAINERS = (*ARCHIVES, ".parquet")
 OTHER_ARCHIVES = (".rar", ".7z", ".cbr", ".cb7", ".tar.zst", ".tzst", ".lzh", ".001")
 """The endings of archives that are not."""
 MAX_BYTES = 128 * 2**20
 """The largest picture or label file: beyond it lies a bomb, not a face."""
 DOMAINS = ANIME, PHOTOS = "anime", "photos"
 """The two domains of a set for translators, as its folders are named."""
+_OF_SETS = ("manifest.json", "dataset.json")  # with a line for each image; tables that are too large are named later
 _OF_DOMAIN = re.compile(rf"({ANIME}|{PHOTOS})/\d{{5}}/img\d{{8}}\.png")
 _HEAD_PACKED = 4096  # bytes of a member of a zip that surely unpack to its head
 
@@ -115,7 +119,7 @@ class Source:
 
     name: str
     kind: str
-    """folder, zip, tar, stream (a compressed tar: sequential only), drawn or drawn-photos."""
+    """folder, zip, tar, stream (a compressed tar), parquet (both sequential only), drawn or drawn-photos."""
     path: Path
     members: Members = field(default_factory=Members)
     texts: list[Member] = field(default_factory=list)
@@ -137,6 +141,11 @@ class Source:
         """Whether its pictures are made as they are needed."""
         return self.kind.startswith("drawn")
 
+    @property
+    def sequential(self) -> bool:
+        """Whether its pictures can only be read in their order, by `reading.stream`."""
+        return self.kind in ("stream", "parquet")
+
     def take(self, member: Member, head: Callable[[], bytes]) -> None:
         """Sort a regular file into pictures, label files, pictures that are left out, or others.
 
@@ -146,7 +155,7 @@ class Source:
         """
         name, suffix = member.name, ending(member.name)
         reason = pictures.left_out(name)
-        if suffix in TEXTS and reason is None and member.size <= _most_bytes(name):
+        if suffix in TEXTS and reason is None and not (name in _OF_SETS and member.size > 8 * MAX_BYTES):
             self.texts.append(member)
             return
         if not pictures.is_debris(name):
@@ -195,17 +204,12 @@ class Source:
             ]
 
     def sort(self) -> Source:
-        """Put all lists in the order of their names, whatever the order of the file system; a stream keeps its own."""
-        if self.kind != "stream":
+        """Put all lists in the order of their names, whatever the order of the file system; what is sequential keeps its own."""
+        if not self.sequential:
             self.members.sort()
         self.texts.sort()
         self.dropped.sort()
         return self
-
-
-def _most_bytes(name: str) -> int:
-    """The most bytes of a label file; what a large set says of itself has a line for each image."""
-    return 8 * MAX_BYTES if name in ("manifest.json", "dataset.json") else MAX_BYTES
 
 
 def find(specs: Sequence[str], *, downloads: Path, domain: str | None = None) -> list[Source]:
@@ -262,13 +266,14 @@ def _take_half(source: Source, domain: str | None) -> None:
 
 
 def _with_archives(source: Source) -> list[Source]:
-    """A folder without pictures but with archives (as they are downloaded) means those archives."""
-    if source.members or not source.archives:
+    """A folder without pictures but with archives or Parquet files (as they are downloaded) means those."""
+    inside = source.archives or [source.path / text.name for text in source.texts if ending(text.name) == ".parquet"]
+    if source.members or source.kind != "folder" or not inside:
         for path in source.archives:
             name = folder_walk.slashes(os.path.relpath(path, source.path))
             source.dropped.append((name, "archive beside pictures, name it as a source"))
         return [source.sort()]
-    inner = [listed(path) for path in sorted(source.archives)]
+    inner = [listed(path) for path in sorted(inside)]
     for archive in inner:
         archive.beside = source
     return inner
@@ -294,6 +299,8 @@ def listed(path: Path) -> Source:
             return _list_folder(path, name)
         if zipfile.is_zipfile(path):
             return _list_zip(path, name)
+        if ending(path.name) == ".parquet":
+            return _list_parquet(path, name)
         if tarfile.is_tarfile(path):
             return _list_tar(path, name)
     except PermissionError:
@@ -320,7 +327,7 @@ def listed(path: Path) -> Source:
 def stem(path: Path) -> str:
     """Give the name of a source without its archive endings: `faces` of `x/faces.tar.gz`."""
     name = path.name if path.name not in ("", "..") else path.resolve().name
-    for suffix in sorted(ARCHIVES, key=len, reverse=True):
+    for suffix in sorted(_CONTAINERS, key=len, reverse=True):
         if name.lower().endswith(suffix):
             return name[: -len(suffix)] or "faces"
     return name or "faces"
@@ -421,6 +428,13 @@ def _list_tar(path: Path, name: str) -> Source:
         encoding = source.encoding = archive_names.guess(undecoded)
         source.rename(lambda name: _raw(name).decode(encoding, "replace"))
     return source.sort()
+
+
+def _list_parquet(path: Path, name: str) -> Source:
+    source = Source(name, "parquet", path)
+    for row, inner in enumerate(parquet.picture_names(path)):
+        source.members.append(Member(inner, row))
+    return source
 
 
 def _raw(name: str) -> bytes:

@@ -20,8 +20,11 @@ from typing import Any
 import numpy as np
 
 from animegen_cli import console
-from animegen_cli.data import cleaning, labels, manifest, reading, sources
+from animegen_cli.data import cleaning, manifest, reading, sources
 from animegen_cli.data.index import DatasetIndex, Vocabulary, member_name
+from animegen_cli.data.labels import labels
+from animegen_cli.data.labels.search import find_labels
+from animegen_cli.data.labels.tables import check_encoding
 from animegen_cli.data.sources import DOMAINS, PHOTOS, Source
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.prepare import boxes_sheet, contact_sheet, face_detector, faces, yolo
@@ -60,7 +63,9 @@ class Options:
     split: float = 0.8
     """The share of the images that are for training, in (0, 1]."""
     labels: str | None = None
-    """A table inside the source or a path, `folders` or `none`; without it labels are looked for."""
+    """A table inside the source or a path, `folders`, `captions` or `none`; without it labels are looked for."""
+    encoding: str | None = None
+    """The encoding of tables and captions that have no byte order mark, as Python names it; None is UTF-8."""
     limit: int | None = None
     """How many images of each domain there are at most."""
     seed: int = 0
@@ -81,6 +86,7 @@ class Options:
     def __post_init__(self) -> None:
         if not 4 <= self.size <= 2048:
             raise UsageError(f"`--resolution {self.size}` is not between 4 and 2048", hint="try `--resolution 64`")
+        check_encoding(self.encoding)
         for flag, value, known in (("fit", self.fit, cleaning.FITS), ("dedupe", self.dedupe, DEDUPE)):
             if value not in known:
                 raise UsageError(f"`--{flag} {value}` does not exist", hint=f"choose one of {', '.join(known)}")
@@ -179,6 +185,8 @@ class _Domain:
     decoded: int = 0
     oblong: int = 0
     """How many pictures were decoded, and how many of them are far from square."""
+    labels: list[dict[str, Any]] = field(default_factory=list)
+    """Where the labels of each source came from, and which label files were not used."""
 
 
 def prepare(request: Request) -> Prepared:
@@ -266,15 +274,18 @@ def _list_domains(request: Request, downloads: Path) -> list[_Domain]:
                 _require_drawable(options.size)
                 count = options.limit or DRAWN
                 source.members = sources.Members(sources.Member(f"{index:06d}", index) for index in range(count))
+        about_labels: list[dict[str, Any]] = []
         if name == PHOTOS:  # labels are those of the anime faces
             vocabulary = domains[0].dataset_index.vocabulary
             rows = [np.full((len(source.members), len(vocabulary)), -1, np.int16) for source in found]
         else:
-            vocabulary, rows = _labels(found, options)
+            vocabulary, rows, about_labels = _labels(found, options)
         most = sum(len(source.members) for source in found)
         finder = options.finder if name != PHOTOS else None
         room = most * faces.MOST if finder and finder.cut else most
-        domain = _Domain(specs, found, rows, DatasetIndex(vocabulary, room, f"{name}/" if two else ""), finder)
+        domain = _Domain(
+            specs, found, rows, DatasetIndex(vocabulary, room, f"{name}/" if two else ""), finder, labels=about_labels
+        )
         for source in found:
             for member, reason in source.dropped:
                 domain.dataset_index.drop(_full_name(found, source, member), reason)
@@ -314,13 +325,22 @@ def _refuse_one_domain(indexes: Sequence[DatasetIndex]) -> None:
     console.warn(f"{shared:,} pictures are in both domains")
 
 
-def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list[np.ndarray]]:
-    """One vocabulary, and for each source the label numbers of its members."""
+def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list[np.ndarray], list[dict[str, Any]]]:
+    """One vocabulary, for each source the label numbers of its members, and what the manifest says of their origin."""
     tables = _tables(found, options)
+    about: list[dict[str, Any]] = []
     for source, table in zip(found, tables, strict=True):
         if table.origin:
             console.note(f"labels of {source.name}: {', '.join(table.attributes)} (from {table.origin})")
-    return labels.merge(tables)
+        for text in table.notes:
+            console.note(f"labels of {source.name}: {text}")
+        for text in table.warnings:
+            console.warn(f"labels of {source.name}: {text}")
+        if table.origin or table.notes or table.warnings:
+            counts = {"named": table.fits, "pictures": len(source.members)}
+            said = {"notes": list(table.notes), "not_used": list(table.warnings)}
+            about.append({"source": source.name, "from": table.origin or None, **counts, **said})
+    return *labels.merge(tables), about
 
 
 def _tables(found: Sequence[Source], options: Options) -> list[labels.Labels]:
@@ -330,7 +350,9 @@ def _tables(found: Sequence[Source], options: Options) -> list[labels.Labels]:
     for source in found:
         try:
             drawn = source.drawn and options.labels != "none"
-            tables.append(_drawn_labels(source, options) if drawn else labels.find(source, options.labels))
+            tables.append(
+                _drawn_labels(source, options) if drawn else find_labels(source, options.labels, options.encoding)
+            )
         except DataError as error:
             failures.append(error)
             tables.append(labels.nothing(source))
@@ -347,7 +369,7 @@ def _drawn_labels(source: Source, options: Options) -> labels.Labels:
     for index in range(len(rows)):
         chosen = drawn.attributes(index, seed=options.seed)
         rows[index] = [place[chosen[name]] for name, place in places.items()]
-    return labels.Labels(dict(drawn.ATTRIBUTES), rows, "how they were drawn")
+    return labels.Labels(dict(drawn.ATTRIBUTES), rows, "how they were drawn", len(rows))
 
 
 def _require_drawable(size: int) -> None:
@@ -428,7 +450,7 @@ def _results(
 def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[tuple[Chunk, list[int]]]:
     recipe = options.recipe
     path = str(source.path)
-    if source.kind != "stream":
+    if not source.sequential:
         for start in range(0, len(places), _CHUNK):
             of = places[start : start + _CHUNK]
             members = [source.members[place] for place in of]
@@ -488,6 +510,7 @@ def _about(domains: Sequence[_Domain], options: Options) -> dict[str, Any]:
         "limit": options.limit,
         "seed": options.seed,
         "identity": manifest.identity(indexes, options.size),
+        "labels": [one for domain in domains for one in domain.labels],
         **manifest.about(indexes, options.split),
         **_about_faces(domains[0]),
     }

@@ -1,0 +1,1 @@
+"""Labels of pictures: class folders, tables, tags and captions, other data set files."""
