@@ -58,13 +58,27 @@ def studies() -> list[str]:
     return sorted(f.stem for f in (presets_folder() / "studies").glob("*.yaml"))
 
 
+def documents() -> dict[str, str]:
+    """Number of a document -> name of the shipped study that repeats it: the line `document: "003"` of its file."""
+    found = {}
+    for name in studies():
+        text = (presets_folder() / "studies" / f"{name}.yaml").read_text(encoding="utf-8")
+        if number := re.search(r'^document: "(\d{3})"', text, re.MULTILINE):
+            found[number[1]] = name
+    return dict(sorted(found.items()))
+
+
 def study_file(spec: str) -> Path:
-    """The YAML file of a shipped study, or the one that `spec` names; UsageError with the nearest name."""
-    if spec in studies():
-        return presets_folder() / "studies" / f"{spec}.yaml"
+    """The YAML file of a shipped study, by its name or its document's number, or the one that `spec` names; UsageError with
+    the nearest name."""
+    by_number = documents()
+    name = by_number.get(spec, spec)
+    if name in studies():
+        return presets_folder() / "studies" / f"{name}.yaml"
     if Path(spec).is_file():
         return Path(spec)
-    raise UsageError(f"no study `{spec}`", hint=did_you_mean(spec, studies()) + " (or name a YAML file)")
+    hint = did_you_mean(spec, [*studies(), *by_number])
+    raise UsageError(f"no study `{spec}`", hint=f"{hint} (or name a YAML file)")
 
 
 def cache() -> Path:

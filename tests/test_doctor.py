@@ -14,7 +14,7 @@ from animegen_cli.config import Section
 from animegen_cli.model import families
 from animegen_cli.model.family import DataSpec, Family, Finding, Phase
 from animegen_cli.paths import Run
-from animegen_cli.train.doctor import Doctor, thumbnail_distance
+from animegen_cli.train.doctor import Doctor, roughness, thumbnail_distance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,6 +58,22 @@ def test_gray_pictures_are_blank() -> None:
     doctor = Doctor()
     (found,) = doctor.look(np.full_like(REALS, 127), REALS, progress=1.0, images=10, flag="--set optim.model.lr=1e-4")
     assert found.name == "blank images"
+
+
+def test_noise_is_called_noise_where_faces_are_not_and_training_is_long() -> None:
+    ramps = np.linspace(0, 255, 16, dtype=np.uint8)[None, :, None, None].repeat(12, 0).repeat(16, 2).repeat(3, 3)
+    faces = (ramps // 2 + REALS[:, :1, :1] // 2).astype(np.uint8)
+    noise = RANDOM.integers(0, 256, faces.shape, np.uint8)
+    assert roughness(noise) == pytest.approx(1, abs=0.1)
+    # A ramp of 16 levels d apart: differences d^2 along one axis of two, a variance of d^2 (16^2 - 1) / 12.
+    assert roughness(ramps) == pytest.approx(3 / (16**2 - 1), rel=0.05)
+
+    def found(drawn: np.ndarray, reals: np.ndarray, progress: float = 0.5, images: int = 20_000) -> list[str]:
+        return [each.name for each in Doctor().look(drawn, reals, progress=progress, images=images, flag="--set a=1")]
+
+    assert found(noise, faces) == ["noise instead of pictures"]
+    assert found(noise, faces, progress=0.4) == found(noise, faces, images=19_999) == []
+    assert found(noise, noise[::-1]) == found(faces, faces) == []
 
 
 class Ailing(Family):

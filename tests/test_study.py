@@ -16,7 +16,7 @@ import yaml
 from chain import ROOT, SHORT, TINY, assert_same_run, done, here, refused
 
 from animegen_cli import paths
-from animegen_cli.compare import study
+from animegen_cli.compare import study, study_file
 from animegen_cli.config import Amount
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.paths import Run
@@ -69,19 +69,9 @@ def test_every_shipped_study_names_runs_that_exist(name: str) -> None:
         assert command.endswith(f"studies/{name}/runs/{run}")
 
 
-def test_the_documents_have_their_studies() -> None:
-    third, fourth = study.load("xmu2023"), study.load("info8010")
-    assert [m.family for m in third.runs.values()] == ["vae", "gan", "stylegan2", "ddpm"]
-    assert third.size == 64
-    assert {m.preset for m in fourth.runs.values()} == {"info8010-cnn", "info8010-vit", "info8010-mlp", "info8010"}
-    betas = [m.settings["model.beta"] for m in fourth.runs.values() if m.settings]
-    assert betas == [0.5, 2.0, 4.0, 10.0]
-    assert [(plot.x, plot.y) for plot in fourth.plots] == [("mse", "diversity")]
-
-
 def test_a_study_that_an_earlier_version_wrote_still_opens() -> None:
     """The published one, which holds everything that a study writes down: budget, measured rates, device, data."""
-    old = study.load(ROOT / "docs/results/study-xmu2023-laptop/study.yaml")
+    old = study_file.load(ROOT / "docs/results/study-xmu2023-laptop/study.yaml")
     assert list(old.runs) == ["vae", "gan", "stylegan2", "ddpm"]
     assert old.budget is not None
     assert old.data is not None
@@ -125,7 +115,7 @@ def test_it_ends_in_scores_and_a_page(shared: Finished) -> None:
     assert all(row["fd-faces"] > 0 for row in rows.values())
     assert rows["vae"]["mse"] > 0
     assert rows["ddim"]["mse"] is None
-    resolved = study.load(out / "study.yaml")
+    resolved = study_file.load(out / "study.yaml")
     assert resolved.data == Run(out / "runs" / "vae").about["data"]["identity"]
 
 
@@ -208,7 +198,7 @@ def test_a_budget_is_measured_once_and_written_down(
     for _ in range(2):
         done(*words(file, faces, out, "--budget", "5 s"))
     assert sorted(asked) == sorted(FAMILIES.values()), "measured at the first call alone"
-    for name, found in study.load(out / "study.yaml").runs.items():
+    for name, found in study_file.load(out / "study.yaml").runs.items():
         assert found.duration == "96 images"  # 100 images in whole batches of 8
         assert found.images_per_second == 20.0
         assert Run(out / "runs" / name).about["images"] == 96
@@ -272,18 +262,18 @@ def test_a_run_that_another_process_trains_is_left_to_it(finished: Finished, fac
 def test_what_is_wrong_with_a_file_is_said_with_its_line(tmp_path: Path) -> None:
     file = written(tmp_path, scores={"repeat": 3})
     with pytest.raises(ConfigError, match=r"tiny\.yaml:\d+: unknown key `repeat` in `scores`") as caught:
-        study.load(file)
+        study_file.load(file)
     assert "repeats" in str(caught.value.hint)
     with pytest.raises(ConfigError, match="`title` is missing"):
-        study.load(written(tmp_path, title=None))
+        study_file.load(written(tmp_path, title=None))
     with pytest.raises(ConfigError, match="is a time"):
-        study.load(written(tmp_path, runs={"a": study_run("vae", "10 min")}))
+        study_file.load(written(tmp_path, runs={"a": study_run("vae", "10 min")}))
     with pytest.raises(ConfigError, match="is no time"):
-        study.load(written(tmp_path, budget="10k images"))
+        study_file.load(written(tmp_path, budget="10k images"))
     with pytest.raises(UsageError, match="plots name runs that it does not have: nobody"):
-        study.load(written(tmp_path, plots=[{"x": "fd", "y": "kid", "runs": ["nobody"]}]))
+        study_file.load(written(tmp_path, plots=[{"x": "fd", "y": "kid", "runs": ["nobody"]}]))
     with pytest.raises(UsageError, match="cannot name a run"):
-        study.load(written(tmp_path, runs={"../vae": study_run("vae")}, plots=None))
+        study_file.load(written(tmp_path, runs={"../vae": study_run("vae")}, plots=None))
 
 
 def test_refusals(faces: Path, tmp_path: Path, finished: Finished) -> None:
@@ -309,7 +299,7 @@ def test_another_data_set_is_refused(finished: Finished, two_domains: Path, tmp_
 
 def test_amounts_of_a_resolved_study_are_images(shared: Finished) -> None:
     _, out, _ = shared
-    assert {Amount.parse(str(m.duration)).unit for m in study.load(out / "study.yaml").runs.values()} == {"images"}
+    assert {Amount.parse(str(m.duration)).unit for m in study_file.load(out / "study.yaml").runs.values()} == {"images"}
 
 
 def test_json_is_all_that_goes_to_standard_output(finished: Finished, faces: Path) -> None:

@@ -44,6 +44,8 @@ Examples:
   animegen compare --study smoke                   trains what is missing, scores it, compares
 
   animegen compare --study xmu2023 --data faces.zip --budget "10 min"
+
+  animegen compare --study 001 --data faces.zip    the study of document 001
 """
 
 
@@ -108,7 +110,8 @@ def compare(
         str | None,
         typer.Option(
             "--study",
-            help="Train, score and compare what a study lists: its name or a YAML file. Goes on after a stop.",
+            help="Train, score and compare what a study lists: its name, a document's number (000 to 004) or a YAML file. "
+            "Goes on after a stop.",
             autocompletion=complete_study,
         ),
     ] = None,

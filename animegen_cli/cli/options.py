@@ -30,8 +30,8 @@ def complete_full_preset(incomplete: str) -> list[str]:
 
 
 def complete_study(incomplete: str) -> list[str]:
-    """Shipped studies for TAB; files come from the shell."""
-    return _beginning(incomplete, paths.studies())
+    """Shipped studies and the numbers of their documents for TAB; files come from the shell."""
+    return _beginning(incomplete, [*paths.studies(), *paths.documents()])
 
 
 def complete_run(incomplete: str) -> list[str]:

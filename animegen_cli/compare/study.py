@@ -7,27 +7,28 @@ What is trained and how much stands in a YAML file (`presets/studies/`). A study
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shlex
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import AfterValidator, Field
+from typing import TYPE_CHECKING, Any
 
 from animegen_cli import config, console, paths
-from animegen_cli.compare import compare
-from animegen_cli.config import Amount, Layer, Progress, RunConfig, Section
+from animegen_cli.compare import compare, printed
+from animegen_cli.compare.study_file import StudyConfig, StudyRun, check_time, load
+from animegen_cli.config import Amount, Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, DivergedError, StoppedError, UsageError
 from animegen_cli.evaluate import evaluate
 from animegen_cli.evaluate.features import in_run_scores
 from animegen_cli.evaluate.request import Request as EvalRequest
+from animegen_cli.model import families
 from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
@@ -47,95 +48,6 @@ if TYPE_CHECKING:
 
 FILE = "study.yaml"
 """The copy that a study in work keeps in its folder."""
-
-
-# ---- the file -------------------------------------------------------------------------------------------------
-
-
-def _check_time(text: str) -> str:
-    if Amount.parse(text).seconds is None:
-        raise ValueError(f"`{text}` is no time; write `10 min`, or give the runs a `duration` in images or epochs")
-    return text
-
-
-Time = Annotated[str, AfterValidator(_check_time)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyRun(Section):
-    """One run of a study."""
-
-    family: str
-    preset: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    """What `--set` would change: `model.beta: 4`."""
-    duration: Progress | None = None
-    """How long it trains; as its preset says when absent."""
-    images_per_second: float | None = None
-    """What a budget of time was turned into images with; written by the study."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scoring(Section):
-    """How every run is scored: options of `animegen eval`."""
-
-    n: Annotated[int, Field(ge=2)] = 2048
-    repeats: Annotated[int, Field(ge=1)] = 3
-    split: Literal["train", "test", "all"] = "test"
-    metrics: list[str] = field(default_factory=list)
-    """All that `animegen eval` measures when empty."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plot(Section):
-    """One score against another, a point per run."""
-
-    x: str
-    y: str
-    runs: list[str] = field(default_factory=list)
-    """Runs joined by a line, in this order; all without a line when empty."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyConfig(Section):
-    """A study as its file says it."""
-
-    title: str
-    about: str
-    runs: dict[str, StudyRun]
-    size: Annotated[int, Field(ge=8)] | None = None
-    """Pixels; of the set or of the presets when absent."""
-    demo: Annotated[int, Field(ge=16)] | None = None
-    """Without `--data`: so many drawn faces of `size` pixels."""
-    budget: Time | None = None
-    """Training time of each run; turned into images once, by measuring."""
-    scores: Scoring = field(default_factory=Scoring)
-    plots: list[Plot] = field(default_factory=list)
-    data: str | None = None
-    """Identity of the data set; written by the study."""
-    device: str | None = None
-    """Where a budget was measured; written by the study."""
-
-
-def load(spec: str | Path) -> StudyConfig:
-    """Read a shipped study, by its name, or a YAML file.
-
-    Raises:
-        ConfigError: something in the file is wrong; the message names the line.
-        UsageError: no such study, or one whose runs or plots do not fit together.
-    """
-    file = paths.study_file(str(spec))
-    shipped = file.parent == paths.presets_folder() / "studies"
-    layer = Layer.from_yaml(file, shown=f"presets/studies/{file.name}" if shipped else None)
-    study = config.build(layer, StudyConfig, hint="see presets/studies/smoke.yaml for a whole one")
-    unknown = {name for plot in study.plots for name in plot.runs} - set(study.runs)
-    if unknown or not study.runs:
-        what = f"plots name runs that it does not have: {', '.join(sorted(unknown))}" if unknown else "it has no runs"
-        raise UsageError(f"the study {file} cannot be run: {what}", hint="mend its `runs:` or `plots:`")
-    for name in study.runs:
-        if Path(name).name != name or name.startswith("."):
-            raise UsageError(f"`{name}` cannot name a run: it becomes a folder", hint="use letters, digits and dashes")
-    return study
 
 
 # ---- the work -------------------------------------------------------------------------------------------------
@@ -174,16 +86,17 @@ def run(request: Request) -> Done:
         UsageError: an unknown study, or a folder begun with other runs, data or budget.
         StoppedError: asked to stop; everything needed to go on is saved.
     """
-    folder = request.out or paths.STUDIES / Path(request.study).stem
+    folder = request.out or paths.STUDIES / paths.study_file(request.study).stem
     asked = _asked(request)
     with _stoppable():
         data = _data(request, asked, folder)
-        study = _resolved(request, asked, FaceSet.open(data), folder)
+        faces = FaceSet.open(data)
+        study = _resolved(request, asked, faces, folder)
         unfinished: dict[str, str] = {}
         for number, (name, study_run) in enumerate(study.runs.items(), 1):
             what = f"{study_run.family}/{study_run.preset}, {_length(study, study_run)}"
             console.note(f"[{number}/{len(study.runs)}] {name}: {what}")
-            problem = _train(request, study, name, data, folder)
+            problem = _lacking(study_run, faces) or _train(request, study, name, data, folder)
             if problem is None:
                 _score(request, study, name, data, folder)
             else:
@@ -198,7 +111,7 @@ def run(request: Request) -> Done:
 
 def plan_of(request: Request) -> tuple[StudyConfig, list[str]]:
     """Give the study as it would run, and the command of each training: nothing is trained or measured."""
-    folder = request.out or paths.STUDIES / Path(request.study).stem
+    folder = request.out or paths.STUDIES / paths.study_file(request.study).stem
     study = load(folder / FILE) if (folder / FILE).is_file() else _asked(request)
     for study_run in study.runs.values():
         train.read_config(_training(request, study, study_run, None))
@@ -206,7 +119,7 @@ def plan_of(request: Request) -> tuple[StudyConfig, list[str]]:
     for name, study_run in study.runs.items():
         words = ["animegen", "train", study_run.family, "--preset", study_run.preset]
         words += ["--data", str(request.data)] if request.data else []
-        words += [word for key, value in _settings(study, study_run).items() for word in ("--set", f"{key}={value}")]
+        words += [word for setting in _settings(study, study_run) for word in ("--set", setting)]
         words += ["--duration", study_run.duration] if study_run.duration else []
         commands.append(shlex.join([*words, "--out", str(folder / "runs" / name)]))
     return study, commands
@@ -217,7 +130,7 @@ def _asked(request: Request) -> StudyConfig:
     if request.budget is None:
         return study
     try:
-        budget = _check_time(request.budget)
+        budget = check_time(request.budget)
     except ValueError as error:
         raise UsageError(f"--budget: {error}", hint='write `--budget "10 min"`') from error
     without_durations = {name: replace(study_run, duration=None) for name, study_run in study.runs.items()}
@@ -256,7 +169,10 @@ def _resolved(request: Request, asked: StudyConfig, faces: FaceSet, folder: Path
     runs = asked.runs
     if asked.budget is not None:
         runs = {
-            name: _measured(asked, study_run, requests[name], configs[name], faces) for name, study_run in runs.items()
+            name: study_run
+            if _lacking(study_run, faces)
+            else _measured(asked, study_run, requests[name], configs[name], faces)
+            for name, study_run in runs.items()
         }
     study = replace(asked, runs=runs, data=faces.identity, device=str(pick_device(request.device)))
     paths.make_folder(folder)
@@ -322,16 +238,27 @@ def _measured(
     return replace(study_run, duration=f"{images} images", images_per_second=round(rate, 2))
 
 
+def _lacking(study_run: StudyRun, faces: FaceSet) -> str | None:
+    """Why this set cannot train the run, when its family needs pictures that the set does not have."""
+    missing = sorted(set(families.load(study_run.family).domains) - set(faces.domains))
+    if not missing:
+        return None
+    way = "`animegen prepare --photos ./photos --anime ./faces --out two.zip`"
+    return f"the set has no {' and no '.join(missing)}, which {study_run.family} needs; {way} makes one that has"
+
+
 def _training(request: Request, study: StudyConfig, study_run: StudyRun, data: Path | None) -> TrainRequest:
-    words = [f"{key}={value}" for key, value in _settings(study, study_run).items()]
     flags = [Layer.from_flag("--duration", "train.duration", study_run.duration)] if study_run.duration else []
     return TrainRequest(
-        family=study_run.family, preset=study_run.preset, data=data, device=request.device, settings=words, flags=flags
-    )
+        family=study_run.family, preset=study_run.preset, data=data, device=request.device,
+        settings=_settings(study, study_run), flags=flags,
+    )  # fmt: skip
 
 
-def _settings(study: StudyConfig, study_run: StudyRun) -> dict[str, Any]:
-    return ({"size": study.size} if study.size else {}) | study_run.settings
+def _settings(study: StudyConfig, study_run: StudyRun) -> list[str]:
+    """The run's settings as words of `--set`, whose values are YAML: `model.head_width=null`."""
+    settings = ({"size": study.size} if study.size else {}) | study_run.settings
+    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
 
 
 def _runs(study: StudyConfig, folder: Path) -> dict[str, Run]:
@@ -408,7 +335,7 @@ def _page(
         folder / "comparison",
         drawn=drawn,
         plots=[ScorePair(plot.x, plot.y, plot.runs) for plot in study.plots],
-        study=StudyPlan(study.title, study.about, table(study, folder)),
+        study=StudyPlan(study.title, study.about, table(study, folder), printed.tables(study, compared)),
         reals=request.reals,
         figures=request.figures,
     )

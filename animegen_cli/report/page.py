@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,7 @@ from animegen_cli.report.tables import Cell, Column, Table
 from animegen_cli.report.units import amount, duration, memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from animegen_cli.paths import Run
@@ -35,11 +36,13 @@ class Made(NamedTuple):
 
 
 class StudyPlan(NamedTuple):
-    """What the runs of a page were made for: the title and lead of the page, and the table of what was to be trained."""
+    """What the runs of a page were made for: the title and lead of the page, the table of what was to be trained, and what
+    a document prints beside what was measured."""
 
     title: str
     about: str
     table: Table
+    printed: Sequence[Table] = ()
 
 
 # ---- several runs -----------------------------------------------------------------------------------------------
@@ -70,6 +73,7 @@ def comparison_page(
     parts = [
         section("Verdict", *_conclusion(compared, numbering)),
         section("Plan", _plan(study.table, numbering) if study else None),
+        section("Beside the document", *_printed(study.printed, numbering)) if study else None,
         section("Quality", *_quality(compared, numbering), todo(compared.todo.values()), _published(numbering)),
         section("People as judges", *(_preference(preference, numbering) for preference in preferences)),
         section("The same seeds", pictures.same_seeds(drawn, names, numbering) if drawn is not None else None),
@@ -106,6 +110,11 @@ def _conclusion(compared: Comparison, numbering: Numbering) -> Iterator[Markup |
 
 def _plan(plan: Table, numbering: Numbering) -> Markup:
     return numbering.table("plan", plan, "What the study set out to train.", wrap=True)
+
+
+def _printed(printed: Sequence[Table], numbering: Numbering) -> Iterator[Markup]:
+    for number, table in enumerate(printed, 1):
+        yield numbering.table(f"printed-{number}", table, f"{table.title}: as printed, and what was measured here.")
 
 
 def _quality(compared: Comparison, numbering: Numbering) -> Iterator[Markup]:

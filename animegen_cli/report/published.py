@@ -23,6 +23,16 @@ def _sources() -> tuple[Mapping[str, Any], ...]:
     return tuple(yaml.safe_load(text))
 
 
+def names() -> list[str]:
+    """Name every published table, such as `kumari2024-table-2`."""
+    return [source["id"] for source in _sources()]
+
+
+def find(name: str) -> Mapping[str, Any] | None:
+    """Give a published table by its name: `source`, `short`, `protocol`, `rows`, perhaps `curve`; None when there is none."""
+    return next((source for source in _sources() if source["id"] == name), None)
+
+
 def results() -> Table:
     """Give every published end result, a column per published metric; the notes name the sources."""
     sources = [source for source in _sources() if not source.get("curve")]
