@@ -303,7 +303,8 @@ def test_no_training_begins_with_a_penalty_on_batchnorm(settings: dict[str, Any]
     with pytest.raises(ConfigError, match="BatchNorm") as caught:
         Model(**settings).check_new()
     assert "model.norm=layer" in str(caught.value.hint)
-    for way in ({"norm": "layer"}, {"norm": "none"}, {"layout": "skip"}):
+    ways: list[dict[str, Any]] = [{"norm": "layer"}, {"norm": "none"}, {"layout": "skip"}]
+    for way in ways:
         Model(**settings, **way).check_new()
 
 
