@@ -11,20 +11,21 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
 from pictures import command, encoded, folder_of, hint_of, made, picture
 from PIL import Image
-from scipy.io import savemat
 
 from animegen_cli import drawn
-from animegen_cli.data import cleaning, kaggle, mat_file, near_duplicates
-from animegen_cli.data.dataset import FaceSet
-from animegen_cli.errors import DataError, MachineError, UsageError
-from animegen_cli.prepare.prepare import Options, Request, prepare
+from animegen_cli.data import cleaning, kaggle, near_duplicates
+from animegen_cli.errors import MachineError, UsageError
+from animegen_cli.prepare.prepare import Options, Request
 from animegen_cli.prepare.zip_writer import StoredZip
+
+if TYPE_CHECKING:
+    from animegen_cli.data.dataset import FaceSet
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -220,9 +221,6 @@ def test_drawn_faces_are_no_near_duplicates_but_their_jpegs_are() -> None:
     assert (clusters[:100] == clusters[100:]).mean() >= 0.98
 
 
-# ---- labels ----------------------------------------------------------------------------------------------------
-
-
 def values(faces: FaceSet) -> dict[str, dict[str, str | None]]:
     """Origin -> attribute -> value, None for unknown."""
     table = faces.labels(faces.indices())
@@ -233,118 +231,6 @@ def values(faces: FaceSet) -> dict[str, dict[str, str | None]]:
         }
         for index, row in enumerate(table)
     }
-
-
-def test_csv_inside_an_archive_is_found_by_itself(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "tagged.zip", "w") as archive:
-        for number in range(4):
-            archive.writestr(f"faces/{number}.png", encoded(picture(number)))
-        archive.writestr(
-            "tags.csv", "file,hair,eyes\n0.png,pink,red\nfaces/1.png,aqua,\n2.png,pink,blue\n9.png,gray,blue\n"
-        )
-    found = values(made(tmp_path / "tagged.zip", tmp_path / "out.zip"))
-    assert found["faces/0.png"] == {"hair": "pink", "eyes": "red"}
-    assert found["faces/1.png"] == {"hair": "aqua", "eyes": None}
-    assert found["faces/3.png"] == {"hair": None, "eyes": None}
-
-
-def test_csv_given_by_path_and_none(tmp_path: Path) -> None:
-    source = folder_of(tmp_path / "faces", 3)
-    (tmp_path / "mine.csv").write_text("000,dark\n001,light\n002,dark\n")
-    found = values(made(source, tmp_path / "out.zip", labels=str(tmp_path / "mine.csv")))
-    assert [found[f"00{n}.png"]["label"] for n in range(3)] == ["dark", "light", "dark"]
-    (source / "tags.csv").write_text("file,hair\n000.png,red\n001.png,red\n")
-    assert made(source, tmp_path / "none.zip", labels="none").attributes == {}
-
-
-def test_base_names_must_be_unique(tmp_path: Path) -> None:
-    folder_of(tmp_path / "faces" / "a", 2)
-    folder_of(tmp_path / "faces" / "b", 3, first=1)
-    (tmp_path / "faces" / "t.csv").write_text("file,hair\n000.png,red\n001.png,blue\na/001.png,green\n003.png,blue\n")
-    found = values(made(tmp_path / "faces", tmp_path / "out.zip", labels="t.csv", dedupe="off"))
-    hair = {name: row["hair"] for name, row in found.items()}
-    assert hair == {"a/000.png": "red", "a/001.png": "green", "b/001.png": None, "b/002.png": None, "b/003.png": "blue"}
-
-
-def test_celeba_as_downloaded(tmp_path: Path) -> None:
-    folder_of(tmp_path / "celeba" / "img_align_celeba", 3, (178, 218))
-    table = "3\nSmiling Eyeglasses\n000.png  1 -1\n001.png -1 -1\n002.png  1  1\n"
-    (tmp_path / "celeba" / "list_attr_celeba.txt").write_text(table)
-    (tmp_path / "celeba" / "list_bbox_celeba.txt").write_text("3\nx y\n000.png 1 2\n001.png 3 4\n002.png 5 6\n")
-    faces = made(tmp_path / "celeba", tmp_path / "out.zip")
-    assert faces.attributes == {"Smiling": ("no", "yes"), "Eyeglasses": ("no", "yes")}
-    assert faces.labels(faces.indices()).tolist() == [[1, 0], [0, 0], [1, 1]]
-
-
-def test_celeba_hq_masks_are_no_faces(tmp_path: Path) -> None:
-    folder_of(tmp_path / "CelebAMask-HQ" / "CelebA-HQ-img", 3)
-    folder_of(tmp_path / "CelebAMask-HQ" / "CelebAMask-HQ-mask-anno" / "0", 5, first=50)
-    assert len(made(tmp_path / "CelebAMask-HQ", tmp_path / "out.zip")) == 3
-
-
-def test_flowers_as_downloaded(tmp_path: Path) -> None:
-    (tmp_path / "flowers" / "jpg").mkdir(parents=True)
-    for number in range(1, 5):
-        picture(number).save(tmp_path / "flowers" / "jpg" / f"image_{number:05d}.jpg")
-    savemat(
-        tmp_path / "flowers" / "imagelabels.mat", {"labels": np.array([[3, 1, 3, 2]], np.uint8)}, do_compression=True
-    )
-    faces = made(tmp_path / "flowers", tmp_path / "out.zip")
-    assert faces.attributes == {"class": ("1", "2", "3")}
-    assert faces.labels(faces.indices()).ravel().tolist() == [2, 0, 2, 1]
-
-
-@pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("kind", ["u1", "i2", "f8"])
-@pytest.mark.parametrize("count", [1, 4, 8189])
-def test_matlab_arrays_are_those_that_scipy_wrote(kind: str, count: int, packed: bool) -> None:
-    numbers = (np.arange(count) % 102 + 1).astype(kind)
-    file = io.BytesIO()
-    savemat(file, {"setid": np.eye(3), "labels": numbers[None], "note": "text"}, do_compression=packed)
-    assert np.array_equal(mat_file.read_array(file.getvalue(), "labels"), numbers)
-    with pytest.raises(ValueError, match="no array `classes`"):
-        mat_file.read_array(file.getvalue(), "classes")
-    for length in range(0, len(file.getvalue()) - 1, 97):
-        with pytest.raises(ValueError):
-            mat_file.read_array(file.getvalue()[:length], "classes")
-
-
-@pytest.mark.parametrize(
-    ("folders", "expected"),
-    [
-        (("ame", "gura"), ("ame", "gura")),
-        (("train/ame", "test/ame", "train/gura"), ("ame", "gura")),
-        (("10", "9", "2"), ("2", "9", "10")),
-        (("0000", "0001"), None),  # shelves
-        (("data",), None),
-    ],
-)
-def test_class_folders(tmp_path: Path, folders: tuple[str, ...], expected: tuple[str, ...] | None) -> None:
-    for number, folder in enumerate(folders):
-        folder_of(tmp_path / "faces" / "archive" / folder, 2, first=2 * number)
-    faces = made(tmp_path / "faces", tmp_path / "out.zip")
-    assert faces.attributes == ({"class": expected} if expected else {})
-
-
-def test_sources_merge_with_one_vocabulary(tmp_path: Path) -> None:
-    folder_of(tmp_path / "one" / "blue", 2)
-    folder_of(tmp_path / "one" / "red", 2, first=2)
-    folder_of(tmp_path / "two" / "green", 2, first=4)
-    folder_of(tmp_path / "two" / "blue", 2, first=6)
-    folder_of(tmp_path / "plain", 1, first=8)
-    out = tmp_path / "out.zip"
-    sources = [str(tmp_path / name) for name in ("one", "two", "plain")]
-    faces = FaceSet.open(prepare(Request(sources, out, Options(size=32, workers=1))).path)
-    assert faces.attributes == {"class": ("blue", "green", "red")}
-    assert faces.labels(faces.indices()).ravel().tolist() == [0, 0, 2, 2, 0, 0, 1, 1, -1]
-    assert faces.origin(0) == "one/blue/000.png"
-
-
-def test_a_data_set_file_is_a_source_with_its_labels(tmp_path: Path) -> None:
-    first = made("demo", tmp_path / "demo.zip", limit=12, size=64)
-    again = made(tmp_path / "demo.zip", tmp_path / "again.zip", size=32)
-    assert again.attributes == first.attributes
-    assert again.labels(again.indices()).tolist() == first.labels(first.indices()).tolist()
 
 
 # ---- sources ---------------------------------------------------------------------------------------------------
@@ -504,17 +390,6 @@ def test_a_folder_is_no_result(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder") as error:
         made(tmp_path / "faces", tmp_path / "sets")
     assert "sets/faces.zip" in hint_of(error.value)
-
-
-def test_labels_that_do_not_exist(tmp_path: Path) -> None:
-    source = folder_of(tmp_path / "faces", 2)
-    (source / "tags.csv").write_text("file,hair\n7.png,red\n")
-    with pytest.raises(DataError, match="no labels at") as error:
-        made(source, tmp_path / "a.zip", labels="nothing.csv")
-    assert "tags.csv" in hint_of(error.value)
-    with pytest.raises(DataError, match=r"tags\.csv cannot be used: no row names"):
-        made(source, tmp_path / "a.zip", labels="tags.csv")
-    assert not (tmp_path / "a.zip").exists()
 
 
 @pytest.mark.skipif("ANIMEGEN_REAL_FACES" not in os.environ, reason="ANIMEGEN_REAL_FACES names no zip of faces")

@@ -343,7 +343,8 @@ def _labels(path: Path, source: Source, attributes: dict[str, tuple[str, ...]] |
         named, table = set_file.unpack([by_name[name] for name in source.members.names], attributes)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"dataset.json in {path} does not fit its images: {error}", hint="prepare the set again"
+            f"dataset.json in {path} does not fit its images: {error}",
+            hint=f"prepare the set again, without labels: `animegen prepare {path} --labels none`",
         ) from None
     return {"attributes": named, "labels": table.astype(np.int16)}
 

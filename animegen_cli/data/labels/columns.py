@@ -16,9 +16,9 @@ from animegen_cli.data.labels.records import Unread
 from animegen_cli.data.labels.tags import Tags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Collection, Iterable
 
-    from animegen_cli.data.labels.matching import Match, Names
+    from animegen_cli.data.labels.matching import Names
     from animegen_cli.data.labels.tables import Table
 
 _UNKNOWN = frozenset(("", "?", "-", "nan", "null", "unknown", "n/a", "<na>", "#n/a"))
@@ -96,9 +96,14 @@ class Column:
         return ordered, lookup[numbers]  # -1 and -2 pick the two that were appended
 
     def _counts(self, values: set[str], numbers: np.ndarray) -> bool:
-        """Whether it is the index that R and pandas write in front: untitled, and a number of its own in each row."""
+        """Whether it counts the rows, as the columns do that R and pandas write in front: each value once, none left out."""
         untitled = not self.title or re.fullmatch(r"unnamed: \d+|index|x|label0", self.title.lower()) is not None
-        return untitled and len(values) == int((numbers >= 0).sum()) > 1 and all(value.isdigit() for value in values)
+        if len(values) != int((numbers >= 0).sum()) or len(values) < (2 if untitled else 5):
+            return False
+        if not all(re.fullmatch(r"\d{1,9}", value) for value in values):
+            return False
+        counted = sorted(map(int, values))
+        return untitled or counted[-1] - counted[0] == len(counted) - 1
 
     def sample(self) -> list[str]:
         """Give some of its values."""
@@ -164,8 +169,8 @@ def is_tags(title: str) -> bool:
 class Reading:
     """What the rows of one table say of the pictures."""
 
-    def __init__(self, table: Table, names: Names, folder: str = "") -> None:
-        self.table, self.names, self.folder = table, names, folder
+    def __init__(self, table: Table, names: Names) -> None:
+        self.table, self.names = table, names
         self.rows = self.unknown = self.ambiguous = self.covered = 0
         self.example = ""
         """A row: the first that names no picture, else the first."""
@@ -219,7 +224,7 @@ class Reading:
         """The rows that name a picture, with its place; of several rows only those whose names fit best."""
         best = bytearray(len(self.names))
         self.rows = self.unknown = self.ambiguous = self.covered = 0
-        find: Callable[[str, str], Match] = self.names.find
+        find = self.names.find
         for number, row in enumerate(self.table.rows()):
             self.rows += 1
             if self.table.by_row:
@@ -227,7 +232,7 @@ class Reading:
             elif self.table.key < 0:
                 place, quality = -1, 0
             else:
-                place, quality = find(row[self.table.key], self.folder)
+                place, quality = find(row[self.table.key])
             if place < 0:
                 self.unknown += 1
                 if self.unknown == 1:

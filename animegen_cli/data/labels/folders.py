@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from animegen_cli.data.sources import Source
 
 _PARTS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation"))
+_SMALLEST_SHELF = 50  # pictures, where only their equal count and their order speak for shelves
 _SHELF_SIZES = (100, 1000, 10_000)
 
 
@@ -31,7 +33,7 @@ def class_folders(source: Source, *, asked: bool) -> Labels:
     Raises:
         Unread: they are no classes; the text is the reason.
     """
-    names = [member.name for member in source.members]
+    names = source.members.names
     parents = ["/".join(part for part in name.split("/")[:-1] if part.lower() not in _PARTS) for name in names]
     common = _common(parents)
     classes = [parent[len(common) :].strip("/") for parent in parents]
@@ -92,5 +94,6 @@ def _are_shelves(classes: Sequence[str], names: Sequence[str]) -> bool:
                 return True
     ordered = sorted(zip(folders, pictures, strict=True))
     rising = all(a[1] < b[1] for a, b in pairwise(ordered))
-    counts = [classes.count(name) for name in found[:20]]
-    return rising and len(set(counts[: len(found) - 1])) == 1
+    counts = Counter(classes)
+    sizes = {counts[name] for name in found[:-1]}
+    return rising and len(sizes) == 1 and min(sizes) >= _SMALLEST_SHELF

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import normalize
 from urllib.parse import unquote
@@ -42,7 +43,15 @@ class Names:
         self._stems: dict[str, list[int] | int] = {}
         for place, name in enumerate(self._names):
             _add(self._stems, split(folded(name.rpartition("/")[2]))[0], place)
-        self._zeroless: dict[str, list[int] | int] | None = None
+        self._zeroless: dict[str, list[int] | int] = {}
+        self.folder = ""
+        """Where the table lies whose cells are looked up."""
+
+    def within(self, folder: str) -> Names:
+        """Give the same names as a table in `folder` of the source sees them: its paths may start there."""
+        view = copy(self)
+        view.folder = folder
+        return view
 
     def __len__(self) -> int:
         return len(self._names)
@@ -50,26 +59,22 @@ class Names:
     def __getitem__(self, place: int) -> str:
         return self._names[place]
 
-    def find(self, cell: str, folder: str = "") -> Match:
-        """Give the picture that a cell names.
-
-        Args:
-            cell: a path or a name, with or without its ending.
-            folder: where the table lies in the source: its paths may start there.
-        """
+    def find(self, cell: str) -> Match:
+        """Give the picture that a cell names: by a path or a name, with or without its ending."""
         name = cell.strip().strip("\"'").replace("\\", "/")
         if not name or len(name) > _LONGEST:
             return _NO_MATCH
+        folder = self.folder
         if folder and (place := self._paths.get(posixpath.normpath(f"{folder}/{name}"))) is not None:
             return Match(place, 4)
         if (place := self._paths.get(name.removeprefix("./"))) is not None:
             return Match(place, 4)
-        found = self._loose(name, folder)
+        found = self._loose(name)
         if found.place == NONE and "%" in name:
-            found = self._loose(unquote(name), folder)
+            found = self._loose(unquote(name))
         return found
 
-    def _loose(self, said: str, folder: str) -> Match:
+    def _loose(self, said: str) -> Match:
         name = folded(said)
         base = name.rpartition("/")[2]
         stem = split(base)[0]
@@ -78,8 +83,7 @@ class Names:
         quality = 3
         places = self._stems.get(stem)
         if places is None:
-            if self._zeroless is None:
-                self._zeroless = {}
+            if not self._zeroless:
                 for known, at in self._stems.items():
                     for place in [at] if isinstance(at, int) else at:
                         _add(self._zeroless, _without_zeros(known), place)
@@ -88,7 +92,7 @@ class Names:
         if places is None:
             return _NO_MATCH
         if not isinstance(places, int):
-            ranked = sorted((_likeness(said, self._names[place], folder), place) for place in places)
+            ranked = sorted((_likeness(said, self._names[place], self.folder), place) for place in places)
             if ranked[-1][0] == ranked[-2][0]:
                 return Match(AMBIGUOUS, 0)
             places = ranked[-1][1]

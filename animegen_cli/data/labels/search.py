@@ -65,15 +65,19 @@ def find_labels(source: Source, wanted: str | None, encoding: str | None = None)
     tables.check_encoding(encoding)
     if wanted == "none" or source.drawn:
         return nothing(source)
-    names = Names(member.name for member in source.members)
     if wanted == "folders":
         return _folders(source)
+    found = set_file(source) if wanted is None else None
+    if found is not None:
+        return found
+    if wanted is None and source.kind != "parquet" and not (source.texts or (source.beside and source.beside.texts)):
+        return _folders_by_themselves(source)
+    names = Names(source.members.names)
     if wanted == "captions":
         return _captions(source, names, encoding)
     if wanted is not None:
         return _table(source, wanted, names, encoding)
-    found = set_file(source)
-    return found if found is not None else _by_itself(source, names, encoding)
+    return _by_itself(source, names, encoding)
 
 
 # ---- what was asked for ----------------------------------------------------------------------------------------
@@ -115,15 +119,13 @@ def _table(source: Source, wanted: str, names: Names, encoding: str | None) -> L
 
 
 def _fail(source: Source, found: _Found) -> NoReturn:
-    raise DataError(
-        f"{found.called} cannot be used: {found.reason}{_side_by_side(found, source)}",
-        hint=_encodings(found.reason)
-        or "one column must name pictures as the source does, such as `faces/1.jpg` or `1`, and another hold few values or tags",
-    )
-
-
-def _encodings(reason: str) -> str:
-    return "for example `--encoding cp1252`, `gbk` or `cp932`" if "UTF-8" in reason else ""
+    if "UTF-8" in found.reason:
+        hint = "for example `--encoding cp1252`, `gbk` or `cp932`"
+    elif found.example:
+        hint = "one column must name pictures as the source does, such as `faces/1.jpg` or `1`, and another hold few values or tags"
+    else:
+        hint = "save it as CSV or JSON lines: a column of file names, and one for each attribute"
+    raise DataError(f"{found.called} cannot be used: {found.reason}{_side_by_side(found, source)}", hint=hint)
 
 
 def _wanted_table(source: Source, wanted: str) -> tuple[str, str, bytes | Path]:
@@ -203,7 +205,7 @@ def _folders_by_themselves(source: Source) -> Labels:
     try:
         return class_folders(source, asked=False)
     except Unread as error:
-        folders = {member.name.rpartition("/")[0] for member in source.members}
+        folders = {name.rpartition("/")[0] for name in source.members.names}
         if len(folders) < 2:
             return nothing(source)
         return replace(nothing(source), notes=(f"the {len(folders):,} folders were not taken as classes: {error}",))
@@ -292,7 +294,8 @@ def _read(name: str, folder: str, data: bytes | Path | Unusable, names: Names, e
         if ending(name) == ".mat":
             found.labels = _flowers(name, data, names)
         else:
-            reading = Reading(tables.read(name, data, names, encoding), names, folder)
+            here = names.within(folder)
+            reading = Reading(tables.read(name, data, here, encoding), here)
             found.labels = reading.labels(name)
     except Unread as error:
         found.reason = str(error)

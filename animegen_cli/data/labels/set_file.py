@@ -45,7 +45,7 @@ def set_file(source: Source) -> Labels | None:
         ) from None
     if not attributes:
         return None
-    pictures = Names(member.name for member in source.members)
+    pictures = Names(source.members.names)
     rows = np.full((len(source.members), len(attributes)), -1, np.int16)
     for name, row in zip(names, numbers, strict=True):
         place = pictures.find(name).place

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from animegen_cli.data import parquet
 from animegen_cli.data.labels import records
+from animegen_cli.data.labels.matching import AMBIGUOUS
 from animegen_cli.data.labels.records import MAX_COLUMNS, Unread
 from animegen_cli.data.pictures import PICTURES, ending
 from animegen_cli.errors import DataError, UsageError
@@ -344,9 +345,11 @@ def _file_column(titles: Sequence[str], rows: Callable[[], Iterable[list[str]]],
         if number < _SAMPLE // 2 or number % (1 + number // _SAMPLE) == 0:
             sample.append(row)
     places: dict[int, dict[int, int]] = {}
+    ambiguous = Counter[int]()
     for row in sample:
         for column, cell in enumerate(row[:MAX_COLUMNS]):
             match = names.find(cell)
+            ambiguous[column] += match.place == AMBIGUOUS
             if match.place >= 0:
                 found = places.setdefault(column, {})
                 found[match.place] = max(found.get(match.place, 0), match.quality)
@@ -357,6 +360,8 @@ def _file_column(titles: Sequence[str], rows: Callable[[], Iterable[list[str]]],
 
     if places:
         return max(places, key=rank)
+    if ambiguous.total():
+        return max(ambiguous, key=lambda column: (ambiguous[column], -column))
     return _first_that_fits(_likely(titles, sample), rows, names)
 
 

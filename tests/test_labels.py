@@ -1,0 +1,625 @@
+"""Labels from tables of every form, class folders and data set files; and the reasons where there are none."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import time
+import zipfile
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from labelled import column, labels_of
+from pictures import command, encoded, folder_of, hint_of, made, picture
+from scipy.io import savemat
+
+from animegen_cli.data import mat_file, reading, sources
+from animegen_cli.data.dataset import FaceSet
+from animegen_cli.data.labels.labels import Labels, merge
+from animegen_cli.data.labels.search import find_labels
+from animegen_cli.data.labels.set_file import unpack
+from animegen_cli.errors import DataError, UsageError
+from animegen_cli.prepare.prepare import Options, Request, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from animegen_cli.data.sources import Member, Source
+
+pytestmark = pytest.mark.usefixtures("quiet")
+
+TWENTY = [f"{number}.png" for number in range(20)]
+TWO = ("pink", "blue")
+HAIR = [TWO[int(name.removesuffix(".png")) % 2] for name in sorted(TWENTY)]
+
+
+def rows(form: str, names: list[str] | None = None) -> str:
+    """A line for each of twenty pictures; `form` takes `name`, `hair` and `n`."""
+    return "".join(
+        form.format(name=name, hair=TWO[number % 2], n=number) for number, name in enumerate(names or TWENTY)
+    )
+
+
+# ---- forms of tables -------------------------------------------------------------------------------------------
+
+FORMS: dict[str, str | bytes] = {
+    "comma": "filename,hair\n" + rows("{name},{hair}\n"),
+    "semicolon": "filename;hair\n" + rows("{name};{hair}\n"),
+    "semicolons, commas inside": "filename;hair;size\n" + rows("{name};{hair};1,5\n"),
+    "tab": "filename\thair\n" + rows("{name}\t{hair}\n"),
+    "pipe": "filename|hair\n" + rows("{name}|{hair}\n"),
+    "blanks": "filename hair\n" + rows("{name}   {hair}\n"),
+    "carriage returns": ("filename,hair\n" + rows("{name},{hair}\n")).replace("\n", "\r"),
+    "Windows": ("filename,hair\n" + rows("{name},{hair}\n")).replace("\n", "\r\n"),
+    "Excel's first line": "sep=;\r\n" + ("filename;hair\n" + rows("{name};{hair}\n")).replace("\n", "\r\n"),
+    "Excel's first line, quoted": '"sep=|"\n' + "filename|hair\n" + rows("{name}|{hair}\n"),
+    "quoted": '"filename","hair"\n' + rows('"{name}","{hair}"\n'),
+    "a single quote": "filename,hair,note\n" + rows("{name},{hair},\n").replace(",\n", ',"tall\n', 1),
+    "R, write.csv": '"","filename","hair"\n' + rows('"{n}","{name}","{hair}"\n'),
+    "R, write.table": '"filename" "hair"\n' + rows('"{n}" "{name}" "{hair}"\n'),
+    "R, names of rows": '"hair" "eyes"\n' + rows('"{name}" "{hair}" "red"\n'),
+    "pandas": ",filename,hair\n" + rows("{n},{name},{hair}\n"),
+    "CelebA": "20\nhair\n" + rows("{name}  {hair}\n"),
+    "names last": "hair,n,filename\n" + rows("{hair},{n},{name}\n"),
+    "a line end in a cell": "filename,hair,note\n" + rows('{name},{hair},"one\nother"\n'),
+    "UTF-8 with a mark": b"\xef\xbb\xbf" + ("filename,hair\n" + rows("{name},{hair}\n")).encode(),
+    "UTF-16": ("filename,hair\n" + rows("{name},{hair}\n")).encode("utf-16"),
+    "UTF-16, big end first": b"\xfe\xff" + ("filename\thair\n" + rows("{name}\t{hair}\n")).encode("utf-16-be"),
+    "blank lines": "\n\nfilename,hair\n\n" + rows("{name},{hair}\n\n"),
+    "a trailing separator": "filename,hair,\n" + rows("{name},{hair},\n"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_table_is_read_in_every_form(tmp_path: Path, form: str) -> None:
+    labels = labels_of(tmp_path, TWENTY, {"labels.csv": FORMS[form]})
+    assert labels.warnings == ()
+    assert column(labels, "hair") == HAIR
+    assert set(labels.attributes) - {"eyes", "size", "note"} == {"hair"}
+    assert (labels.fits, labels.origin) == (20, "labels.csv")
+
+
+RECORDS = [{"file_name": name, "hair": TWO[number % 2]} for number, name in enumerate(TWENTY)]
+JSON_FORMS = {
+    "metadata.jsonl": "\n".join(map(json.dumps, RECORDS)),
+    "metadata.ndjson": "\r\n".join(map(json.dumps, RECORDS)) + "\r\n",
+    "metadata.csv": "file_name,hair\n" + rows("{name},{hair}\n"),
+    "list.json": json.dumps(RECORDS, indent=1),
+    "lines.json": "\n".join(map(json.dumps, RECORDS)),
+    "by_name.json": json.dumps({one["file_name"]: {"hair": one["hair"]} for one in RECORDS}),
+    "inside.json": json.dumps({"info": {"year": 2020}, "images": RECORDS}),
+    "values.json": json.dumps({one["file_name"]: one["hair"] for one in RECORDS}),
+    "pairs.json": json.dumps([[one["file_name"], one["hair"]] for one in RECORDS]),
+    "listed.jsonl": json.dumps(RECORDS),
+}
+
+
+@pytest.mark.parametrize("name", JSON_FORMS)
+def test_records_are_read_in_every_form(tmp_path: Path, name: str) -> None:
+    labels = labels_of(tmp_path, TWENTY, {name: JSON_FORMS[name]})
+    assert labels.warnings == ()
+    (attribute,) = labels.attributes
+    assert attribute == ("label" if name in ("values.json", "pairs.json") else "hair")
+    assert column(labels, attribute) == HAIR
+
+
+def test_metadata_in_every_folder_names_what_lies_beside_it(tmp_path: Path) -> None:
+    """As an imagefolder of Hugging Face has it: each split its own table, with the same file names in each."""
+    pictures = [f"{part}/{number}.png" for part in ("test", "train") for number in range(4)]
+    lines = {
+        "test": [{"file_name": f"{number}.png", "hair": "pink"} for number in range(4)],
+        "train": [{"file_name": f"{number}.png", "hair": TWO[number % 2]} for number in range(4)],
+    }
+    files = {f"{part}/metadata.jsonl": "\n".join(map(json.dumps, some)) for part, some in lines.items()}
+    labels = labels_of(tmp_path, pictures, files)
+    assert column(labels, "hair") == ["pink"] * 4 + list(TWO) * 2
+    assert (labels.fits, labels.warnings) == (8, ())
+
+
+def test_lines_that_are_no_json_are_numbered_and_the_others_used(tmp_path: Path) -> None:
+    lines = [*map(json.dumps, RECORDS)]
+    lines[6] = lines[6][:20]
+    labels = labels_of(tmp_path, TWENTY, {"metadata.jsonl": "\n".join(lines)})
+    assert column(labels, "hair")[sorted(TWENTY).index("6.png")] is None
+    assert labels.fits == 19
+    assert "line 7 left out: no JSON" in labels.notes
+
+
+def test_json_that_is_cut_short_says_where(tmp_path: Path) -> None:
+    text = json.dumps(RECORDS, indent=0)
+    labels = labels_of(tmp_path, TWENTY, {"labels.json": text[: len(text) // 2]})
+    assert labels.attributes == {}
+    assert "its JSON is damaged near line" in labels.warnings[0]
+    with pytest.raises(DataError, match="damaged near line"):
+        labels_of(tmp_path, TWENTY, wanted="labels.json")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "values"),
+    [
+        ("latin-1", ("blå", "blé", "blö")),
+        ("cp932", ("青", "赤", "緑")),
+        ("gbk", ("蓝", "红", "绿")),
+        ("utf-16-le", TWO),
+    ],
+)
+def test_other_encodings_are_refused_until_they_are_named(
+    tmp_path: Path, encoding: str, values: tuple[str, ...]
+) -> None:
+    table = "filename,hair\n" + "".join(f"{number}.png,{values[number % len(values)]}\n" for number in range(20))
+    labels = labels_of(tmp_path, TWENTY, {"labels.csv": table.encode(encoding)})
+    assert labels.attributes == {}
+    assert "--encoding" in labels.warnings[0]
+    with pytest.raises(DataError, match=r"labels\.csv cannot be used") as error:
+        labels_of(tmp_path, TWENTY, wanted="labels.csv")
+    assert "--encoding" in f"{error.value.message} {error.value.hint}"
+    named = labels_of(tmp_path, TWENTY, encoding=encoding)
+    assert named.attributes == {"hair": tuple(sorted(values))}
+    assert named.warnings == ()
+
+
+def test_a_wrong_encoding_is_no_guess(tmp_path: Path) -> None:
+    table = "filename,hair\n" + rows("{name},blå\n")
+    with pytest.raises(DataError, match="is not ascii"):
+        labels_of(tmp_path, TWENTY, {"labels.csv": table}, wanted="labels.csv", encoding="ascii")
+    with pytest.raises(UsageError, match="no encoding `klingon`") as error:
+        Options(encoding="klingon")
+    assert "cp932" in hint_of(error.value)
+    with pytest.raises(UsageError, match="no encoding `hex`"):  # one of bytes, not of text
+        Options(encoding="hex")
+
+
+def test_what_is_unknown_and_what_is_a_value(tmp_path: Path) -> None:
+    cells = ["none", "hat", "NA", "", "?", "None", "unknown", "n/a", "NaN", "glasses"]
+    names = [f"{number}.png" for number in range(10)]
+    table = "file,accessory\n" + "".join(f"{name},{cell}\n" for name, cell in zip(names, cells, strict=True))
+    labels = labels_of(tmp_path, names, {"labels.csv": table})
+    assert column(labels, "accessory") == ["none", "hat", *[None] * 7, "glasses"]
+
+
+def test_whole_numbers_that_pandas_wrote_as_fractions_are_values(tmp_path: Path) -> None:
+    table = "file,glasses,kind\n" + rows("{name},1.0,3.0\n").replace("1.0", "0.0", 7).replace("3.0", "12.0", 2)
+    labels = labels_of(tmp_path, TWENTY, {"labels.csv": table})
+    assert labels.attributes == {"glasses": ("no", "yes"), "kind": ("3", "12")}
+
+
+def test_several_rows_for_a_picture_must_agree(tmp_path: Path) -> None:
+    table = "file,hair,eyes\n1.png,pink,red\n1.png,blue,red\n2.png,pink,red\n3.png,blue,green\n"
+    labels = labels_of(tmp_path, ["1.png", "2.png", "3.png"], {"labels.csv": table})
+    assert column(labels, "hair") == [None, "pink", "blue"]
+    assert column(labels, "eyes") == ["red", "red", "green"]
+    assert "rows disagree about `hair` of 1 pictures: left unknown" in labels.notes
+
+
+def test_columns_of_one_title_are_two_attributes(tmp_path: Path) -> None:
+    table = "file,color,color\n" + rows("{name},{hair},red\n").replace("red", "green", 3)
+    labels = labels_of(tmp_path, TWENTY, {"labels.csv": table})
+    assert labels.attributes == {"color": ("blue", "pink"), "color_2": ("green", "red")}
+
+
+def test_few_rows_of_a_large_table_are_about_these_pictures(tmp_path: Path) -> None:
+    table = "id,hair\n" + "".join(f"{number},{TWO[number % 2]}\n" for number in range(50_000))
+    labels = labels_of(tmp_path, ["31234.png", "41235.png"], {"all.csv": table})
+    assert column(labels, "hair") == list(TWO)
+
+
+# ---- which file, and why not -----------------------------------------------------------------------------------
+
+
+def reason(folder: Path, pictures: list[str], files: dict[str, str | bytes]) -> str:
+    """The one warning that a source gets, whose one label file cannot be used."""
+    labels = labels_of(folder, pictures, files)
+    assert labels.attributes == {}
+    (said,) = labels.warnings
+    return said
+
+
+def test_a_table_that_fits_no_picture_is_shown_beside_one(tmp_path: Path) -> None:
+    said = reason(tmp_path, TWENTY, {"labels.csv": "file,hair\nface_7.jpg,pink\nface_8.jpg,blue\n"})
+    assert said == (
+        "labels.csv was found and not used: no row names a picture (a row: `face_7.jpg,pink`; a picture: `0.png`)"
+    )
+
+
+def test_a_table_without_an_attribute_says_why_and_that_it_fits(tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(60)]
+    words = [f"a face that is number {min(number, 57)}" for number in range(60)]
+    table = "path,note,score\n" + "".join(
+        f"{name},{word},0.{n}5\n" for n, (name, word) in enumerate(zip(names, words, strict=True))
+    )
+    said = reason(tmp_path, names, {"labels.csv": table})
+    assert "60 of 60 pictures are named, but it has no attribute" in said
+    assert "column `note` has 58 values in 60 rows: not an attribute" in said
+    assert "column `score` holds measures such as 0.05" in said
+    with pytest.raises(DataError, match="column `note` has 58 values in 60 rows"):
+        labels_of(tmp_path, names, wanted="labels.csv")
+
+
+def test_columns_that_are_no_attributes_are_noted(tmp_path: Path) -> None:
+    table = "file,hair,score,part\n" + rows("{name},{hair},0.{n},train\n").replace("train", "test", 4)
+    labels = labels_of(tmp_path, TWENTY, {"labels.csv": table})
+    assert list(labels.attributes) == ["hair"]
+    assert labels.notes == (
+        "not used: column `score` holds measures such as 0.0, not an attribute; column `part` names the parts of the set",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("labels.csv", "", "it is empty"),
+        ("labels.csv", "file,hair\n", "no row"),
+        ("labels.csv", "0.png\n1.png\n2.png\n", "there are only file names"),
+        ("labels.xlsx", b"PK\x03\x04", ".xlsx files are not read: save it as CSV"),
+        ("labels.csv", b"f\0i\0l\0e\0", "NUL characters"),
+        ("labels.jsonl", "{\n{\n", "none of its 2 lines is JSON"),
+        ("metadata.json", "[1, 2, 3]", "its list holds no records"),
+        ("imagelabels.mat", b"MATLAB 7.3", "not a MATLAB file of level 5"),
+    ],
+)
+def test_a_label_file_that_cannot_be_read_is_named_with_the_reason(
+    tmp_path: Path, name: str, content: str | bytes, said: str
+) -> None:
+    found = reason(tmp_path, TWENTY, {name: content})
+    assert found.startswith(f"{name} was found and not used: ")
+    assert said in found
+    with pytest.raises(DataError, match="cannot be used") as error:
+        labels_of(tmp_path, TWENTY, wanted=name)
+    assert said in error.value.message
+    assert hint_of(error.value)
+
+
+def test_many_label_files_take_few_lines(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"t{number:02d}.csv": "file,hair\nx.jpg,pink\n" for number in range(40)}
+    labels = labels_of(tmp_path, TWENTY, files)
+    assert len(labels.warnings) == 4
+    assert labels.warnings[-1].startswith("37 more label files were found and not used: t03.csv, t04.csv, t05.csv, ...")
+
+
+def test_a_readme_is_no_warning(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        "README.txt": "These faces were drawn, by hand;\nall of them.\n",
+        "labels.csv": FORMS["comma"],
+    }
+    labels = labels_of(tmp_path, TWENTY, files)
+    assert column(labels, "hair") == HAIR
+    assert labels.warnings == ()
+    assert labels.notes == ("not read as labels: README.txt",)
+
+
+def test_of_two_tables_that_fit_a_person_chooses(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {"a.csv": FORMS["comma"], "b.csv": "file,eyes\n" + rows("{name},{hair}\n")}
+    labels = labels_of(tmp_path, TWENTY, files)
+    assert labels.attributes == {}
+    assert (
+        "a.csv was found and not used: it fits, and so does b.csv: choose with `--labels a.csv`" in labels.warnings[0]
+    )
+    assert list(labels_of(tmp_path, TWENTY, wanted="b.csv").attributes) == ["eyes"]
+    (tmp_path / "b.csv").rename(tmp_path / "tags_b.csv")
+    labels = labels_of(tmp_path, TWENTY)  # the name decides, and the other is noted
+    assert list(labels.attributes) == ["eyes"]
+    assert labels.notes == ("tags_b.csv was taken, not a.csv (choose with `--labels`)",)
+
+
+def test_a_table_of_few_pictures_is_named_and_taken_when_asked_for(tmp_path: Path) -> None:
+    table: dict[str, str | bytes] = {"labels.csv": "file,hair\n" + rows("{name},{hair}\n", TWENTY[:4])}
+    said = reason(tmp_path, TWENTY, table)
+    assert "it speaks of 4 of 20 pictures (`--labels labels.csv` takes it)" in said
+    assert labels_of(tmp_path, TWENTY, wanted="labels.csv").fits == 4
+
+
+def test_tables_of_the_same_columns_about_other_pictures_are_one(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {
+        "train.csv": "file,hair\n" + rows("{name},{hair}\n", TWENTY[:16]),
+        "rest.csv": "file,hair\n" + rows("{name},gray\n", TWENTY[16:]),
+    }
+    labels = labels_of(tmp_path, TWENTY, files)
+    assert labels.attributes == {"hair": ("blue", "gray", "pink")}
+    assert (labels.fits, labels.warnings) == (20, ())
+
+
+def test_a_format_that_is_not_read_is_not_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"labels\.yaml cannot be used"):
+        labels_of(tmp_path, TWENTY, {"labels.yaml": "0.png: pink\n"}, wanted="labels.yaml")
+    with pytest.raises(DataError, match=r"no labels at `nothing\.csv`: No such file") as error:
+        labels_of(tmp_path, TWENTY, {"tags.csv": "x"}, wanted="nothing.csv")
+    assert "tags.csv" in hint_of(error.value)
+
+
+def test_a_million_columns_take_neither_time_nor_memory(tmp_path: Path) -> None:
+    wide = 10**6
+    table = "file," + ",".join(map(str, range(wide))) + "\n"
+    table += "".join(f"{name}," + ",".join("10"[number % 2] * wide) + "\n" for number, name in enumerate(TWENTY[:3]))
+    begun = time.process_time()
+    said = reason(tmp_path, TWENTY, {"labels.csv": table})
+    assert time.process_time() - begun < 5
+    assert "it has 1,000,001 columns, and at most 512 are read" in said
+    record = json.dumps({"file_name": "0.png", **{str(number): 1 for number in range(2000)}})
+    assert "and at most 512 are read" in reason(tmp_path / "lines", TWENTY, {"metadata.jsonl": record})
+
+
+# ---- from a source of any kind ---------------------------------------------------------------------------------
+
+
+def values(faces: FaceSet) -> dict[str, dict[str, str | None]]:
+    """Origin -> attribute -> value, None for unknown."""
+    table = faces.labels(faces.indices())
+    return {
+        faces.origin(index): {
+            name: names[row[column]] if row[column] >= 0 else None
+            for column, (name, names) in enumerate(faces.attributes.items())
+        }
+        for index, row in enumerate(table)
+    }
+
+
+def test_csv_inside_an_archive_is_found_by_itself(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "tagged.zip", "w") as archive:
+        for number in range(4):
+            archive.writestr(f"faces/{number}.png", encoded(picture(number)))
+        archive.writestr(
+            "tags.csv", "file,hair,eyes\n0.png,pink,red\nfaces/1.png,aqua,\n2.png,pink,blue\n9.png,gray,blue\n"
+        )
+    found = values(made(tmp_path / "tagged.zip", tmp_path / "out.zip"))
+    assert found["faces/0.png"] == {"hair": "pink", "eyes": "red"}
+    assert found["faces/1.png"] == {"hair": "aqua", "eyes": None}
+    assert found["faces/3.png"] == {"hair": None, "eyes": None}
+
+
+def test_csv_given_by_path_and_none(tmp_path: Path) -> None:
+    source = folder_of(tmp_path / "faces", 3)
+    (tmp_path / "mine.csv").write_text("000,dark\n001,light\n002,dark\n")
+    found = values(made(source, tmp_path / "out.zip", labels=str(tmp_path / "mine.csv")))
+    assert [found[f"00{n}.png"]["label"] for n in range(3)] == ["dark", "light", "dark"]
+    (source / "tags.csv").write_text("file,hair\n000.png,red\n001.png,red\n")
+    assert made(source, tmp_path / "none.zip", labels="none").attributes == {}
+
+
+def test_base_names_must_be_unique(tmp_path: Path) -> None:
+    folder_of(tmp_path / "faces" / "a", 2)
+    folder_of(tmp_path / "faces" / "b", 3, first=1)
+    (tmp_path / "faces" / "t.csv").write_text("file,hair\n000.png,red\n001.png,blue\na/001.png,green\n003.png,blue\n")
+    found = values(made(tmp_path / "faces", tmp_path / "out.zip", labels="t.csv", dedupe="off"))
+    hair = {name: row["hair"] for name, row in found.items()}
+    assert hair == {"a/000.png": "red", "a/001.png": "green", "b/001.png": None, "b/002.png": None, "b/003.png": "blue"}
+
+
+def test_celeba_as_downloaded(tmp_path: Path) -> None:
+    folder_of(tmp_path / "celeba" / "img_align_celeba", 3, (178, 218))
+    table = "3\nSmiling Eyeglasses\n000.png  1 -1\n001.png -1 -1\n002.png  1  1\n"
+    (tmp_path / "celeba" / "list_attr_celeba.txt").write_text(table)
+    (tmp_path / "celeba" / "list_bbox_celeba.txt").write_text("3\nx y\n000.png 1 2\n001.png 3 4\n002.png 5 6\n")
+    faces = made(tmp_path / "celeba", tmp_path / "out.zip")
+    assert faces.attributes == {"Smiling": ("no", "yes"), "Eyeglasses": ("no", "yes")}
+    assert faces.labels(faces.indices()).tolist() == [[1, 0], [0, 0], [1, 1]]
+
+
+def test_celeba_hq_masks_are_no_faces(tmp_path: Path) -> None:
+    folder_of(tmp_path / "CelebAMask-HQ" / "CelebA-HQ-img", 3)
+    folder_of(tmp_path / "CelebAMask-HQ" / "CelebAMask-HQ-mask-anno" / "0", 5, first=50)
+    assert len(made(tmp_path / "CelebAMask-HQ", tmp_path / "out.zip")) == 3
+
+
+def test_flowers_as_downloaded(tmp_path: Path) -> None:
+    (tmp_path / "flowers" / "jpg").mkdir(parents=True)
+    for number in range(1, 5):
+        picture(number).save(tmp_path / "flowers" / "jpg" / f"image_{number:05d}.jpg")
+    savemat(
+        tmp_path / "flowers" / "imagelabels.mat", {"labels": np.array([[3, 1, 3, 2]], np.uint8)}, do_compression=True
+    )
+    faces = made(tmp_path / "flowers", tmp_path / "out.zip")
+    assert faces.attributes == {"class": ("1", "2", "3")}
+    assert faces.labels(faces.indices()).ravel().tolist() == [2, 0, 2, 1]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["u1", "i2", "f8"])
+@pytest.mark.parametrize("count", [1, 4, 8189])
+def test_matlab_arrays_are_those_that_scipy_wrote(kind: str, count: int, packed: bool) -> None:
+    numbers = (np.arange(count) % 102 + 1).astype(kind)
+    file = io.BytesIO()
+    savemat(file, {"setid": np.eye(3), "labels": numbers[None], "note": "text"}, do_compression=packed)
+    assert np.array_equal(mat_file.read_array(file.getvalue(), "labels"), numbers)
+    with pytest.raises(ValueError, match="no array `classes`"):
+        mat_file.read_array(file.getvalue(), "classes")
+    for length in range(0, len(file.getvalue()) - 1, 97):
+        with pytest.raises(ValueError):
+            mat_file.read_array(file.getvalue()[:length], "classes")
+
+
+def test_sources_merge_with_one_vocabulary(tmp_path: Path) -> None:
+    folder_of(tmp_path / "one" / "blue", 2)
+    folder_of(tmp_path / "one" / "red", 2, first=2)
+    folder_of(tmp_path / "two" / "green", 2, first=4)
+    folder_of(tmp_path / "two" / "blue", 2, first=6)
+    folder_of(tmp_path / "plain", 1, first=8)
+    out = tmp_path / "out.zip"
+    specs = [str(tmp_path / name) for name in ("one", "two", "plain")]
+    faces = FaceSet.open(prepare(Request(specs, out, Options(size=32, workers=1))).path)
+    assert faces.attributes == {"class": ("blue", "green", "red")}
+    assert faces.labels(faces.indices()).ravel().tolist() == [0, 0, 2, 2, 0, 0, 1, 1, -1]
+    assert faces.origin(0) == "one/blue/000.png"
+
+
+def test_a_data_set_file_is_a_source_with_its_labels(tmp_path: Path) -> None:
+    first = made("demo", tmp_path / "demo.zip", limit=12, size=64)
+    again = made(tmp_path / "demo.zip", tmp_path / "again.zip", size=32)
+    assert again.attributes == first.attributes
+    assert again.labels(again.indices()).tolist() == first.labels(first.indices()).tolist()
+
+
+def test_a_compressed_tar_is_read_once_for_all_its_label_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tarfile.open(tmp_path / "pairs.tar.gz", "w:gz") as tar:
+        for number in range(40):
+            for name, data in (
+                (f"{number}.png", b"\x89PNG"),
+                (f"{number}.txt", f"solo, {TWO[number % 2]} hair".encode()),
+            ):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    (source,) = sources.find([str(tmp_path / "pairs.tar.gz")], downloads=tmp_path)
+    opened: list[str] = []
+    stream = reading.stream
+
+    def counted(source: Source, wanted: list[Member]) -> Iterator[tuple[Member, bytes]]:
+        opened.append(source.name)
+        return stream(source, wanted)
+
+    monkeypatch.setattr(reading, "stream", counted)
+    labels = find_labels(source, None)
+    assert labels.attributes == {"hair_color": ("blue", "pink")}
+    assert labels.fits == 40
+    assert opened == ["pairs"]
+
+
+# ---- class folders ---------------------------------------------------------------------------------------------
+
+
+def test_three_hundred_folders_are_classes(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path, [f"char_{number:04d}_a/{copy}.png" for number in range(300) for copy in range(2)])
+    assert len(labels.attributes["class"]) == 300
+    assert labels.rows[:, 0].tolist() == sorted(2 * list(range(300)))
+
+
+def test_a_hundred_thousand_folders_are_refused_at_once_with_the_limit(tmp_path: Path) -> None:
+    source = sources.Source("many", "folder", tmp_path)
+    source.members = sources.Members(
+        sources.Member(f"{number:06d}_a/{copy}.png") for number in range(100_000) for copy in range(2)
+    )
+    begun = time.process_time()
+    with pytest.raises(
+        DataError, match=r"100,000 classes, and at most 500 are possible: dataset\.json holds a number"
+    ) as error:
+        find_labels(source, "folders")
+    assert "--labels none" in hint_of(error.value)
+    source.members = sources.Members(sources.Member(f"{number:06d}_a/1.png") for number in range(100_000))
+    with pytest.raises(DataError, match="100,000 folders hold 100,000 pictures, fewer than two each"):
+        find_labels(source, "folders")
+    labels = find_labels(source, None)
+    assert labels.attributes == {}
+    assert labels.notes[0].startswith("the 100,000 folders were not taken as classes: 100,000 folders hold")
+    assert time.process_time() - begun < 10
+
+
+SHELVES = {
+    "Danbooru": [f"{number % 1000:04d}/{number}.jpg" for shelf in range(40) for number in range(shelf, 9_000, 1000)],
+    "FFHQ": [f"{number // 1000 * 1000:05d}/{number:05d}.png" for number in range(0, 5_000, 100)],
+    "StyleGAN": [f"{number // 1000:05d}/img{number:08d}.png" for number in range(0, 5_000, 100)],
+    "filled in order": [f"{number // 50:04d}/{number:04d}.png" for number in range(200)],
+}
+
+
+@pytest.mark.parametrize("kind", SHELVES)
+def test_shelves_are_no_classes_until_a_person_says_so(tmp_path: Path, kind: str) -> None:
+    names = SHELVES[kind]
+    labels = labels_of(tmp_path, names)
+    assert labels.attributes == {}
+    assert "--labels folders" in labels.notes[0]
+
+
+def test_numbered_folders_are_classes_where_their_pictures_count_anew(tmp_path: Path) -> None:
+    names = [f"{folder:05d}/{number}.png" for folder in range(1, 21) for number in range(3)]
+    assert len(labels_of(tmp_path, names).attributes["class"]) == 20
+
+
+def test_shelves_are_classes_when_asked_for(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path, SHELVES["filled in order"], wanted="folders")
+    assert labels.attributes == {"class": ("0000", "0001", "0002", "0003")}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["1.png", "2.png"], "all pictures lie in one folder"),
+        (["a/1.png", "a/2.png", "b/3.png", "4.png"], "1 of 4 pictures lie beside the 2 folders"),
+        (["a/1.png", "b/2.png", "c/3.png"], "3 folders hold 3 pictures, fewer than two each"),
+    ],
+)
+def test_folders_that_are_no_classes_say_why(tmp_path: Path, names: list[str], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        labels_of(tmp_path, names, wanted="folders")
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (("ame", "gura"), ("ame", "gura")),
+        (("train/ame", "test/ame", "train/gura"), ("ame", "gura")),
+        (("10", "9", "2"), ("2", "9", "10")),
+        (("001", "002", "003"), ("001", "002", "003")),
+        (("data",), None),
+    ],
+)
+def test_class_folders(tmp_path: Path, folders: tuple[str, ...], expected: tuple[str, ...] | None) -> None:
+    for number, folder in enumerate(folders):
+        folder_of(tmp_path / "faces" / "archive" / folder, 2, first=2 * number)
+    faces = made(tmp_path / "faces", tmp_path / "out.zip")
+    assert faces.attributes == ({"class": expected} if expected else {})
+
+
+# ---- data set files --------------------------------------------------------------------------------------------
+
+
+def set_of(path: Path, labels: object, count: int = 4) -> Path:
+    """A zip as StyleGAN2 reads it, with these labels."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(count):
+            archive.writestr(f"00000/img{number:08d}.png", encoded(picture(number, (16, 16))))
+        archive.writestr("dataset.json", json.dumps({"labels": labels}))
+    return path
+
+
+@pytest.mark.parametrize("wrong", [2**40, 2**15, 2**70, -1])
+def test_a_class_that_cannot_be_is_refused_at_once(tmp_path: Path, wrong: int) -> None:
+    path = set_of(
+        tmp_path / "set.zip", [[f"00000/img{number:08d}.png", [0, 1, 2, wrong][number]] for number in range(4)]
+    )
+    begun = time.process_time()
+    with pytest.raises(DataError, match=r"the labels in dataset.json of set cannot be used: ") as error:
+        made(path, tmp_path / "out.zip", size=16)
+    assert "--labels none" in hint_of(error.value)
+    with pytest.raises(DataError, match=r"dataset.json in .*set.zip does not fit its images: ") as error:
+        FaceSet.open(path)
+    assert "--labels none" in hint_of(error.value)
+    assert time.process_time() - begun < 5
+    assert made(path, tmp_path / "out.zip", size=16, labels="none").attributes == {}
+
+
+def test_vectors_that_are_no_labels(tmp_path: Path) -> None:
+    cameras = [[f"00000/img{number:08d}.png", [0.5, number, 1.0]] for number in range(4)]
+    assert FaceSet.open(set_of(tmp_path / "cameras.zip", cameras)).attributes == {}
+    attributes, rows = unpack([[1, 1, 0], [0, 1, 1], [0, 0, 0]], None)
+    assert attributes == {f"label{number}": ("no", "yes") for number in range(3)}
+    assert rows.tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 0]]
+    with pytest.raises(ValueError, match="40,000 numbers"):
+        unpack([[0] * 40_000], None)
+
+
+def test_labels_that_dataset_json_cannot_hold_are_refused() -> None:
+    values = tuple(map(str, range(2000)))
+    tables = [Labels({"class": values}, np.zeros((60_000, 1), np.int16))]
+    with pytest.raises(DataError, match="2,000 values, and at most 1,666 are possible") as error:
+        merge(tables)
+    assert "--labels none" in hint_of(error.value)
+
+
+# ---- the command -----------------------------------------------------------------------------------------------
+
+
+def test_command_names_what_it_uses_and_what_not(tmp_path: Path) -> None:
+    folder_of(tmp_path / "faces", 6, (16, 16))
+    (tmp_path / "faces" / "labels.csv").write_bytes("file,hair\n000.png,blå\n001.png,blé\n".encode("latin-1"))
+    done = command("faces", "--resolution", 16, "--min-size", 8, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "labels.csv was found and not used: its text is not UTF-8 (byte 0xE5 in line 2)" in done.stderr
+    (about,) = json.loads(done.stdout)["labels"]
+    assert about["from"] is None
+    assert "labels.csv" in about["not_used"][0]
+    words = ("faces", "--resolution", 16, "--min-size", 8, "--labels", "labels.csv", "--encoding", "latin-1")
+    done = command(*words, cwd=tmp_path)
+    assert "label    hair: 2 values" in done.stdout
+    assert "labelled 2 of 6 pictures of faces, from labels.csv" in done.stdout
