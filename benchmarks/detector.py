@@ -1,11 +1,12 @@
 """The face detector of `prepare --faces` on faces pasted on pictures without faces: recall, false boxes, time.
 
 python benchmarks/detector.py                                                            # drawn faces
+python benchmarks/detector.py --illustrations 1000                                       # time and memory of prepare --faces
 python benchmarks/detector.py --faces animefacedataset.zip --faces portraits-256.zip=0.5,0.42,0.78 --grounds photos/
 
 Square crops of faces are pasted as they are, three to a picture, 24 to 300 pixels a side (even in the logarithm). The
 face of a crop is an inner square, given as the shares x, y (its middle) and side; the default is that of Kaggle's crops
-(`_face_scenes.KAGGLE`), and another set's is read off the mean of its pictures. A face is found when a box has an
+(`_face_figures.KAGGLE`), and another set's is read off the mean of its pictures. A face is found when a box has an
 intersection over union of 0.5 with it. False boxes are counted on the pictures before anything is pasted.
 """
 
@@ -16,6 +17,8 @@ import io
 import itertools
 import json
 import os
+import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -24,8 +27,10 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as the command itself sets it
 
 import numpy as np
-from _face_scenes import DRAWN, KAGGLE, background
+from _face_figures import DRAWN, KAGGLE
+from _face_grounds import background
 from PIL import Image, ImageDraw
+from prepare import peak_memory
 
 from animegen_cli import drawn
 from animegen_cli.prepare import face_detector, yolo
@@ -130,7 +135,7 @@ def measure(
     return {
         "faces": len(hits),
         "recall": float((shares >= 0.5).mean()),
-        "mean overlap of those found": float(shares[shares >= 0.5].mean()),
+        "mean overlap of those found": float(shares[shares >= 0.5].mean()) if (shares >= 0.5).any() else 0.0,
         "seen (overlap 0.2)": float((shares >= 0.2).mean()),
         "recall by side": {
             f"{low}-{high - 1}": round(float((shares[(sides >= low) & (sides < high)] >= 0.5).mean()), 3)
@@ -138,6 +143,40 @@ def measure(
         },
         "other boxes a picture": extra / len(pictures),
     }
+
+
+def illustrations(folder: Path, count: int) -> None:
+    """Write pictures of 1,000 to 2,000 pixels with drawn faces on them, half JPEG and half PNG."""
+    rng = np.random.default_rng(8)
+    faces = [drawn.draw(index, size=192, seed=78).image for index in range(20)]
+    for index in range(count):
+        size = tuple(rng.integers(1000, 2001, 2).tolist())
+        picture = background(950_000 + index % 100).resize(size, Image.Resampling.BICUBIC)
+        for _ in range(int(rng.integers(1, 4))):
+            side = int(rng.integers(100, 500))
+            face = faces[rng.integers(len(faces))].resize((side, side), Image.Resampling.BICUBIC)
+            picture.paste(face, (int(rng.integers(0, size[0] - side)), int(rng.integers(0, size[1] - side))))
+        kind, options = (("jpg", {"quality": 92}), ("png", {"compress_level": 4}))[index % 2]
+        picture.save(folder / f"{index:05d}.{kind}", **options)
+
+
+def cost(count: int) -> dict[str, object]:
+    """CPU seconds of `prepare` without and with `--faces` on `count` illustrations, and its peak memory."""
+    report: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in").mkdir()
+        illustrations(folder / "in", count)
+        for words in (["--no-faces"], ["--faces"]):
+            command = [sys.executable, "-m", "animegen_cli", "prepare", str(folder / "in"), "--quiet"]
+            before, start = os.times(), time.perf_counter()
+            peak = peak_memory([*command, *words, "--workers", "2", "--out", str(folder / "out.zip")])
+            after = os.times()
+            spent = after.children_user + after.children_system - before.children_user - before.children_system
+            report[f"prepare {words[0]}, CPU seconds a picture"] = round(spent / count, 4)
+            report[f"prepare {words[0]}, seconds"] = round(time.perf_counter() - start, 1)
+            report[f"prepare {words[0]}, peak MB"] = round(peak / 1e6)
+    return report
 
 
 def _marked(picture: Image.Image, truth: list[np.ndarray], found: list[np.ndarray]) -> Image.Image:
@@ -165,8 +204,14 @@ def main() -> None:
     parser.add_argument("--detector", type=Path, help="an ONNX detector instead of the package's own")
     parser.add_argument("--threshold", type=float, default=face_detector.THRESHOLD)
     parser.add_argument("--sheet", type=Path, help="a picture of what was found, for each set: FILE-<set>.png")
+    parser.add_argument(
+        "--illustrations", type=int, help="measure `prepare --faces` on so many drawn illustrations instead"
+    )
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
+    if args.illustrations:
+        show(cost(args.illustrations), as_json=args.json)
+        return
     weights = face_detector.load_weights(args.weights)
     if args.detector:
         network = yolo.Detector(args.detector)
@@ -199,11 +244,18 @@ def main() -> None:
         detect(large)
         times.append(time.process_time() - start)
     report["CPU seconds for 1,024 x 1,024"] = round(min(times), 3)
-    if args.json:
+    show(report, as_json=args.json)
+
+
+def show(report: dict[str, object], *, as_json: bool) -> None:
+    """Print a report, nested values below their name."""
+    if as_json:
         print(json.dumps(report))
         return
     for name, value in report.items():
-        print(f"{name:28}{value}")
+        print(f"{name:44}" + ("" if isinstance(value, dict) else str(value)))
+        for key, one in value.items() if isinstance(value, dict) else ():
+            print(f"    {key:40}{one if isinstance(one, dict) else round(one, 3)}")
 
 
 if __name__ == "__main__":

@@ -20,16 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from _face_scenes import (
-    Banks,
-    backgrounds,
-    compose,
-    crop_figures,
-    degrade,
-    drawn_figures,
-    run_faces,
-    sheet_faces,
-)
+from _face_figures import crop_figures, drawn_figures, run_faces, sheet_faces
+from _face_grounds import backgrounds
+from _face_scenes import Banks, compose, degrade
 from torch import Tensor, nn
 
 from animegen_cli import drawn
@@ -49,7 +42,7 @@ SHEETS = (
     ("ddim-laptop-32", "ddpm-laptop-32", "families-32/edm"),
 )
 """Sheets of faces that animegen's models drew; each group is chosen alike often, so the best stand twice."""
-REUSED = 3
+REUSED = 4
 """Steps for each new batch of scenes: composing costs more than learning."""
 SEED = 11
 
@@ -231,7 +224,8 @@ def train(args: argparse.Namespace, banks: Banks) -> None:
     fork = multiprocessing.get_context("fork")
     queue: multiprocessing.Queue = fork.Queue(4)
     workers = [
-        fork.Process(target=produce, args=(banks, number, queue), daemon=True) for number in range(args.processes)
+        fork.Process(target=produce, args=(banks, number + 1000 * args.resume, queue), daemon=True)
+        for number in range(args.processes)
     ]
     for worker in workers:
         worker.start()
@@ -263,10 +257,26 @@ def train(args: argparse.Namespace, banks: Banks) -> None:
                 print(f"step {step + 1}: {said}", flush=True)
                 seen[:] = 0
             if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
-                torch.save(averaged.module.state_dict(), state)
-                np.savez_compressed(args.out, **averaged.module.arrays())
+                kept = _settled(averaged.module, scenes)
+                torch.save(kept.state_dict(), state)
+                np.savez_compressed(args.out, **kept.arrays())
     for worker in workers:
         worker.terminate()
+
+
+@torch.no_grad()
+def _settled(averaged: Network, scenes: list[tuple[np.ndarray, np.ndarray]]) -> Network:
+    """A copy whose batch normalization holds the means and variances that the averaged weights give."""
+    network = copy.deepcopy(averaged)
+    for norm in network.norms.values():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean of what follows
+    network.train()
+    rng = np.random.default_rng(SEED)
+    for _ in range(16):
+        network(_batch(scenes, rng)[0])
+    return network
 
 
 def _learn(network: Network, x: Tensor, wanted: Tensor) -> tuple[float, float]:
