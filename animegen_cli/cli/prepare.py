@@ -188,7 +188,13 @@ def _summary(prepared: Prepared) -> str:
     parts = about.get("by_domain", {"": about})
     kept = _each({name or "images": part["images"] for name, part in parts.items()})
     lines = [f"kept     {kept}, {about['size']} x {about['size']}"]
-    lines += [f"dropped  {count:,} {reason}" for reason, count in about["dropped"].items()]
+    for reason, count in about["dropped"].items():
+        lines.append(f"dropped  {count:,} {reason}, such as {about['dropped_examples'][reason][0]}")
+    if "animations" in about:
+        moving = about["animations"]
+        frames = " to ".join(f"{count:,}" for count in sorted(set(moving["frames"])))
+        what = "1 animation" if moving["pictures"] == 1 else f"{moving['pictures']:,} animations"
+        lines.append(f"frames   {what}: the first of {frames} frames used, such as {moving['such_as'][0]}")
     if "cut" in about:
         cut = about["cut"]
         some = f"; none in {cut['without_a_face']:,}, such as {cut['such_as'][0]}" if cut["without_a_face"] else ""

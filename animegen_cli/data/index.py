@@ -43,6 +43,10 @@ class DatasetIndex:
         self.start = start
         self.names: list[str] = []
         self.dropped: list[tuple[str, str]] = []
+        self.animations: list[tuple[str, int]] = []
+        """(name, frames) of the pictures whose files hold several frames or pages; the first is in the set."""
+        self.others = 0
+        """How many files of the sources are neither pictures nor labels."""
         self.shown: list[tuple[str, str, bytes]] = []
         """(name, reason, PNG) of some dropped pictures."""
         self.noticed: dict[str, list[int]] = {}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FORMAT = "animegen-faces"
 VERSION = 1
+EXAMPLES = 2
+"""How many dropped pictures of each reason are named beside the counts."""
 Buffer = bytes | memoryview
 
 
@@ -55,9 +57,25 @@ def about(indexes: Sequence[DatasetIndex], split: float) -> dict[str, Any]:
             for key in ("noticed", "dropped")
         },
     }
+    whole["dropped_examples"] = _examples(indexes)
+    whole["other_files"] = sum(dataset_index.others for dataset_index in indexes)
+    frames = [pair for dataset_index in indexes for pair in dataset_index.animations]
+    if frames:
+        least, most = (end(count for _, count in frames) for end in (min, max))
+        whole["animations"] = {"pictures": len(frames), "frames": [least, most], "such_as": [frames[0][0]]}
     if len(parts) > 1:
         whole["by_domain"] = dict(zip(DOMAINS, parts, strict=True))
     return whole
+
+
+def _examples(indexes: Sequence[DatasetIndex]) -> dict[str, list[str]]:
+    """The first names of dropped pictures for each reason."""
+    found: dict[str, list[str]] = {}
+    for dataset_index in indexes:
+        for name, reason in sorted(dataset_index.dropped):
+            if len(names := found.setdefault(reason, [])) < EXAMPLES:
+                names.append(dataset_index.folder + name)
+    return found
 
 
 def identity(indexes: Sequence[DatasetIndex], size: int) -> str:
@@ -112,6 +130,11 @@ def manifest_json(indexes: Sequence[DatasetIndex], about: dict[str, Any]) -> Buf
         (dataset_index.folder + name, why) for dataset_index in indexes for name, why in sorted(dataset_index.dropped)
     )
     _write_list(out, "dropped_names", dropped)
+    _write_list(
+        out,
+        "animation_frames",
+        ((dataset_index.folder + name, count) for dataset_index in indexes for name, count in dataset_index.animations),
+    )
     noticed = (
         (what, [index + dataset_index.start for index in found])
         for dataset_index in indexes

@@ -287,6 +287,7 @@ def _list_domains(request: Request, downloads: Path) -> list[_Domain]:
             specs, found, rows, DatasetIndex(vocabulary, room, f"{name}/" if two else ""), finder, labels=about_labels
         )
         for source in found:
+            domain.dataset_index.others += source.others
             for member, reason in source.dropped:
                 domain.dataset_index.drop(_full_name(found, source, member), reason)
         if not most:
@@ -469,6 +470,8 @@ def _take(name: str, seen: Seen, row: np.ndarray, options: Options, archive: Sto
     if seen.size is not None:
         domain.decoded += 1
         domain.oblong += max(seen.size) > _OBLONG * min(seen.size)
+    if seen.frames > 1 and not all(isinstance(result, cleaning.Rejected) for result in seen.results):
+        domain.dataset_index.animations.append((name, seen.frames))
     if seen.overview is not None:
         domain.sheet.add(name, seen.overview, found=any(result.face for result in seen.results))
     for number, result in enumerate(seen.results, 1):
@@ -537,6 +540,15 @@ def _about_faces(domain: _Domain) -> dict[str, Any]:
     }
 
 
+def _led_to(domain: _Domain) -> Path:
+    """Where the first broken link of a domain points to."""
+    for source in domain.found:
+        for name, reason in source.dropped:
+            if reason == "broken link":
+                return (source.path / name).readlink()
+    return Path()
+
+
 def _empty(domain: _Domain, options: Options) -> DataError:
     what = " and ".join(domain.specs)
     reasons = domain.dataset_index.reasons()
@@ -547,7 +559,10 @@ def _empty(domain: _Domain, options: Options) -> DataError:
             f"there is no picture in {what}", hint="name a folder or an archive with PNG, JPEG or WebP files"
         )
     said = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    hint = "try `animegen prepare demo`, which needs no pictures"
+    hint = next((reason for reason in reasons if "`" in reason), None)  # such as the plug-in to install
+    hint = hint or "try `animegen prepare demo`, which needs no pictures"
+    if "broken link" in reasons:
+        hint = f"name the folder that the links led to, for one `{_led_to(domain)}`"
     if "no face found" in reasons:
         hint = "take the pictures as they are: leave `--faces` out"
     if "too small" in reasons or "face too small" in reasons:
