@@ -42,6 +42,17 @@ def _opened(file: Path | bytes, name: str) -> Iterator[Any]:
         raise DataError(f"{name} is damaged: {said}", hint="download or write it again") from None
 
 
+def holds_pictures(path: Path) -> bool:
+    """Whether a column of the file holds pictures.
+
+    Raises:
+        DataError: the file is damaged.
+        MachineError: pyarrow is not installed.
+    """
+    with _opened(path, str(path)) as file:
+        return _picture_column(file.schema_arrow) is not None
+
+
 def picture_names(path: Path) -> list[str]:
     """Name the pictures of a file, one for each row: by the path that is stored with each, else by the row's number.
 

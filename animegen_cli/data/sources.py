@@ -267,7 +267,7 @@ def _take_half(source: Source, domain: str | None) -> None:
 
 def _with_archives(source: Source) -> list[Source]:
     """A folder without pictures but with archives or Parquet files (as they are downloaded) means those."""
-    inside = source.archives or [source.path / text.name for text in source.texts if ending(text.name) == ".parquet"]
+    inside = source.archives or _parts(source)
     if source.members or source.kind != "folder" or not inside:
         for path in source.archives:
             name = folder_walk.slashes(os.path.relpath(path, source.path))
@@ -277,6 +277,16 @@ def _with_archives(source: Source) -> list[Source]:
     for archive in inner:
         archive.beside = source
     return inner
+
+
+def _parts(source: Source) -> list[Path]:
+    """The Parquet files of a folder without pictures, if these hold some; they are no tables then."""
+    if source.members or source.kind != "folder":
+        return []
+    found = [text for text in source.texts if ending(text.name) == ".parquet"]
+    parts = [text for text in found if parquet.holds_pictures(source.path / text.name)] or found
+    source.texts = [text for text in source.texts if text not in parts]
+    return [source.path / text.name for text in parts]
 
 
 def listed(path: Path) -> Source:

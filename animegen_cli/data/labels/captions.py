@@ -134,4 +134,4 @@ class Captions:
             said = f"{len(files):,} {self.suffix} files left out, such as {files[0]}: {why}"
             found.notes.append(said)
             found.reasons.append(said)
-        return found.labels(self.name, usable, otherwise="there is no attribute")
+        return found.labels(self.name, usable, otherwise="they have no attribute")

@@ -20,7 +20,7 @@ from animegen_cli.data.mat_file import read_array
 from animegen_cli.data.pictures import PICTURES, ending
 from animegen_cli.data.reading import read_texts
 from animegen_cli.data.sources import MAX_BYTES, Unusable
-from animegen_cli.errors import DataError, UsageError
+from animegen_cli.errors import DataError, MachineError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +47,8 @@ class _Found:
     example: str = ""
     quiet: bool = False
     """Whether it looks like no label file at all, such as a README."""
+    lacking: MachineError | None = None
+    """What the machine lacks to read it."""
 
 
 def find_labels(source: Source, wanted: str | None, encoding: str | None = None) -> Labels:
@@ -113,6 +115,8 @@ def _table(source: Source, wanted: str, names: Names, encoding: str | None) -> L
     """The table that was asked for: inside the source by path, then by unique base name, then as a path."""
     name, folder, data = _wanted_table(source, wanted)
     found = _read(name, folder, data, names, encoding)
+    if found.lacking is not None:
+        raise found.lacking
     if found.labels is None:
         _fail(source, found)
     return found.labels
@@ -172,8 +176,7 @@ def _by_itself(source: Source, names: Names, encoding: str | None) -> Labels:
         if one.labels.fits * 2 < len(names):
             one.reason = f"it speaks of {one.labels.fits:,} of {len(names):,} pictures (`--labels {one.name}` takes it)"
         else:
-            rank = 0 if one.name == "captions" else 2 if _SPEAKS.search(one.name) else 1
-            fitting.append((rank, one))
+            fitting.append((_rank(source, one), one))
     best = max((rank for rank, _ in fitting), default=0)
     first = [one for rank, one in fitting if rank == best]
     notes: list[str] = []
@@ -201,6 +204,13 @@ def _by_itself(source: Source, names: Names, encoding: str | None) -> Labels:
     )
 
 
+def _rank(source: Source, found: _Found) -> int:
+    """What goes before what: the columns beside pictures, tables that say so in their names, other tables, captions."""
+    if source.kind == "parquet" and found.name == source.path.name:
+        return 3
+    return 0 if found.name == "captions" else 2 if _SPEAKS.search(found.name) else 1
+
+
 def _folders_by_themselves(source: Source) -> Labels:
     try:
         return class_folders(source, asked=False)
@@ -214,7 +224,8 @@ def _folders_by_themselves(source: Source) -> Labels:
 def _warnings(source: Source, unused: Sequence[_Found]) -> Iterator[str]:
     """One line for each of the first label files that are not used, one for all others."""
     for one in unused[:_SHOWN]:
-        yield f"{one.called} was found and not used: {one.reason}{_side_by_side(one, source)}"
+        were = "were" if one.name == "captions" else "was"
+        yield f"{one.called} {were} found and not used: {one.reason}{_side_by_side(one, source)}"
     if len(unused) > _SHOWN:
         names = ", ".join(one.called for one in unused[_SHOWN : 2 * _SHOWN])
         more = ", ..." if len(unused) > 2 * _SHOWN else ""
@@ -248,8 +259,7 @@ def _evaluated(source: Source, names: Names, encoding: str | None) -> Iterator[_
         paired = captions.beside(place.texts, names)
         files = {text.name: (suffix, at) for suffix, some in paired.items() for text, at in some}
         collected = {suffix: captions.Captions(suffix, len(names), encoding) for suffix in paired}
-        wanted = [text for text in place.texts if not (place is source.beside and text.name == source.path.name)]
-        for text, data in _contents(place, [one for one in wanted if not _NOT_LABELS.search(_base(one.name))]):
+        for text, data in _contents(place, [one for one in place.texts if not _NOT_LABELS.search(_base(one.name))]):
             if text.name in files:
                 suffix, at = files[text.name]
                 collected[suffix].add(
@@ -257,9 +267,9 @@ def _evaluated(source: Source, names: Names, encoding: str | None) -> Iterator[_
                 )
             else:
                 yield _read(text.name, _folder(text.name) if place is source else "", data, names, encoding)
-        for one in wanted:
-            if _NOT_LABELS.search(_base(one.name)):
-                yield _Found(one.name, one.name, reason="by its name it holds no attributes", quiet=True)
+        for text in place.texts:
+            if _NOT_LABELS.search(_base(text.name)):
+                yield _Found(text.name, text.name, reason="by its name it holds no attributes", quiet=True)
         for caption in collected.values():
             one = _Found("captions", caption.name, example=caption.example)
             try:
@@ -297,6 +307,9 @@ def _read(name: str, folder: str, data: bytes | Path | Unusable, names: Names, e
             here = names.within(folder)
             reading = Reading(tables.read(name, data, here, encoding), here)
             found.labels = reading.labels(name)
+    except MachineError as error:
+        found.lacking = error
+        found.reason = f"{error}: {error.hint}"
     except Unread as error:
         found.reason = str(error)
         spoken = isinstance(data, bytes) and _OF_PICTURES.search(data[: 2**16]) is not None

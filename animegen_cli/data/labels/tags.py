@@ -181,7 +181,10 @@ def separator(captions: Sequence[str]) -> str:
     if commas * 2 >= len(captions):
         return ","
     lines = sum("\n" in caption.strip() for caption in captions)
-    return "\n" if lines * 2 >= len(captions) else " "
+    if lines * 2 >= len(captions):
+        return "\n"
+    whole = sum(plain(caption) in table() for caption in captions)  # `blue hair` alone is one tag
+    return "," if whole * 2 >= len(captions) else " "
 
 
 def _why_not(captions: Sequence[str], by: str) -> str:
@@ -189,15 +192,15 @@ def _why_not(captions: Sequence[str], by: str) -> str:
     words = [caption.split() for caption in captions]
     numbers = sum(re.fullmatch(r"[-+\d.,e]+", word) is not None for some in words for word in some)
     if numbers * 2 > sum(map(len, words)):
-        return "it holds numbers, not tags"
+        return "numbers, not tags"
     if by == " ":
         sentences = sum(len(_WORDS.intersection(word.lower() for word in some)) > 0 for some in words)
         if sentences * 4 > len(words):
-            return "it holds sentences, not tags"
+            return "sentences, not tags"
         return ""
     parts = [piece for caption in captions for piece in pieces(caption, by)]
     if sum(len(piece.split()) for piece in parts) > 4 * len(parts):
-        return "it holds sentences, not tags"
+        return "sentences, not tags"
     return ""
 
 
