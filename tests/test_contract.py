@@ -27,6 +27,7 @@ from animegen_cli.model.family import (
     Classifies,
     Converts,
     Corrupts,
+    Denoises,
     DataSpec,
     Diagnoses,
     Edit,
@@ -289,6 +290,22 @@ def test_a_reconstruction_depends_on_its_own_image(family: str, faces: Path) -> 
     assert out.shape == batch.images.shape
     assert float(out.abs().max()) <= 1
     assert_near(alone, out[1:2])
+
+
+@with_ability("denoises")
+def test_what_is_found_behind_noise_depends_on_its_own_image(family: str, faces: Path) -> None:
+    model, settings, batch = ready(family, faces)
+    assert isinstance(model, Denoises)
+    noisy = batch.images + 0.2 * Noise(range(len(batch.images)))(*batch.images.shape[1:])
+    with torch.no_grad():
+        out = model.denoised(noisy, 0.2, settings.sample)
+        alone = model.denoised(noisy[1:2], 0.2, settings.sample)
+        top = model.denoised(noisy, 0.2, settings.sample, 1)
+    assert out.shape == batch.images.shape
+    assert float(out.abs().max()) <= 1
+    assert_near(alone, out[1:2])
+    assert model.levels() >= 1
+    assert torch.equal(out, top) == (model.levels() == 1)
 
 
 @with_ability("likelihood")

@@ -299,6 +299,14 @@ def test_networks_that_are_not_there(run: Path) -> None:
     assert "squeezenet:PATH" in refused(2, "eval", run, "--extractor", "squeezenet:nothing.npz")
 
 
+@pytest.mark.parametrize("metric", ["fid", "is", "kid,fid-infinity", "precision-inception"])
+def test_a_score_of_inception_alone_asks_for_its_weights(run: Path, metric: str) -> None:
+    said = refused(5, "eval", run, "--metrics", metric, "--device", "cpu")
+    assert "Inception's weights" in said
+    assert "type `animegen weights`" in said
+    assert not (run / "eval.json").exists()
+
+
 def test_without_inception_the_default_says_which_network_it_took(run: Path) -> None:
     answer = done("eval", run, "--n", "8", "--metrics", "fd", "--device", "cpu", "--json")
     assert "network: faces" in answer.err

@@ -138,6 +138,7 @@ CALLS: dict[str, Callable[[Any, Sampling, Batch], Iterable[Tensor]]] = {
     "translates": translated,
     "inpaints": inpainted,
     "reconstructs": lambda model, _, batch: [model.reconstruct(batch.images)],
+    "denoises": lambda model, sampling, batch: [model.denoised(batch.images, 0.2, sampling)],
     "mixes": lambda model, sampling, batch: [model.mix(noise(), noise(4, 9), batch.labels, sampling)],
     "interpolates": between,
     "likelihood": lambda model, _, batch: [model.bits_per_dim(batch.images, noise())],

@@ -55,7 +55,7 @@ def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
     if not runs:
         raise DataError("there are no runs to compare", hint="train one with `animegen train ddim --preset smoke`")
     compared = [records.read(run) for run in {run.path.resolve(): run for run in runs}.values()]
-    score_columns = columns_of(compared)
+    score_columns = tuple(column for column in columns_of(compared) if not column.of_few_levels)
     if sort is not None:
         compared = _sorted(compared, score_columns, sort)
     names = _names(compared)

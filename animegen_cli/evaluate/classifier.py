@@ -20,8 +20,7 @@ from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate.images import CHUNK, EvaluatedRun
 from animegen_cli.evaluate.judge import JudgeResult
 from animegen_cli.evaluate.reference import set_features
-from animegen_cli.metrics import extractors
-from animegen_cli.metrics.distributions import total_variation
+from animegen_cli.metrics import distributions, extractors
 from animegen_cli.metrics.scores import Score, score_features
 from animegen_cli.metrics.uncertainty import Estimate, combine
 from animegen_cli.model import abilities
@@ -253,8 +252,11 @@ def _compare_with_real(
         metric = f"attribute-{name}"
         if metric not in by_metric:
             continue
-        ranges = [distance(of_real[name], found[name], len(values)) for found in of_drawn]
+        ranges = [distributions.names_estimate(of_real[name], found[name], len(values)) for found in of_drawn]
         value, std, interval = combine(ranges, low=0.0, high=1.0)
+        floor = distributions.names_floor(of_real[name], len(of_drawn[0][name]), len(values))
+        if value <= floor:
+            result.notes.append(f"{metric} (below {floor:.2g}): {distributions.NO_DIFFERENCE}")
         add(by_metric[metric], Score(metric, value, std, interval, values=tuple(one.value for one in ranges)))
         sides = of_real[name], torch.cat([found[name] for found in of_drawn])
         real_shares, drawn_shares = ((side.bincount(minlength=len(values)).double() / len(side)).tolist()
@@ -350,21 +352,16 @@ def _recognized_in_real(
 # ---- arithmetic -------------------------------------------------------------------------------------------------
 
 
-def distance(real: Tensor, drawn: Tensor, count: int) -> Estimate:
-    """Total variation, in [0, 1], of the values 0..count-1 among real (n,) and drawn (m,) images.
-
-    An image of value v moves it by sign(drawn share - real share) / 2, to first order. The bias of few images, always
-    upwards, is not in its error.
-    """
-    of_real, of_drawn = (side.bincount(minlength=count) for side in (real, drawn))
-    pull = (of_drawn / len(drawn) - of_real / len(real)).sign() / 2
-    return Estimate(total_variation(of_real.numpy(), of_drawn.numpy()), pull[drawn])
-
-
 def answered(hits: Tensor) -> Estimate:
     """Mean over the values of the share of requests that are recognized; `hits` (values, requests of each) bool.
 
-    How many are asked for each value is no chance, so only the spread within values counts.
+    How many are asked for each value is no chance, so only the spread within values counts; to the share of each value one
+    imagined request is added that is recognized half, as not even one of all or none is certain (Jeffreys' prior).
     """
     right = hits.double()
-    return Estimate(right.mean().item(), (right - right.mean(1, keepdim=True)).flatten())
+    asked, shares = right.shape[1], right.mean(1, keepdim=True)
+    known = (shares * asked + 0.5) / (asked + 1)
+    influence = (right - shares).flatten()
+    variance = (known * (1 - known)).mean().item() / right.numel()
+    seen = influence.var().item() / right.numel() if right.numel() > 1 else 0.0
+    return Estimate(right.mean().item(), influence, max(variance - seen, 0.0), share=right.mean().item())

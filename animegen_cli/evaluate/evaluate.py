@@ -9,6 +9,7 @@ from animegen_cli import console, paths
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
 from animegen_cli.evaluate.classifier import AttributeJudge, open_extractor
+from animegen_cli.evaluate.denoising import DenoisingJudge
 from animegen_cli.evaluate.features import FeatureJudge
 from animegen_cli.evaluate.heldout import HeldOutJudge
 from animegen_cli.evaluate.images import EvaluatedRun, Folder, ImageSet
@@ -31,7 +32,7 @@ P = TypeVar("P")
 
 IMAGE_JUDGES: tuple[Judge[ImageSet], ...] = (FeatureJudge(), VarietyJudge())
 """Those who look at images wherever they come from, in the order of their scores."""
-JUDGES: tuple[Judge[EvaluatedRun], ...] = (*IMAGE_JUDGES, HeldOutJudge(), AttributeJudge())
+JUDGES: tuple[Judge[EvaluatedRun], ...] = (*IMAGE_JUDGES, HeldOutJudge(), DenoisingJudge(), AttributeJudge())
 """Those who look at a run."""
 
 
@@ -62,10 +63,17 @@ def _extractor(request: Request, device: torch.device) -> Extractor:
             find_inception(request.weights)
             spec = "inception"
         except MachineError:
+            if any(_means_inception(word) for word in request.metrics):
+                raise
             spec = "faces"
             console.note("network: faces (Inception's weights are not here; `animegen weights` fetches them)")
     precision = parse_precision(request.precision)
     return open_extractor(spec, device=device, precision=precision, weights=request.weights)
+
+
+def _means_inception(word: str) -> bool:
+    """Whether a word of `--metrics` names a score that no other network has."""
+    return word in ("fid", "fid-infinity", "is") or word.endswith("-inception")
 
 
 def _words(request: Request, extractor: Extractor) -> list[str] | None:

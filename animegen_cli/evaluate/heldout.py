@@ -13,7 +13,7 @@ from animegen_cli.errors import UsageError
 from animegen_cli.evaluate.judge import JudgeResult
 from animegen_cli.metrics import fidelity
 from animegen_cli.metrics.scores import Score
-from animegen_cli.metrics.uncertainty import normal_interval
+from animegen_cli.metrics.uncertainty import mean_of
 from animegen_cli.model.family import Likelihood, Reconstructs
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_first, from_uint8, to_uint8
@@ -22,6 +22,7 @@ from animegen_cli.sample.trained import micro_batch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from torch import Tensor
 
     from animegen_cli.evaluate.images import EvaluatedRun
@@ -52,7 +53,7 @@ class HeldOutJudge:
         per_image = _measure(subject, protocols)
         seconds = time.perf_counter() - began
         for measured in protocols:
-            score = _mean(measured.metric, per_image[measured.metric])
+            score = mean(measured.metric, per_image[measured.metric])
             result.add(
                 measured, score, images=subject.trained.images, reference_name=subject.faces.name, seconds=seconds
             )
@@ -61,28 +62,37 @@ class HeldOutJudge:
 
 def _protocol(metric: str, subject: EvaluatedRun) -> Protocol:
     """How `metric` is measured on held-out images; UsageError for a family that lacks what it takes."""
-    trained, faces = subject.trained, subject.faces
-    model = trained.model
-    split = "test" if len(faces.indices("test")) else "train"
+    model = subject.trained.model
     able = isinstance(model, Likelihood) if metric == "bpd" else isinstance(model, Reconstructs)
     if not able:
         what = "likelihood" if metric == "bpd" else "way to reconstruct an image"
-        raise UsageError(f"a {trained.config.family} run has no {what}", hint=f"leave `{metric}` out of `--metrics`")
+        family = subject.trained.config.family
+        raise UsageError(f"a {family} run has no {what}", hint=f"leave `{metric}` out of `--metrics`")
+    return protocol(subject, f"bpd-{model.bound}" if isinstance(model, Likelihood) and metric == "bpd" else metric)
+
+
+def protocol(subject: EvaluatedRun, metric: str) -> Protocol:
+    """How a score is measured that looks at no features: on the test images of the run's own set, at most `--n` of them."""
+    trained, faces = subject.trained, subject.faces
+    split = "test" if len(faces.indices("test")) else "train"
     count = min(len(faces.indices(split)), subject.request.n)
-    name = f"bpd-{model.bound}" if isinstance(model, Likelihood) and metric == "bpd" else metric
     return replace(
-        subject.protocol(name), extractor="", extractor_sha="", resize="",
+        subject.protocol(metric), extractor="", extractor_sha="", resize="",
         reference=faces.split_identity(split, trained.data.size), reference_split=split, n_real=count, n_fake=count,
         precision=trained.precision, seeds="", sampling="",
     )  # fmt: skip
 
 
+def chosen(subject: EvaluatedRun, measured: Protocol) -> np.ndarray:
+    """The indices of a protocol's held-out images, int64 (n_real,), spread over the whole split: its order follows the year."""
+    indices = subject.faces.indices(measured.reference_split)
+    return indices[:: max(len(indices) // measured.n_real, 1)][: measured.n_real]
+
+
 def _measure(subject: EvaluatedRun, protocols: Sequence[Protocol]) -> dict[str, Tensor]:
     """Each protocol's metric -> its value of every held-out image: float64 (n,), on the CPU."""
     trained, faces = subject.trained, subject.faces
-    size, count = trained.data.size, protocols[0].n_real
-    indices = faces.indices(protocols[0].reference_split)
-    indices = indices[:: max(len(indices) // count, 1)][:count]  # a set's order follows the year
+    size, indices = trained.data.size, chosen(subject, protocols[0])
     batch = micro_batch(trained.device, size)
     parts: dict[str, list[Tensor]] = {measured.metric: [] for measured in protocols}
     errors = [metric for metric in parts if metric in fidelity.FUNCTIONS]
@@ -104,8 +114,6 @@ def _measure(subject: EvaluatedRun, protocols: Sequence[Protocol]) -> dict[str, 
     return {metric: torch.cat(of_metric) for metric, of_metric in parts.items()}
 
 
-def _mean(metric: str, per_image: Tensor) -> Score:
-    """The mean over images (n,), with its standard error."""
-    mean = per_image.mean().item()
-    error = (per_image.std() / len(per_image) ** 0.5).item()
-    return Score(metric, mean, error, normal_interval(mean, error))
+def mean(metric: str, per_image: Tensor) -> Score:
+    """The mean over images (n,), with its standard error and Student's interval."""
+    return Score(metric, *mean_of(per_image))

@@ -22,7 +22,7 @@ from animegen_cli.evaluate.judge import JudgeResult
 from animegen_cli.evaluate.reference import read, set_features
 from animegen_cli.metrics import colors, copies, distributions
 from animegen_cli.metrics.scores import Score
-from animegen_cli.metrics.uncertainty import normal_interval, wilson_interval
+from animegen_cli.metrics.uncertainty import of_share
 from animegen_cli.model.pixels import channels_first
 from animegen_cli.report import grids
 
@@ -153,8 +153,7 @@ class _Variety:
                 seconds=time.perf_counter() - began,
             )  # fmt: skip
         if self.unseen:
-            said = "no more than so many images of the reference's own would score, so no difference is seen"
-            self.result.notes.append(f"{', '.join(self.unseen)}: {said}")
+            self.result.notes.append(f"{', '.join(self.unseen)}: {distributions.NO_DIFFERENCE}")
         if self.near is not None and subject.folder is not None:
             grids.save(self._sheet(self.near), subject.folder / SHEET)
             self.result.sheets["neighbours"] = SHEET.as_posix()
@@ -165,19 +164,16 @@ class _Variety:
         real, drawn = (side[:, column].numpy() for side in (self._real, self._drawn))
         if fact.names:
             bars = fact.names
-            most = 1.0
             real_bars, drawn_bars = real.astype(np.int64), drawn.astype(np.int64)
             found = distributions.between_names(real_bars, drawn_bars, len(bars))
         else:
             bars = tuple(f"{start}–{start + _BAR - 1}" for start in range(0, 256, _BAR))
-            most = 255.0
             real_bars, drawn_bars = (side.astype(np.int64) // _BAR for side in (real, drawn))
             found = distributions.between_values(real, drawn)
         self._histogram(fact.title, bars, real_bars, drawn_bars)
         if found.value <= found.floor:
             self.unseen.append(f"{fact.metric} (below {found.floor:.2g})")
-        interval = normal_interval(found.value, found.std, low=0.0, high=most)
-        return Score(fact.metric, found.value, found.std, interval)
+        return Score(fact.metric, found.value, found.std, found.interval)
 
     def _histogram(self, name: str, bars: Sequence[str], real: np.ndarray, drawn: np.ndarray) -> None:
         shares = [np.bincount(places, minlength=len(bars)) / len(places) for places in (real, drawn)]
@@ -374,6 +370,4 @@ class _HeldOut:
 
 def _share(metric: str, which: np.ndarray) -> Score:
     """The share of images for which it is true, with its error as if they were independent."""
-    value = float(which.mean())
-    error = (value * (1 - value) / len(which)) ** 0.5
-    return Score(metric, value, error, wilson_interval(value, len(which)))
+    return Score(metric, *of_share(float(which.mean()), len(which)))

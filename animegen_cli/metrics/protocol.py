@@ -26,7 +26,7 @@ LOWER = frozenset({
 })  # fmt: skip
 """Metrics, by the first word of a score's name, of which a lower value is better."""
 HIGHER = frozenset({
-    "is", "precision", "recall", "density", "coverage", "psnr", "ssim", "diversity", "requests", "accuracy",
+    "is", "precision", "recall", "density", "coverage", "psnr", "ssim", "diversity", "requests", "accuracy", "denoise",
 })  # fmt: skip
 """Metrics of which a higher value is better."""
 RENAMED = {"hair-colour": "hair-color", "eyes-colour": "eyes-color"}

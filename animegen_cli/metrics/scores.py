@@ -15,7 +15,7 @@ from animegen_cli.metrics.inception_score import inception_score
 from animegen_cli.metrics.kernel import KernelDistance, kernel_distance, kernel_distance_by_batches, real_part
 from animegen_cli.metrics.manifold import Manifold, Neighbors, manifold_scores, neighbors
 from animegen_cli.metrics.protocol import ENOUGH
-from animegen_cli.metrics.uncertainty import Estimate, combine
+from animegen_cli.metrics.uncertainty import Estimate, combine, share_estimate, variance_of_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -162,7 +162,7 @@ def _diversity(sides: _Sides) -> list[Estimate]:
     """Mean distance of two drawn images by that of two real ones."""
     real = sides.of_real.distance.mean()
     means = [own.distance / real for own in sides.of_fakes]
-    return [Estimate(distance.mean().item(), 2 * distance) for distance in means]
+    return [Estimate(each.mean().item(), 2 * each, 4 * _unseen(each)) for each in means]
 
 
 def _manifold(metric: str, sides: _Sides) -> list[Estimate]:
@@ -171,10 +171,15 @@ def _manifold(metric: str, sides: _Sides) -> list[Estimate]:
         added = manifold.added[metric]
         value = added.mean().item()
         lost = manifold.lost.get(metric)
-        fewer = min(len(fake), len(added))
-        influence = added if lost is None else _of_lost(lost, value, fewer)
-        still = metric != "density" and not influence.var()
-        found.append(Estimate(value, influence, _unseen(value, fewer) if still else 0.0))
+        if metric == "density":
+            found.append(Estimate(value, added, _unseen(added)))
+        elif lost is None:
+            found.append(share_estimate(added))
+        else:
+            influence = _of_lost(lost, value, min(len(fake), len(added)))
+            still = not influence.var()
+            extra = variance_of_share(value, min(len(fake), len(added))) if still else 0.0
+            found.append(Estimate(value, influence, extra, share=value))
     return found
 
 
@@ -189,11 +194,9 @@ def _of_lost(lost: Tensor, share: float, count: int) -> Tensor:
     return influence * min(share * (1 - share) / count / variance, 1) ** 0.5 if variance else influence
 
 
-def _unseen(share: float, count: int) -> float:
-    """Variance of a share of `count` images that no image moves, as of all or none: two more of either kind are imagined
-    (Agresti & Coull 1998)."""
-    share = (share * count + 2) / (count + 4)
-    return share * (1 - share) / (count + 4)
+def _unseen(added: Tensor) -> float:
+    """Variance that a mean has where all images add the same: some that add one unit more might have been drawn."""
+    return variance_of_share(0.0, len(added)) if not added.var() else 0.0
 
 
 _ESTIMATES: dict[str, Callable[[_Sides], list[Estimate]]] = {

@@ -9,7 +9,10 @@ ranges. The first is precise but of first order, the second whole but from few r
 
     std = sqrt(max(w^2, b^2) / R)
 
-The interval is a percentile bootstrap over the images of each range, stretched about the value to that `std`.
+The interval is a percentile bootstrap over the images of each range, stretched about the value to that `std`, and wider for
+few images as Student's t is; that of a share of images is Wilson's (1927), with the number of independent images that
+`std` amounts to. Where no image moved a score, more of them could: a share's error then counts four imagined images
+(Agresti & Coull 1998), and a score for which nothing of the kind is known has no error, rather than one of zero.
 """
 
 from __future__ import annotations
@@ -42,6 +45,8 @@ class Estimate(NamedTuple):
     """Variance that the images do not explain: of random subsets, of shares that no image moved."""
     spread: float | None = None
     """Standard deviation between subsets or splits, which other tools report."""
+    share: float | None = None
+    """The share of images, 0 to 1, that the score is, or is but for a constant; None for a score of another kind."""
 
 
 class Combined(NamedTuple):
@@ -59,12 +64,60 @@ def normal_interval(value: float, std: float, *, low: float = -math.inf, high: f
     return max(value - Z_95 * std, low), min(value + Z_95 * std, high)
 
 
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
+def wilson_interval(share: float, count: float) -> tuple[float, float]:
     """95 % interval of a share (0 to 1) of `count` independent images (Wilson 1927); it stays open where none was found."""
     square = Z_95**2
     center = (share + square / (2 * count)) / (1 + square / count)
     half = Z_95 * (share * (1 - share) / count + square / (4 * count**2)) ** 0.5 / (1 + square / count)
-    return max(center - half, 0.0), min(center + half, 1.0)
+    return max(min(center - half, share), 0.0), min(max(center + half, share), 1.0)
+
+
+def variance_of_share(share: float, count: float) -> float:
+    """Variance of a share (0 to 1) of `count` independent images; never 0, as four more are imagined, two of either kind
+    (Agresti & Coull 1998)."""
+    share = (share * count + 2) / (count + 4)
+    return share * (1 - share) / (count + 4)
+
+
+def of_share(share: float, count: float) -> Combined:
+    """A share (0 to 1) of `count` independent images, with its standard error and its interval."""
+    return Combined(share, variance_of_share(share, count) ** 0.5, wilson_interval(share, count))
+
+
+def share_estimate(which: Tensor) -> Estimate:
+    """What one range says of the share of its images (n,) for which something is true; the images are independent."""
+    count, share = len(which), which.double().mean().item()
+    influence = which.double()
+    known = influence.var().item() / count if count > 1 else 0.0
+    return Estimate(share, influence, variance_of_share(share, count) - known, share=share)
+
+
+def t_95(freedom: int) -> float:
+    """Standard errors to either side of a mean that make its 95 % interval, from so many degrees of freedom (at least 1).
+
+    The 97.5 % quantile of Student's t: exact for 1 and 2, else by Fisher's expansion in 1 / freedom (Abramowitz & Stegun
+    1964, eq. 26.7.5), within 0.2 %.
+    """
+    if freedom == 1:
+        return math.tan(math.pi * LEVEL / 2)
+    if freedom == 2:
+        return LEVEL * math.sqrt(2 / (1 - LEVEL**2))
+    z = Z_95
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
+def mean_of(values: Tensor) -> Combined:
+    """The mean of one number per image (n,); without an error where there is one image, or none differs from the others."""
+    value, freedom = values.double().mean().item(), len(values) - 1
+    if freedom < 1 or not (std := values.double().std().item() / len(values) ** 0.5):
+        return Combined(value, None, None)
+    return Combined(value, std, (value - t_95(freedom) * std, value + t_95(freedom) * std))
 
 
 def combine(ranges: Sequence[Estimate], *, low: float = -math.inf, high: float = math.inf, seed: int = 0) -> Combined:
@@ -77,26 +130,50 @@ def combine(ranges: Sequence[Estimate], *, low: float = -math.inf, high: float =
         seed: fixes the resampling.
 
     Returns:
-        The mean with its standard error and 95 % interval. With a single image or batch in a range there is no
-        interval, and no standard error but the one between ranges.
+        The mean with its standard error and 95 % interval. With a single image or batch in a range, or where no image and
+        no range differs from the others, there is no interval, and no standard error but the one between ranges.
     """
     values = torch.tensor([one.value for one in ranges], dtype=torch.float64)
     value = values.mean().item()
     between = values.var().item() if len(ranges) > 1 else 0.0
     if any(len(one.influence) < 2 for one in ranges):
         return Combined(value, (between / len(ranges)) ** 0.5 if between else None, None)
-    within = sum(one.influence.double().var().item() / len(one.influence) + one.extra for one in ranges) / len(ranges)
+    within = sum(_within(one) for one in ranges) / len(ranges)
     std = (max(within, between) / len(ranges)) ** 0.5
+    if not std:
+        return Combined(value, None, None)
+    shares = [one.share for one in ranges if one.share is not None]
+    if len(shares) == len(ranges):
+        below, above = _of_shares(sum(shares) / len(shares), std, sum(len(one.influence) for one in ranges))
+    else:
+        below, above = _bootstrapped(ranges, std, seed)
+    return Combined(value, std, (min(max(value + below, low), value), max(min(value + above, high), value)))
+
+
+def _within(one: Estimate) -> float:
+    """Variance of one range's value."""
+    return one.influence.double().var().item() / len(one.influence) + one.extra
+
+
+def _of_shares(share: float, std: float, count: int) -> tuple[float, float]:
+    """How far Wilson's interval reaches below and above a share with this standard error, found among `count` images."""
+    known = (share * count + 2) / (count + 4)
+    ends = wilson_interval(share, max(known * (1 - known) / std**2, 1.0))
+    return ends[0] - share, ends[1] - share
+
+
+def _bootstrapped(ranges: Sequence[Estimate], std: float, seed: int) -> tuple[float, float]:
+    """How far the interval reaches below and above the value: quantiles of resampled means, stretched to `std`."""
+    reach = t_95(sum(len(one.influence) - 1 for one in ranges))
     moved = torch.zeros(REPLICATES, dtype=torch.float64)
     for number, one in enumerate(ranges):
         moved += _resampled(one.influence, seed + number)
     moved /= len(ranges)
-    if (deviation := moved.std().item()) > 0:
-        ends = moved.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64))
-        below, above = (ends * (std / deviation)).tolist()
-    else:
-        below, above = -Z_95 * std, Z_95 * std
-    return Combined(value, std, (min(max(value + below, low), value), max(min(value + above, high), value)))
+    if not (deviation := moved.std().item()):
+        return -reach * std, reach * std
+    ends = moved.quantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64))
+    below, above = (ends * (std / deviation * reach / Z_95)).tolist()
+    return below, above
 
 
 def _resampled(influence: Tensor, seed: int) -> Tensor:

@@ -18,6 +18,7 @@ VERBS = {
     "samples": "draw from noise",
     "corrupts": "turn a picture into noise step by step",
     "translates": "translate pictures",
+    "denoises": "find the image behind noise",
     "mixes": "mix two seeds",
     "projects": "find the code of a picture",
     "inpaints": "redraw part of a picture",

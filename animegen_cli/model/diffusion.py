@@ -127,6 +127,16 @@ class DiffusionModel:
             x = samplers.run(sampling, denoise, x + start * noise(*x.shape[1:]), levels, noise)
         return self.out(x).clamp(-1, 1)
 
+    def denoised(self, noisy: Tensor, deviation: float) -> Tensor:
+        """Return E[x_0 | x] of x = x_0 + deviation * noise, both (B, 3, H, W) in units of [-1, 1], clipped: one evaluation.
+
+        Where the family's own units stretch the channels unequally, the level is that of their root mean square.
+        """
+        one = noisy.new_ones(1, 3, 1, 1)
+        stretch = (self.into(one) - self.into(0 * one)).square().mean().sqrt()
+        sigma = (deviation * stretch).clamp(self.schedule.sigma_min, self.schedule.sigma_max).expand(len(noisy))
+        return self.out(self.denoise(self.into(noisy), sigma, None)).clamp(-1, 1)
+
     def inpaint(
         self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: samplers.SamplerConfig
     ) -> Tensor:
@@ -249,6 +259,20 @@ def translate(
 ) -> Tensor:
     """Return images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
     return self.diffusion(sampling).translate(images, noise, edit, sampling.by_levels())
+
+
+def denoised(
+    self: Diffuses[SamplerConfigT], noisy: Tensor, deviation: float, sampling: SamplerConfigT, levels: int | None = None
+) -> Tensor:
+    """Return E[x_0 | noisy], (B, 3, H, W) in [-1, 1], by one evaluation of the network; there are no `levels` to choose."""
+    del levels
+    return self.diffusion(sampling).denoised(noisy, deviation)
+
+
+def levels(self: Diffuses[SamplerConfigT]) -> int:
+    """Return 1: an image passes through no hierarchy."""
+    del self
+    return 1
 
 
 def inpaint(

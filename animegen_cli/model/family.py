@@ -258,6 +258,26 @@ class Reconstructs(Protocol):
 
 
 @runtime_checkable
+class Denoises(Protocol[SamplingT]):
+    """Finds the image behind a noisy one (document 004: denoising by encoding and decoding)."""
+
+    def denoised(self, noisy: Tensor, deviation: float, sampling: SamplingT, levels: int | None = None) -> Tensor:
+        """Return the images behind noisy ones: (B, 3, H, W) in units of [-1, 1], unclipped -> the same shape, in [-1, 1].
+
+        Args:
+            noisy: images with independent normal noise on every number.
+            deviation: that of the noise, in units of [-1, 1].
+            sampling: how the run draws.
+            levels: hierarchies: how many of the top levels come from the picture; all when None.
+        """
+        ...
+
+    def levels(self) -> int:
+        """Return how many levels a hierarchy has; 1 where there is none."""
+        ...
+
+
+@runtime_checkable
 class Likelihood(Protocol):
     """Says how probable an image is."""
 
@@ -378,7 +398,8 @@ class Diagnoses(Protocol):
 
 ABILITIES: dict[str, type] = {
     "samples": Samples, "corrupts": Corrupts, "validates": Validates, "translates": Translates,
-    "reconstructs": Reconstructs, "likelihood": Likelihood, "mixes": Mixes, "projects": Projects, "inpaints": Inpaints,
+    "reconstructs": Reconstructs, "denoises": Denoises, "likelihood": Likelihood, "mixes": Mixes,
+    "projects": Projects, "inpaints": Inpaints,
     "interpolates": Interpolates, "embeds": Embeds, "classifies": Classifies, "diagnoses": Diagnoses, "exports": Exports,
     "converts": Converts,
 }  # fmt: skip

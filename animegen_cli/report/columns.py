@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from animegen_cli.metrics.fidelity import Denoising
 from animegen_cli.metrics.protocol import NOT_COMPARED
 from animegen_cli.report.records import Record, Score
 from animegen_cli.report.tables import Cell, Table
@@ -22,6 +23,7 @@ _GROUPS = {
     "Fidelity": ("fid", "fd", "kid", "kid75", "is", "precision", "recall", "density", "coverage"),
     "Variety": ("diversity", "hair", "eyes", "brightness", "duplicates", "copies"),
     "Attributes": ("attribute", "requests"),
+    "Denoising": ("denoise",),
     "Held-out images": ("mse", "psnr", "ssim", "bpd"),
 }
 
@@ -55,6 +57,12 @@ class ScoreColumn:
         return next((group for group, metrics in _GROUPS.items() if self.metric in metrics), "Further scores")
 
     @property
+    def of_few_levels(self) -> bool:
+        """Whether it tells what the top levels of a hierarchy do alone, which a plot shows better than a table."""
+        named = Denoising.parse(self.name)
+        return named is not None and named.levels is not None
+
+    @property
     def protocol_text(self) -> str:
         """The protocol in words, without the metric."""
         get = self.protocol.get
@@ -64,7 +72,7 @@ class ScoreColumn:
         )
         rest = [f"{_spaced(k)} {_brief(v)}" for k, v in _of_the_column(self.protocol).items() if k not in said]
         counts, against = f"{get('n_fake', '?')} generated", f" against {get('n_real', '?')} real images ({named})"
-        if self.group == "Held-out images":
+        if self.group in ("Held-out images", "Denoising"):
             counts, against = f"{get('n_real', '?')} held-out images ({named})", ""
         elif get("n_real") == 0:  # repeats are counted among drawn images alone
             against = ""

@@ -6,14 +6,16 @@ A run is known by its name and has the same style in every plot of a page (`plot
 from __future__ import annotations
 
 import itertools
+import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from animegen_cli.metrics.fidelity import Denoising
 from animegen_cli.report import plots
 from animegen_cli.report.markup import Markup, el
-from animegen_cli.report.plots import Mark, RunShares, Series
+from animegen_cli.report.plots import Mark, RunShares, Series, Style
 
 if TYPE_CHECKING:
     from animegen_cli.report.canvas import Drawing
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 _ASIDE = ("grad_norm", "ema/", "lr/", "loader/", "images_per_second")
 """Parts of the names of logged values that are folded away."""
 _NO_CURVE = {"step", "seconds"}
+_OF_DENOISING = ("reference", "reference_split", "n_real", "size", "precision")
+"""Fields of a protocol, besides the name, that decide what is denoised."""
 _NARROW = (372, 300)
 """Of plots that stand three in a row."""
 
@@ -138,6 +142,62 @@ def histograms(records: Sequence[Record], names: Sequence[str], numbering: Numbe
         return None
     text = "How often each value occurs: gray bars among the real images, dots among what each run draws."
     return numbering.figure(panels, text)
+
+
+def denoising(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Markup | None:
+    """Plot how near the images come that runs find behind noise: over its deviation, and over a hierarchy's top levels.
+
+    Scores share a plot where all but the run is equal: the held-out images, their number and the arithmetic.
+    """
+    together: dict[tuple[str, ...], dict[str, dict[Denoising, float]]] = {}
+    for name, record in zip(names, records, strict=True):
+        for score in record.scores:
+            if (found := Denoising.parse(score.name)) is not None:
+                shared = tuple(str(score.protocol.get(field)) for field in _OF_DENOISING)
+                together.setdefault(shared, {}).setdefault(name, {})[found] = score.value
+    styles, panels = plots.styles(names), []
+    for number, runs in enumerate(together.values()):
+        mark = f"-{number}" if number else ""
+        for measure in dict.fromkeys(one.measure for of_run in runs.values() for one in of_run):
+            unit = {"psnr": "PSNR (dB)", "ssim": "SSIM"}.get(measure, measure)
+            over_noise = [Series(run, _over_noise(of_run, measure), styles[run]) for run, of_run in runs.items()]
+            if measure == "psnr":
+                over_noise.append(Series("the noisy images", _noisy(over_noise), plots.Style("#888888", "2 3")))
+            plot = plots.lines(over_noise, title=f"denoised: {unit}", x="deviation of the noise, in [-1, 1]", y=unit)
+            panels.append(numbering.plot(f"denoising-{measure}{mark}", plot))
+            if over_levels := list(_over_levels(runs, measure, styles)):
+                plot = plots.lines(over_levels, title=f"top levels kept: {unit}", x="levels from the noisy image", y=unit)
+                panels.append(numbering.plot(f"denoising-levels-{measure}{mark}", plot))
+    if not panels:
+        return None
+    text = "Held-out images behind noise, as the runs find them, against the images themselves: higher is better."
+    return numbering.figure(panels, text)
+
+
+def _over_noise(of_run: Mapping[Denoising, float], measure: str) -> list[tuple[float, float]]:
+    return sorted((one.deviation, value) for one, value in of_run.items() if one.measure == measure and not one.levels)
+
+
+def _noisy(series: Sequence[Series]) -> list[tuple[float, float]]:
+    """What noise of each deviation in [-1, 1] costs before anything is done: 10 log10 (2 / deviation)^2 dB."""
+    deviations = sorted({deviation for line in series for deviation, _ in line.points})
+    return [(deviation, 20 * math.log10(2 / deviation)) for deviation in deviations]
+
+
+def _over_levels(
+    runs: Mapping[str, Mapping[Denoising, float]], measure: str, styles: Mapping[str, Style]
+) -> Iterator[Series]:
+    """A line per deviation of the only run, or per run at the middle one."""
+    for run, of_run in runs.items():
+        deviations = sorted({one.deviation for one in of_run if one.measure == measure and one.levels})
+        for deviation in deviations if len(runs) == 1 else deviations[len(deviations) // 2 :][:1]:
+            points = sorted(
+                (float(one.levels), value)
+                for one, value in of_run.items()
+                if one.measure == measure and one.deviation == deviation and one.levels
+            )
+            name = f"noise of {deviation:g}" + (f", {run}" if len(runs) > 1 else "")
+            yield Series(name, points, styles[run] if len(runs) > 1 else None)
 
 
 # ---- training ---------------------------------------------------------------------------------------------------

@@ -146,6 +146,8 @@ class DDIM(Family):
     translate = diffusion.translate
     inpaint = diffusion.inpaint
     exported = diffusion.exported
+    denoised = diffusion.denoised
+    levels = diffusion.levels
 
     config: Model
     mean: Tensor

@@ -74,6 +74,8 @@ class DDPM(Family):
     translate = diffusion.translate
     inpaint = diffusion.inpaint
     exported = diffusion.exported
+    denoised = diffusion.denoised
+    levels = diffusion.levels
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

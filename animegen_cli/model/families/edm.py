@@ -78,6 +78,8 @@ class EDM(Family):
     translate = diffusion.translate
     inpaint = diffusion.inpaint
     exported = diffusion.exported
+    denoised = diffusion.denoised
+    levels = diffusion.levels
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

@@ -241,6 +241,20 @@ class MHVAE(Family):
         """Encode and decode by way of the posteriors' means: (B, 3, H, W) in [-1, 1] -> the same shape and range."""
         return self._through(images, None)
 
+    def denoised(
+        self,
+        noisy: Tensor,
+        deviation: float,  # noqa: ARG002  # the signature of Denoises
+        sampling: MHVAESampling,  # noqa: ARG002
+        levels: int | None = None,
+    ) -> Tensor:
+        """Encode and decode (document 004, section I): the posteriors' means on top, the priors' below, decoded."""
+        return self._through(noisy, levels)
+
+    def levels(self) -> int:
+        """Return the number of groups of latents."""
+        return len(self.decoder.shapes)
+
     def translate(
         self,
         images: Tensor,

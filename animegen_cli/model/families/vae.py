@@ -205,6 +205,20 @@ class VAE(Family):
         mean_q, _ = self.encoder(self._scaled(images))
         return self._picture(self.decoder(mean_q)[0])
 
+    def denoised(
+        self,
+        noisy: Tensor,
+        deviation: float,  # noqa: ARG002  # the signature of Denoises
+        sampling: VAESampling,  # noqa: ARG002
+        levels: int | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Encode and decode the noisy images: (B, 3, H, W) -> the same shape, in [-1, 1]."""
+        return self.reconstruct(noisy)
+
+    def levels(self) -> int:
+        """Return 1: there is one code."""
+        return 1
+
     def translate(
         self,
         images: Tensor,
