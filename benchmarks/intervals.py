@@ -8,7 +8,7 @@ width.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -27,10 +27,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--only", default="", help="scenarios whose name contains this")
+    parser.add_argument("--metrics", nargs="+", default=METRICS, help="of features")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print("| images | score | truth | holds | width | no width |\n|---|---|---|---|---|---|")
-    for name, scenario in scenarios():
+    for name, scenario in scenarios(args.metrics):
         if args.only in name:
             for metric, truth, held, width, none in coverage(scenario, args.repeats):
                 print(f"| {name} | {metric} | {truth:.4g} | {held:.1%} | {width:.3g} | {none:.1%} |", flush=True)
@@ -47,7 +48,7 @@ def coverage(scenario: Scenario, repeats: int) -> Iterator[tuple[str, float, flo
         yield scores[0].name, truth, float(held.mean()), float(widths.mean()), float((widths <= 0).mean())
 
 
-def scenarios() -> Iterator[tuple[str, Scenario]]:
+def scenarios(metrics: Sequence[str] = METRICS) -> Iterator[tuple[str, Scenario]]:
     """What may be drawn, by name."""
     real = faces(REALS, torch.Generator().manual_seed(-1))
     weights = torch.randn(DIMS, 6, generator=torch.Generator().manual_seed(5))
@@ -56,7 +57,7 @@ def scenarios() -> Iterator[tuple[str, Scenario]]:
 
             def scored(chance: torch.Generator, draw: Draw = draw, ranges: int = ranges) -> list[Score]:
                 fakes = [draw(DRAWN, chance) for _ in range(ranges)]
-                return score_features(real, fakes, METRICS, logits=[fake @ weights for fake in fakes])
+                return score_features(real, fakes, metrics, logits=[fake @ weights for fake in fakes])
 
             yield f"{name}, {ranges} range{'s' * (ranges > 1)}", scored
     for name, (p, q, n) in NAMES.items():

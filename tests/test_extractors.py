@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import json
 import os
 import threading
 import zipfile
@@ -16,15 +17,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from chain import done, refused
 from PIL import Image
 from torch import Tensor, nn
 
 from animegen_cli import paths
 from animegen_cli.errors import DataError, MachineError, UsageError
+from animegen_cli.evaluate import clean_fid, evaluate
 from animegen_cli.metrics import weights
 from animegen_cli.metrics.extractors import Extractor, for_kid75, inception_extractor, open_extractor
 from animegen_cli.metrics.protocol import metric_name
 from animegen_cli.metrics.resize import resize
+from animegen_cli.metrics.scores import score_features
 from animegen_cli.metrics.weights import download_weights, find_inception, open_inception
 from animegen_cli.model.nets.squeezenet import load_squeezenet
 
@@ -586,3 +590,47 @@ def test_the_default_place_is_the_one_that_is_searched(
 ) -> None:
     monkeypatch.setattr(weights, "INCEPTION_SHA256", hashlib.sha256(CONTENT).hexdigest())
     assert download_weights(server[0], sha256=weights.INCEPTION_SHA256) == find_inception()
+
+
+# clean-fid's own code beside ours
+
+
+def test_a_reviewers_check_gives_clean_fids_numbers_for_the_same_images(
+    files: Files, opened: tuple[Inception, str], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seed in (("drawn", 1), ("real", 2)):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(pictures(6, 24, 24, seed)):
+            Image.fromarray(image).save(tmp_path / name / f"{number}.png")
+    monkeypatch.setattr(evaluate, "open_extractor", lambda *_, **__: inception_extractor(*opened, micro_batch=6))
+    words = ["eval", tmp_path / "drawn", "--against", tmp_path / "real", "--device", "cpu", "--weights", files.script]
+    answer = done(*words, "--backend", "clean-fid", "--metrics", "kid", "--json")
+    found = json.loads(answer.out)
+    (score,), (check,) = found["scores"], found["check"]["scores"]
+    assert (found["check"]["backend"], check["name"], check["ours"]) == ("clean-fid", "kid", score["value"])
+    assert check["theirs"] == pytest.approx(score["value"], rel=1e-3)
+    assert abs(score["value"]) > 1e-3  # the random network tells the two apart
+    said = refused(2, *words, "--backend", "clean-fid", "--metrics", "precision")
+    assert "clean-fid has no `precision`" in said
+    wrong = [files.state if word == files.script else word for word in words]
+    assert "type `animegen weights`" in refused(5, *wrong, "--backend", "clean-fid", "--metrics", "kid")
+    assert "no backend `torch-fidelity`" in refused(2, *words, "--backend", "torch-fidelity")
+
+
+def test_clean_fids_distances_are_ours() -> None:
+    numbers = np.random.default_rng(0)
+    real, drawn = numbers.normal(0, 1, (400, 24)), numbers.normal(0.2, 1.3, (300, 24))
+    ours = score_features(torch.from_numpy(real), torch.from_numpy(drawn), ["fd", "kid"])
+    theirs = [clean_fid.distance(metric, real, drawn) for metric in ("fd", "kid")]
+    assert theirs == pytest.approx([score.value for score in ours], rel=1e-6)
+    moments = real.mean(0), np.cov(real, rowvar=False)
+    assert clean_fid.distance("fd", moments, drawn) == pytest.approx(ours[0].value, rel=1e-6)
+    state = np.random.get_state()[1]
+    clean_fid.distance("kid", real, drawn)
+    assert (np.random.get_state()[1] == state).all()
+
+
+def test_a_check_without_weights_asks_for_them(cache: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16)).save(tmp_path / "one.png")
+    said = refused(5, "eval", tmp_path, "--against", tmp_path, "--backend", "clean-fid", "--device", "cpu")
+    assert "type `animegen weights`" in said

@@ -16,6 +16,7 @@ from torch import Tensor
 from animegen_cli import paths
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.evaluate import classifier
+from animegen_cli.metrics.distributions import names_estimate
 from animegen_cli.metrics.uncertainty import combine
 from animegen_cli.model.abilities import VERBS
 from animegen_cli.paths import Run
@@ -63,12 +64,21 @@ def labeled(runs: dict[str, Path], tmp_path: Path) -> Path:
 
 def test_total_variation_of_hand_made_values() -> None:
     real, drawn = torch.tensor([0, 1] * 10), torch.tensor([0] * 25 + [1] * 25 + [2] * 50)
-    found = classifier.distance(real, drawn, 3)
+    found = names_estimate(real, drawn, 3)
     assert found.value == pytest.approx(0.5)
-    assert combine([found]).std == pytest.approx(0.05, rel=0.02)  # of a share of a half among 100
-    assert classifier.distance(real, real, 3).value == 0
-    apart = classifier.distance(real, torch.full((9,), 2), 3)
-    assert (apart.value, combine([apart]).std) == (1.0, 0.0)
+    assert combine([found]).std == pytest.approx(0.05, rel=0.03)  # of a share of a half among 100
+    assert names_estimate(real, real, 3).value == 0
+
+
+def test_a_collapsed_run_has_a_distance_but_no_certain_one() -> None:
+    """All images of one value: a twentieth of the next hundred could still have another."""
+    real = torch.tensor([0, 1, 1, 1] * 25)
+    value, std, interval = combine([names_estimate(real, torch.zeros(100, dtype=torch.int64), 2)], low=0.0, high=1.0)
+    assert value == pytest.approx(0.75)
+    assert std is not None
+    assert interval is not None
+    assert 0.01 < std < 0.03
+    assert interval == (pytest.approx(0.75 - 0.037, abs=0.003), 0.75)
 
 
 def test_its_error_is_the_spread_over_draws() -> None:
@@ -76,19 +86,31 @@ def test_its_error_is_the_spread_over_draws() -> None:
     generator = torch.Generator().manual_seed(0)
     real, truth = torch.tensor([0] * 6 + [1] * 3 + [2]), torch.tensor([0.2, 0.3, 0.5])
     draws = [torch.multinomial(truth, 400, replacement=True, generator=generator) for _ in range(300)]
-    found = [classifier.distance(real, drawn, 3) for drawn in draws]
+    found = [names_estimate(real, drawn, 3) for drawn in draws]
     errors = [one.influence.std().item() / 20 for one in found]
     assert sum(errors) / len(errors) == pytest.approx(torch.tensor([one.value for one in found]).std().item(), rel=0.15)
 
 
 def test_errors_of_requests_are_those_within_values() -> None:
-    """One value always recognized and one never: the mean is certain, however wide the two are apart."""
-    hits = torch.tensor([[True] * 10, [False] * 10])
-    found = classifier.answered(hits)
-    assert (found.value, combine([found]).std) == (0.5, 0.0)
-    mixed = classifier.answered(torch.tensor([[True] * 8, [True, False] * 4]))
+    """One value always recognized and one never: the mean is nearly certain, however wide the two are apart."""
+    found = classifier.answered(torch.tensor([[True] * 40, [False] * 40]))
+    apart = combine([found], low=0.0, high=1.0)
+    assert found.value == 0.5
+    assert apart.std is not None
+    assert 0 < apart.std < (0.25 / 80) ** 0.5 / 3
+    mixed = classifier.answered(torch.tensor([[True] * 80, [True, False] * 40]))
     assert mixed.value == 0.75
-    assert combine([mixed]).std == pytest.approx(math.sqrt(0.25 / 8) / 2, rel=0.05)
+    assert combine([mixed]).std == pytest.approx(math.sqrt(0.25 / 80) / 2, rel=0.05)
+
+
+def test_requests_that_are_all_recognized_are_not_certain() -> None:
+    value, std, interval = combine([classifier.answered(torch.ones(12, 32, dtype=torch.bool))], low=0.0, high=1.0)
+    assert value == 1
+    assert std is not None
+    assert std > 0
+    assert interval is not None
+    assert 0.97 < interval[0] < 0.999
+    assert interval[1] == 1
 
 
 # ---- a run with labels ------------------------------------------------------------------------------------------

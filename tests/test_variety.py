@@ -121,16 +121,22 @@ def test_wasserstein_distance_is_scipys() -> None:
 
 
 def test_errors_and_floors_are_those_of_repeated_draws() -> None:
-    """From a known distribution, drawn many times: the deviation that one draw's bootstrap claims is the true one."""
+    """From a known distribution, drawn many times against the same reals: the deviation that one draw claims is the true one."""
     numbers, truth, other = np.random.default_rng(1), [0.5, 0.3, 0.2], [0.2, 0.3, 0.5]
-    draws = [(numbers.choice(3, 400, p=truth), numbers.choice(3, 100, p=other)) for _ in range(300)]
-    values = [distributions.between_names(*draw, 3, resamples=1).value for draw in draws]
-    one = distributions.between_names(*draws[0], 3)
+    real = numbers.choice(3, 400, p=truth)
+    draws = [numbers.choice(3, 100, p=other) for _ in range(300)]
+    values = [distributions.between_names(real, drawn, 3, resamples=1).value for drawn in draws]
+    one = distributions.between_names(real, draws[0], 3)
     assert one.std == pytest.approx(np.std(values), rel=0.2)
     same = [(numbers.choice(3, 400, p=truth), numbers.choice(3, 100, p=truth)) for _ in range(300)]
     floor = np.mean([distributions.between_names(*draw, 3, resamples=1).value for draw in same])
     assert one.floor == pytest.approx(floor, rel=0.2)
     assert one.value > 4 * one.floor
+    grays = [100 + 20 * drawn + numbers.normal(0, 5, 100) for drawn in draws]
+    values = [distributions.between_values(100.0 + 20 * real, gray, resamples=1).value for gray in grays]
+    assert distributions.between_values(100.0 + 20 * real, grays[0], resamples=1).std == pytest.approx(
+        np.std(values), rel=0.2
+    )
 
 
 # ---- repeats and copies ---------------------------------------------------------------------------------------

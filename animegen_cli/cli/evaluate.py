@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from animegen_cli.cli.options import Device, Settings, build, complete_run, given
+from animegen_cli.metrics.protocol import AROUND_ZERO, IF_ALIKE
 from animegen_cli.seeds import parse_seeds
 
 
@@ -15,11 +16,14 @@ def evaluate(
     subject: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RUN|FOLDER]", help="A run (by default the newest) or images.", autocompletion=complete_run
+            metavar="[RUN|FOLDER]",
+            help="A run (by default the newest), or images: a folder, zip or .npz.",
+            autocompletion=complete_run,
         ),
     ] = None,
     against: Annotated[
-        str | None, typer.Option("--against", help="Reference: a set, a folder, or mu and sigma in an .npz.")
+        str | None,
+        typer.Option("--against", help="Reference: a set, a folder, or an .npz of images or of mu and sigma."),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Where the run's own data set lies now.")] = None,
     split: Annotated[str, typer.Option("--split", help="Part of the reference: train, test or all.")] = "train",
@@ -28,7 +32,7 @@ def evaluate(
         typer.Option(
             "--metrics",
             help="fd,fd-infinity,kid,kid75,precision,recall,density,coverage,diversity,is,"
-            "hair-color,eyes-color,brightness,duplicates,copies",
+            "hair-color,eyes-color,brightness,duplicates,copies; of held-out images mse,psnr,ssim,bpd,denoise",
         ),
     ] = None,
     extractor: Annotated[
@@ -66,6 +70,9 @@ def evaluate(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps (diffusion).")] = None,
     settings: Settings = None,
     precision: Annotated[str, typer.Option("--precision", help="Of the feature network: fp32, tf32 or bf16.")] = "fp32",
+    backend: Annotated[
+        str, typer.Option("--backend", help="clean-fid scores the same images with its own code too (fid, kid).")
+    ] = "animegen",
     force: Annotated[bool, typer.Option("--force", help="Measure again what is already scored.")] = False,
     device: Device = None,
 ) -> None:
@@ -78,6 +85,8 @@ def evaluate(
       animegen eval runs/00003-ddim-fast-faces-64 --n 10000 --split test
 
       animegen eval drawn/seeds --against faces.zip --extractor faces
+
+      animegen eval samples.npz --against faces.zip --metrics fid,kid --backend clean-fid
 
       animegen eval runs/00003-ddim-fast-faces-64 --attributes runs/00007-attributes-fast-tagged-64
     """
@@ -105,7 +114,19 @@ def evaluate(
     heads = ["score", "value", "error", "95 %", "spread", "protocol"]
     rows = [row for score in found["scores"] for row in _rows(score)]
     console.table(found["subject"], heads, rows, right=("value",))
+    if check := found.get("check"):
+        console.table(f"{check['backend']} {check['version']}", *_checked(check), right=("animegen", check["backend"]))
     console.result(found)
+
+
+def _checked(check: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Heads and rows of both codes' numbers."""
+    heads = ["score", "animegen", check["backend"], "apart"]
+    rows = [
+        (one["name"], f"{one['ours']:.8g}", f"{one['theirs']:.8g}", f"{abs(one['ours'] - one['theirs']):.1e}")
+        for one in check["scores"]
+    ]
+    return heads, rows
 
 
 def _rows(score: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -113,6 +134,8 @@ def _rows(score: dict[str, Any]) -> list[tuple[str, ...]]:
     error = "" if score["std"] is None else f"± {score['std']:.4g}"
     interval = "" if not score["interval"] else f"[{score['interval'][0]:.4g}, {score['interval'][1]:.4g}]"
     spread = "" if score.get("spread") is None else f"{score['spread']:.4g}"
+    if score["protocol"]["metric"] in AROUND_ZERO:
+        interval = ", ".join(filter(None, (interval, IF_ALIKE)))
     rows: list[tuple[str, ...]] = [
         (score["name"], f"{score['value']:.5g}", error, interval, spread, score["protocol_id"])
     ]

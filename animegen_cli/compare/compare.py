@@ -15,7 +15,7 @@ from PIL import Image
 
 from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
 from animegen_cli.metrics import significance
-from animegen_cli.metrics.protocol import ENOUGH
+from animegen_cli.metrics.protocol import AROUND_ZERO, ENOUGH
 from animegen_cli.paths import Run, make_folder
 from animegen_cli.report import canvas, grids, published, records, tables
 from animegen_cli.report import same_seeds as seeds
@@ -103,6 +103,10 @@ def _quality(
         notes.insert(0, f"{significance.NOTE}.")
     if kids := [m.label for m in score_columns if m.protocol.get("metric") in ("kid", "kid75")]:
         notes.append(f"{', '.join(kids)}: x1; papers often print the kernel distance x1000.")
+    if unbiased := [m.label for m in score_columns if m.protocol.get("metric") in AROUND_ZERO]:
+        notes.append(
+            f"{', '.join(unbiased)}: without bias, so sets that are alike score around 0, on either side of it."
+        )
     return Table("Quality", columns, tuple(rows), tuple(notes))
 
 

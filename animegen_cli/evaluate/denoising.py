@@ -49,7 +49,9 @@ class DenoisingJudge:
                 hint=f"leave `{words[0]}` out of `--metrics`; {abilities.only(abilities.families_able('denoises'))}",
             )
         try:
-            measures = [measure for measure in MEASURES if words is None or {"denoise", f"denoise-{measure}"} & {*words}]
+            measures = [
+                measure for measure in MEASURES if words is None or {"denoise", f"denoise-{measure}"} & {*words}
+            ]
             ways = [(deviation, kept) for deviation in DEVIATIONS for kept in (None, *tops(model.levels()))]
             return [heldout.protocol(subject, Denoising(one, *way).metric) for one in measures for way in ways]
         except DataError as error:  # the run's own set is gone, which other scores do not need

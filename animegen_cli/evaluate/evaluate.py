@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from animegen_cli import console, paths
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
+from animegen_cli.evaluate import clean_fid
 from animegen_cli.evaluate.classifier import AttributeJudge, open_extractor
 from animegen_cli.evaluate.denoising import DenoisingJudge
 from animegen_cli.evaluate.features import FeatureJudge
@@ -40,7 +41,8 @@ def evaluate(request: Request) -> dict[str, Any]:
     """Score a run or a folder of images; the scores of a run are stored in its eval.json.
 
     Returns:
-        `subject`, the path that was scored; `scores`, as `score_record` makes them; `notes`, warnings for a person.
+        `subject`, the path that was scored; `scores`, as `score_record` makes them; `notes`, warnings for a person; with a
+        backend of others `check`, what `clean_fid.compare` returns.
 
     Raises:
         UsageError: a metric, network or setting that does not exist, or that the subject cannot have.
@@ -63,7 +65,7 @@ def _extractor(request: Request, device: torch.device) -> Extractor:
             find_inception(request.weights)
             spec = "inception"
         except MachineError:
-            if any(_means_inception(word) for word in request.metrics):
+            if request.backend != "animegen" or any(_means_inception(word) for word in request.metrics):
                 raise
             spec = "faces"
             console.note("network: faces (Inception's weights are not here; `animegen weights` fetches them)")
@@ -133,6 +135,8 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
     run = paths.open_run(request.subject, able_to=("samples", "translates"))
     console.note(f"run: {run.path}")
     subject = EvaluatedRun(run, request, extractor)
+    if request.backend == clean_fid.NAME:
+        words = clean_fid.check(subject, words)
     images = subject.trained.images
     work = [(judge, _protocols(judge, subject, chosen, request)) for judge, chosen in _shared(JUDGES, words, request)]
     stored = read_stored(run)
@@ -140,7 +144,7 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
     keys = [(p.id, images, p.sampling, p.seeds) for _, protocols in work for p in protocols]
     if not request.force and all(key in known for key in keys):
         console.note("already scored (`--force` measures again)")
-        return {"subject": str(run.path), "scores": [known[key] for key in keys], "notes": []}
+        return _answer(request, subject, run.path, [known[key] for key in keys], [])
     notes: list[str] = []
     scores: list[dict[str, Any]] = []
     for judge, protocols in work:
@@ -152,7 +156,17 @@ def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | Non
     page.write(run)
     if not run.finished:
         notes.append(f"the run is {run.about.get('state')}: these are scores at {images:,} images")
-    return {"subject": str(run.path), "scores": scores, "notes": notes}
+    return _answer(request, subject, run.path, scores, notes)
+
+
+def _answer(
+    request: Request, subject: ImageSet, path: Path, scores: list[dict[str, Any]], notes: list[str]
+) -> dict[str, Any]:
+    """What `evaluate` returns of these scores."""
+    answer: dict[str, Any] = {"subject": str(path), "scores": scores, "notes": notes}
+    if request.backend == clean_fid.NAME:
+        answer["check"] = clean_fid.compare(subject, scores, request.weights)
+    return answer
 
 
 # ---- eval.json ------------------------------------------------------------------------------------------------
@@ -242,6 +256,8 @@ def _evaluate_images(request: Request, path: Path, extractor: Extractor, words: 
             hint=f"for the distance of its features type `--extractor attributes:{request.attributes}`",
         )
     folder = Folder(path, request, extractor)
+    if request.backend == clean_fid.NAME:
+        words = clean_fid.check(folder, words)
     known = [word for judge in IMAGE_JUDGES for word in judge.metrics]
     if words and (others := [word for word in words if word not in known]):
         raise UsageError(f"`{others[0]}` is measured of runs, not of folders", hint="leave it out of `--metrics`")
@@ -249,4 +265,4 @@ def _evaluate_images(request: Request, path: Path, extractor: Extractor, words: 
     results = [judge.judge(folder, protocols) for judge, protocols in work if protocols]
     notes = [note for result in results for note in result.notes]
     scores = [score for result in results for score in result.scores]
-    return {"subject": str(path), "scores": scores, "notes": list(dict.fromkeys(notes))}
+    return _answer(request, folder, path, scores, list(dict.fromkeys(notes)))

@@ -64,6 +64,10 @@ class ImageSet(ABC):
     def features_of(self, extractor: Extractor) -> list[Tensor]:
         """Features (n, D) of each range of seeds, on the CPU."""
 
+    @abstractmethod
+    def parts(self, number: int) -> Iterator[Tensor]:
+        """The images of range `number`, some at a time: uint8 (n, 3, size, size), on the CPU."""
+
     @property
     def features(self) -> Tensor:
         """The extractor's features (n, D) of `images`, on the CPU."""
@@ -105,7 +109,11 @@ class Folder(ImageSet):
     @functools.cached_property
     def images(self) -> Tensor:
         """The images: uint8 (n, 3, size, size), on the CPU."""
-        return torch.cat(list(read(self.faces, "all", self.size)))
+        return torch.cat(list(self.parts(0)))
+
+    def parts(self, number: int) -> Iterator[Tensor]:  # noqa: ARG002  there is one range
+        """All of them."""
+        return read(self.faces, "all", self.size)
 
     def features_of(self, extractor: Extractor) -> list[Tensor]:
         """Their features (n, D), on the CPU; those of the cache where it has them."""
@@ -153,7 +161,7 @@ class EvaluatedRun(ImageSet):
     @functools.cached_property
     def images(self) -> Tensor:
         """What the run draws, of the first range of seeds: uint8 (n, 3, size, size), on the CPU."""
-        return torch.cat(list(self._drawn(0)))
+        return torch.cat(list(self.parts(0)))
 
     def features_of(self, extractor: Extractor) -> list[Tensor]:
         """Features (n, D) of each range of seeds, on the CPU; stored in the run folder, so that a further score draws
@@ -168,13 +176,14 @@ class EvaluatedRun(ImageSet):
             return self._known[key]
         found = None if self.request.force else feature_cache.load(self._folder, key, extractor.dims)
         if found is None:
-            parts = self._drawn(number) if number else self.images.split(CHUNK)
+            parts = self.parts(number) if number else self.images.split(CHUNK)
             found = torch.cat([extractor.features(part).cpu() for part in parts])
             feature_cache.save(self._folder, key, found)
         self._known[key] = found
         return found
 
-    def _drawn(self, number: int) -> Iterator[Tensor]:
+    def parts(self, number: int) -> Iterator[Tensor]:
+        """Draw the images of range `number`."""
         count = len(self.source.ranges)
         words = "drawing" if count == 1 else f"drawing {number + 1}/{count}"
         with console.progress(words, len(self.source)) as bar:

@@ -11,6 +11,9 @@ from animegen_cli import paths
 from animegen_cli.errors import UsageError
 from animegen_cli.metrics import protocol
 
+BACKENDS = ("animegen", "clean-fid")
+"""Whose code scores: ours alone, or clean-fid's beside it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -48,6 +51,8 @@ class Request:
     """Settings of the run's `sample` section that are drawn with instead of its own."""
     where_possible: bool = False
     """Leave out metrics that the run's family cannot have, instead of refusing them."""
+    backend: str = "animegen"
+    """`clean-fid` scores the same images with clean-fid's own code too, and both numbers are returned."""
     force: bool = False
     """Measure again what is already scored."""
 
@@ -55,6 +60,8 @@ class Request:
         """UsageError for a split, a precision or a metric that does not exist, DataError for a run that does not."""
         if self.split not in ("train", "test", "all"):
             raise UsageError(f"there is no split `{self.split}`", hint="choose train, test or all")
+        if self.backend not in BACKENDS:
+            raise UsageError(f"no backend `{self.backend}`", hint=f"choose {' or '.join(BACKENDS)}")
         protocol.parse_precision(self.precision)
         protocol.check_words(self.metrics)
         if self.subject is not None and not Path(self.subject).exists():

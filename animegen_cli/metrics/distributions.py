@@ -66,7 +66,9 @@ def between_values(real: np.ndarray, drawn: np.ndarray, *, resamples: int = 500,
     # one image more at a value lifts the distribution function from there on: it moves the area by the sign of the gap
     gap = np.sign(np.cumsum(theirs / theirs.sum() - ours / ours.sum()))[:-1] * np.diff(values)
     influence = torch.from_numpy(np.append(np.cumsum(gap[::-1])[::-1], 0.0)[at_drawn])
-    extra = variance_of_share(0.0, len(drawn)) * float(np.ptp(values)) ** 2 if not influence.var() else 0.0
+    extra = (
+        variance_of_share(0.0, len(drawn)) * float(np.ptp(values)) ** 2 if influence.min() == influence.max() else 0.0
+    )
     value = wasserstein(ours, theirs, values)
     found = combine([Estimate(value, influence, extra)], low=0.0)
     return Distance(

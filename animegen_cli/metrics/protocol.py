@@ -29,6 +29,10 @@ HIGHER = frozenset({
     "is", "precision", "recall", "density", "coverage", "psnr", "ssim", "diversity", "requests", "accuracy", "denoise",
 })  # fmt: skip
 """Metrics of which a higher value is better."""
+AROUND_ZERO = frozenset({"kid", "kid75", "fd-infinity"})
+"""Metrics without bias: sets that are alike score around 0, on either side of it."""
+IF_ALIKE = "0 if alike"
+"""What stands beside the interval of a score of these."""
 RENAMED = {"hair-colour": "hair-color", "eyes-colour": "eyes-color"}
 """What metrics were once called, as command lines, studies and eval.json may still say -> what they are called now."""
 _RENAMED_HISTOGRAMS = {"hair colour": "hair color", "eye colour": "eye color"}

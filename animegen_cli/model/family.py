@@ -107,6 +107,15 @@ class Family(nn.Module, ABC):
         """What a reader of the run must know besides its config, such as the network that a loss looked through."""
         return {}
 
+    @property
+    def quantities(self) -> Mapping[str, str]:
+        """What losses measure, in words that hold every setting that matters: name (without its phase) -> quantity.
+
+        Two runs share the axes of a plot where they say the same of a loss; of one that is not named here, only where
+        family and model section are equal.
+        """
+        return {}
+
     @abstractmethod
     def phases(self) -> tuple[Phase, ...]:
         """The updates of one training step, in order."""

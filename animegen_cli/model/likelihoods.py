@@ -24,6 +24,10 @@ MIN_LOG_SCALE = -7.0
 """Narrowest component: a sixth of a bin."""
 
 
+BOUND = "bound on the bits per dimension of 8-bit images"
+"""What autoencoders log as `bits_per_dim`, in the words of `Family.quantities`."""
+
+
 def gaussian_kl(mean_q: Tensor, log_std_q: Tensor, mean_p: Tensor | float, log_std_p: Tensor | float) -> Tensor:
     """KL(q || p) of two normal distributions, elementwise, in nats; all arguments broadcast.
 

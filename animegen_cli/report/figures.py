@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from animegen_cli.metrics.fidelity import Denoising
 from animegen_cli.report import plots
@@ -166,7 +166,9 @@ def denoising(records: Sequence[Record], names: Sequence[str], numbering: Number
             plot = plots.lines(over_noise, title=f"denoised: {unit}", x="deviation of the noise, in [-1, 1]", y=unit)
             panels.append(numbering.plot(f"denoising-{measure}{mark}", plot))
             if over_levels := list(_over_levels(runs, measure, styles)):
-                plot = plots.lines(over_levels, title=f"top levels kept: {unit}", x="levels from the noisy image", y=unit)
+                plot = plots.lines(
+                    over_levels, title=f"top levels kept: {unit}", x="levels from the noisy image", y=unit
+                )
                 panels.append(numbering.plot(f"denoising-levels-{measure}{mark}", plot))
     if not panels:
         return None
@@ -246,37 +248,56 @@ def _is_level(key: str) -> bool:
 def curves(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
     """Plot each logged value over images seen, a line per run: losses and validation first.
 
-    Folded away are speeds, learning rates and gradients and, of several runs, what one alone has logged.
+    Runs share a plot of a loss where their families say that it is the same quantity. Folded away are speeds, learning
+    rates and gradients and, of several runs, what one has logged alone.
     """
     logged = dict.fromkeys(key for record in records for key in record.curves)
     keys = [key for key in logged if key not in _NO_CURVE and not _is_level(key)]  # `levels` shows those
     aside = [key for key in keys if any(part in key for part in _ASIDE) or "/" not in key]
-    single = [key for key in keys if key not in aside and len(records) > 1 == sum(key in r.curves for r in records)]
-    main = [key for key in keys if key not in aside and key not in single]
+    main, single = [], []
+    for key in (key for key in keys if key not in aside):
+        for curve in _alike(key, records):
+            (single if len(records) > 1 == len(curve.runs) else main).append(curve)
     parts = []
     if main:
         text = "Losses and validation scores over images seen, smoothed; of few runs the single values too, faint."
-        main.sort(key=lambda key: key.startswith("validation/"))
-        parts.append(numbering.figure([_curve(key, records, names, numbering) for key in main], text))
-    for title, folded in (("What single runs logged", single), ("Speed, learning rates and gradients", aside)):
+        main.sort(key=lambda curve: curve.key.startswith("validation/"))
+        parts.append(numbering.figure([_curve(curve, records, names, numbering) for curve in main], text))
+    speeds = [_Curve(key, [place for place, record in enumerate(records) if key in record.curves]) for key in aside]
+    alone = "What runs logged alone: no other has a loss of this name that measures the same"
+    for title, folded in ((alone, single), ("Speed, learning rates and gradients", speeds)):
         if folded:
-            panels = el("div", *(_curve(key, records, names, numbering) for key in folded), class_="pair")
+            panels = el("div", *(_curve(curve, records, names, numbering) for curve in folded), class_="pair")
             parts.append(el("details", el("summary", title), panels))
     return parts
 
 
-def _curve(key: str, records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Markup:
-    styles = plots.styles(names)
-    series = [
-        Series(name, record.curves[key], styles[name])
-        for name, record in zip(names, records, strict=True)
-        if key in record.curves
-    ]
+class _Curve(NamedTuple):
+    """A logged value, and the runs (by place) that share its plot."""
+
+    key: str
+    runs: list[int]
+    part: int = 0
+    """Which of the plots of this name it is."""
+
+
+def _alike(key: str, records: Sequence[Record]) -> list[_Curve]:
+    """The plots of one logged value: one for each quantity that it is."""
+    together: dict[str, list[int]] = {}
+    for place, record in enumerate(records):
+        if key in record.curves:
+            together.setdefault(record.quantity(key), []).append(place)
+    return [_Curve(key, runs, part) for part, runs in enumerate(together.values())]
+
+
+def _curve(curve: _Curve, records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Markup:
+    key, styles = curve.key, plots.styles(names)
+    series = [Series(names[place], records[place].curves[key], styles[names[place]]) for place in curve.runs]
     log = _spread([value for line in series for _, value in line.points])
     longest = max(len(line.points) for line in series)
     smooth = 0.0 if longest < 60 else min(0.98, 1 - 40 / longest)
     plot = plots.lines(series, title=key, y=key.split("/", 1)[-1], log=log, smooth=smooth)
-    return numbering.plot(f"curve-{key}", plot)
+    return numbering.plot(f"curve-{key}" + (f"-{curve.part + 1}" if curve.part else ""), plot)
 
 
 def _spread(values: Sequence[float]) -> bool:

@@ -99,6 +99,18 @@ class Record:
         found = self.about.get("notes")
         return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
 
+    def quantity(self, key: str) -> str:
+        """What a logged value measures: equal for two runs exactly where they may share the axes of a plot.
+
+        What the family says of it; a score is the same for all (`kid-faces`); else a text of family and model section.
+        """
+        name, said = key.rpartition("/")[2], self.about.get("quantities")
+        if "-" in name:
+            return name
+        if isinstance(said, Mapping) and name in said:
+            return str(said[name])
+        return json.dumps([self.about.get("family"), self.config.get("model")], sort_keys=True, default=str)
+
     @property
     def diagnoses(self) -> list[str]:
         """What the doctor found at the end of training, a sentence each."""

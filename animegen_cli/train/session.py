@@ -100,7 +100,7 @@ class Session:
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
                 "data": folder.data_about(prepared.faces, prepared.data), **machine_about(prepared.device),
                 "resolved": trainer.options.to_dict(), "notes": prepared.model.notes, "findings": self.doctor.to_list(),
-                "validation": self.figures,
+                "quantities": dict(prepared.model.quantities), "validation": self.figures,
             },
         )  # fmt: skip
 

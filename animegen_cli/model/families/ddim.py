@@ -167,6 +167,17 @@ class DDIM(Family):
         self.register_buffer("mean", torch.tensor(data.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(data.std).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def quantities(self) -> dict[str, str]:
+        """What the losses depend on: the distance, and the levels that are drawn evenly."""
+        distance = "absolute" if self.config.loss == "mae" else "squared"
+        levels = f"offset cosine from {self.config.max_signal:g} to {self.config.min_signal:g}"
+        return {
+            self.config.loss: f"{distance} error of the {self.config.predicts}, {levels}",
+            "noise_loss": f"{distance} error of the noise, {levels}",
+            "image_loss": f"{distance} error of the normalized image, {levels}",
+        }
+
     def phases(self) -> tuple[Phase, ...]:
         """Return the one phase that trains the network."""
         return (Phase("model", (self.net,), self.loss),)

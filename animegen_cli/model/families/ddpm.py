@@ -94,6 +94,13 @@ class DDPM(Family):
         betas = linear_betas(config.timesteps) if config.schedule == "linear" else cosine_betas(config.timesteps)
         self.schedule = DiscreteSchedule(betas)
 
+    @property
+    def quantities(self) -> dict[str, str]:
+        """What `mse` depends on: what is predicted, the levels, and their weights."""
+        c = self.config
+        weights = f", weighed by {c.weighting} with gamma {c.snr_gamma:g}" if c.weighting == "min-snr" else ""
+        return {"mse": f"squared error of the {c.predicts} over {c.timesteps} levels, {c.schedule}{weights}"}
+
     def phases(self) -> tuple[Phase, ...]:
         """Return the one phase that trains the network."""
         return (Phase("model", (self.unet,), self.loss),)

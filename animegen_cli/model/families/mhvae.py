@@ -150,6 +150,11 @@ class MHVAE(Family):
         self.mean: Tensor
         self.std: Tensor
 
+    @property
+    def quantities(self) -> dict[str, str]:
+        """What every bound on 8-bit images is, whatever the model."""
+        return {"bits_per_dim": likelihoods.BOUND}
+
     def phases(self) -> tuple[Phase, ...]:
         """Return the one update."""
         return (Phase("model", (self.encoder, self.decoder), self.loss),)

@@ -108,6 +108,11 @@ class VAE(Family):
             bands=config.bands if config.likelihood == "gaussian" else None,
         )
 
+    @property
+    def quantities(self) -> dict[str, str]:
+        """What every bound on 8-bit images is, whatever the model."""
+        return {"bits_per_dim": likelihoods.BOUND}
+
     def phases(self) -> tuple[Phase, ...]:
         """Return the one update."""
         return (Phase("model", (self.encoder, self.decoder), self.loss),)
