@@ -108,12 +108,13 @@ def test_denoising_is_scored_over_noise_and_over_the_levels_of_a_hierarchy(
     run = Path(shutil.copytree(trained("mhvae"), tmp_path / "run"))
     found = scores(run, "--n", "8", "--metrics", "denoise")
     levels = open_trained(Run(run), device=torch.device("cpu")).model.levels()  # type: ignore[operator, union-attr]
-    tops = [1 << power for power in range(8) if 1 << power < levels]
-    assert tops
+    tops = [*(1 << power for power in range(8) if 1 << power < levels), levels]
+    assert len(tops) > 1
     for measure in ("psnr", "ssim"):
         for deviation in ("0.1", "0.2", "0.4"):
             names = [f"denoise-{measure}-{deviation}", *(f"denoise-{measure}-{deviation}-top-{top}" for top in tops)]
             assert {*names} <= {*found}
+    assert found["denoise-psnr-0.1"]["value"] == found[f"denoise-psnr-0.1-top-{levels}"]["value"]
     ids = [score["protocol_id"] for score in found.values()]
     assert len({*ids}) == len(ids) == 6 * (1 + len(tops))
     assert {score["protocol"]["reference_split"] for score in found.values()} == {"test"}

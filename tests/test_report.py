@@ -17,10 +17,12 @@ import pytest
 from PIL import Image
 
 from animegen_cli import console
+from animegen_cli.compare.compare import compare
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import Run
-from animegen_cli.report import canvas, grids, page, pictures, plots, records, tables, units
+from animegen_cli.report import canvas, figures, grids, page, pictures, plots, records, tables, units
 from animegen_cli.report.markup import el, escape
+from animegen_cli.report.numbering import Numbering
 from animegen_cli.report.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
@@ -385,3 +387,48 @@ def test_run_page_tells_each_validation(tmp_path: Path) -> None:
     assert table.count("<tr>") == len(validations) + 1
     for line in validations:
         assert f"{line['validation']['noise_loss']:.4g}" in table
+
+
+# ---- which runs share a plot ------------------------------------------------------------------------------------
+
+
+def test_losses_share_axes_only_where_families_say_that_they_are_one_quantity(tmp_path: Path) -> None:
+    said = {"quantities": {"mse": "squared error of the noise"}}
+    runs = [
+        fake_runs.make(tmp_path, "first", family="ddpm", about=said),
+        fake_runs.make(tmp_path, "second", family="other", about=said),
+        fake_runs.make(tmp_path, "third", family="edm", about={"quantities": {"mse": "another"}}),
+        fake_runs.make(tmp_path, "fourth", family="silent"),
+    ]
+    read = [records.read(run) for run in runs]
+    names = [record.name for record in read]
+    main, alone, *_ = figures.curves(read, names, Numbering())
+    assert "first: " in main
+    assert "second: " in main
+    for name in ("third", "fourth"):
+        assert f"{name}: " in alone
+    (loss,) = [part for part in str(main).split("<svg") if ">model/mse<" in part]
+    assert "third" not in loss
+    (score,) = [part for part in str(main).split("<svg") if ">validation/kid-faces<" in part]
+    assert all(name in score for name in names)  # a score is the same for all
+
+
+def test_denoising_is_plotted_over_noise_and_levels(tmp_path: Path) -> None:
+    scores = [
+        fake_runs.score(f"denoise-{measure}-{deviation}{top}", value, metric=f"denoise-{measure}-{deviation}{top}", extractor="")
+        for measure, value in (("psnr", 24.0), ("ssim", 0.8))
+        for deviation in (0.1, 0.2, 0.4)
+        for top in ("", "-top-1", "-top-2")
+    ]  # fmt: skip
+    read = [records.read(fake_runs.make(tmp_path, name, scores=scores)) for name in ("one", "two")]
+    numbering = Numbering()
+    plotted = str(figures.denoising(read, ["one", "two"], numbering))
+    assert plotted.count("<svg") == 4
+    assert "the noisy images" in plotted
+    assert "noise of 0.2, one" in plotted
+    compared = compare([record.run for record in read])
+    assert {column.name for column in compared.score_columns} == {
+        f"denoise-{measure}-{deviation}" for measure in ("psnr", "ssim") for deviation in (0.1, 0.2, 0.4)
+    }  # fmt: skip
+    assert {column.group for column in compared.score_columns} == {"Denoising"}
+    assert figures.denoising([records.read(fake_runs.make(tmp_path, "bare"))], ["bare"], Numbering()) is None

@@ -75,8 +75,9 @@ class DenoisingJudge:
 
 
 def tops(levels: int) -> list[int]:
-    """The numbers of top levels that a hierarchy of so many levels is tried with besides all: 1, 2, 4, ..."""
-    return [1 << power for power in range(levels.bit_length()) if 1 << power < levels]
+    """The numbers of top levels that a hierarchy of so many levels is tried with: 1, 2, 4, ... and all; none of a single one."""
+    powers = [1 << power for power in range(levels.bit_length()) if 1 << power < levels]
+    return [*powers, levels] if powers else []
 
 
 def _measure(subject: EvaluatedRun, protocols: Sequence[Protocol]) -> dict[str, Tensor]:
