@@ -110,8 +110,8 @@ class VAE(Family):
 
     @property
     def quantities(self) -> dict[str, str]:
-        """What every bound on 8-bit images is, whatever the model."""
-        return {"bits_per_dim": likelihoods.BOUND}
+        """What a bound on 8-bit images under this likelihood is, whatever the model."""
+        return {"bits_per_dim": f"{likelihoods.BOUND}, {self.config.likelihood}"}
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the one update."""
