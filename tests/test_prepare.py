@@ -191,17 +191,6 @@ def test_near_duplicates_never_part(tmp_path: Path) -> None:
     assert {len(faces.indices(split)) > 0 for split in ("train", "test")} == {True}
 
 
-def test_split_is_a_share_and_stays_when_images_are_added(tmp_path: Path) -> None:
-    def sides(faces: FaceSet) -> dict[str, bool]:
-        test = set(faces.indices("test").tolist())
-        return {faces.manifest["sha256"][index]: index in test for index in range(len(faces))}
-
-    before = sides(made(folder_of(tmp_path / "faces", 300, (32, 32)), tmp_path / "a.zip"))
-    after = sides(made(folder_of(tmp_path / "faces", 400, (32, 32)), tmp_path / "b.zip"))
-    assert 0.13 < sum(before.values()) / len(before) < 0.27
-    assert all(after[one] == side for one, side in before.items())
-
-
 @pytest.mark.parametrize(("share", "both"), [(1.0, False), (0.99, True), (0.01, True)])
 def test_only_a_share_of_one_leaves_no_test_images(tmp_path: Path, share: float, both: bool) -> None:
     faces = made(folder_of(tmp_path / "faces", 4), tmp_path / "out.zip", split=share)

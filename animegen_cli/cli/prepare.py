@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from animegen_cli.prepare.prepare import Prepared
 
-_SPOKEN = ("resolution", "fit", "dedupe", "split")  # defaults that decide what is in the file
+_SPOKEN = ("resolution", "fit", "dedupe")  # defaults that decide what is in the file
 
 EXAMPLES = """
 Examples:
@@ -59,11 +59,18 @@ def prepare(
     dedupe: Annotated[
         str,
         typer.Option(
-            help="exact: drop exact duplicates, keep near-duplicates on one side of the split; near: keep one of each; "
-            "off: drop none."
+            help="exact: drop exact duplicates, keep near-duplicates, mirrored too, on one side of the split; near: keep one "
+            "of each; off: drop none."
         ),
     ] = "exact",
-    split: Annotated[float, typer.Option(help="Share of the images for training; the rest is for testing.")] = 0.8,
+    split: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the images for training; the rest is for testing. [default: the parts that the source states, "
+            "such as train/ and test/, else 0.8]",
+            show_default=False,
+        ),
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -124,6 +131,14 @@ def prepare(
             show_default=False,
         ),
     ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SET",
+            help="Make nothing: look for near-duplicates, mirrored too, between the training and testing parts of a set.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Make one clean data set file from pictures."""
     import os
@@ -133,6 +148,9 @@ def prepare(
     from animegen_cli import console
     from animegen_cli.prepare import prepare as verb
 
+    if check is not None:
+        _check(context, check)
+        return
     specs, others = _asked(sources or [], photos or [], anime or [])
     options = verb.Options(
         resolution, fit, dedupe, split, labels, encoding, limit, seed, min_size, workers, faces, margin,
@@ -156,10 +174,48 @@ def prepare(
             "path": str(done.path),
             "contact": done.contact and str(done.contact),
             **({"boxes": str(done.boxes)} if done.boxes else {}),
+            **({"leaks": str(done.leaks)} if done.leaks else {}),
             **done.about,
         },
         _summary(done),
     )
+
+
+def _check(context: typer.Context, path: Path) -> None:
+    """Look for leaks instead of making a set; other options have nothing to do then."""
+    from animegen_cli import console
+    from animegen_cli.errors import UsageError
+    from animegen_cli.prepare import leaks
+
+    others = [name for name, value in context.params.items() if name != "check" and value not in (None, [], ())]
+    given = [name for name in others if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if given:
+        raise UsageError(
+            f"`--check` makes nothing, so `--{given[0].replace('_', '-')}` has no effect",
+            hint=f"type `animegen prepare --check {path}`",
+        )
+    done = leaks.check(path)
+    found = done.about.get("by_domain", {"": done.about})
+    lines = []
+    for domain, about in found.items():
+        of = f"{domain}: " if domain else ""
+        parts = f"{about['train']:,} images for training, {about['test']:,} for testing"
+        lines.append(f"checked  {of}{parts} ({_stated(about['parts'])})")
+        lines.append(f"leaks    {of}{_leaks(about['leaks'], about['mirrored'], about['test'])}")
+    if done.sheet:
+        lines.append(f"look at  {done.sheet}")
+    console.result({**done.about, "sheet": done.sheet and str(done.sheet)}, "\n".join(lines))
+
+
+def _leaks(count: int, mirrored: int, test: int) -> str:
+    if not count:
+        return "no image for testing has a near-duplicate in training"
+    return f"{count:,} of {test:,} images for testing have a near-duplicate in training, {mirrored:,} of them mirrored"
+
+
+def _stated(parts: dict[str, int]) -> str:
+    """`train/ 80, test/ 20`; pictures outside of all parts have an empty name."""
+    return ", ".join(f"{name or 'outside of them'} {count:,}" for name, count in parts.items())
 
 
 def _asked(sources: list[str], photos: list[str], anime: list[str]) -> tuple[list[str], list[str]]:
@@ -208,14 +264,20 @@ def _summary(prepared: Prepared) -> str:
                 f"labelled {one['named']:,} of {one['pictures']:,} pictures of {one['source']}, from {one['from']}"
             )
         lines += [f"tags     {note.removeprefix('tags: ')}" for note in one["notes"] if note.startswith("tags: ")]
+    given = about["split"].get("given")
     if near["images"]:
+        together = "" if given else ", kept together"
         lines.append(
-            f"near     {near['images']:,} images in {near['clusters']:,} clusters of near-duplicates, kept together"
+            f"near     {near['images']:,} images in {near['clusters']:,} clusters of near-duplicates{together}"
         )
     train, test = (_each({name: part["split"][side] for name, part in parts.items()}) for side in ("train", "test"))
-    lines.append(f"split    {train} for training, {test} for testing")
+    lines.append(f"split    {train} for training, {test} for testing" + (f" ({_stated(given)})" if given else ""))
+    if given and about["split"]["leaks"]["images"]:
+        leaks = about["split"]["leaks"]
+        said = _leaks(leaks["images"], leaks["mirrored"], about["split"]["test"])
+        lines.append(f"leaks    {said}; `--split 0.8` makes parts without")
     lines.append(f"written  {prepared.path}")
-    sheets = [str(sheet) for sheet in (prepared.contact, prepared.boxes) if sheet]
+    sheets = [str(sheet) for sheet in (prepared.contact, prepared.boxes, prepared.leaks) if sheet]
     if sheets:
         lines.append(f"look at  {' and '.join(sheets)}")
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from animegen_cli.data import near_duplicates
+from animegen_cli.data import near_duplicates, splits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,9 +54,14 @@ class DatasetIndex:
         self.faces: list[Face | None] = []
         """Where each image was cut out of its picture; None for one that was not."""
         self._digests = bytearray()
-        self._seen = set[bytes]()
+        self._seen: dict[bytes, bool] = {}
         self._near_duplicates = near_duplicates.Finder(most)
         self._labels = array("h")
+        self._stated = bytearray()
+        self.leaks: list[tuple[int, int, bool]] = []
+        """Images for testing, the near-duplicate of each that is for training, and whether that is its mirror image."""
+        self.given: dict[str, int] | None = None
+        """How many pictures each part of the sources has, where these decide; None where the share does."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -67,23 +72,25 @@ class DatasetIndex:
         if png is not None and sum(why == reason for _, why, _ in self.shown) < DROPPED_SHOWN:
             self.shown.append((name, reason, png))
 
-    def duplicate(self, image: Cleaned, dedupe: str) -> str | None:
+    def duplicate(self, image: Cleaned, dedupe: str, *, test: bool = False) -> str | None:
         """Say why `image` repeats one of the set, or give None.
 
         Args:
             image: the image that may be added next.
             dedupe: what counts as a repetition: `exact`, `near` or `off`.
+            test: whether the source states that it is for testing.
         """
         if dedupe != "off" and image.digest in self._seen:
-            return "exact duplicate"
-        if dedupe == "near" and self._near_duplicates.near_duplicate(image.fingerprint) is not None:
-            return "near duplicate"
+            return "exact duplicate" if self._seen[image.digest] == test else "exact duplicate in the other part"
+        if dedupe == "near" and (found := self._near_duplicates.near_duplicate(image.fingerprint)):
+            return "near duplicate, mirrored" if found[1] else "near duplicate"
         return None
 
-    def keep(self, name: str, image: Cleaned, row: np.ndarray) -> None:
-        """Remember an image of the set; `row` (A,) holds its label numbers."""
+    def keep(self, name: str, image: Cleaned, row: np.ndarray, *, test: bool = False) -> None:
+        """Remember an image of the set; `row` (A,) holds its label numbers, `test` is what the source states."""
         self.names.append(name)
-        self._seen.add(image.digest)
+        self._stated.append(test)
+        self._seen[image.digest] = test
         self._digests += image.digest
         self._near_duplicates.add(image.fingerprint)
         self._labels.extend(row.tolist())
@@ -93,7 +100,7 @@ class DatasetIndex:
 
     def shared(self, other: DatasetIndex) -> int:
         """Count the images that both hold; to be asked before `close`."""
-        return len(self._seen & other._seen)
+        return len(self._seen.keys() & other._seen.keys())
 
     def digest(self, index: int) -> bytes:
         """Give the SHA-256 of the pixels of one image."""
@@ -104,30 +111,34 @@ class DatasetIndex:
         """The label numbers of all images, int16 (n, A); -1 is unknown."""
         return np.asarray(self._labels, np.int16).reshape(len(self), len(self.vocabulary))
 
+    @property
+    def leaks_in_file(self) -> list[tuple[int, int, bool]]:
+        """The same as `leaks`, with the indices that the images have in the file."""
+        return [(self.start + test, self.start + train, mirrored) for test, train, mirrored in self.leaks]
+
     def reasons(self) -> dict[str, int]:
         """Count the dropped pictures by reason."""
         return dict(sorted(Counter(reason for _, reason in self.dropped).items()))
 
-    def close(self, split: float) -> None:
-        """Find the near-duplicates and split by content; `split` is the share for training."""
+    def close(self, share: float, given: dict[str, int] | None = None) -> None:
+        """Find the near-duplicates and split.
+
+        Args:
+            share: of the images for training, if the sources state no parts.
+            given: how many pictures each part of the sources has, if these decide; where nothing is left of one side, the
+                share does.
+        """
         self.clusters = self._near_duplicates.clusters()
         self._seen.clear()  # the memory of both is needed for what follows
+        stated = np.frombuffer(self._stated, np.uint8).astype(bool)
+        self.given = given if 0 < stated.sum() < len(self) else None
+        if self.given is None:
+            hashes = np.frombuffer(self._digests, ">u8")[::4].astype(np.uint64)
+            self.test = splits.by_share(hashes, self.clusters, share)
+        else:
+            self.test = stated
+            self.leaks = self._near_duplicates.leaks(self.test)
         self._near_duplicates = near_duplicates.Finder(0)
-        self.test = self._split(split)
-
-    def _split(self, share: float) -> np.ndarray:
-        """Choose the images for testing, (n,) bool. Each cluster goes whole to where its smallest hash falls.
-
-        A cluster's side depends on its own pixels alone, so pictures added later move no other from side to side.
-        """
-        hashes = np.frombuffer(self._digests, ">u8")[::4].astype(np.uint64)
-        lead = np.full(len(self), 2**64 - 1, np.uint64)
-        np.minimum.at(lead, self.clusters, hashes)
-        lead = lead[self.clusters]
-        bound = np.uint64(min(share, 1 - 2**-53) * 2**64)
-        if share < 1 and lead.min() < lead.max():  # in a tiny set neither side may be empty
-            bound = bound.clip(lead.min() + np.uint64(1), lead.max())
-        return (lead >= bound) & (share < 1)
 
     def near_duplicate_groups(self) -> list[list[int]]:
         """List the indices of each cluster of two and more images."""
@@ -136,6 +147,10 @@ class DatasetIndex:
         for index in np.flatnonzero(sizes[self.clusters] > 1).tolist():
             groups.setdefault(int(self.clusters[index]), []).append(index)
         return list(groups.values())
+
+    def _about_given(self) -> dict[str, Any]:
+        leaks = {"images": len(self.leaks), "mirrored": sum(mirrored for _, _, mirrored in self.leaks)}
+        return {"given": self.given, "leaks": leaks}
 
     def digests(self) -> Iterator[bytes]:
         """Give the SHA-256 of the pixels of each image."""
@@ -147,7 +162,12 @@ class DatasetIndex:
         groups = self.near_duplicate_groups()
         return {
             "images": size,
-            "split": {"share": split, "train": int(size - self.test.sum()), "test": int(self.test.sum())},
+            "split": {
+                "share": split if self.given is None else None,
+                "train": int(size - self.test.sum()),
+                "test": int(self.test.sum()),
+                **({} if self.given is None else self._about_given()),
+            },
             "near_twins": {"clusters": len(groups), "images": sum(map(len, groups))},
             "noticed": {what: len(found) for what, found in sorted(self.noticed.items())},
             "dropped": self.reasons(),

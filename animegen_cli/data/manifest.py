@@ -45,7 +45,7 @@ def about(indexes: Sequence[DatasetIndex], split: float) -> dict[str, Any]:
     parts = [dataset_index.about(split) for dataset_index in indexes]
     whole: dict[str, Any] = {
         "images": sum(part["images"] for part in parts),
-        "split": {"share": split, **{side: sum(part["split"][side] for part in parts) for side in ("train", "test")}},
+        "split": _split(parts, split),
         "near_twins": {
             **{name: sum(part["near_twins"][name] for part in parts) for name in ("clusters", "images")},
             "method": near_duplicates.METHOD,
@@ -76,6 +76,18 @@ def _examples(indexes: Sequence[DatasetIndex]) -> dict[str, list[str]]:
             if len(names := found.setdefault(reason, [])) < EXAMPLES:
                 names.append(dataset_index.folder + name)
     return found
+
+
+def _split(parts: Sequence[dict[str, Any]], share: float) -> dict[str, Any]:
+    """The split of all domains together; with the parts that sources state, and what leaks between them."""
+    found = [part["split"] for part in parts]
+    whole: dict[str, Any] = {"share": share if all("given" not in one for one in found) else None}
+    whole |= {side: sum(one[side] for one in found) for side in ("train", "test")}
+    given = [one for one in found if "given" in one]
+    if given:
+        whole["given"] = dict(sum((Counter(one["given"]) for one in given), Counter[str]()))
+        whole["leaks"] = {key: sum(one["leaks"][key] for one in given) for key in ("images", "mirrored")}
+    return whole
 
 
 def identity(indexes: Sequence[DatasetIndex], size: int) -> str:

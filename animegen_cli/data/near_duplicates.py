@@ -84,7 +84,7 @@ def mirrored(fingerprints: np.ndarray) -> np.ndarray:
 class Matches(NamedTuple):
     """For each image the first near-duplicate among others."""
 
-    index: np.ndarray
+    place: np.ndarray
     """Its index, -1 without one, int64 (n,)."""
     mirrored: np.ndarray
     """Whether it is its mirror image that is near, bool (n,)."""
@@ -126,7 +126,7 @@ class Finder:
             Its index, and whether this is near to its mirror image alone.
         """
         found = self.matches(np.frombuffer(fingerprint, np.uint8)[None], DROP)
-        return (int(found.index[0]), bool(found.mirrored[0])) if found.index[0] >= 0 else None
+        return (int(found.place[0]), bool(found.mirrored[0])) if found.place[0] >= 0 else None
 
     def matches(self, fingerprints: np.ndarray, limits: Limits | None = None) -> Matches:
         """Find for each of some images the first collected one that is near; `limits` are those of clusters by default.
@@ -144,9 +144,25 @@ class Finder:
             plain = np.zeros(len(block), bool)
             plain[rows[(columns == first[rows]) & ~turned]] = True
             some = first < self._count
-            found.index[start : start + len(block)][some] = first[some]
+            found.place[start : start + len(block)][some] = first[some]
             found.mirrored[start : start + len(block)][some] = ~plain[some]
         return found
+
+    def leaks(self, test: np.ndarray) -> list[tuple[int, int, bool]]:
+        """Find near-duplicates between two parts of the collected images; `test`, bool (n,), says which are in the second.
+
+        Returns:
+            For each image of the second part that has one in the first: its index, the first such, and whether only
+            their mirror images are near.
+        """
+        collected = self._fingerprints[: self._count]
+        first = Finder(int((~test).sum()), self._limits, mirror=self._mirror)
+        first._fingerprints = collected[~test]  # clusters among them are not asked for
+        first._count = first._compared = len(first._fingerprints)
+        found = first.matches(collected[test])
+        train, second, has = np.flatnonzero(~test), np.flatnonzero(test), found.place >= 0
+        rows = second[has], train[found.place[has]], found.mirrored[has]
+        return list(zip(*(row.tolist() for row in rows), strict=True))
 
     def clusters(self) -> np.ndarray:
         """Give for each image the smallest index of those it is connected to, directly or through others: int64 (n,)."""

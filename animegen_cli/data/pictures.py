@@ -79,7 +79,7 @@ _WEB_PAGE = re.compile(rb"\s*<(!doctype html|html|head|\?xml)", re.IGNORECASE)
 _APPLE_DOUBLE = re.compile(r"(^|/)(__MACOSX/|\.AppleDouble/|\._)")
 _THUMBNAILS = re.compile(r"(^|/)(\.thumbnails|@eaDir)/")
 _MASKS = re.compile(r"(^|/)(CelebAMask-HQ-mask-anno|segmim)/")
-_SHEETS = (".contact.png", ".boxes.png")
+_SHEETS = (".contact.png", ".boxes.png", ".leaks.png")
 
 
 def ending(name: str) -> str:

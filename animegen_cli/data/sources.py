@@ -23,7 +23,7 @@ from typing import IO, NamedTuple, overload
 
 import numpy as np
 
-from animegen_cli.data import archive_names, folder_walk, parquet, pictures, zip_reader
+from animegen_cli.data import archive_names, folder_walk, parquet, part_names, pictures, zip_reader
 from animegen_cli.data.pictures import ending
 from animegen_cli.errors import DataError
 from animegen_cli.paths import similar
@@ -252,17 +252,37 @@ def _say_encoding(source: Source) -> None:
         console.note(f"{source.path} does not say how its names are encoded: read as {spoken}")
 
 
+def has_two_domains(source: Source) -> bool:
+    """Whether it is a set of two domains: one that `prepare` wrote, or a folder in the form of CycleGAN's."""
+    return bool(_halves(source))
+
+
+def _halves(source: Source) -> dict[str, str]:
+    """The domain of each half by its name, empty for a source of one domain; CycleGAN's A are photographs, as in selfie2anime."""
+    if len(source.members) and all(_OF_DOMAIN.fullmatch(name) for name in source.members.names):
+        return {name: name for name in DOMAINS}
+    if {part_names.half_of(name) for name in source.members.names} - {""} == {"A", "B"}:
+        return {"A": PHOTOS, "B": ANIME}
+    return {}
+
+
 def _take_half(source: Source, domain: str | None) -> None:
-    """Of a set of two domains that `prepare` wrote, keep one."""
-    if not len(source.members) or not all(_OF_DOMAIN.fullmatch(member.name) for member in source.members):
+    """Of a set of two domains keep one."""
+    halves = _halves(source)
+    if not halves:
         return
     if domain is None:
+        said = "; trainA/ and testA/ are taken for the photographs, trainB/ and testB/ for the anime faces"
         raise DataError(
             f"{source.path} holds two domains",
-            hint=f"type `animegen prepare --photos {source.path} --anime {source.path}` to keep both",
+            hint=f"type `animegen prepare --photos {source.path} --anime {source.path}` to keep both"
+            + (said if "A" in halves else ""),
         )
     source.half = True
-    source.members = Members(member for member in source.members if member.name.startswith(f"{domain}/"))
+    kept = next(name for name, of in halves.items() if of == domain)
+    source.members = Members(
+        member for member in source.members if kept in (part_names.half_of(member.name), member.name.partition("/")[0])
+    )
 
 
 def _with_archives(source: Source) -> list[Source]:

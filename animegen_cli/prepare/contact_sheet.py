@@ -71,9 +71,8 @@ def _rows(read: Callable[[int], bytes], dataset_index: DatasetIndex) -> list[str
     groups = dataset_index.near_duplicate_groups()
     if groups:
         some = groups[:: -(-len(groups) // _PAIRS)]
-        rows.append(
-            f"{domain}{len(groups)} clusters of near-duplicates, never parted by the split; two images of {len(some)} of them"
-        )
+        together = ", never parted by the split" if dataset_index.given is None else ""
+        rows.append(f"{domain}{len(groups)} clusters of near-duplicates{together}; two images of {len(some)} of them")
         rows += _lines(cells(index for group in some for index in group[:2]))
     for reason, count in dataset_index.reasons().items():
         rows.append(f"{domain}dropped: {count} {reason}")

@@ -15,19 +15,19 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from animegen_cli import console
-from animegen_cli.data import cleaning, manifest, reading, sources
+from animegen_cli.data import cleaning, manifest, reading, sources, splits
 from animegen_cli.data.index import DatasetIndex, Vocabulary, member_name
 from animegen_cli.data.labels import labels
 from animegen_cli.data.labels.search import find_labels
 from animegen_cli.data.labels.tables import check_encoding
 from animegen_cli.data.sources import DOMAINS, PHOTOS, Source
 from animegen_cli.errors import DataError, MachineError, UsageError
-from animegen_cli.prepare import boxes_sheet, contact_sheet, face_detector, faces, yolo
+from animegen_cli.prepare import boxes_sheet, contact_sheet, face_detector, faces, leaks, yolo
 from animegen_cli.prepare.boxes_sheet import BoxesSheet
 from animegen_cli.prepare.faces import Finder, Seen
 from animegen_cli.prepare.workers import Chunk, run
@@ -35,6 +35,8 @@ from animegen_cli.prepare.zip_writer import StoredZip
 
 DEDUPE = ("exact", "near", "off")
 """What `--dedupe` may be."""
+SHARE = 0.8
+"""The share of the images that are for training, unless another is asked for."""
 DRAWN = 2000
 """How many pictures the source `demo` has where there is no limit."""
 
@@ -60,8 +62,8 @@ class Options:
     """How a picture becomes a square; one of `cleaning.FITS`."""
     dedupe: str = "exact"
     """Which duplicates are dropped; one of `DEDUPE`."""
-    split: float = 0.8
-    """The share of the images that are for training, in (0, 1]."""
+    split: float | None = None
+    """The share of the images that are for training, in (0, 1]; None keeps the parts that a source states, else `SHARE`."""
     labels: str | None = None
     """A table inside the source or a path, `folders`, `captions` or `none`; without it labels are looked for."""
     encoding: str | None = None
@@ -90,7 +92,7 @@ class Options:
         for flag, value, known in (("fit", self.fit, cleaning.FITS), ("dedupe", self.dedupe, DEDUPE)):
             if value not in known:
                 raise UsageError(f"`--{flag} {value}` does not exist", hint=f"choose one of {', '.join(known)}")
-        if not 0 < self.split <= 1:
+        if not 0 < self.share <= 1:
             raise UsageError(
                 f"`--split {self.split}` is not a share of the images", hint="0.8 keeps 80 % for training, 1 all"
             )
@@ -116,6 +118,11 @@ class Options:
                 f"faces are cut out as squares, so `--fit {self.fit}` does nothing",
                 hint="leave `--fit` or `--faces` out",
             )
+
+    @property
+    def share(self) -> float:
+        """The share for training where no source states parts, or these are to be mixed."""
+        return SHARE if self.split is None else self.split
 
     @property
     def recipe(self) -> cleaning.Recipe:
@@ -167,6 +174,8 @@ class Prepared:
     """The manifest without its per-image lists."""
     boxes: Path | None = None
     """The sheet of pictures with the boxes of their faces; None where no faces were cut out."""
+    leaks: Path | None = None
+    """The sheet of near-duplicates between parts that the sources state; None without any."""
 
 
 @dataclass
@@ -182,11 +191,22 @@ class _Domain:
     """How faces are looked for; None where they are not."""
     sheet: BoxesSheet = field(default_factory=BoxesSheet)
     """The pictures that faces were looked for in."""
+    given: splits.Given | None = None
+    """The parts of the sources, where they decide the split."""
     decoded: int = 0
     oblong: int = 0
     """How many pictures were decoded, and how many of them are far from square."""
     labels: list[dict[str, Any]] = field(default_factory=list)
     """Where the labels of each source came from, and which label files were not used."""
+
+
+class _Stated(NamedTuple):
+    """What the source says of a picture."""
+
+    row: np.ndarray
+    """Its label numbers, (A,)."""
+    test: bool
+    """Whether it is for testing."""
 
 
 def prepare(request: Request) -> Prepared:
@@ -232,12 +252,16 @@ def _prepare(request: Request, out: Path) -> Prepared:
             if not len(domain.dataset_index):
                 raise _empty(domain, options)
         _refuse_one_domain(indexes)
-        for dataset_index in indexes:
-            dataset_index.close(options.split)
+        for domain in domains:
+            domain.dataset_index.close(options.share, domain.given.counts if domain.given else None)
+            if domain.given and domain.dataset_index.given is None:
+                console.warn(f"nothing is left of one part of the source ({domain.given.said}): split by share")
         about = _about(domains, options)
         sheet = contact_sheet.draw(archive.read, indexes)
+        leaking = leaks.pairs_of(archive.read, [leak for index in indexes for leak in index.leaks_in_file])
         archive.add("dataset.json", manifest.dataset_json(indexes))
         archive.add("manifest.json", manifest.manifest_json(indexes, about))
+    leaks_path = leaks.save(leaking, about["split"]["leaks"]["images"], out) if leaking else None
     _offer_faces(domains[0], options)
     boxes = domains[0].sheet.draw() if options.faces else None
     contact_path, boxes_path = contact_sheet.path_of(out), boxes_sheet.path_of(out)
@@ -247,8 +271,8 @@ def _prepare(request: Request, out: Path) -> Prepared:
             contact_sheet.save(boxes, boxes_path)
     except OSError as error:  # the set itself is whole
         console.warn(f"the contact sheet was not written: {error.strerror}")
-        return Prepared(out, None, about)
-    return Prepared(out, contact_path, about, boxes_path if boxes is not None else None)
+        return Prepared(out, None, about, leaks=leaks_path)
+    return Prepared(out, contact_path, about, boxes_path if boxes is not None else None, leaks_path)
 
 
 def _offer_faces(domain: _Domain, options: Options) -> None:
@@ -269,23 +293,29 @@ def _list_domains(request: Request, downloads: Path) -> list[_Domain]:
     for name, specs in zip(DOMAINS, asked, strict=False):
         found = sources.find(specs, downloads=downloads, domain=name if two else None)
         for source in found:
-            source.forget(request.path, contact_sheet.path_of(request.path), boxes_sheet.path_of(request.path))
+            source.forget(
+                request.path,
+                contact_sheet.path_of(request.path),
+                boxes_sheet.path_of(request.path),
+                leaks.path_of(request.path),
+            )
             if source.drawn:
                 _require_drawable(options.size)
                 count = options.limit or DRAWN
                 source.members = sources.Members(sources.Member(f"{index:06d}", index) for index in range(count))
         about_labels: list[dict[str, Any]] = []
         if name == PHOTOS:  # labels are those of the anime faces
+            columns: list[splits.Parts | None] = []
             vocabulary = domains[0].dataset_index.vocabulary
             rows = [np.full((len(source.members), len(vocabulary)), -1, np.int16) for source in found]
         else:
-            vocabulary, rows, about_labels = _labels(found, options)
+            vocabulary, rows, columns, about_labels = _labels(found, options)
         most = sum(len(source.members) for source in found)
         finder = options.finder if name != PHOTOS else None
         room = most * faces.MOST if finder and finder.cut else most
-        domain = _Domain(
-            specs, found, rows, DatasetIndex(vocabulary, room, f"{name}/" if two else ""), finder, labels=about_labels
-        )
+        dataset_index = DatasetIndex(vocabulary, room, f"{name}/" if two else "")
+        given = _given(found, columns, options, name if two else "")
+        domain = _Domain(specs, found, rows, dataset_index, finder, given=given, labels=about_labels)
         for source in found:
             domain.dataset_index.others += source.others
             for member, reason in source.dropped:
@@ -326,9 +356,33 @@ def _refuse_one_domain(indexes: Sequence[DatasetIndex]) -> None:
     console.warn(f"{shared:,} pictures are in both domains")
 
 
-def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list[np.ndarray], list[dict[str, Any]]]:
-    """One vocabulary, for each source the label numbers of its members, and what the manifest says of their origin."""
-    tables = _tables(found, options)
+def _given(
+    found: Sequence[Source], columns: Sequence[splits.Parts | None], options: Options, name: str
+) -> splits.Given | None:
+    """The split that the sources of a domain state, if it is to be kept; says what becomes of it."""
+    given, lonely = splits.given(found, columns)
+    of = f"{name}: " if name else ""
+    if given is None:
+        if lonely:
+            console.note(f"{of}{lonely} has no test part beside it, so the pictures are split by share")
+        return None
+    if options.split is not None:
+        console.warn(
+            f"{of}`--split {options.split:g}` mixes the parts of the source ({given.said}); without it they are kept"
+        )
+        return None
+    console.note(f"{of}the parts of the source are kept: {given.said}")
+    return given
+
+
+def _labels(
+    found: Sequence[Source], options: Options
+) -> tuple[Vocabulary, list[np.ndarray], list[splits.Parts | None], list[dict[str, Any]]]:
+    """One vocabulary; for each source the label numbers of its members and the parts that a column of its labels names.
+
+    Last comes what the manifest says of the origin of labels.
+    """
+    columns, tables = zip(*map(splits.of_column, _tables(found, options)), strict=True)
     about: list[dict[str, Any]] = []
     for source, table in zip(found, tables, strict=True):
         if table.origin:
@@ -341,7 +395,7 @@ def _labels(found: Sequence[Source], options: Options) -> tuple[Vocabulary, list
             counts = {"named": table.fits, "pictures": len(source.members)}
             said = {"notes": list(table.notes), "not_used": list(table.warnings)}
             about.append({"source": source.name, "from": table.origin or None, **counts, **said})
-    return *labels.merge(tables), about
+    return *labels.merge(tables), list(columns), about
 
 
 def _tables(found: Sequence[Source], options: Options) -> list[labels.Labels]:
@@ -405,7 +459,8 @@ def _clean_all(domain: _Domain, options: Options, archive: StoredZip) -> None:
                     before = len(dataset_index)
                     for place, seen in zip(places, results, strict=True):
                         name = _full_name(found, found[number], found[number].members[place].name)
-                        _take(name, seen, rows[number][place], options, archive, domain)
+                        test = domain.given is not None and bool(domain.given.test[number][place])
+                        _take(name, seen, _Stated(rows[number][place], test), options, archive, domain)
                     bar.advance(len(places) if options.limit is None else len(dataset_index) - before)
 
 
@@ -465,7 +520,7 @@ def _chunks_of(source: Source, places: list[int], options: Options) -> Iterator[
         yield Chunk(source.kind, path, members, recipe, blobs), [place_of[member] for member in members]
 
 
-def _take(name: str, seen: Seen, row: np.ndarray, options: Options, archive: StoredZip, domain: _Domain) -> None:
+def _take(name: str, seen: Seen, stated: _Stated, options: Options, archive: StoredZip, domain: _Domain) -> None:
     """Write the images of one picture, and remember why others are left out."""
     if seen.size is not None:
         domain.decoded += 1
@@ -477,13 +532,15 @@ def _take(name: str, seen: Seen, row: np.ndarray, options: Options, archive: Sto
     for number, result in enumerate(seen.results, 1):
         if options.limit is not None and len(domain.dataset_index) == options.limit:
             return  # a picture has several faces
-        _keep_or_drop(f"{name}#{number}" if result.face else name, result, row, options, archive, domain.dataset_index)
+        _keep_or_drop(
+            f"{name}#{number}" if result.face else name, result, stated, options, archive, domain.dataset_index
+        )
 
 
 def _keep_or_drop(
     name: str,
     result: cleaning.Cleaned | cleaning.Rejected,
-    row: np.ndarray,
+    stated: _Stated,
     options: Options,
     archive: StoredZip,
     dataset_index: DatasetIndex,
@@ -493,12 +550,12 @@ def _keep_or_drop(
         dataset_index.drop(name, result.reason, result.png)
         return
     unwanted = [faces.NOTICED[what] for what in result.noticed if what in options.drop]
-    reason = unwanted[0] if unwanted else dataset_index.duplicate(result, options.dedupe)
+    reason = unwanted[0] if unwanted else dataset_index.duplicate(result, options.dedupe, test=stated.test)
     if reason:
         dataset_index.drop(name, reason, result.png)
         return
     archive.add(member_name(len(dataset_index), dataset_index.folder), result.png, result.crc)
-    dataset_index.keep(name, result, row)
+    dataset_index.keep(name, result, stated.row, test=stated.test)
 
 
 def _about(domains: Sequence[_Domain], options: Options) -> dict[str, Any]:
@@ -514,7 +571,7 @@ def _about(domains: Sequence[_Domain], options: Options) -> dict[str, Any]:
         "seed": options.seed,
         "identity": manifest.identity(indexes, options.size),
         "labels": [one for domain in domains for one in domain.labels],
-        **manifest.about(indexes, options.split),
+        **manifest.about(indexes, options.share),
         **_about_faces(domains[0]),
     }
     for part, domain in zip(about.get("by_domain", {}).values(), domains, strict=False):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from animegen_cli.data import part_names
 from animegen_cli.data.labels.labels import Labels, in_order, most_values, too_many
 from animegen_cli.data.labels.matching import AMBIGUOUS
 from animegen_cli.data.labels.records import Unread
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _UNKNOWN = frozenset(("", "?", "-", "nan", "null", "unknown", "n/a", "<na>", "#n/a"))
 _UNKNOWN_AS_WRITTEN = frozenset(("NA", "None", "NONE"))  # R and Python; `none` is a value: no hat, no glasses
-_PARTS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation"))
 _TAGS = re.compile(r"(^|_)(tags?|captions?|prompts?|text|tag_string(_general)?|description)$", re.IGNORECASE)
 _UNKNOWN_NUMBER, _DISAGREE = -1, -2
 _FEW = 20  # values that are an attribute in the smallest table
@@ -73,7 +73,7 @@ class Column:
         values = {names[number] for number in used}
         if not values:
             return f"{about} is empty"
-        if values <= _PARTS and len(values) > 1:
+        if values <= part_names.KINDS.keys() and len(values) > 1 and self.title.lower() not in part_names.COLUMNS:
             return f"{about} names the parts of the set"
         whole = {value: re.sub(r"\.0+$", "", value) for value in values}  # pandas writes 1.0 where a cell is missing
         if all(re.fullmatch(r"-?\d+\.0+", value) for value in values):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from animegen_cli.data import part_names
 from animegen_cli.data.labels.labels import Labels, in_order, most_values, too_many
 from animegen_cli.data.labels.records import Unread
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from animegen_cli.data.sources import Source
 
-_PARTS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation"))
 _SMALLEST_SHELF = 50  # pictures, where only their equal count and their order speak for shelves
 _SHELF_SIZES = (100, 1000, 10_000)
 
@@ -34,7 +34,7 @@ def class_folders(source: Source, *, asked: bool) -> Labels:
         Unread: they are no classes; the text is the reason.
     """
     names = source.members.names
-    parents = ["/".join(part for part in name.split("/")[:-1] if part.lower() not in _PARTS) for name in names]
+    parents = ["/".join(part for part in name.split("/")[:-1] if part_names.read(part) is None) for name in names]
     common = _common(parents)
     classes = [parent[len(common) :].strip("/") for parent in parents]
     found = set(classes)
