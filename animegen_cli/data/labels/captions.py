@@ -77,7 +77,7 @@ class Captions:
                 self._rows(place, text)
             else:
                 self._words += len(text.split())
-                self._column("label").set(place, text.strip())
+                self._column("label").take(place, text.strip())
                 self._tags.add(place, text)
         except (Unread, ValueError, RecursionError) as error:
             reason = str(error) if isinstance(error, Unread) else "it is damaged"
@@ -98,7 +98,7 @@ class Captions:
         for title, value in record.items():
             plain = title not in spoken and not isinstance(value, dict | list)
             if plain and (len(self._columns) < MAX_COLUMNS or title in self._columns):
-                self._column(title).set(place, cell(value).strip())
+                self._column(title).take(place, cell(value).strip())
 
     def _rows(self, place: int, text: str) -> None:
         """A header and one row; or lines of a tag and its probability, which are taken as tags."""

@@ -41,7 +41,7 @@ class Column:
         self.more = False
         """Whether it has more values than are counted."""
 
-    def set(self, place: int, cell: str, *, again: bool = False) -> None:
+    def take(self, place: int, cell: str, *, again: bool = False) -> None:
         """Take the cell of a picture; `again`: another row spoke of it equally well, and both must agree."""
         if self.more:
             return
@@ -190,7 +190,7 @@ class Reading:
         }
         for place, again, row in self._matched():
             for at, column in columns.items():
-                column.set(place, row[at].strip(), again=again)
+                column.take(place, row[at].strip(), again=again)
         if not self.covered:
             raise Unread(self._why_none())
         found = Attributes(notes=list(self.table.notes))

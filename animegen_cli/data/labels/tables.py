@@ -267,9 +267,12 @@ def _refuse_wide(text: str, start: int, forms: Sequence[_Form]) -> None:
 def _parsed(text: str, start: int, form: _Form) -> Iterator[list[str]]:
     """The rows of a text, empty ones left out. Cells of quoted text may hold line ends."""
     same: dict[str, str] = {}  # a million cells hold few different values
-    options = {"skipinitialspace": True} if form.delimiter == " " else {}
-    quoting = csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE
-    reader = csv.reader(_lines(text, start, form), delimiter=form.delimiter, quoting=quoting, **options)
+    reader = csv.reader(
+        _lines(text, start, form),
+        delimiter=form.delimiter,
+        quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
+        skipinitialspace=True,
+    )
     try:
         for row in reader:
             if row and any(row):
