@@ -81,9 +81,51 @@ def study_file(spec: str) -> Path:
     raise UsageError(f"no study `{spec}`", hint=f"{hint} (or name a YAML file)")
 
 
+def home() -> Path | None:
+    """The user's home folder; None for one without, such as a user id that has no name in a container or batch job."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
 def cache() -> Path:
-    """The user's cache folder for downloaded weights and reference statistics."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "animegen"
+    """The user's cache folder for downloaded weights and reference statistics.
+
+    It is below XDG_CACHE_HOME, else `~/.cache`. Where there is no home, or none that can be written, it is a folder of
+    the user's own among the temporary ones.
+
+    Raises:
+        MachineError: the temporary folder's place is taken by another user.
+    """
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen) / "animegen"
+    place = home()
+    usual = place / ".cache" / "animegen" if place is not None else None
+    if usual is not None and (usual.is_dir() or _can_be_made(usual)):
+        return usual
+    import tempfile  # which takes longer to import than all the rest here
+
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(f"animegen-{user}")
+    try:
+        folder = tempfile.gettempdir() / folder
+        folder.mkdir(mode=0o700, exist_ok=True)
+        ours = not hasattr(os, "getuid") or (folder.lstat().st_uid == user and not folder.is_symlink())
+    except OSError:
+        ours = False
+    if not ours:
+        raise MachineError(
+            f"there is no folder to keep downloads in: no home that can be written, and {folder} is not yours",
+            hint="set XDG_CACHE_HOME to a folder of yours",
+        )
+    return folder
+
+
+def _can_be_made(folder: Path) -> bool:
+    """Whether the nearest folder above that exists can be written."""
+    above = next((parent for parent in folder.parents if parent.exists()), None)
+    return above is not None and above.is_dir() and os.access(above, os.W_OK | os.X_OK)
 
 
 def make_folder(path: Path) -> Path:

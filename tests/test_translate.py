@@ -73,7 +73,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as image:
-        assert (image.format, image.mode) == ("PNG", "RGB")
+        assert image.format == "PNG"
+        assert image.mode in ("RGB", "RGBA")
         return np.asarray(image)
 
 
@@ -120,7 +121,8 @@ def test_every_kind_of_picture(runs: dict[str, Path], tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), "red").save(folder / "dot.png")
     found = translated(runs["cyclegan"], folder, tmp_path / "out")
     assert set(found) == {path.with_suffix(".png").name for path in folder.iterdir()}
-    np.testing.assert_array_equal(found["clear.png"], found["white.png"])
+    assert (found["clear.png"][..., 3] == 0).all()
+    np.testing.assert_array_equal(found["clear.png"][..., :3], found["white.png"])
     np.testing.assert_array_equal(found["gray.png"], found["rgb.png"])
     np.testing.assert_array_equal(found["deep.png"], found["rgb.png"])
     assert found["dot.png"].shape == (1, 1, 3)
@@ -146,6 +148,86 @@ def test_what_is_no_picture_is_skipped_and_counted(runs: dict[str, Path], tmp_pa
     (folder / "good.png").unlink()
     assert "none of 2 could be read" in refused(3, *words)
     assert "not a picture" in here(*words[:2], folder / "text.png", *words[3:]).err
+
+
+def sprite(size: tuple[int, int] = (32, 24)) -> Image.Image:
+    """A face in the middle of nothing, which is black beneath, with a soft edge."""
+    image = picture(2, size).convert("RGBA")
+    alpha = np.zeros(size[::-1], np.uint8)
+    alpha[7:17, 7:25], alpha[8:16, 8:24] = 128, 255
+    image.putalpha(Image.fromarray(alpha))
+    pixels = np.array(image)
+    pixels[alpha == 0] = 0
+    return Image.fromarray(pixels)
+
+
+def test_transparent_parts_stay_so_where_any_size_will_do(runs: dict[str, Path], tmp_path: Path) -> None:
+    sprite().save(tmp_path / "sprite.png")
+    found = translated(runs["cyclegan"], tmp_path / "sprite.png", tmp_path / "out")["sprite.png"]
+    np.testing.assert_array_equal(found[..., 3], np.asarray(sprite())[..., 3])
+    rubbish = np.array(sprite())
+    rubbish[rubbish[..., 3] == 0] = (0, 255, 0, 0)
+    Image.fromarray(rubbish).save(tmp_path / "rubbish.png")
+    other = translated(runs["cyclegan"], tmp_path / "rubbish.png", tmp_path / "out")["rubbish.png"]
+    np.testing.assert_array_equal(found, other)  # what lies under transparent parts is not seen
+    large = translated(runs["cyclegan"], tmp_path / "sprite.png", tmp_path / "out", "--size", "48", "--grid")[
+        "sprite.png"
+    ]
+    assert large.shape == (48, 64, 4)
+    assert large[..., 3].max() == 255
+    assert (large[:8, :, 3] == 0).all()
+    square = translated(runs["vae"], tmp_path / "sprite.png", tmp_path / "out")["sprite.png"]
+    assert square.shape == (SIZE, SIZE, 3)
+    opaque = picture(3, (16, 16)).convert("RGBA")
+    opaque.save(tmp_path / "opaque.png")
+    assert translated(runs["cyclegan"], tmp_path / "opaque.png", tmp_path / "out")["opaque.png"].shape == (16, 16, 3)
+
+
+def test_colors_run_on_into_transparent_parts() -> None:
+    color, alpha = sprite().convert("RGB"), sprite().getchannel("A")
+    filled, solid = np.asarray(tiles.bled(color, alpha)).astype(int), np.asarray(alpha) > 0
+    np.testing.assert_array_equal(filled[solid], np.asarray(color)[solid])
+    inside = np.asarray(color)[solid]
+    assert filled[~solid].min() >= inside.min()
+    assert filled[~solid].max() <= inside.max()
+    assert abs(filled[6, 8:24] - filled[8, 8:24]).mean() < abs(filled[8, 8:24]).mean() / 2  # near the edge as the edge
+    one = Image.new("RGB", (5, 3), "red")
+    assert np.asarray(tiles.bled(one, Image.new("L", (5, 3), 0))).min() == 255
+    np.testing.assert_array_equal(np.asarray(tiles.bled(one, Image.new("L", (5, 3), 9))), np.asarray(one))
+
+
+def test_every_picture_of_a_folder_is_translated_or_skipped(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder, out = tmp_path / "in", tmp_path / "in" / "done"
+    folder.mkdir()
+    out.mkdir()
+    picture(0).save(folder / "plain.png")
+    picture(1).save(folder / "move.gif", save_all=True, append_images=[picture(number) for number in range(2, 7)])
+    picture(2).save(folder / "noending", "JPEG")
+    (folder / "layers.psd").write_bytes(b"8BPS")
+    (folder / "new.jxl").write_bytes(b"no such picture")
+    (folder / ".hidden.png").write_bytes(encoded(picture(3)))
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    picture(4).save(out / "earlier.png")
+    for number in range(7):
+        (folder / f"text{number}.png").write_text("no picture")
+    (folder / "notes.md").write_text("# notes")
+    answer = done("translate", runs["vae"], folder, "--out", out, "--device", "cpu", "--json")
+    said = json.loads(answer.out)
+    assert {Path(file).name for file in said["files"]} == {"plain.png", "move.png", "noending.png"}
+    skipped = {item["file"]: item["reason"] for item in said["skipped"]}
+    assert skipped == {
+        "layers.psd": "Photoshop is not read, convert to PNG",
+        "new.jxl": "not a picture",
+        ".hidden.png": "hidden file",
+        "gone.png": "broken link",
+        "done/earlier.png": "lies in the folder of the results",
+        **{f"text{number}.png": "not a picture" for number in range(7)},
+    }
+    assert said["animations"] == [{"file": "move.gif", "frames": 6}]
+    assert said["other_files"] == 1
+    assert "skipped 3 more: not a picture" in answer.err
+    spoken = done("translate", runs["vae"], folder / "move.gif", "--out", out, "--device", "cpu").out
+    assert "move.gif is an animation: the first of 6 frames was translated" in spoken
 
 
 def test_folders_and_names_are_kept(runs: dict[str, Path], tmp_path: Path) -> None:

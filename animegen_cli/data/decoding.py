@@ -113,7 +113,7 @@ def decode_picture(data: bytes) -> Picture:
                     return _decoded(bare, formats)
                 except Exception:  # the next copy has still less that could be wrong
                     continue
-            unknown = isinstance(error, UnidentifiedImageError)
+            unknown = kind is None and isinstance(error, UnidentifiedImageError)
             raise Unusable(pictures.what_instead(head) if unknown else "damaged or cut short") from error
 
 

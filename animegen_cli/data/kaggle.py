@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from animegen_cli import console
+from animegen_cli import console, paths
 from animegen_cli.errors import MachineError, UsageError
 
 
@@ -50,7 +50,7 @@ def download(spec: str, folder: Path) -> Path:
 
 
 def _has_credentials() -> bool:
-    home = Path(os.environ.get("KAGGLE_CONFIG_DIR") or Path.home() / ".kaggle")
+    home = Path(os.environ.get("KAGGLE_CONFIG_DIR") or (paths.home() or Path("/")) / ".kaggle")
     in_environment = {"KAGGLE_USERNAME", "KAGGLE_KEY"} <= os.environ.keys() or "KAGGLE_API_TOKEN" in os.environ
     return in_environment or (home / "kaggle.json").is_file() or (home / "access_token").is_file()
 

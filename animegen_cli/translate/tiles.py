@@ -35,11 +35,16 @@ def shaped(trained: Trained, image: Image.Image, *, fit: str | None = None, size
     where any size will do, with its shorter side scaled to `size` pixels."""
     if not any_size(trained):
         return np.array(fit_square(image, trained.data.size, fit or "crop"))
-    if size:
-        scale = size / min(image.size)
-        width, height = (max(round(side * scale), 1) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-    return np.array(image)
+    return np.array(scaled(image, size))
+
+
+def scaled(image: Image.Image, size: int | None) -> Image.Image:
+    """Scale a picture until its shorter side has `size` pixels; None leaves it as it is."""
+    if not size:
+        return image
+    scale = size / min(image.size)
+    width, height = (max(round(side * scale), 1) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def changed(generator: Generator, pictures: np.ndarray, edit: Edit, *, seed: int) -> np.ndarray:
@@ -58,6 +63,33 @@ def changed(generator: Generator, pictures: np.ndarray, edit: Edit, *, seed: int
     if max(pictures.shape[1:3]) > TILE:
         return np.stack([tiled(picture, network) for picture in pictures])
     return network(pictures)
+
+
+def bled(color: Image.Image, alpha: Image.Image) -> Image.Image:
+    """Let the colors of an RGB picture run into its transparent parts, white where there are none.
+
+    What lies under transparent parts is often black, or rubbish; a network that sees it draws an outline of it, and so it
+    does with any background. Each transparent pixel takes the mean of the opaque ones in the smallest block of 2, 4, 8, ...
+    pixels around it that has any.
+    """
+    weight = np.asarray(alpha, np.float32)[..., None] / 255
+    total = np.asarray(color, np.float32) * weight
+    levels = []
+    while weight.shape[:2] != (1, 1):
+        levels.append((total, weight))
+        total, weight = _halved(total), _halved(weight)
+    filled = np.where(weight > 0, total / np.maximum(weight, 1e-9), 255.0)
+    for total, weight in reversed(levels):
+        larger = filled.repeat(2, 0).repeat(2, 1)[: weight.shape[0], : weight.shape[1]]
+        filled = np.where(weight > 0, total / np.maximum(weight, 1e-9), larger)
+    return Image.fromarray(np.rint(filled).astype(np.uint8))
+
+
+def _halved(values: np.ndarray) -> np.ndarray:
+    """Sums of blocks of 2 x 2, of what is there of them: (H, W, C) -> (ceil(H / 2), ceil(W / 2), C)."""
+    below, right = (side % 2 for side in values.shape[:2])
+    even = np.pad(values, ((0, below), (0, right), (0, 0)))
+    return even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]
 
 
 def padded(pixels: np.ndarray) -> np.ndarray:

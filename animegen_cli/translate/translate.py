@@ -1,7 +1,8 @@
 """What `animegen translate` does: pictures in, the same pictures changed out. One by one, whatever their number.
 
 Families that take any size translate a picture as it is: reflected at its edges up to a multiple of 8 pixels and cut
-back, and in overlapping tiles once a side is longer than a tile. All others get a square of the run's size.
+back, and in overlapping tiles once a side is longer than a tile. Transparent parts stay transparent: the network sees colors that
+run on into them. All others get a square of the run's size, with white where a picture is transparent.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import math
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from animegen_cli import config, console, paths
 from animegen_cli.data import reading, sources
-from animegen_cli.data.decoding import decode
+from animegen_cli.data.decoding import decode_picture
 from animegen_cli.data.sources import ARCHIVES, Member, Source, Unusable
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError
@@ -27,7 +28,7 @@ from animegen_cli.report import grids
 from animegen_cli.sample.generate import Generator
 from animegen_cli.sample.output import save
 from animegen_cli.sample.trained import micro_batch, open_trained, require, sampling_of
-from animegen_cli.translate.tiles import MULTIPLE, TILE, any_size, changed, padded, shaped
+from animegen_cli.translate.tiles import MULTIPLE, TILE, any_size, bled, changed, padded, scaled, shaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 ON_SHEET = 24
 """Pairs that the sheet shows: the first ones."""
+NAMED = 5
+"""Pictures of one reason that a warning each is said of; those beyond are counted."""
 WAITING = 2**25
 """Pixels that wait at most for others of their shape, so that a network call is full."""
 _OPTIONS = {"levels": "--top-levels"}
@@ -49,7 +52,8 @@ def translate(request: Request) -> dict[str, Any]:
     console.note(f"run: {run.path}")
     out = request.out or run.path / "translated"
     found = _find(request.path)
-    targets = _targets(_listed(found, out), out)
+    names, results = _listed(found, out)
+    targets = _targets(names, out)
     _protect(request.path, out, targets)
     trained = open_trained(run, device=pick_device(request.device), precision=request.precision)
     work = _Work(request, trained)
@@ -59,9 +63,9 @@ def translate(request: Request) -> dict[str, Any]:
             work.take(name, data, targets[name])
             bar.advance()
         work.finish()
-    skipped = [{"file": name, "reason": reason} for name, reason in [*_dropped(found), *work.skipped]]
-    for item in skipped:
-        console.warn(f"skipped {item['file']}: {item['reason']}")
+    left_out = [*_dropped(found), *((name, "lies in the folder of the results") for name in results), *work.skipped]
+    skipped = [{"file": name, "reason": reason} for name, reason in left_out]
+    _warn(left_out)
     if not work.written:
         reason = f"none of {len(skipped)} could be read" if skipped else "no pictures there"
         raise DataError(f"{request.path}: {reason}", hint="name a picture, or a folder or archive of PNG or JPEG files")
@@ -69,14 +73,44 @@ def translate(request: Request) -> dict[str, Any]:
         size = trained.data.size
         console.note(f"this run learned from {size} x {size} pixels; far larger pictures: {work.large:,}; try `--size`")
     files = [work.written[name] for name in targets if name in work.written]
-    about = {"run": str(run.path), "images_seen": trained.images, "edit": asdict(work.edit), "seed": request.seed}
+    about = {
+        "run": str(run.path),
+        "images_seen": trained.images,
+        "edit": asdict(work.edit),
+        "seed": request.seed,
+        "animations": [{"file": name, "frames": frames} for name, frames in work.animations.items()],
+        "other_files": sum(source.others for source in found),
+    }
     text = [str(files[0]) if len(files) == 1 else f"{out}: {len(files):,} pictures"]
     if request.grid:
         sheet = grids.pairs([work.shown[name] for name in targets if name in work.shown])
         files.append(save(sheet, _beside(out)))
         text.append(str(files[-1]))
+    if work.animations:
+        text.append(_of_animations(work.animations))
     text += [f"{len(skipped):,} skipped"] if skipped else []
     return {"files": files, "skipped": skipped, "about": about, "text": "\n".join(text)}
+
+
+def _warn(left_out: Sequence[tuple[str, str]]) -> None:
+    """Name the first pictures of each reason that were skipped, and count the rest."""
+    counts = Counter[str]()
+    for name, reason in left_out:
+        counts[reason] += 1
+        if counts[reason] <= NAMED:
+            console.warn(f"skipped {name}: {reason}")
+    for reason, count in counts.items():
+        if count > NAMED:
+            console.warn(f"skipped {count - NAMED:,} more: {reason}")
+
+
+def _of_animations(animations: Mapping[str, int]) -> str:
+    frames = " to ".join(f"{count:,}" for count in sorted({min(animations.values()), max(animations.values())}))
+    if len(animations) == 1:
+        return f"{next(iter(animations))} is an animation: the first of {frames} frames was translated"
+    return (
+        f"{len(animations):,} animations, such as {next(iter(animations))}: the first of {frames} frames was translated"
+    )
 
 
 def asked_edit(trained: Trained, asked: Mapping[str, Any]) -> Edit:
@@ -108,16 +142,18 @@ def _find(path: Path) -> list[Source]:
     return sources.find([f"./{path}" if not path.is_absolute() else str(path)], downloads=paths.cache())
 
 
-def _listed(found: Sequence[Source], out: Path) -> list[str]:
-    """Names of all pictures; results of an earlier call that lie below a folder of pictures are none."""
-    inside, names = out.resolve(), []
+def _listed(found: Sequence[Source], out: Path) -> tuple[list[str], list[str]]:
+    """Names of all pictures that go in, and of those below the folder of the results, which an earlier call left there."""
+    inside = out.resolve()
+    names: list[str] = []
+    results: list[str] = []
     for source in found:
         root = source.path.resolve()
-        hidden = source.kind == "folder" and root in inside.parents
+        holds = source.kind == "folder" and root in inside.parents
         for member in source.members:
-            if not (hidden and inside in (root / member.name).parents):
-                names.append(_full_name(source, member, found))
-    return names
+            below = holds and inside in (root / member.name).parents
+            (results if below else names).append(_full_name(source, member, found))
+    return names, results
 
 
 def _full_name(source: Source, member: Member, found: Sequence[Source]) -> str:
@@ -201,9 +237,11 @@ class _Work:
         drawing_settings = {**config.settings_of(request.settings), **request.overrides}
         self.edit = asked_edit(trained, request.edits)
         self.generator = Generator(trained, sampling_of(trained, drawing_settings), batch=request.batch)
-        self.waiting: dict[tuple[int, ...], list[tuple[str, np.ndarray, Path]]] = {}
+        self.waiting: dict[tuple[int, ...], list[_Waiting]] = {}
         self.written: dict[str, Path] = {}
         self.skipped: list[tuple[str, str]] = []
+        self.animations: dict[str, int] = {}
+        """The frames of those pictures that have several."""
         self.large = 0
         """Pictures in which a face is probably larger than any that the networks have seen."""
         self.shown: dict[str, tuple[np.ndarray, np.ndarray, str]] = {}
@@ -213,15 +251,19 @@ class _Work:
         try:
             if isinstance(data, Unusable):
                 raise data
-            image = decode(data)
+            picture = decode_picture(data)
+            alpha = picture.alpha if self.any_size else None
+            image = picture.on_white if alpha is None else bled(picture.color, alpha)
             pixels = shaped(self.trained, image, fit=self.request.fit, size=self.request.size)
         except (Unusable, MemoryError) as error:
             self.skipped.append((name, str(error) or "too many pixels"))
             return
+        if picture.frames > 1:
+            self.animations[name] = picture.frames
         self.large += self.any_size and min(pixels.shape[:2]) > 2 * self.trained.data.size
         shape = tuple(-(-side // MULTIPLE) * MULTIPLE for side in pixels.shape[:2]) if self.any_size else pixels.shape
         group = self.waiting.setdefault(shape, [])
-        group.append((name, pixels, target))
+        group.append(_Waiting(name, pixels, alpha and scaled(alpha, self.request.size), target))
         if len(group) >= (1 if max(shape) > TILE else self._batch(shape)):
             self._translate(self.waiting.pop(shape))
         elif sum(len(rest) * math.prod(shape[:2]) for shape, rest in self.waiting.items()) > WAITING:
@@ -235,15 +277,41 @@ class _Work:
     def _batch(self, shape: Sequence[int]) -> int:
         return self.request.batch or micro_batch(self.trained.device, math.isqrt(shape[0] * shape[1]))
 
-    def _translate(self, group: Sequence[tuple[str, np.ndarray, Path]]) -> None:
-        whole = np.stack([padded(pixels) if self.any_size else pixels for _, pixels, _ in group])
+    def _translate(self, group: Sequence[_Waiting]) -> None:
+        whole = np.stack([padded(one.pixels) if self.any_size else one.pixels for one in group])
         results = changed(self.generator, whole, self.edit, seed=self.request.seed)
-        for (name, before, target), after in zip(group, results, strict=True):
-            after = after[: before.shape[0], : before.shape[1]]
-            paths.make_folder(target.parent)
-            self.written[name] = save(Image.fromarray(after), target)
+        for one, padded_result in zip(group, results, strict=True):
+            after = Image.fromarray(padded_result[: one.pixels.shape[0], : one.pixels.shape[1]])
+            before = Image.fromarray(one.pixels)
+            paths.make_folder(one.target.parent)
+            if one.alpha is not None:
+                before, after = (_with_alpha(image, one.alpha) for image in (before, after))
+            self.written[one.name] = save(after, one.target)
             if self.request.grid and len(self.shown) < ON_SHEET:
-                self.shown[name] = (grids.thumbnail(before), grids.thumbnail(after), PurePosixPath(name).name)
+                left, right = (grids.thumbnail(np.asarray(_on_white(image))) for image in (before, after))
+                self.shown[one.name] = (left, right, PurePosixPath(one.name).name)
+
+
+class _Waiting(NamedTuple):
+    """A picture that waits for others of its shape."""
+
+    name: str
+    pixels: np.ndarray
+    alpha: Image.Image | None
+    """Of the same size; None for a picture that is opaque, or becomes so."""
+    target: Path
+
+
+def _with_alpha(image: Image.Image, alpha: Image.Image) -> Image.Image:
+    clear = image.convert("RGBA")
+    clear.putalpha(alpha)
+    return clear
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 # ---- pixels to pixels -----------------------------------------------------------------------------------------
