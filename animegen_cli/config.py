@@ -26,6 +26,7 @@ from typing import (
 import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from animegen_cli import disk
 from animegen_cli.errors import ConfigError, DataError, nearest
 from animegen_cli.paths import similar
 
@@ -291,7 +292,7 @@ class Layer:
             reason = getattr(error, "strerror", None) or "it is no text"
             raise DataError(f"cannot read {shown}: {reason}", hint=similar(path) or "check the path") from error
         try:
-            values, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
+            values, node = disk.parse_yaml(text)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"{shown}:{mark.line + 1}" if mark else shown
@@ -515,6 +516,6 @@ def _assignments(words: Sequence[str], example: str) -> Iterator[tuple[str, Any]
         if not equals or not key:
             raise ConfigError(f"`--set {word}` has no `=`", hint=f"write `--set {example}`")
         try:
-            yield key, yaml.safe_load(text)
+            yield key, disk.parse_yaml(text)[0]
         except yaml.YAMLError as error:
             raise ConfigError(f"`--set {word}`: the value is not valid YAML", hint="quote it for the shell") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from animegen_cli import disk
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -233,40 +232,26 @@ class Run:
 
 
 def read_json(path: Path, *, what: str) -> dict[str, Any]:
-    """A JSON object from `path`; DataError that names the file when it is missing or broken."""
+    """Read a JSON object, and hold it against its checksum where it has one.
+
+    Args:
+        path: the file.
+        what: what it belongs to, for messages: `run`.
+
+    Raises:
+        DataError: it is missing, damaged, too large or no object; the message names the file.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > disk.MOST_JSON:
+            raise ValueError(f"it is larger than {disk.MOST_JSON // 2**20} MB")
+        value = disk.parse_json(path.read_bytes())
+        if not isinstance(value, dict):
+            raise ValueError("it holds no JSON object")
+        return disk.unsealed(value)
     except FileNotFoundError:
         raise DataError(f"{path.parent} is no {what}: it has no {path.name}", hint="check the path") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is damaged: {error}", hint=f"delete it if the {what} can be made again") from error
-    if not isinstance(value, dict):
-        raise DataError(
-            f"{path} is damaged: it holds no JSON object", hint=f"delete it if the {what} can be made again"
-        )
-    return value
-
-
-def sha256(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write whole or not at all: a temporary file in the same folder, then a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(value, indent=1, default=str) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut may leave the new name with nothing in it
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def runs(root: Path = RUNS) -> list[Run]:

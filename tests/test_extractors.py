@@ -21,7 +21,7 @@ from chain import done, refused
 from PIL import Image
 from torch import Tensor, nn
 
-from animegen_cli import paths
+from animegen_cli import disk
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.evaluate import clean_fid, evaluate
 from animegen_cli.metrics import weights
@@ -170,7 +170,7 @@ class Files:
 
     @property
     def known(self) -> set[str]:
-        return {paths.sha256(path) for path in (self.script, self.wrong, self.state)}
+        return {disk.sha256(path) for path in (self.script, self.wrong, self.state)}
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +240,7 @@ def test_clean_features_are_those_of_clean_fids_pipeline(files: Files, opened: t
     assert expected.std(0).mean() > 0.02 * expected.mean()  # the random network tells pictures apart
     assert (found - expected).abs().max() < 1e-3 * expected.std(0).mean()
     assert (extractor.name, extractor.resize) == ("inception", "clean-299")
-    assert extractor.sha == paths.sha256(files.script)
+    assert extractor.sha == disk.sha256(files.script)
 
 
 def test_legacy_modes_are_those_of_clean_fid(files: Files, cache: Path) -> None:
@@ -320,7 +320,7 @@ def test_files_that_are_no_network(files: Files, cache: Path, tmp_path: Path, co
     else:
         torch.save(torchvision.models.squeezenet1_1().state_dict(), path)
     with pytest.raises(DataError, match=r"file\.pt"):
-        open_inception(path, known={paths.sha256(path)})
+        open_inception(path, known={disk.sha256(path)})
 
 
 def test_where_weights_are_sought(files: Files, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +345,7 @@ def test_a_cache_that_cannot_be_written_is_no_error(
 ) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert open_inception(files.state, known=files.known)[1] == paths.sha256(files.state)
+    assert open_inception(files.state, known=files.known)[1] == disk.sha256(files.state)
 
 
 # SqueezeNet and the interface

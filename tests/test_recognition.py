@@ -13,7 +13,7 @@ import torch
 from chain import done, refused, sets, train_words
 from torch import Tensor
 
-from animegen_cli import paths
+from animegen_cli import disk
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.evaluate import classifier
 from animegen_cli.metrics.distributions import names_estimate
@@ -166,7 +166,7 @@ def test_a_run_with_labels_from_the_command_line(labeled: Path, runs: dict[str, 
     assert "fd-faces" in names
     scores = {score["name"]: score for score in found["scores"]}
     sha = scores["fd-attributes"]["protocol"]["extractor_sha"]
-    assert sha == paths.sha256(Run(runs["classifier"]).weights)
+    assert sha == disk.sha256(Run(runs["classifier"]).weights)
     assert all(scores[name]["protocol"]["extractor_sha"] == sha for name in ours)
     assert all(scores[name]["protocol"]["resize"] == "clean-16" for name in ours)
     assert all(0 <= scores[name]["value"] <= 1 for name in ours[1:])

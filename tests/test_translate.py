@@ -14,7 +14,7 @@ from chain import TINY, done, here, refused
 from pictures import encoded, picture
 from PIL import Image
 
-from animegen_cli import config, paths
+from animegen_cli import config, disk, paths
 from animegen_cli.config import Layer
 from animegen_cli.model import abilities, checkpoint, families
 from animegen_cli.model.family import DataSpec, Edit, abilities_of
@@ -52,7 +52,7 @@ def fresh(family: str, folder: Path, *settings: str) -> Path:
             torch.nn.init.normal_(parameter, std=0.1)
     folder.mkdir(parents=True)
     about = {"family": family, "state": "finished", "abilities": list(abilities_of(model))}
-    paths.write_json(folder / "run.json", about)
+    disk.write_json(folder / "run.json", about)
     weights = {"config": resolved.to_dict(), "data": spec_to_dict(spec), "images": 0}
     checkpoint.save_weights(folder / "weights.safetensors", inference_state(model), weights)
     return folder

@@ -83,10 +83,13 @@ def train(
         plan = planning.plan(request)
         console.result(plan, planning.describe(plan))
         return
-    from animegen_cli.evaluate.features import in_run_scores
-    from animegen_cli.train import train
+    from animegen_cli.train.signals import stop_signals
 
-    run = train.train(request, score=in_run_scores)
+    with stop_signals():  # from here on: loading torch alone takes seconds
+        from animegen_cli.evaluate.features import in_run_scores
+        from animegen_cli.train import train
+
+        run = train.train(request, score=in_run_scores)
     about = run.about
     nexts = {
         "samples": f"sample {run.path} --grid",

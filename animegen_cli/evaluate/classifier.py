@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from animegen_cli import console, paths
+from animegen_cli import console, disk
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate.images import CHUNK, EvaluatedRun
 from animegen_cli.evaluate.judge import JudgeResult
@@ -59,7 +59,7 @@ class Recognizer:
         trained = open_trained(run, device=device, precision="fp32")
         self._model: Classifies = require(trained, "classifies")
         self.extractor = extractors.classifier_extractor(
-            _Embedder(trained.model), paths.sha256(run.weights), trained.data.size, device=device, precision=precision
+            _Embedder(trained.model), disk.sha256(run.weights), trained.data.size, device=device, precision=precision
         )
         blank = torch.zeros(1, 3, trained.data.size, trained.data.size, dtype=torch.uint8)
         recognized = self._logits(self.extractor.features(blank))
@@ -93,7 +93,7 @@ class _Embedder(nn.Module):
 def open_recognizer(spec: str, *, device: torch.device, precision: Precision = "fp32") -> Recognizer:
     """The classifier run that `spec` means; UsageError for a run that recognizes nothing."""
     run = abilities.open_run(spec, "classifies")
-    return _opened(str(run.path.resolve()), paths.sha256(run.weights), str(device), precision)
+    return _opened(str(run.path.resolve()), disk.sha256(run.weights), str(device), precision)
 
 
 @functools.lru_cache(maxsize=2)  # by the sha, so that a run trained on is opened again

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from animegen_cli import console, paths
+from animegen_cli import console, disk, paths
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
 from animegen_cli.evaluate import clean_fid
@@ -202,7 +202,7 @@ def store(run: Run, images: int, result: JudgeResult, *, drawing: Mapping[str, A
         old = [e for e in stored[key] if e.get("images") == images and tuple(e.get(f) for f in fields) not in found]
         merged[key] = old + entries
     merged["sheets"] = (stored["sheets"] if current else {}) | result.sheets
-    paths.write_json(run.scores, merged)
+    disk.write_json(run.scores, merged)
 
 
 def read_stored(run: Run) -> dict[str, Any]:

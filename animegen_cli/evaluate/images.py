@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from animegen_cli import console, paths
+from animegen_cli import console, disk, paths
 from animegen_cli.data import npz_file
 from animegen_cli.data.dataset import FaceSet, open_images, require_size
 from animegen_cli.device import machine_about, peak_memory
@@ -192,7 +192,7 @@ class EvaluatedRun(ImageSet):
     @functools.cached_property
     def _folder(self) -> Path:
         """Where features of these weights are stored; those of others are deleted."""
-        found = self.run.path / "features" / paths.sha256(self.run.weights)[:16]
+        found = self.run.path / "features" / disk.sha256(self.run.weights)[:16]
         for other in found.parent.glob("*"):
             if other != found:
                 shutil.rmtree(other, ignore_errors=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
 
-from animegen_cli import paths
+from animegen_cli import disk
 from animegen_cli.model.diffusers import WEIGHTS
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ def write(model: DiffusersModel, folder: Path) -> None:
     for name, config in parts.items():
         (folder / name).mkdir()
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
-        paths.write_json(folder / name / file, config)
+        disk.write_json(folder / name / file, config)
     save_file(dict(model.tensors), folder / "unet" / f"{WEIGHTS}.safetensors", {"format": "pt"})
     classes = {name: ["diffusers", config["_class_name"]] for name, config in parts.items()}
     version = model.network["_diffusers_version"]
-    paths.write_json(
+    disk.write_json(
         folder / "model_index.json", {"_class_name": model.pipeline, "_diffusers_version": version, **classes}
     )

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import animegen_cli
-from animegen_cli import console, drawn, paths
+from animegen_cli import console, disk, drawn, paths
 from animegen_cli.device import pick_device
 from animegen_cli.errors import ConfigError, MachineError, UsageError
 from animegen_cli.export import diffusers, onnx, usage
@@ -97,7 +97,7 @@ def export(request: Request) -> dict[str, Any]:
             "size": trained.data.size,
             "images_seen": trained.images,
         }
-        paths.write_json(folder / INDEX, head | index | {"files": files})
+        disk.write_json(folder / INDEX, head | index | {"files": files})
     return {"out": str(out), "to": kind, "run": str(run.path), "files": files, "notes": list(facts.notes)}
 
 

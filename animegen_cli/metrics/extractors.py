@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from animegen_cli import paths
+from animegen_cli import disk
 from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.metrics import resize as resizing
 from animegen_cli.metrics.protocol import KID75_RESIZE, Precision, parse_precision
@@ -211,7 +211,7 @@ def _squeezenet_extractor(path: Path, *, device: str | torch.device, precision: 
     return Extractor(
         squeezenet.load_squeezenet(path),
         name="squeezenet",
-        sha=paths.sha256(path),
+        sha=disk.sha256(path),
         resize=f"clean-{squeezenet.SIZE}",
         prepare=lambda images: resizing.resize(images, squeezenet.SIZE),
         device=device,

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from animegen_cli import console, paths
+from animegen_cli import console, disk
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.model.nets.inception import Inception, from_tensors, from_torchscript
 from animegen_cli.paths import cache
@@ -81,7 +81,7 @@ def open_inception(weights: str | Path | None = None, *, known: Collection[str] 
         net, sha = _load_converted(path)
         _check(path, sha, known)
         return net, sha
-    sha = paths.sha256(path)
+    sha = disk.sha256(path)
     _check(path, sha, known)
     converted = cache() / _converted_name(sha)
     if converted.is_file():
@@ -111,7 +111,7 @@ def download_weights(
         DataError: it is another file.
     """
     dest = dest or cache() / FILE_NAMES[0]
-    if dest.is_file() and (sha256 is None or paths.sha256(dest) == sha256):
+    if dest.is_file() and (sha256 is None or disk.sha256(dest) == sha256):
         return dest
     part = dest.with_name(dest.name + ".part")
     try:
@@ -126,7 +126,7 @@ def download_weights(
         raise MachineError(
             f"the download stopped: {problem}", hint="type the same command again; it goes on from there"
         ) from problem
-    if sha256 is not None and (found := paths.sha256(part)) != sha256:
+    if sha256 is not None and (found := disk.sha256(part)) != sha256:
         part.unlink()
         raise DataError(
             f"`{url}` gave another file than expected: sha256 {found[:12]}…, not {sha256[:12]}…",

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from animegen_cli import __version__, paths
+from animegen_cli import __version__, disk
 from animegen_cli.errors import DataError, MachineError
 
 if TYPE_CHECKING:
@@ -25,19 +26,14 @@ STATE_VERSION = 1
 Parts = Mapping[str, Mapping[str, Tensor]]
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     # safetensors refuses channels_last and shared storage, so everything is made plain first.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    with path.open("wb") as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     save_file(plain, path, metadata)
-    _sync(path)
+    path.chmod(mode)  # safetensors' own are for their owner's eyes alone, whatever the umask says
+    disk.sync(path)
 
 
 def _whole(write: Callable[[], None], cleanup: Callable[[], None], what: str) -> None:
@@ -58,37 +54,71 @@ def _whole(write: Callable[[], None], cleanup: Callable[[], None], what: str) ->
 
 # ---- weights --------------------------------------------------------------------------------------------------
 
+_KEY = "animegen"
+"""Where the metadata of a weights file holds all that we say of it: one key, as safetensors orders several at random."""
+
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Write one safetensors file; each value of `about` lies as JSON in its metadata."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    metadata = {"animegen": __version__, **{key: json.dumps(value) for key, value in about.items()}}
+    """Write one safetensors file; its metadata holds `about` as JSON, with a checksum of both.
+
+    Equal tensors and an equal `about` give equal bytes.
+    """
+    head = {"version": __version__, "about": dict(about), "tensors": _digest(tensors)}
+    metadata = {_KEY: json.dumps(disk.sealed(head))}  # in its own order, which is that of label columns
 
     def write() -> None:
-        _write_tensors(temporary, tensors, metadata)
-        os.replace(temporary, path)
+        with disk.replacing(path) as temporary:
+            _write_tensors(temporary, tensors, metadata)
 
-    _whole(write, lambda: temporary.unlink(missing_ok=True), str(path))
+    _whole(write, lambda: None, str(path))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and `about` of a weights file; DataError when it is missing, damaged or no file of ours."""
+    """The tensors and `about` of a weights file.
+
+    Raises:
+        DataError: it is missing, damaged in any byte, or no file of ours.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        tensors = load_file(path)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+        if _KEY not in metadata:
+            raise DataError(f"{path} was not written by animegen", hint="name a run folder or its weights.safetensors")
+        return tensors, _about(metadata, tensors)
     except FileNotFoundError:
         raise DataError(f"no weights at {path}", hint="check the path, or train first") from None
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(
             f"{path} is damaged: {error}", hint="delete it; training writes it again at its next save"
         ) from error
-    if "animegen" not in metadata:
-        raise DataError(f"{path} was not written by animegen", hint="name a run folder or its weights.safetensors")
-    return tensors, {key: json.loads(value) for key, value in metadata.items() if key != "animegen"}
+
+
+def _about(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What a weights file says of itself; ValueError where file and checksum differ."""
+    if not metadata[_KEY].startswith("{"):  # an earlier version: a key for each value, and no checksum
+        return {key: disk.parse_json(value) for key, value in metadata.items() if key != _KEY}
+    head = disk.parse_json(metadata[_KEY])
+    if "checksum" not in head or disk.unsealed(head)["tensors"] != _digest(tensors):
+        raise ValueError("its tensors do not match their checksum")
+    return dict(head["about"])
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names, types, shapes and values of tensors, whatever their order, device and layout."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 # ---- training states ------------------------------------------------------------------------------------------
+
+
+class DamagedState(DataError):
+    """A training state that was changed or cut short after it was written: the one before it may be whole."""
 
 
 def save_state(folder: Path, parts: Parts, about: Mapping[str, Any]) -> None:
@@ -102,15 +132,12 @@ def save_state(folder: Path, parts: Parts, about: Mapping[str, Any]) -> None:
         for name, tensors in parts.items():
             file = temporary / f"{name}.safetensors"
             _write_tensors(file, tensors)
-            sums[file.name] = paths.sha256(file)
+            sums[file.name] = disk.sha256(file)
         state = {"version": STATE_VERSION, "animegen": __version__, **about, "files": sums}
-        text = json.dumps(state | {"checksum": _checksum(state)}, indent=1)
-        (temporary / "state.json").write_text(text, encoding="utf-8")
-        _sync(temporary / "state.json")
-        _sync(temporary)
+        disk.write_json(temporary / "state.json", state, seal=True)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
-        _sync(folder.parent)
+        disk.sync(folder.parent)
 
     _whole(write, lambda: shutil.rmtree(temporary, ignore_errors=True), f"the state {folder}")
 
@@ -119,16 +146,18 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, An
     """Parts and `about` of a state.
 
     Raises:
-        DataError: another version, a missing file, a checksum that does not match.
+        DamagedState: a file is missing, or does not match its checksum.
+        DataError: it is of another version.
     """
     other = f"delete {folder} to go on from the state before it"
     try:
-        about = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        checksum = about.pop("checksum", None)
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"the state {folder} is damaged: {error}", hint=other) from error
-    if checksum != _checksum(about):
-        raise DataError(f"the state {folder} is damaged: state.json does not match its own checksum", hint=other)
+        text = (folder / "state.json").read_bytes()
+        about = disk.parse_json(text)
+        if "checksum" not in about:
+            raise ValueError("state.json has no checksum")
+        about = disk.unsealed(about)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DamagedState(f"the state {folder} is damaged: {error}", hint=other) from error
     if about.get("version") != STATE_VERSION:
         raise DataError(
             f"the state {folder} has version {about.get('version')}, this animegen ({__version__}) reads version {STATE_VERSION}",
@@ -137,16 +166,12 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, An
     parts = {}
     for name, expected in about["files"].items():
         file = folder / name
-        if not file.is_file() or paths.sha256(file) != expected:
-            raise DataError(
+        if not file.is_file() or disk.sha256(file) != expected:
+            raise DamagedState(
                 f"the state {folder} is damaged: {name} is missing or does not match its checksum", hint=other
             )
         parts[file.stem] = load_file(file)
     return parts, about
-
-
-def _checksum(about: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 # ---- optimizers -----------------------------------------------------------------------------------------------

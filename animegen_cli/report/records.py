@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from animegen_cli import disk, paths
 from animegen_cli.errors import DataError
 from animegen_cli.metrics.protocol import Protocol, better, with_current_names
 from animegen_cli.paths import Run
@@ -17,8 +18,6 @@ from animegen_cli.report.findings import Findings
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where libyaml is
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def read(run: Run) -> Record:
 
 def _config(run: Run, problems: _Problems) -> dict[str, Any]:
     try:
-        found = yaml.load(run.config.read_text(encoding="utf-8"), _LOADER)
+        found, _ = disk.parse_yaml(run.config.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             raise ValueError("it holds no settings")
         return found
@@ -193,7 +192,7 @@ def _curves(run: Run, problems: _Problems) -> dict[str, list[tuple[float, float]
     lines, bad = text.splitlines(), 0
     for number, line in enumerate(lines):
         try:
-            entry = json.loads(line)
+            entry = disk.from_line(line)
             images = float(entry.pop("images"))
         except (ValueError, TypeError, KeyError, AttributeError):
             # A run that is being written now, or was killed, may end in half a line.
@@ -217,13 +216,13 @@ def _numbers(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _eval(run: Run, problems: _Problems) -> dict[str, Any]:
     """What eval.json holds; empty where there is none, or none that can be read."""
     try:
-        stored = json.loads(run.scores.read_text(encoding="utf-8"))
-        if not isinstance(stored, dict) or not isinstance(stored["scores"], list):
+        stored = paths.read_json(run.scores, what="list of scores") if run.scores.is_file() else None
+        if stored is None:
+            return {}
+        if not isinstance(stored["scores"], list):
             raise TypeError("`scores` is no list")
         return with_current_names(stored)
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (DataError, KeyError, TypeError) as error:
         problems.add(
             run.scores, f"damaged and left out ({_first_line(error)}); score again with `animegen eval {run.path}`"
         )

@@ -1,11 +1,12 @@
-"""log.jsonl: one JSON object per line, cut back on resume so that no line is ahead of the state."""
+"""log.jsonl: one JSON object per line with a checksum, cut back on resume so that no line is ahead of the state."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from animegen_cli import console, disk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +26,7 @@ class Log:
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Append one line; numbers also become TensorBoard scalars over `entry["images"]`, the images seen."""
-        self._file.write(json.dumps(entry) + "\n")
+        self._file.write(disk.to_line(entry))
         self._file.flush()
         if self._events is not None:
             for name, value in _scalars(entry):
@@ -40,24 +41,23 @@ class Log:
             self._events.close()
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Read all whole lines; a last line cut short by a kill is left out, and a log that is not there is empty."""
-    entries = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                break
-    return entries
-
-
 def _cut(path: Path, images: int) -> None:
-    """Drop what was logged after the state that training goes on from."""
-    kept = [entry for entry in read(path) if entry["images"] <= images]
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    """Drop what was logged after the state that training goes on from, and lines that are damaged; the others stay as they are."""
+    if not path.is_file():
+        return
+    kept, damaged = [], 0
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        try:
+            if float(disk.from_line(line.rstrip("\n"))["images"]) <= images:
+                kept.append(line if line.endswith("\n") else line + "\n")
+        except (ValueError, TypeError, KeyError):
+            damaged += number < len(lines) - 1 or line.endswith(
+                "\n"
+            )  # a kill cuts the last one short, which is no news
+    if damaged:
+        console.warn(f"{damaged} damaged line{'s' * (damaged > 1)} of {path} left out")
+    disk.write_text(path, "".join(kept))
 
 
 def _event_writer(folder: Path, images: int) -> SummaryWriter | None:

@@ -27,6 +27,8 @@ class Request:
     """`auto`, `none`, or a run to go on with."""
     init_from: str | None = None
     configs: Sequence[Path] = ()
+    own: Layer | None = None
+    """The settings of the run that is gone on with, as the run holds them."""
     settings: Sequence[str] = ()
     """Words of `--set`."""
     flags: Sequence[Layer] = ()
@@ -54,7 +56,9 @@ class Request:
         return family, preset
 
     def config_layers(self) -> list[Layer]:
-        """The files of `--config`, lowest first; DataError or ConfigError for one that cannot be read."""
+        """The files of `--config`, lowest first, or a run's own settings; DataError or ConfigError for a broken file."""
+        if self.own is not None:
+            return [self.own]
         if not self.configs:
             return []
         from animegen_cli import config

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from animegen_cli import __version__, config, console, paths
+from animegen_cli import __version__, config, console, disk
 from animegen_cli.config import Amount
 from animegen_cli.device import machine_about
 from animegen_cli.errors import DivergedError, MachineError
@@ -78,6 +77,8 @@ class Session:
             self.doctor = Doctor(about.get("findings", ()))
         self.previews = Previews(run.samples, prepared)
         self.validation = Validation(prepared, score)
+        self.saved = self.trainer.images, self.trainer.step, self.trainer.seconds  # at the last state
+        self.lost = False  # whether what came after it will never be saved
         self.status = ""  # for the line of progress
         self.logged = (self.trainer.seconds, self.trainer.images)  # at the last line of the log
         with self._explained():
@@ -90,26 +91,26 @@ class Session:
     def write_about(self, state: str) -> None:
         """Write run.json: what the run is, how far it has come, and its `state` (see `Run.state`)."""
         trainer, prepared = self.trainer, self.prepared
-        rate = trainer.images / trainer.seconds if trainer.seconds else 0.0
-        paths.write_json(
+        images, step, seconds = self.saved if self.lost else (trainer.images, trainer.step, trainer.seconds)
+        rate = images / seconds if seconds else 0.0
+        disk.write_json(
             self.run.facts,
             {
                 "animegen": __version__, "family": self.config.family, "preset": self.config.preset, "state": state,
-                "abilities": list(abilities_of(prepared.model)), "images": trainer.images, "target_images": trainer.total,
-                "steps": trainer.step, "seconds": round(trainer.seconds, 2), "images_per_second": round(rate, 2),
+                "abilities": list(abilities_of(prepared.model)), "images": images, "target_images": trainer.total,
+                "steps": step, "seconds": round(seconds, 2), "images_per_second": round(rate, 2),
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
                 "data": folder.data_about(prepared.faces, prepared.data), **machine_about(prepared.device),
                 "resolved": trainer.options.to_dict(), "notes": prepared.model.notes, "findings": self.doctor.to_list(),
                 "quantities": dict(prepared.model.quantities), "validation": self.figures,
             },
+            seal=True,
         )  # fmt: skip
 
     def write_config(self) -> None:
         """Write config.yaml, whole or not at all: every setting, and the data set; it runs again as it is."""
         values = self.config.to_dict() | {"data": str(self.prepared.faces.path)}
-        temporary = self.run.config.with_name(".config.yaml.tmp")
-        temporary.write_text(config.to_yaml(values), encoding="utf-8")
-        os.replace(temporary, self.run.config)
+        disk.write_text(self.run.config, config.to_yaml(values))
 
     def save(self, trainer: Trainer) -> None:
         """Write the weights and a complete state; never a bad one.
@@ -119,7 +120,8 @@ class Session:
         trainer.check()
         about = {
             "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds, "figures": self.figures,
-            "findings": self.doctor.to_list(), "resolved": trainer.options.to_dict(), "config": self.config.to_dict(),
+            "findings": self.doctor.to_list(), "resolved": trainer.options.to_dict(),
+            "config": self.config.to_dict() | {"data": str(self.prepared.faces.path)},
             "identity": self.prepared.faces.identity,
         }  # fmt: skip
         weights = {
@@ -128,7 +130,10 @@ class Session:
             "abilities": list(abilities_of(self.prepared.model)),
         }  # fmt: skip
         checkpoint.save_weights(self.run.weights, inference_state(trainer.ema.model), weights)
-        checkpoint.save_state(self.run.resume / f"{trainer.images:012d}", trainer.state_dict(), about)
+        state = self.run.resume / f"{trainer.images:012d}"
+        if not state.is_dir():  # else it is what this process went on from
+            checkpoint.save_state(state, trainer.state_dict(), about)
+        self.saved = trainer.images, trainer.step, trainer.seconds
         self._prune()
         self.write_about("running")
 
@@ -257,10 +262,10 @@ class Session:
 
     def _train(self) -> None:
         trainer, settings = self.trainer, self.config.train
-        self.previews.write_reals()
-        hooks = self._hooks()
         state = "stopped"
         try:
+            self.previews.write_reals()
+            hooks = self._hooks()
             with (
                 console.progress(self.run.name, trainer.total, done=trainer.images) as bar,
                 stop_signals() as stop,
@@ -277,6 +282,9 @@ class Session:
             state = "finished"
         except DivergedError:
             state = "diverged"
+            raise
+        except KeyboardInterrupt:
+            self.lost = True
             raise
         finally:
             self.log.close()

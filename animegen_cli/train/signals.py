@@ -8,36 +8,59 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from animegen_cli import console
+from animegen_cli.errors import StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-"""What a scheduler sends before it kills (SIGTERM, or SIGUSR1 where it was told to), and Ctrl-C."""
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+"""What a scheduler sends before it kills (SIGTERM, or SIGUSR1 where it was told to), what submitit and Hydra send, and Ctrl-C."""
+
+_asked: list[int] | None = None
+"""The signals that came while they were caught; None while they are not."""
 
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn the first signal of `STOPPING` into a request to stop after the step; a second Ctrl-C stops at once.
+    """Turn the first signal of `STOPPING` into a request to stop; a second Ctrl-C stops at once, further ones do nothing.
 
-    Yields a function that says whether a stop was asked for. The handlers that were there before come back at the end.
-    Only a process's main thread may set handlers, so in another thread nothing is caught and the answer stays False.
+    Yields a function that says whether a stop was asked for. Within another `stop_signals` it yields the same function, so that
+    a stop is known wherever it came. The handlers that were there before come back at the end. Only a process's main thread may
+    set handlers, so in another thread nothing is caught and the answer stays False.
     """
+    global _asked
+    if _asked is not None:
+        yield _was_asked
+        return
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    asked: list[int] = []
+    asked = _asked = []
 
     def ask(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and asked:
-            raise KeyboardInterrupt
         asked.append(number)
-        console.note("stopping after this step; the state will be saved")
+        if number == signal.SIGINT and asked[1:].count(signal.SIGINT) == 1:
+            raise KeyboardInterrupt
+        if len(asked) == 1:
+            console.note("stopping; the state will be saved")
 
     before = {number: signal.signal(number, ask) for number in STOPPING}
     try:
-        yield lambda: bool(asked)
+        yield _was_asked
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _asked = None
+
+
+def _was_asked() -> bool:
+    return bool(_asked)
+
+
+def check_stop(stop: Callable[[], bool]) -> None:
+    """StoppedError where a stop was asked for before the training began; nothing is lost yet."""
+    if stop():
+        raise StoppedError(
+            "stopped before the first step; nothing was lost", hint="type the same command again to go on"
+        )

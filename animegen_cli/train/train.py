@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from animegen_cli import config, console, paths
+from animegen_cli import config, console, disk, paths
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet, require_size
 from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.data.sources import PHOTOS
 from animegen_cli.device import pick_device
-from animegen_cli.errors import DataError, UsageError
+from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import checkpoint, diffusers, families
 from animegen_cli.model.family import DataSpec, Family
 from animegen_cli.paths import Run
@@ -24,9 +24,10 @@ from animegen_cli.train import options
 from animegen_cli.train.folder import differences, is_locked, lock
 from animegen_cli.train.options import Prepared, ResolvedOptions
 from animegen_cli.train.session import Session
+from animegen_cli.train.signals import check_stop, stop_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from animegen_cli.train.request import Request
     from animegen_cli.train.validation import Scorer
@@ -139,7 +140,7 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
         UsageError: `--resume none` into a folder that is not empty, or a changed config.
     """
     if request.resumes_a_run:
-        run = paths.open_run(request.resume)
+        run = _run_to_resume(request)
         if request.out is not None and request.out.resolve() != run.path.resolve():
             raise UsageError(
                 f"`--resume {request.resume}` goes on in that folder, not in {request.out}",
@@ -149,7 +150,7 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
     if request.out is not None:
         # A process killed before it wrote anything leaves its lock alone.
         occupied = request.out.is_dir() and any(not f.name.startswith(".") for f in request.out.iterdir())
-        if occupied and (request.resume == "none" or not Run(request.out).exists):
+        if occupied and (request.resume == "none" or not _has_begun(Run(request.out))):
             raise UsageError(
                 f"{request.out} is not empty",
                 hint="name another folder, or leave `--resume` at `auto` to go on with its run",
@@ -162,6 +163,11 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
                 return run, True
     name = "-".join([run_config.family, run_config.preset or "custom", faces.name])
     return Run(paths.numbered_run(paths.RUNS, name)), False
+
+
+def _has_begun(run: Run) -> bool:
+    """Whether there is a training to go on with; a run whose run.json is gone is known by its states."""
+    return run.exists or bool(run.states())
 
 
 def _continues(run: Run, run_config: RunConfig, faces: FaceSet) -> bool:
@@ -189,20 +195,27 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
     Raises:
         AnimegenError: bad words, config, data or state; DivergedError and StoppedError from the loop.
     """
+    with stop_signals() as stop:
+        return _train(request, score, stop)
+
+
+def _train(request: Request, score: Scorer | None, stop: Callable[[], bool]) -> Run:
     if request.runs_config:
         request = _from_run(request)
     run_config = read_config(request)
     warn_of(run_config)
     faces = open_data(request, run_config)
+    check_stop(stop)
     run, occupied = choose_folder(request, run_config, faces)
     with lock(run):
-        state = None
+        disk.sweep(run.path)
+        state = _newest_state(run) if occupied else None
         if occupied:
-            _check_same(run, run_config, faces)
-            state = _newest_state(run)
+            _check_same(run, run_config, faces, state[1] if state else None)
         prepared = prepare(request, run_config, faces, resolved=state[1]["resolved"] if state else None)
         if request.init_from and state is None:
             _initialize(prepared.model, request.init_from)
+        check_stop(stop)
         console.note(f"run: {run.path}")
         session = Session(run, prepared, score, state)
         if state is not None:
@@ -212,14 +225,28 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
 
 
 def _from_run(request: Request) -> Request:
-    """`--resume RUN` without a preset goes on with the run's own config."""
-    run = paths.open_run(request.resume)
-    family = run.about.get("family")
+    """`--resume RUN` without a preset goes on with the run's own config, or with its state's where the file is broken."""
+    run = _run_to_resume(request)
+    try:
+        own = Layer.from_yaml(run.config)
+    except (DataError, ConfigError) as error:
+        state = _newest_state(run)
+        if state is None:
+            raise
+        console.warn(f"{error.message}; going on with the settings of the state at {state[1]['images']:,} images")
+        own = Layer(dict(state[1]["config"]), {})
+    family = own.values.get("family")
     if request.family not in (None, family):
         raise UsageError(
             f"{run.path} is a {family} run, not {request.family}", hint=f"type `animegen train --resume {run.path}`"
         )
-    return replace(request, configs=[run.config])
+    return replace(request, own=own)
+
+
+def _run_to_resume(request: Request) -> Run:
+    """The run that `--resume` names; one whose run.json is broken or gone is known by its states."""
+    run = Run(Path(str(request.resume)))
+    return run if run.states() else paths.open_run(request.resume)
 
 
 def _config_of(run: Run, family: str) -> dict[str, Any]:
@@ -228,11 +255,18 @@ def _config_of(run: Run, family: str) -> dict[str, Any]:
     return config.current_names(Layer.from_yaml(run.config).values, {"model": kind.Config, "sample": kind.Sampling})
 
 
-def _check_same(run: Run, run_config: RunConfig, faces: FaceSet) -> None:
-    if not run.config.is_file():
+def _check_same(run: Run, run_config: RunConfig, faces: FaceSet, state: Mapping[str, Any] | None) -> None:
+    """UsageError where settings or pictures are not those that the run began with, as its state says or, without one, its files."""
+    if state is not None:
+        kind = families.load(run_config.family)
+        old = config.current_names(state["config"], {"model": kind.Config, "sample": kind.Sampling})
+        before = state["identity"]
+    elif run.config.is_file() and run.exists:
+        old = _config_of(run, run_config.family)
+        before = run.about.get("data", {}).get("identity")
+    else:
         return
-    changed = differences(_config_of(run, run_config.family), run_config)
-    before = run.about.get("data", {}).get("identity")
+    changed = differences(old, run_config)
     if before != faces.identity:
         changed.append(f"data: {str(before)[:12]} -> {faces.identity[:12]} (other pictures)")
     if changed:
@@ -243,8 +277,20 @@ def _check_same(run: Run, run_config: RunConfig, faces: FaceSet) -> None:
 
 
 def _newest_state(run: Run) -> tuple[checkpoint.Parts, Mapping[str, Any]] | None:
-    states = run.states()
-    return checkpoint.load_state(states[-1]) if states else None
+    """The newest state that is whole; None where there is none at all. Damaged ones are said, and go with the next save.
+
+    Raises:
+        DataError: all are damaged, or the newest is of another version.
+    """
+    for state in reversed(states := run.states()):
+        try:
+            return checkpoint.load_state(state)
+        except checkpoint.DamagedState as error:
+            if state == states[0]:
+                raise
+            console.warn(f"{error.message}; going on from the one before it")
+            state.rename(state.with_name(f".{state.name}.tmp"))
+    return None
 
 
 def _initialize(model: Family, source: str) -> None:

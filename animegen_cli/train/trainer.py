@@ -193,7 +193,7 @@ class Trainer:
 
         Args:
             hooks: called when due, in order, and all of them at the end.
-            stop: asked after every step; True ends with StoppedError after the hooks that are called `at_stop`.
+            stop: asked before and after every step; True ends with StoppedError after the hooks that are called `at_stop`.
             on_step: called after every step, for progress.
 
         Raises:
@@ -202,10 +202,11 @@ class Trainer:
         """
         due = [self._next_due(hook.every) for hook in hooks]
         while self.images < self.total:
-            began = time.perf_counter()
-            self.train_step()
-            self.seconds += time.perf_counter() - began
-            on_step(self)
+            if not stop():  # else a stop was asked for before the first step
+                began = time.perf_counter()
+                self.train_step()
+                self.seconds += time.perf_counter() - began
+                on_step(self)
             stopping = stop()
             finished = self.images >= self.total
             for index, hook in enumerate(hooks):

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, features
 
 import animegen_cli
+from animegen_cli import disk, paths
 from animegen_cli import drawn as drawn_faces
-from animegen_cli import paths
 from animegen_cli.compare.compare import same_seeds
 from animegen_cli.compare.survey.design import QUESTIONS, SHEET, Contestant, Design, Question, design
 from animegen_cli.data.dataset import FaceSet
@@ -103,7 +103,7 @@ def make(
     page = out / PAGE
     page.write_text(_page(made, coded, chance), encoding="utf-8")
     about = {"format": FORMAT, "version": VERSION, "made_with": animegen_cli.__version__, "survey": made.id}
-    paths.write_json(out / KEY, about | {"seeds": spell_seeds(shown_seeds)} | made.key)
+    disk.write_json(out / KEY, about | {"seeds": spell_seeds(shown_seeds)} | made.key)
     names = tuple(one.name for one in contestants)
     checks = len(made.key["checks"])
     return Made(page, out / KEY, names, made.key["shown"], checks, len(shown_seeds), tuple(notes))

@@ -1,0 +1,299 @@
+"""Files of a run that were changed, cut short or broken: refused with the file named, or harmless; the run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+import yaml
+from chain import TINY, assert_same_tensors, done, refused, sets, train_words
+
+from animegen_cli import disk, paths
+from animegen_cli.errors import DataError
+from animegen_cli.model import checkpoint
+from animegen_cli.paths import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+FLIPS = 60
+
+
+def changed(data: bytes, *, seed: int) -> Iterator[tuple[int, bytes]]:
+    """`FLIPS` copies of some bytes with another value at one random place, and the places."""
+    draw = random.Random(seed)
+    for _ in range(FLIPS):
+        place = draw.randrange(len(data))
+        other = bytearray(data)
+        other[place] ^= draw.randrange(1, 256)
+        yield place, bytes(other)
+
+
+# ---- single bytes ---------------------------------------------------------------------------------------------
+
+
+def test_no_changed_byte_of_weights_is_taken_for_weights(tmp_path: Path) -> None:
+    tensors = {
+        "a.weight": torch.arange(20.0).reshape(4, 5),
+        "a.half": torch.ones(3, dtype=torch.bfloat16),
+        "n": torch.tensor(7),
+    }
+    about = {"family": "x", "images": 64, "config": {"lr": 1e-3}}
+    file = tmp_path / "weights.safetensors"
+    checkpoint.save_weights(file, tensors, about)
+    whole = file.read_bytes()
+    messages: list[str] = []
+    for place, other in changed(whole, seed=1):
+        file.write_bytes(other)
+        try:
+            found, said = checkpoint.load_weights(file)
+        except DataError as error:
+            messages.append(error.message)
+        else:
+            assert said == about, place
+            assert_same_tensors(found, tensors)
+    assert len(messages) > FLIPS * 0.8
+    assert all(str(file) in message for message in messages)
+
+
+def test_no_changed_byte_of_a_state_is_gone_on_from(tmp_path: Path) -> None:
+    state = tmp_path / "000000000008"
+    checkpoint.save_state(state, {"model": {"w": torch.arange(6.0)}}, {"images": 8, "figures": {"mse": 0.5}})
+    parts, about = checkpoint.load_state(state)
+    messages: list[str] = []
+    for file in sorted(state.iterdir()):
+        whole = file.read_bytes()
+        for place, other in changed(whole, seed=2):
+            file.write_bytes(other)
+            try:
+                again, said = checkpoint.load_state(state)
+            except DataError as error:
+                messages.append(error.message)
+            else:
+                assert said == about, place
+                assert_same_tensors(again["model"], parts["model"])
+        file.write_bytes(whole)
+    assert len(messages) > FLIPS
+    assert all(str(state) in message for message in messages)
+
+
+def test_no_changed_byte_of_sealed_json_is_believed(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    value = {"state": "finished", "images": 1234, "notes": ["a"], "rate": 0.25}
+    disk.write_json(file, value, seal=True)
+    whole = file.read_bytes()
+    messages: list[str] = []
+    for place, other in changed(whole, seed=3):
+        file.write_bytes(other)
+        try:
+            found = paths.read_json(file, what="run")
+        except DataError as error:
+            messages.append(error.message)
+        else:  # blanks, or the name of the checksum itself
+            assert {key: found.get(key) for key in value} == value, place
+    assert len(messages) > FLIPS / 2
+    assert all(str(file) in message for message in messages)
+
+
+def test_a_changed_byte_of_a_log_costs_one_line_at_most() -> None:
+    entries = [{"images": 8 * n, "model/mse": n / 7} for n in range(1, 20)]
+    text = "".join(map(disk.to_line, entries)).encode()
+    lost = 0
+    for place, other in changed(text, seed=4):
+        found = []
+        for line in other.decode(errors="replace").splitlines():
+            try:
+                entry = disk.from_line(line)
+            except ValueError:
+                continue
+            found.append({key: entry[key] for key in ("images", "model/mse") if key in entry})
+        assert all(entry in entries for entry in found), place
+        assert len(found) >= len(entries) - 2  # a line end that is gone joins two
+        lost += len(found) < len(entries)
+    assert lost > FLIPS / 2
+
+
+# ---- the run goes on ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def half(faces: Path, tmp_path: Path) -> Path:
+    """A run of 128 images with states at 64 and 128."""
+    done(*train_words("ddpm", faces, tmp_path / "run", "--keep", 5, duration="128 images"))
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def unbroken(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same run, straight to 192 images."""
+    run = tmp_path_factory.mktemp("unbroken") / "run"
+    done(*train_words("ddpm", faces, run, "--keep", 5, duration="192 images"))
+    return Run(run)
+
+
+def break_run_json(run: Run) -> str:
+    run.facts.write_text("{", encoding="utf-8")
+    return ""
+
+
+def lose_run_json(run: Run) -> str:
+    run.facts.unlink()
+    return ""
+
+
+def break_config(run: Run) -> str:
+    run.config.write_text("model: [", encoding="utf-8")
+    return "going on with the settings of the state at 128 images"
+
+
+def break_newest_state(run: Run) -> str:
+    file = run.states()[-1] / "ema.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    return "going on from the one before it"
+
+
+def break_log(run: Run) -> str:
+    first, second, *rest = run.log.read_bytes().splitlines(keepends=True)
+    run.log.write_bytes(first + second.replace(b"{", b"\xff", 1) + b"".join(rest))
+    return f"1 damaged line of {run.log} left out"
+
+
+@pytest.mark.parametrize("damage", [break_run_json, lose_run_json, break_config, break_newest_state, break_log])
+def test_a_broken_file_never_bricks_a_run_whose_states_are_whole(
+    half: Path, unbroken: Run, damage: Callable[[Run], str]
+) -> None:
+    run = Run(half)
+    lines = len(run.log.read_text(encoding="utf-8").splitlines())
+    warned = damage(run)
+    answer = done("train", "--resume", str(half), "--duration", "192 images", "--device", "cpu")
+    assert warned in " ".join(answer.err.split())
+    assert run.about["images"] == 192
+    assert run.state == "finished"
+    assert_same_tensors(*(checkpoint.load_weights(one.weights)[0] for one in (run, unbroken)))
+    assert len(run.log.read_text(encoding="utf-8").splitlines()) >= lines
+
+
+def test_settings_that_were_edited_are_held_against_the_state(half: Path) -> None:
+    config = half / "config.yaml"
+    text = config.read_text(encoding="utf-8")
+    rate = next(line for line in text.splitlines() if "lr:" in line)
+    config.write_text(text.replace(rate, rate.replace("lr: 0.001", "lr: 0.009")), encoding="utf-8")
+    assert "optim.model.lr: 0.001 -> 0.009" in refused(2, "train", "--resume", half, "--duration", "192 images")
+
+
+# ---- writing --------------------------------------------------------------------------------------------------
+
+
+def test_files_of_a_run_follow_the_umask(faces: Path, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        done(*train_words("ddpm", faces, tmp_path / "run", duration="8 images"))
+    finally:
+        os.umask(before)
+    files = [file for file in (tmp_path / "run").rglob("*") if file.is_file() and file.name != ".lock"]
+    assert len(files) > 8
+    assert {oct(stat.S_IMODE(file.stat().st_mode)) for file in files} == {oct(0o640)}
+
+
+def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
+    about = {name: name for name in "hgfedcba"}
+    tensors = {name: torch.ones(2) for name in "cab"}
+    first, second = tmp_path / "1.safetensors", tmp_path / "2.safetensors"
+    checkpoint.save_weights(first, tensors, about)
+    checkpoint.save_weights(second, dict(reversed(tensors.items())), about)
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    with disk.replacing(tmp_path / "living") as living:
+        living.write_text("half", encoding="utf-8")
+        dead = tmp_path / living.name.replace(f"-{os.getpid()}.", f"-{gone.pid}.")
+        shutil.copy(living, dead)
+        elsewhere = tmp_path / ".run.json.anothernode-7.tmp"
+        shutil.copy(living, elsewhere)
+        disk.sweep(tmp_path)
+        assert sorted(file.name for file in tmp_path.iterdir()) == sorted([living.name, elsewhere.name])
+        os.utime(elsewhere, (time.time() - 90_000,) * 2)
+        disk.sweep(tmp_path)
+        assert not elsewhere.exists()
+    assert (tmp_path / "living").read_text(encoding="utf-8") == "half"
+
+
+# ---- signals before the first step ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_before_the_first_step_ends_with_85(faces: Path, tmp_path: Path, number: signal.Signals) -> None:
+    command = ["train", "ddpm", "--preset", "smoke", "--data", str(faces), "--out", "run", *sets(*TINY["ddpm"])]
+    with subprocess.Popen(
+        [sys.executable, "-m", "animegen_cli", *command], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "ddpm/smoke" in process.stderr.readline()  # torch is loaded, the data is not
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert process.wait(60) == 85, said
+    assert "type the same command again" in said
+
+
+# ---- hostile values -------------------------------------------------------------------------------------------
+
+BOMB = "a: &a {x: 1}\n" + "\n".join(
+    f"{name}: &{name} {{{', '.join(f'{key}: *{before}' for key in 'qrstuvwx')}}}"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BOMB,
+        "a: &a [*a]",
+        "[" * 50_000,
+        "- " * 50_000 + "x",
+        "when: 2001-99-99",
+        "n: " + "9" * 5000,
+        "x" * (disk.MOST_YAML + 1),
+    ],
+    ids=["aliases", "itself", "flow", "blocks", "month", "digits", "size"],
+)
+def test_hostile_yaml_is_an_error_at_once(text: str, faces: Path, tmp_path: Path) -> None:
+    began = time.process_time()
+    with pytest.raises(yaml.YAMLError):
+        disk.parse_yaml(text)
+    assert time.process_time() - began < 2
+    file = tmp_path / "hostile.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert "hostile.yaml" in refused(2, "train", "ddpm", "--config", file, "--data", faces, "--dry-run")
+
+
+@pytest.mark.parametrize("name", ["run.json", "eval.json"])
+def test_json_nested_without_end_is_named(name: str, trained: Callable[[str], Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained("ddpm"), run)
+    (run / name).write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(DataError, match="nested too deeply") as caught:
+        paths.read_json(run / name, what="run")
+    assert name in caught.value.message
+    words = ("--n", 8, "--repeats", 1, "--extractor", "faces", "--metrics", "fd")
+    assert name in refused(3, "eval", run, *words)
+
+
+def test_sealed_values_come_back_as_they_were(tmp_path: Path) -> None:
+    value = {"a": [1, 2.5, None, True], "b": {"c": "é"}}
+    disk.write_json(tmp_path / "x.json", value, seal=True)
+    assert "checksum" in json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
+    assert paths.read_json(tmp_path / "x.json", what="x") == value
