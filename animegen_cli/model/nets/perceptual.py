@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from animegen_cli.disk import sha256
 from animegen_cli.errors import DataError
 from animegen_cli.model.nets import trunk
-from animegen_cli.paths import sha256, similar
+from animegen_cli.paths import similar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
