@@ -187,6 +187,8 @@ class Validate(Section):
     """Images drawn for the kernel distance; 0 leaves it out."""
     kid_steps: Annotated[int, Field(ge=1)] = 5
     """Sampling steps of those images."""
+    kid75: bool = False
+    """Also the kernel distance of document 001, and the best state by that, where Inception's weights are."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import yaml
 from chain import SHORT, TINY, done, refused
@@ -14,6 +15,11 @@ from animegen_cli import paths
 from animegen_cli.cli.options import complete_study
 from animegen_cli.compare import compare, printed, study, study_file
 from animegen_cli.errors import UsageError
+from animegen_cli.evaluate import features
+from animegen_cli.metrics.extractors import for_kid75, inception_extractor
+from animegen_cli.metrics.kernel import mmd2
+from animegen_cli.model.nets.inception import Inception
+from animegen_cli.model.pixels import channels_first
 from animegen_cli.paths import Run
 
 if TYPE_CHECKING:
@@ -163,6 +169,22 @@ def test_document_001_stands_beside_its_tables_epoch_by_epoch(faces: Path, tmp_p
             assert at_the_end[f"{name}, here"] == [validated[-1][name]]
     assert at_the_end["printed"] == ["DDIM, Danbooru portraits"]
     assert [at_the_end[f"{name}, printed"] for name in ("KID", "noise loss", "image loss")] == [[0.12], [0.13], [0.21]]
+
+
+def test_training_validates_with_document_001s_distance_where_inception_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = np.random.default_rng(0)
+    real, fake = (chance.integers(0, 256, (6, 16, 16, 3), np.uint8) for _ in range(2))
+    features._kid75_extractor.cache_clear()
+    monkeypatch.setenv("ANIMEGEN_WEIGHTS", "/nowhere")
+    assert list(features.in_run_scores(real, fake, kid75=True)) == ["kid-faces"]
+    net = Inception().eval()
+    behind = for_kid75(inception_extractor(net, "ab" * 32))
+    monkeypatch.setattr(features, "_kid75_extractor", lambda: behind)
+    found = features.in_run_scores(real, fake, kid75=True)
+    assert list(found) == ["kid75", "kid-faces"]
+    sides = [behind.features(channels_first(images)) for images in (real, fake)]
+    assert found["kid75"] == pytest.approx(float(mmd2(*sides)), rel=1e-6), "fewer than 64 images make one batch"
+    assert list(features.in_run_scores(real, fake)) == ["kid-faces"]
 
 
 def test_document_003_stands_beside_its_table_with_what_is_there(faces: Path, tmp_path: Path) -> None:

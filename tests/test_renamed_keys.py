@@ -23,15 +23,16 @@ SETTINGS = ["--set", "sample.s_churn=2.5", "--set", "model.time_embedding=fourie
 
 
 def earlier(values: dict[str, Any]) -> dict[str, Any]:
-    """A config as it was written before its keys were renamed."""
+    """A config as it was written before keys were renamed, and before some came."""
     old = json.loads(json.dumps(values))
     for (section, now), before in EARLIER.items():
         old[section] = {before if key == now else key: value for key, value in old[section].items()}
+    del old["model"]["predicts"], old["train"]["validate"]["kid75"]  # came later
     return old
 
 
 def age(run: Run) -> None:
-    """Rewrite every file of a run that holds its config, the keys under their earlier names."""
+    """Rewrite every file of a run that holds its config: keys under their earlier names, those that came later left out."""
     run.config.write_text(yaml.safe_dump(earlier(yaml.safe_load(run.config.read_text())), sort_keys=False))
     tensors, about = checkpoint.load_weights(run.weights)
     checkpoint.save_weights(run.weights, tensors, about | {"config": earlier(about["config"])})

@@ -7,6 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from animegen_cli.device import pick_device
+from animegen_cli.errors import MachineError
 from animegen_cli.evaluate.judge import JudgeResult
 from animegen_cli.metrics.extractors import Extractor, for_kid75, open_extractor
 from animegen_cli.metrics.protocol import ENOUGH, Protocol
@@ -86,9 +88,25 @@ def _faces_extractor() -> Extractor:
     return open_extractor("faces")
 
 
-def in_run_scores(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
-    """`kid-faces` of drawn against held-out images, uint8 (n, H, W, 3): what training validates with."""
-    extractor = _faces_extractor()
-    real_features, fake_features = (extractor.features(channels_first(images)) for images in (real, fake))
-    (score,) = score_features(real_features, fake_features, ["kid"])
-    return {"kid-faces": score.value}
+@functools.lru_cache(maxsize=1)
+def _kid75_extractor() -> Extractor | None:
+    """Inception at 75 pixels, None where its weights are not."""
+    try:
+        return for_kid75(open_extractor("inception", device=pick_device(None)))
+    except MachineError:
+        return None
+
+
+def in_run_scores(real: np.ndarray, fake: np.ndarray, *, kid75: bool = False) -> dict[str, float]:
+    """What training validates with: `kid-faces` of drawn against held-out images, uint8 (n, H, W, 3).
+
+    With `kid75` that of document 001 comes first, where Inception's weights are: 75 pixels, batches of 64.
+    """
+    wanted = [("kid75", _kid75_extractor())] if kid75 else []
+    found = {}
+    for metric, extractor in (*wanted, ("kid", _faces_extractor())):
+        if extractor is not None:
+            sides = [extractor.features(channels_first(images)) for images in (real, fake)]
+            (score,) = score_features(sides[0], sides[1], [metric])
+            found[metric if metric == "kid75" else f"{metric}-{extractor.name}"] = score.value
+    return found

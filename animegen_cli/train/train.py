@@ -19,6 +19,7 @@ from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import checkpoint, diffusers, families
 from animegen_cli.model.family import DataSpec, Family
 from animegen_cli.paths import Run
+from animegen_cli.sample.trained import build_config
 from animegen_cli.seeds import seed_for
 from animegen_cli.train import options
 from animegen_cli.train.folder import differences, is_locked, lock
@@ -177,9 +178,11 @@ def _continues(run: Run, run_config: RunConfig, faces: FaceSet) -> bool:
         return False
     if about.get("state") not in ("running", "stopped") or about.get("data", {}).get("identity") != faces.identity:
         return False
-    if not run.config.is_file() or differences(_config_of(run, run_config.family), run_config):
+    try:
+        changed = not run.config.is_file() or differences(_config_of(run, run_config.family), run_config)
+    except ConfigError:  # a config that nobody can read is not this one
         return False
-    return not is_locked(run)
+    return not changed and not is_locked(run)
 
 
 # ---- the run --------------------------------------------------------------------------------------------------
@@ -250,9 +253,8 @@ def _run_to_resume(request: Request) -> Run:
 
 
 def _config_of(run: Run, family: str) -> dict[str, Any]:
-    """What the run's config file holds, its keys by the names they have now."""
-    kind = families.load(family)
-    return config.current_names(Layer.from_yaml(run.config).values, {"model": kind.Config, "sample": kind.Sampling})
+    """What the run's config file means now: its keys by the names they have, and the default of each key that is younger."""
+    return build_config({"family": family} | Layer.from_yaml(run.config).values).to_dict()
 
 
 def _check_same(run: Run, run_config: RunConfig, faces: FaceSet, state: Mapping[str, Any] | None) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -18,8 +17,14 @@ if TYPE_CHECKING:
 
     from animegen_cli.train.options import Prepared
 
-Scorer = Callable[[np.ndarray, np.ndarray], dict[str, float]]
-"""(real, fake) uint8 images (n, H, W, 3) -> named scores; passed in by the command, so that metrics never call up."""
+
+class Scorer(Protocol):
+    """Compares images; passed in by the command, so that metrics never call up."""
+
+    def __call__(self, real: np.ndarray, fake: np.ndarray, *, kid75: bool = False) -> dict[str, float]:
+        """Return named scores of uint8 images (n, H, W, 3), drawn against real; `kid75` asks for document 001's too."""
+        ...
+
 
 BATCH = 64
 """Held-out images per network call."""
@@ -57,7 +62,7 @@ class Validation:
             figures = mean_losses(prepared, model, real, held_out, photos)
         if settings.kid_images and self.score is not None and isinstance(model, Samples):
             fake = draw(prepared, model, range(settings.kid_images), settings.kid_steps)
-            figures = self.score(real, fake) | figures
+            figures = self.score(real, fake, kid75=settings.kid75) | figures
         return {name: round(value, 6) for name, value in figures.items()}
 
     def _photos(self, count: int) -> np.ndarray:
