@@ -237,7 +237,7 @@ def test_an_error_of_the_network_burns_colors_through_noise_and_not_through_velo
         model = tiny(predicts=predicts).requires_grad_(False)
         level = torch.tensor([model.schedule.sigma_max])
         before = model.denoise(x, level)
-        model.net.head.bias.add_(0.02)
+        model.net.get_parameter("head.bias").add_(0.02)
         errors.append(float((model.denoise(x, level) - before).abs().max()))
     assert errors[0] > 2
     assert errors[1] == pytest.approx(0.02, rel=0.01)

@@ -43,8 +43,8 @@ def _notes(source: Mapping[str, Any], columns: Sequence[Column]) -> tuple[str, .
     notes = [f"As printed: {text}", "The protocols are not one, so nothing here is ranked."]
     if any(column.title.startswith(("kid-faces", "kid75-faces", "fd-faces")) for column in columns):
         notes.append(
-            "Scores with `-faces` look through the package's own network and have another scale than the printed ones: compare "
-            "their course and order. `animegen weights` fetches the network of the printed scores."
+            "Scores named after faces look through the package's own network and have another scale than the printed ones: compare "
+            "their course and order. The command animegen weights fetches the network of the printed scores."
         )
     return tuple(notes)
 
