@@ -19,23 +19,10 @@ from pathlib import Path
 from _pairs import arguments
 from prepare import peak_memory
 
-TAGS = [
-    "solo",
-    "smile",
-    "hat",
-    "ribbon",
-    "blush",
-    "bow",
-    "hairband",
-    "jewelry",
-    "necktie",
-    "glasses",
-    "ponytail",
-    "braid",
-    "hood",
-    "scarf",
-    "fang",
-]
+TAGS = (
+    *("solo", "smile", "hat", "ribbon", "blush", "bow", "hairband", "jewelry", "necktie", "glasses"),
+    *("ponytail", "braid", "hood", "scarf", "fang"),
+)
 COLORS = ("black", "brown", "blonde", "red", "pink", "blue", "green")
 
 

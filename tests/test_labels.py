@@ -69,6 +69,10 @@ FORMS: dict[str, str | bytes] = {
     "UTF-16": ("filename,hair\n" + rows("{name},{hair}\n")).encode("utf-16"),
     "UTF-16, big end first": b"\xfe\xff" + ("filename\thair\n" + rows("{name}\t{hair}\n")).encode("utf-16-be"),
     "blank lines": "\n\nfilename,hair\n\n" + rows("{name},{hair}\n\n"),
+    "single quotes": "'filename','hair'\n" + rows("'{name}','{hair}'\n"),
+    "cells too many": "filename,hair\n" + rows("{name},{hair},,\n"),
+    "a comment": "# made by hand\nfilename,hair\n" + rows("{name},{hair}\n"),
+    "addresses": "filename,hair\n" + rows("https://faces.example/a/{name}?size=1,{hair}\n"),
     "a trailing separator": "filename,hair,\n" + rows("{name},{hair},\n"),
 }
 
@@ -186,6 +190,14 @@ def test_whole_numbers_that_pandas_wrote_as_fractions_are_values(tmp_path: Path)
     assert labels.attributes == {"glasses": ("no", "yes"), "kind": ("3", "12")}
 
 
+@pytest.mark.parametrize("words", [("False", "True"), ("FALSE", "TRUE"), ("0", "1"), ("-1", "1"), ("no", "yes")])
+def test_truth_values_are_no_and_yes(tmp_path: Path, words: tuple[str, str]) -> None:
+    table = "file,glasses\n" + "".join(f"{number}.png,{words[number % 2]}\n" for number in range(20))
+    labels = labels_of(tmp_path, TWENTY, {"labels.csv": table})
+    assert labels.attributes == {"glasses": ("no", "yes")}
+    assert labels.rows[:3, 0].tolist() == [0, 1, 0]  # 0.png, 1.png, 10.png
+
+
 def test_several_rows_for_a_picture_must_agree(tmp_path: Path) -> None:
     table = "file,hair,eyes\n1.png,pink,red\n1.png,blue,red\n2.png,pink,red\n3.png,blue,green\n"
     labels = labels_of(tmp_path, ["1.png", "2.png", "3.png"], {"labels.csv": table})
@@ -253,7 +265,6 @@ def test_columns_that_are_no_attributes_are_noted(tmp_path: Path) -> None:
         ("labels.csv", "", "it is empty"),
         ("labels.csv", "file,hair\n", "no row"),
         ("labels.csv", "0.png\n1.png\n2.png\n", "there are only file names"),
-        ("labels.xlsx", b"PK\x03\x04", ".xlsx files are not read: save it as CSV"),
         ("labels.csv", b"f\0i\0l\0e\0", "NUL characters"),
         ("labels.jsonl", "{\n{\n", "none of its 2 lines is JSON"),
         ("metadata.json", "[1, 2, 3]", "its list holds no records"),
@@ -270,6 +281,20 @@ def test_a_label_file_that_cannot_be_read_is_named_with_the_reason(
         labels_of(tmp_path, TWENTY, wanted=name)
     assert said in error.value.message
     assert hint_of(error.value)
+
+
+def test_files_of_a_format_that_is_not_read_take_one_line(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"{number}.xml": "<annotation/>" for number in range(20)}
+    assert (
+        reason(tmp_path, TWENTY, files)
+        == "20 .xml files were found and not used: .xml files are not read: save them as CSV"
+    )
+    assert reason(tmp_path / "sheet", TWENTY, {"labels.xlsx": b"PK"}).startswith(
+        "a .xlsx file was found and not used: "
+    )
+    with pytest.raises(DataError, match=r"labels\.xlsx cannot be used: \.xlsx files are not read") as error:
+        labels_of(tmp_path / "sheet", TWENTY, wanted="labels.xlsx")
+    assert "CSV" in hint_of(error.value)
 
 
 def test_many_label_files_take_few_lines(tmp_path: Path) -> None:
@@ -307,7 +332,7 @@ def test_of_two_tables_that_fit_a_person_chooses(tmp_path: Path) -> None:
 def test_a_table_of_few_pictures_is_named_and_taken_when_asked_for(tmp_path: Path) -> None:
     table: dict[str, str | bytes] = {"labels.csv": "file,hair\n" + rows("{name},{hair}\n", TWENTY[:4])}
     said = reason(tmp_path, TWENTY, table)
-    assert "it speaks of 4 of 20 pictures (`--labels labels.csv` takes it)" in said
+    assert "only 4 of 20 pictures are named; `--labels labels.csv` takes it" in said
     assert labels_of(tmp_path, TWENTY, wanted="labels.csv").fits == 4
 
 

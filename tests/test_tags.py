@@ -64,6 +64,14 @@ def test_a_column_of_tags_becomes_attributes(tmp_path: Path, form: str) -> None:
     assert "5 to 95 % of 60 tagged pictures" in note
 
 
+def test_a_row_for_each_tag_and_tags_under_another_title_are_found(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{tag}\n" for n, c in zip(NAMES, CAPTIONS, strict=True) for tag in c.split(", "))
+    assert labels_of(tmp_path, NAMES, {"labels.csv": "file,seen\n" + rows}).attributes == WANTED
+    table = "file,general,rating\n" + "".join(f'{n},"1girl, {HAIR[int(n[:2]) % 3]}_hair",safe\n' for n in NAMES)
+    labels = labels_of(tmp_path / "two", NAMES, {"labels.csv": table})
+    assert labels.attributes == {"hair_color": ("blue", "pink", "red"), "rating": ("safe",)}
+
+
 def test_lists_in_records_are_tags(tmp_path: Path) -> None:
     lines = [json.dumps({"file_name": n, "tags": c.split(", ")}) for n, c in zip(NAMES, CAPTIONS, strict=True)]
     assert labels_of(tmp_path, NAMES, {"metadata.jsonl": "\n".join(lines)}).attributes == WANTED

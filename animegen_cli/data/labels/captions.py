@@ -44,6 +44,11 @@ def beside(texts: Sequence[Member], names: Names) -> dict[str, list[tuple[Member
     return {suffix: files for suffix, files in found.items() if suffix in _TEXTS or len(files) > _FEW}
 
 
+def counted(count: int, suffix: str) -> str:
+    """Call files of one ending by their number."""
+    return f"{count:,} {suffix} files beside the pictures" if count > 1 else f"a {suffix} file beside its picture"
+
+
 class Captions:
     """What all files of one ending say, collected one after the other."""
 
@@ -60,7 +65,7 @@ class Captions:
     @property
     def name(self) -> str:
         """What they are called in messages."""
-        return f"{self.count:,} {self.suffix} files beside the pictures"
+        return counted(self.count, self.suffix)
 
     def add(self, name: str, place: int, data: bytes | Unusable) -> None:
         """Take the file of one picture."""
@@ -76,9 +81,10 @@ class Captions:
             elif self.suffix in (".csv", ".tsv"):
                 self._rows(place, text)
             else:
-                self._words += len(text.split())
-                self._column("label").take(place, text.strip())
-                self._tags.add(place, text)
+                if text.strip():
+                    self._words += len(text.split())
+                    self._column("label").take(place, text.strip())
+                    self._tags.add(place, text)
         except (Unread, ValueError, RecursionError) as error:
             reason = str(error) if isinstance(error, Unread) else "it is damaged"
             self._wrong.setdefault(reason.partition(" (byte")[0].partition(":")[0], []).append(name)
@@ -118,6 +124,8 @@ class Captions:
         """
         usable = self.count - sum(map(len, self._wrong.values()))
         words = self.suffix in _TEXTS and self._words > usable  # more than a word in each
+        if not (self._words or self._columns or self._tags.count or self._wrong):
+            raise Unread("they are empty")
         found = Attributes()
         for title, column in () if words else self._columns.items():
             result = column.attribute(self._pictures, usable)

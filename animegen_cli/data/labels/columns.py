@@ -14,7 +14,7 @@ from animegen_cli.data import part_names
 from animegen_cli.data.labels.labels import Labels, in_order, most_values, too_many
 from animegen_cli.data.labels.matching import AMBIGUOUS
 from animegen_cli.data.labels.records import Unread
-from animegen_cli.data.labels.tags import Tags
+from animegen_cli.data.labels.tags import Tags, are_known
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -111,7 +111,9 @@ class Column:
 
 
 def _vocabulary(values: set[str]) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Value names and their numbers; CelebA's -1/1 and 0/1 become no/yes."""
+    """Value names and their numbers; CelebA's -1/1, 0/1 and the truth values of Python, R and Excel become no/yes."""
+    if {value.lower() for value in values} == {"false", "true"}:
+        return ("no", "yes"), {value: int(value.lower() == "true") for value in values}
     if values in ({"-1", "1"}, {"0", "1"}):
         return ("no", "yes"), {"-1": 0, "0": 0, "1": 1}
     ordered = in_order(values)
@@ -204,8 +206,9 @@ class Reading:
     def _take(self, at: int, column: Column, found: Attributes) -> None:
         """Make attributes of a column: of its tags, where it holds some, else of its values."""
         result = column.attribute(len(self.names), self.covered)
-        spoken = at in self.table.listed or is_tags(column.title)
-        tags = self._tags(at, column, spoken=spoken) if spoken or isinstance(result, str) else None
+        listed = at in self.table.listed or column.disagree * 2 > self.covered  # or a row for each tag
+        spoken = listed or is_tags(column.title) or are_known(column.sample())
+        tags = self._tags(at, column, least=1 if spoken else 2) if spoken or isinstance(result, str) else None
         if tags is not None:
             try:
                 found.add_all(tags.labels(len(self.names)))
@@ -250,15 +253,13 @@ class Reading:
             best[place] = quality
             yield place, again, row
 
-    def _tags(self, at: int, column: Column, *, spoken: bool) -> Tags | None:
+    def _tags(self, at: int, column: Column, *, least: int) -> Tags | None:
         """The tags of a column, read in a second pass; None where its cells are something else."""
         tags = Tags()
-        sample = column.sample()
-        if not tags.are_in(sample, least=1 if at in self.table.listed or spoken else 2):
+        if not tags.are_in(column.sample(), least):
             return None
-        for place, again, row in self._matched():
-            if not again:
-                tags.add(place, row[at])
+        for place, _, row in self._matched():
+            tags.add(place, row[at])
         return tags
 
     def _why_none(self) -> str:

@@ -11,7 +11,7 @@ import re
 from copy import copy
 from typing import TYPE_CHECKING, NamedTuple
 from unicodedata import normalize
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from animegen_cli.data.pictures import PICTURES
 
@@ -69,6 +69,8 @@ class Names:
             return Match(place, 4)
         if (place := self._paths.get(name.removeprefix("./"))) is not None:
             return Match(place, 4)
+        if "://" in name:
+            name = urlsplit(name).path
         found = self._loose(name)
         if found.place == NONE and "%" in name:
             found = self._loose(unquote(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -47,6 +48,8 @@ class _Found:
     example: str = ""
     quiet: bool = False
     """Whether it looks like no label file at all, such as a README."""
+    many: bool = False
+    """Whether it stands for several files."""
     lacking: MachineError | None = None
     """What the machine lacks to read it."""
 
@@ -174,7 +177,9 @@ def _by_itself(source: Source, names: Names, encoding: str | None) -> Labels:
         if one.labels is None:
             continue
         if one.labels.fits * 2 < len(names):
-            one.reason = f"it speaks of {one.labels.fits:,} of {len(names):,} pictures (`--labels {one.name}` takes it)"
+            one.reason = (
+                f"only {one.labels.fits:,} of {len(names):,} pictures are named; `--labels {one.name}` takes it"
+            )
         else:
             fitting.append((_rank(source, one), one))
     best = max((rank for rank, _ in fitting), default=0)
@@ -224,7 +229,7 @@ def _folders_by_themselves(source: Source) -> Labels:
 def _warnings(source: Source, unused: Sequence[_Found]) -> Iterator[str]:
     """One line for each of the first label files that are not used, one for all others."""
     for one in unused[:_SHOWN]:
-        were = "were" if one.name == "captions" else "was"
+        were = "were" if one.many else "was"
         yield f"{one.called} {were} found and not used: {one.reason}{_side_by_side(one, source)}"
     if len(unused) > _SHOWN:
         names = ", ".join(one.called for one in unused[_SHOWN : 2 * _SHOWN])
@@ -254,29 +259,44 @@ def _evaluated(source: Source, names: Names, encoding: str | None) -> Iterator[_
     if source.kind == "parquet":
         yield _read(source.path.name, "", source.path, names, encoding)
     for place in (source, source.beside):
-        if place is None:
-            continue
-        paired = captions.beside(place.texts, names)
-        files = {text.name: (suffix, at) for suffix, some in paired.items() for text, at in some}
-        collected = {suffix: captions.Captions(suffix, len(names), encoding) for suffix in paired}
-        for text, data in _contents(place, [one for one in place.texts if not _NOT_LABELS.search(_base(one.name))]):
-            if text.name in files:
-                suffix, at = files[text.name]
-                collected[suffix].add(
-                    text.name, at, data if isinstance(data, bytes | Unusable) else Unusable("not text")
-                )
-            else:
-                yield _read(text.name, _folder(text.name) if place is source else "", data, names, encoding)
-        for text in place.texts:
-            if _NOT_LABELS.search(_base(text.name)):
-                yield _Found(text.name, text.name, reason="by its name it holds no attributes", quiet=True)
-        for caption in collected.values():
-            one = _Found("captions", caption.name, example=caption.example)
-            try:
-                one.labels = caption.labels()
-            except Unread as error:
-                one.reason = str(error)
-            yield one
+        if place is not None:
+            yield from _by_their_names(place)
+            yield from _by_their_content(place, names, encoding, inside=place is source)
+
+
+def _by_their_names(place: Source) -> Iterator[_Found]:
+    """The label files that are not opened."""
+    for suffix, count in Counter(ending(text.name) for text in place.texts if _is_unread(text)).items():
+        called = f"{count:,} {suffix} files" if count > 1 else f"a {suffix} file"
+        yield _Found(f"*{suffix}", called, reason=f"{suffix} files are not read: save them as CSV", many=count > 1)
+    for text in place.texts:
+        if not _is_unread(text) and _NOT_LABELS.search(_base(text.name)):
+            yield _Found(text.name, text.name, reason="by its name it holds no attributes", quiet=True)
+
+
+def _is_unread(text: Member) -> bool:
+    return ending(text.name) in tables.UNREAD
+
+
+def _by_their_content(place: Source, names: Names, encoding: str | None, *, inside: bool) -> Iterator[_Found]:
+    """Tables and captions of a place; `inside`: it is that of the pictures, not the folder around their archive."""
+    opened = [text for text in place.texts if not _is_unread(text) and not _NOT_LABELS.search(_base(text.name))]
+    paired = captions.beside(opened, names)
+    files = {text.name: (suffix, at) for suffix, some in paired.items() for text, at in some}
+    collected = {suffix: captions.Captions(suffix, len(names), encoding) for suffix in paired}
+    for text, data in _contents(place, opened):
+        if text.name in files:
+            suffix, at = files[text.name]
+            collected[suffix].add(text.name, at, data if isinstance(data, bytes | Unusable) else Unusable("not text"))
+        else:
+            yield _read(text.name, _folder(text.name) if inside else "", data, names, encoding)
+    for caption in collected.values():
+        one = _Found("captions", caption.name, example=caption.example, many=caption.count > 1)
+        try:
+            one.labels = caption.labels()
+        except Unread as error:
+            one.reason = str(error)
+        yield one
 
 
 def _contents(place: Source, texts: Sequence[Member]) -> Iterator[tuple[Member, bytes | Path | Unusable]]:

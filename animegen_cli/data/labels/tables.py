@@ -199,8 +199,8 @@ class _Form(NamedTuple):
 
     delimiter: str
     """One character; a blank stands for any number of blanks and tabs."""
-    quoted: bool
-    """Whether quotes hold cells together."""
+    quote: str
+    """What holds cells together, empty where nothing does."""
 
 
 def _of_text(text: str, names: Names) -> Table:
@@ -209,7 +209,7 @@ def _of_text(text: str, names: Names) -> Table:
     fitness = {form: _fitness(text, start, form, names) for form in forms}
     form = max(forms, key=fitness.__getitem__)  # the first of equals
     if fitness[form][1] == 0:  # no separator: one column
-        form = _Form("\t", quoted=False)
+        form = _Form("\t", "")
     head = _head(text, start, form)
     if not head:
         raise Unread("it is empty")
@@ -237,14 +237,18 @@ def _of_text(text: str, names: Names) -> Table:
 
 
 def _beginning(text: str) -> tuple[int, list[_Form]]:
-    """Where the table begins, behind Excel's `sep=;` and CelebA's number of rows; and how it may be separated."""
+    """Where the table begins, behind comments, Excel's `sep=;` and CelebA's number of rows; and how it may be separated."""
     start = 0
-    quoted = text.count('"') % 2 == 0  # a single quote would hold all the rest of the table together
-    forms = [_Form(delimiter, quoted) for delimiter in "\t;|, "]
-    said = re.match(r'\s*"?sep=(.)"?[^\n]*\n', text)
+    while comment := re.compile(r"\s*#[^\n\t;|,]*\n").match(text, start):
+        start = comment.end()
+    quote = "'" if text[start : start + 1] == "'" else '"'
+    if text.count(quote) % 2:  # a quote alone would hold all the rest of the table together
+        quote = ""
+    forms = [_Form(delimiter, quote) for delimiter in "\t;|, "]
+    said = re.compile(r'\s*"?sep=(.)"?[^\n]*\n').match(text, start)
     if said:
         start = said.end()
-        forms = [_Form(said[1], quoted)]
+        forms = [_Form(said[1], quote)]
     counted = re.compile(r"\s*\d+[ \t]*\n(?=[^\n]*\D[^\n]*\n)").match(text, start)
     return counted.end() if counted else start, forms
 
@@ -270,7 +274,8 @@ def _parsed(text: str, start: int, form: _Form) -> Iterator[list[str]]:
     reader = csv.reader(
         _lines(text, start, form),
         delimiter=form.delimiter,
-        quoting=csv.QUOTE_MINIMAL if form.quoted else csv.QUOTE_NONE,
+        quoting=csv.QUOTE_MINIMAL if form.quote else csv.QUOTE_NONE,
+        quotechar=form.quote or None,
         skipinitialspace=True,
     )
     try:
@@ -330,6 +335,8 @@ def _filled(rows: Iterator[list[str]], width: int, form: _Form, *, has_header: b
         next(rows, None)
     glue = form.delimiter if form.delimiter in " \t" else f"{form.delimiter} "
     for row in rows:
+        while len(row) > width and not row[-1].strip():
+            row.pop()
         if len(row) == width:
             yield row
         elif len(row) < width:

@@ -31,6 +31,8 @@ _DECIDE = 500  # captions that decide how tags are separated
 _VOCABULARY = 200_000  # tags; what is new after so many is not frequent
 _WORDS = frozenset(("a", "an", "the", "with", "is", "are", "and", "of", "in", "her", "his"))
 """Words of sentences, which no tag consists of."""
+_IN_PHRASES = frozenset(("a", "an", "is", "are", "her", "his", "she"))
+"""Words that stand in phrases, and in no tag."""
 
 
 @cache
@@ -143,16 +145,17 @@ class Tags:
         if self._why_not:
             raise Unread(self._why_not)
         flat, pictures = np.asarray(self._flat, np.int32), np.asarray(self._pictures, np.int32)
-        order = np.argsort(flat, kind="stable")
-        starts = np.searchsorted(flat[order], np.arange(len(self._numbers) + 1))
-        having = {tag: pictures[order[starts[number] : starts[number + 1]]] for tag, number in self._numbers.items()}
+        pairs = np.unique(flat.astype(np.int64) * members + pictures)  # several rows may give a picture one tag
+        starts = np.searchsorted(pairs, np.arange(len(self._numbers) + 1) * members)
+        of_tags = pairs % members
+        having = {tag: of_tags[starts[number] : starts[number + 1]] for tag, number in self._numbers.items()}
         tagged = np.unique(pictures)
         attributes, parts, used = _by_table(having, members)
         frequent = Counter(
             {
                 tag: len(where)
                 for tag, where in having.items()
-                if tag not in used and "=" not in tag
+                if tag not in used and "=" not in tag and not _IN_PHRASES.intersection(tag.split("_"))
                 and max(2, LEAST_SHARE * len(tagged)) <= len(where) <= min(len(tagged) - 2, MOST_SHARE * len(tagged))
             }
         )  # fmt: skip
@@ -164,8 +167,10 @@ class Tags:
             attributes[tag] = ("no", "yes")
             parts.append(column)
         if not parts:
+            some = any(_IN_PHRASES.intersection(tag.split("_")) for tag in having)
+            left = ", phrases left out," if some else ""
             raise Unread(
-                f"no tag tells pictures apart: of {len(having):,} tags none is on {_SHARES} of {len(tagged):,} tagged pictures"
+                f"no tag tells pictures apart: of {len(having):,} tags{left} none is on {_SHARES} of {len(tagged):,} tagged pictures"
             )
         note = (
             f"tags: {len(attributes) - len(chosen)} attributes by tags.csv; yes/no for {len(chosen)} of {len(having):,} tags, "
@@ -173,6 +178,16 @@ class Tags:
             + (f", the {MOST} most frequent of {len(frequent):,}" if len(frequent) > MOST else "")
         )
         return Labels(attributes, np.stack(parts, 1), fits=len(tagged), notes=(note,))
+
+
+def are_known(cells: Sequence[str]) -> bool:
+    """Whether most cells hold several tags, and one of them is in `tags.csv`."""
+    by = separator(cells)
+    known = 0
+    for cell in cells:
+        parts = pieces(cell, by)
+        known += len(parts) > 1 and any(plain(piece) in table() for piece in parts)
+    return known * 2 > len(cells)
 
 
 def separator(captions: Sequence[str]) -> str:
