@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from animegen_cli.data.labels.labels import Labels
 
 
+TWENTY = [f"{number}.png" for number in range(20)]
+TWO = ("pink", "blue")
+HAIR = [TWO[int(name.removesuffix(".png")) % 2] for name in sorted(TWENTY)]
+
+
+def rows(form: str, names: list[str] | None = None) -> str:
+    """A line for each of twenty pictures; `form` takes `name`, `hair` and `n`."""
+    return "".join(
+        form.format(name=name, hair=TWO[number % 2], n=number) for number, name in enumerate(names or TWENTY)
+    )
+
+
 def source_of(folder: Path, pictures: Iterable[str], files: Mapping[str, str | bytes] | None = None) -> sources.Source:
     """A folder with these pictures and label files, as `prepare` lists it."""
     for name, content in [*((name, b"") for name in pictures), *(files or {}).items()]:

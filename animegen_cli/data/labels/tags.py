@@ -170,7 +170,8 @@ class Tags:
             some = any(_IN_PHRASES.intersection(tag.split("_")) for tag in having)
             left = ", phrases left out," if some else ""
             raise Unread(
-                f"no tag tells pictures apart: of {len(having):,} tags{left} none is on {_SHARES} of {len(tagged):,} tagged pictures"
+                f"no tag tells pictures apart: of {len(having):,} tags{left} none "
+                f"is on {_SHARES} of {len(tagged):,} tagged pictures"
             )
         note = (
             f"tags: {len(attributes) - len(chosen)} attributes by tags.csv; yes/no for {len(chosen)} of {len(having):,} tags, "
