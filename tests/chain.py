@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from unittest import mock
 
 import torch
 
-from animegen_cli import cli
+from animegen_cli import cli, disk
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 
@@ -140,7 +139,7 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
     """The whole lines of a log that may be being written."""
     file = folder / "log.jsonl"
     lines = file.read_text().split("\n")[:-1] if file.is_file() else []
-    return [json.loads(line) for line in lines]
+    return [disk.from_line(line) for line in lines]
 
 
 def timeless(folder: Path) -> list[dict[str, Any]]:

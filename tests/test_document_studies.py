@@ -11,7 +11,7 @@ import yaml
 from chain import SHORT, TINY, done, refused
 from preset_config import resolved
 
-from animegen_cli import paths
+from animegen_cli import disk, paths
 from animegen_cli.cli.options import complete_study
 from animegen_cli.compare import compare, printed, study, study_file
 from animegen_cli.errors import UsageError
@@ -160,7 +160,7 @@ def test_document_001_stands_beside_its_tables_epoch_by_epoch(faces: Path, tmp_p
     assert over_epochs["epoch"] == [1, 5, 10, 15, 20, 25, 30, 35]
     assert over_epochs["KID, printed"] == [1.8, 1.1, 0.6, 0.2, 0.2, 0.2, 0.1, 0.1]
     assert over_epochs["noise loss, printed"][:3] == [0.7, 0.3, 0.1]
-    log = [json.loads(line) for line in (tmp_path / "out/runs/faithful/log.jsonl").read_text().splitlines()]
+    log = [disk.from_line(line) for line in (tmp_path / "out/runs/faithful/log.jsonl").read_text().splitlines()]
     validated = [line["validation"] for line in log if "validation" in line]
     assert len(validated) == 3
     for name in ("kid-faces", "noise_loss", "image_loss"):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animegen_cli import console
+from animegen_cli import console, disk
 from animegen_cli.compare.compare import compare
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import Run
@@ -382,7 +382,7 @@ def test_run_page_tells_each_validation(tmp_path: Path) -> None:
     made = page.run_page(run)
     table = made[made.index("<h2>Validation</h2>") :]
     table = table[: table.index("</table>")]
-    logged = [json.loads(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
+    logged = [disk.from_line(line) for line in run.log.read_text(encoding="utf-8").splitlines()]
     validations = [line for line in logged if "validation" in line]
     assert table.count("<tr>") == len(validations) + 1
     for line in validations:
