@@ -284,14 +284,21 @@ def _newest_state(run: Run) -> tuple[checkpoint.Parts, Mapping[str, Any]] | None
     Raises:
         DataError: all are damaged, or the newest is of another version.
     """
-    for state in reversed(states := run.states()):
+    damaged: list[checkpoint.DamagedState] = []
+    states = run.states()
+    while states:
         try:
-            return checkpoint.load_state(state)
+            found = checkpoint.load_state(states[-1])
         except checkpoint.DamagedState as error:
-            if state == states[0]:
-                raise
+            damaged.append(error)
+            states.pop()
+            continue
+        for error, state in zip(damaged, reversed(run.states()), strict=False):
             console.warn(f"{error.message}; going on from the one before it")
             state.rename(state.with_name(f".{state.name}.tmp"))
+        return found
+    if damaged:
+        raise damaged[0]
     return None
 
 
