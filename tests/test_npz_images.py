@@ -62,6 +62,17 @@ def test_what_sample_writes_is_scored_and_trained_on(trained: Any, faces: Path, 
     done(*train_words("ddim", tmp_path / "samples.npz", tmp_path / "run", duration="8 images"))
 
 
+def test_a_set_is_made_of_an_archive(pixels: np.ndarray, folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "samples.npz", pixels, np.arange(30) % 3)
+    words = ["--resolution", "16", "--min-size", "8", "--dedupe", "off"]
+    answer = done("prepare", tmp_path / "samples.npz", *words, "--out", tmp_path / "set.zip")
+    assert "the classes of" in answer.err
+    done("prepare", folder, *words, "--out", tmp_path / "other.zip")
+    assert FaceSet.open(tmp_path / "set.zip").identity == FaceSet.open(tmp_path / "other.zip").identity
+    np.savez(tmp_path / "moments.npz", mu=np.zeros(4), sigma=np.eye(4))
+    assert "holds no images" in refused(3, "prepare", tmp_path / "moments.npz")
+
+
 def test_classes_beside_the_images_become_labels(pixels: np.ndarray, tmp_path: Path) -> None:
     numbers = np.arange(30) % 3
     np.savez(tmp_path / "numbers.npz", pixels, numbers)

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from typing import IO, TYPE_CHECKING
 
-from animegen_cli.data import parquet, zip_reader
+from animegen_cli.data import npz_file, parquet, zip_reader
 from animegen_cli.data.sources import MAX_BYTES, Member, Source, Unusable
 from animegen_cli.errors import DataError
 
@@ -27,6 +27,11 @@ def stream(source: Source, wanted: Iterable[Member]) -> Iterator[tuple[Member, b
     if source.kind == "parquet":
         for row, data in parquet.pictures(source.path, by_place):
             yield by_place[row], data
+        return
+    if source.kind == "npz":
+        image = npz_file.ArrayReader(source.path)
+        for row in sorted(by_place):
+            yield by_place[row], image(row)
         return
     try:
         with tarfile.open(source.path, "r|*") as archive:

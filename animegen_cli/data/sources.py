@@ -23,7 +23,7 @@ from typing import IO, NamedTuple, overload
 
 import numpy as np
 
-from animegen_cli.data import archive_names, folder_walk, parquet, part_names, pictures, zip_reader
+from animegen_cli.data import archive_names, folder_walk, npz_file, parquet, part_names, pictures, zip_reader
 from animegen_cli.data.pictures import ending
 from animegen_cli.errors import DataError
 from animegen_cli.paths import similar
@@ -119,7 +119,7 @@ class Source:
 
     name: str
     kind: str
-    """folder, zip, tar, stream (a compressed tar), parquet (both sequential only), drawn or drawn-photos."""
+    """folder, zip, tar, stream (a compressed tar), parquet, npz (these sequential only), drawn or drawn-photos."""
     path: Path
     members: Members = field(default_factory=Members)
     texts: list[Member] = field(default_factory=list)
@@ -144,7 +144,7 @@ class Source:
     @property
     def sequential(self) -> bool:
         """Whether its pictures can only be read in their order, by `reading.stream`."""
-        return self.kind in ("stream", "parquet")
+        return self.kind in ("stream", "parquet", "npz")
 
     def take(self, member: Member, head: Callable[[], bytes]) -> None:
         """Sort a regular file into pictures, label files, pictures that are left out, or others.
@@ -327,6 +327,8 @@ def listed(path: Path) -> Source:
     try:
         if stat.S_ISDIR(mode):
             return _list_folder(path, name)
+        if ending(path.name) == ".npz" or npz_file.names(path) is not None:
+            return _list_npz(path, name)
         if zipfile.is_zipfile(path):
             return _list_zip(path, name)
         if ending(path.name) == ".parquet":
@@ -465,6 +467,15 @@ def _list_parquet(path: Path, name: str) -> Source:
     for row, inner in enumerate(parquet.picture_names(path)):
         source.members.append(Member(inner, row))
     return source
+
+
+def _list_npz(path: Path, name: str) -> Source:
+    reader = npz_file.ArrayReader(path)
+    if reader.labels is not None:
+        from animegen_cli import console
+
+        console.warn(f"the classes of {path} stay behind; `animegen train --data {path}` reads them")
+    return Source(name, "npz", path, Members(Member(f"{inner}.ppm", row) for row, inner in enumerate(reader.names)))
 
 
 def _raw(name: str) -> bytes:
