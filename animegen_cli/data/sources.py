@@ -309,6 +309,17 @@ def _parts(source: Source) -> list[Path]:
     return [source.path / text.name for text in parts]
 
 
+def _lister(path: Path) -> Callable[[Path, str], Source] | None:
+    """What lists a file of this kind; None where no function does."""
+    if ending(path.name) == ".npz" or npz_file.names(path) is not None:
+        return _list_npz
+    if zipfile.is_zipfile(path):
+        return _list_zip
+    if ending(path.name) == ".parquet":
+        return _list_parquet
+    return _list_tar if tarfile.is_tarfile(path) else None
+
+
 def listed(path: Path) -> Source:
     """List one folder or archive.
 
@@ -327,14 +338,8 @@ def listed(path: Path) -> Source:
     try:
         if stat.S_ISDIR(mode):
             return _list_folder(path, name)
-        if ending(path.name) == ".npz" or npz_file.names(path) is not None:
-            return _list_npz(path, name)
-        if zipfile.is_zipfile(path):
-            return _list_zip(path, name)
-        if ending(path.name) == ".parquet":
-            return _list_parquet(path, name)
-        if tarfile.is_tarfile(path):
-            return _list_tar(path, name)
+        if (lister := _lister(path)) is not None:
+            return lister(path, name)
     except PermissionError:
         raise DataError(f"{path} cannot be read: no permission", hint=f"try `chmod -R u+rX {path}`") from None
     except (
