@@ -14,6 +14,7 @@ from chain import done, log_of, refused, sets, train_words
 from pictures import made
 from PIL import Image
 
+from animegen_cli import disk
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.model import checkpoint
@@ -124,7 +125,7 @@ def test_what_it_cannot_be_built_for() -> None:
 
 def test_it_learns_drawn_hair_and_reports_it(learned: tuple[Path, str], labeled: Path) -> None:
     run, said = learned
-    about = json.loads((run / "run.json").read_text())
+    about = disk.unsealed(json.loads((run / "run.json").read_text()))
     accuracy = about["validation"]["accuracy-hair"]
     assert accuracy > 0.8  # the commonest of twelve colors has a tenth
     assert list(about["validation"]) == ["accuracy-hair", "accuracy-skin", "loss"]

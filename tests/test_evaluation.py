@@ -14,7 +14,7 @@ from chain import done, log_of, refused, sets, train_words
 from PIL import Image, ImageFilter
 from safetensors.torch import load_file
 
-from animegen_cli import paths
+from animegen_cli import disk, paths
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.evaluate import evaluate
 from animegen_cli.evaluate.judge import JudgeResult
@@ -59,7 +59,7 @@ def scores(*words: object, cwd: Path | None = None) -> dict[str, dict[str, Any]]
 
 
 def stored(run: Path) -> list[dict[str, Any]]:
-    return json.loads((run / "eval.json").read_text())["scores"]
+    return disk.unsealed(json.loads((run / "eval.json").read_text()))["scores"]
 
 
 # ---- runs -----------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_a_further_score_draws_nothing(run: Path, monkeypatch: pytest.MonkeyPatc
     whole = scores(run, "--n", "10", "--repeats", "2", "--metrics", "fd,kid")
     files = sorted((run / "features").rglob("*.safetensors"))
     assert len(files) == 2
-    drawing = json.loads((run / "eval.json").read_text())["drawing"]
+    drawing = disk.unsealed(json.loads((run / "eval.json").read_text()))["drawing"]
     assert drawing["images"] == 64
 
     def again() -> dict[str, dict[str, Any]]:
@@ -165,7 +165,7 @@ def test_seeds_and_the_other_split(run: Path) -> None:
 
 
 def test_a_run_whose_set_has_moved(run: Path, faces: Path, folders: dict[str, Path], tmp_path: Path) -> None:
-    about = json.loads((run / "run.json").read_text())
+    about = disk.unsealed(json.loads((run / "run.json").read_text()))
     about["data"]["path"] = str(tmp_path / "gone.zip")
     (run / "run.json").write_text(json.dumps(about))
     said = refused(3, "eval", run, "--n", "8", *FACES)
@@ -337,7 +337,7 @@ def test_too_few_images_are_said(run: Path) -> None:
 
 
 def test_a_run_that_is_not_finished_is_scored_as_it_is(run: Path) -> None:
-    about = json.loads((run / "run.json").read_text())
+    about = disk.unsealed(json.loads((run / "run.json").read_text()))
     (run / "run.json").write_text(json.dumps(about | {"state": "running"}))
     answer = done("eval", run, "--n", "8", "--repeats", "1", "--metrics", "fd", *FACES)
     assert "the run is running: these are scores at 64 images" in answer.err
@@ -358,7 +358,7 @@ def test_damaged_scores_are_said_and_kept(text: str, run: Path) -> None:
 def test_edited_scores_are_measured_again(change: dict[str, object], run: Path) -> None:
     """A score whose protocol was changed by hand does not pass for a measurement."""
     first = scores(run, "--n", "8", "--metrics", "fd")["fd-faces"]
-    value = json.loads((run / "eval.json").read_text())
+    value = disk.unsealed(json.loads((run / "eval.json").read_text()))
     value["scores"][0]["protocol"].update(change)
     if change.get("sampling", "") is None:
         value["scores"][0]["protocol"] = {}
@@ -400,14 +400,14 @@ def test_judges_keep_what_others_found(run: Path) -> None:
     evaluate.store(opened, 64, JudgeResult(requests=[request]))
     score = scores(run, "--n", "9", "--repeats", "1", "--metrics", "fd")["fd-faces"]
     evaluate.store(opened, 64, JudgeResult(histograms=[histogram([0, 1], 64)]))
-    found = json.loads((run / "eval.json").read_text())
+    found = disk.unsealed(json.loads((run / "eval.json").read_text()))
     assert found["scores"] == [score]
     assert found["drawing"]["images"] == 64
     assert found["requests"] == [request]
     assert [entry["drawn"] for entry in found["histograms"]] == [[0, 1]]
     assert found["sheets"] == {"neighbours": "judged/a.png"}
     evaluate.store(opened, 72, JudgeResult(requests=[request | {"images": 72}]))  # other weights
-    found = json.loads((run / "eval.json").read_text())
+    found = disk.unsealed(json.loads((run / "eval.json").read_text()))
     assert (found["scores"], found["histograms"], found["sheets"]) == ([], [], {})
     assert [entry["images"] for entry in found["requests"]] == [72]
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from chain import done, refused, sets, train_words
 
+from animegen_cli import disk
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.metrics.fidelity import Denoising
 from animegen_cli.model import diffusion
@@ -65,7 +66,7 @@ def test_what_a_family_lacks_is_said(faces: Path, tmp_path: Path) -> None:
 
 def test_the_cost_of_drawing_stands_in_the_comparison(autoencoder: Path, tmp_path: Path) -> None:
     scores(autoencoder, "--n", "24", "--metrics", "fd", "--force")
-    drawing = json.loads((autoencoder / "eval.json").read_text())["drawing"]
+    drawing = disk.unsealed(json.loads((autoencoder / "eval.json").read_text()))["drawing"]
     assert drawing["seconds_per_100"] > 0
     assert drawing["peak_memory"] > 1 << 20
     done("compare", autoencoder, "--out", tmp_path / "comparison")

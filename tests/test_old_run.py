@@ -18,6 +18,7 @@ import pytest
 from chain import done, log_of, newest
 from PIL import Image
 
+from animegen_cli import disk
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
@@ -42,7 +43,7 @@ def run(old: Path) -> Path:
 
 def test_its_data_set_opens_with_the_same_identity_and_labels() -> None:
     faces = FaceSet.open(STORED / "faces.zip")
-    about = json.loads((STORED / "study" / "runs" / "old" / "run.json").read_text())["data"]
+    about = disk.unsealed(json.loads((STORED / "study" / "runs" / "old" / "run.json").read_text()))["data"]
     assert faces.identity == about["identity"]
     assert {name: list(values) for name, values in faces.attributes.items()} == about["attributes"]
     assert (len(faces.indices("train")), faces.size) == (about["count"], about["size"])
@@ -91,10 +92,10 @@ def test_its_study_opens_and_trains_nothing_again(old: Path, run: Path) -> None:
 
 
 def test_its_scores_are_those_that_a_new_measurement_finds(old: Path, run: Path) -> None:
-    (before,) = json.loads((run / "eval.json").read_text())["scores"]
+    (before,) = disk.unsealed(json.loads((run / "eval.json").read_text()))["scores"]
     words = ["--n", "8", "--repeats", "1", "--against", "faces.zip", "--split", "test", "--device", "cpu"]
     done("eval", run, *words, "--metrics", "kid,fd", cwd=old)
-    after = {score["name"]: score for score in json.loads((run / "eval.json").read_text())["scores"]}
+    after = {score["name"]: score for score in disk.unsealed(json.loads((run / "eval.json").read_text()))["scores"]}
     assert after.keys() == {"kid-faces", "fd-faces"}
     assert after["kid-faces"]["protocol"] == before["protocol"]
     assert after["kid-faces"]["value"] == pytest.approx(before["value"], rel=0.05)

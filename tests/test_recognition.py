@@ -49,7 +49,7 @@ def runs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
 def evaluated(run: Path, *words: object) -> dict[str, Any]:
     """Evaluate a copy of a run: its eval.json, with the histograms of classifiers alone, and what was said."""
     answer = done("eval", run, *EVAL, *words, "--json")
-    stored = json.loads((run / "eval.json").read_text())
+    stored = disk.unsealed(json.loads((run / "eval.json").read_text()))
     stored["histograms"] = [shown for shown in stored["histograms"] if shown["by"] != "pixels"]
     return {**stored, "said": answer.err, "printed": json.loads(answer.out)}
 

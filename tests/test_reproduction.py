@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from chain import assert_same_tensors, done, refused, train_words
 
+from animegen_cli import disk
 from animegen_cli.compare import reproduce
 from animegen_cli.compare.reproduce import Pair
 from animegen_cli.model import checkpoint
@@ -47,7 +48,7 @@ def test_the_same_machine_gives_the_same_run(first: Path) -> None:
 
 
 def test_scores_that_differ_by_more_than_chance_are_named(first: Path) -> None:
-    said = json.loads((first / "eval.json").read_text())
+    said = disk.unsealed(json.loads((first / "eval.json").read_text()))
     for score in said["scores"]:
         if score["name"] == "mse":
             score["value"] += 20 * score["std"]
@@ -79,7 +80,7 @@ def test_a_stopped_repetition_goes_on(first: Path, faces: Path) -> None:
     again = first.with_name("elsewhere")
     shutil.copytree(first, again)
     (again / "eval.json").unlink()
-    about = json.loads((again / "run.json").read_text())
+    about = disk.unsealed(json.loads((again / "run.json").read_text()))
     (again / "run.json").write_text(json.dumps(about | {"state": "stopped"}))
     answer = done("reproduce", first, "--out", again, "--device", "cpu")
     assert "going on at 128 images" in answer.err
@@ -87,7 +88,7 @@ def test_a_stopped_repetition_goes_on(first: Path, faces: Path) -> None:
 
 
 def test_other_versions_are_said(first: Path) -> None:
-    about = json.loads((first / "run.json").read_text())
+    about = disk.unsealed(json.loads((first / "run.json").read_text()))
     about["versions"]["torch"] = "1.0"
     (first / "run.json").write_text(json.dumps(about))
     assert "not as it was: torch 1.0 -> " in done("reproduce", first, "--device", "cpu").err
@@ -103,7 +104,7 @@ def test_refusals(first: Path, two_domains: Path, tmp_path: Path) -> None:
     assert "does not hold the pictures" in refused(3, "reproduce", first, "--data", two_domains)
     assert "is gone" in refused(3, "reproduce", first, "--data", tmp_path / "gone.zip")
     assert "into itself" in refused(2, "reproduce", first, "--out", first)
-    about = json.loads((first / "run.json").read_text())
+    about = disk.unsealed(json.loads((first / "run.json").read_text()))
     (first / "run.json").write_text(json.dumps(about | {"state": "stopped"}))
     assert "only a finished run" in refused(3, "reproduce", first)
     (first / "run.json").write_text(json.dumps(about))

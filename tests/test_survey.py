@@ -19,6 +19,7 @@ from fake_runs import draw
 from test_report import Page
 from typer.testing import CliRunner
 
+from animegen_cli import disk
 from animegen_cli.cli.command import Command
 from animegen_cli.cli.compare import compare
 from animegen_cli.compare import compare as comparison
@@ -53,7 +54,7 @@ def real_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
 
 def learned_from(faces: FaceSet, *runs: Run) -> None:
     for run in runs:
-        about = json.loads((run.path / "run.json").read_text())
+        about = disk.unsealed(json.loads((run.path / "run.json").read_text()))
         about["data"] |= {"path": str(faces.path), "identity": faces.identity}
         (run.path / "run.json").write_text(json.dumps(about))
 

@@ -29,6 +29,7 @@ from chain import (
 )  # fmt: skip
 from PIL import Image
 
+from animegen_cli import disk
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
@@ -199,7 +200,7 @@ def test_numbered_folders_and_going_on(faces: Path, tmp_path: Path) -> None:
     first = tmp_path / "runs" / folders()[0]
     done(*words(), cwd=tmp_path)  # the first is finished
     assert folders()[1:] == ["00001-ddim-smoke-faces"]
-    about = json.loads((first / "run.json").read_text())
+    about = disk.unsealed(json.loads((first / "run.json").read_text()))
     (first / "run.json").write_text(json.dumps(about | {"state": "running"}))  # as a kill leaves it
     said = done(*words(), cwd=tmp_path).err
     assert "continuing runs/00000-ddim-smoke-faces" in said

@@ -31,6 +31,7 @@ from PIL import Image
 from tiny_runs import resolved
 from torch import Tensor
 
+from animegen_cli import disk
 from animegen_cli.config import Sampling
 from animegen_cli.errors import AnimegenError, DataError, UsageError
 from animegen_cli.model.family import DataSpec
@@ -371,7 +372,7 @@ def test_the_usual_port_need_not_be_named() -> None:
 
 def test_a_training_shows_how_far_it_is(tmp_path: Path) -> None:
     run = fake_runs.make(tmp_path, "going", images=250_000, state="running")
-    about = json.loads((run.path / "run.json").read_text())
+    about = disk.unsealed(json.loads((run.path / "run.json").read_text()))
     finding = {"name": "mode collapse", "says": "drawn images differ <little>", "flag": "--set model.r1=10"}
     about["findings"] = [finding | {"by": "figures", "since": 120_000}]
     (run.path / "run.json").write_text(json.dumps(about))

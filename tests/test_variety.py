@@ -17,6 +17,7 @@ from PIL import Image, ImageFilter
 from scipy import stats
 from torch import Tensor
 
+from animegen_cli import disk
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.metrics import colors, copies, distributions
 from animegen_cli.metrics.extractors import open_extractor
@@ -212,7 +213,7 @@ def test_a_run_is_judged_unasked(run: Path, faces: Path) -> None:
     ours = {"hair-color", "eyes-color", "brightness", "duplicates", "copies-faces", "copies-hash"}
     assert ours < set(found)
     assert "fd-faces" in found
-    stored = json.loads((run / "eval.json").read_text())
+    stored = disk.unsealed(json.loads((run / "eval.json").read_text()))
     assert [entry["name"] for entry in stored["histograms"]] == ["hair color", "eye color", "brightness"]
     for entry in stored["histograms"]:
         assert (entry["by"], entry["images"]) == ("pixels", 64)
@@ -246,7 +247,7 @@ def test_a_run_is_judged_unasked(run: Path, faces: Path) -> None:
 def test_scores_under_older_names_are_valid_and_not_measured_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--n", "8", "--repeats", "1", *FACES, "--json"]
     (first,) = json.loads(done("eval", run, "--metrics", "hair-color", *words).out)["scores"]
-    stored = json.loads((run / "eval.json").read_text())
+    stored = disk.unsealed(json.loads((run / "eval.json").read_text()))
     text = json.dumps(stored).replace("hair-color", "hair-colour").replace("hair color", "hair colour")
     measured = {key: value for key, value in first["protocol"].items() if key not in ("id", "reference_name")}
     old_id = Protocol.from_dict(measured | {"metric": "hair-colour"}).id
@@ -259,7 +260,7 @@ def test_scores_under_older_names_are_valid_and_not_measured_again(run: Path, mo
     assert "already scored" in again.err
     assert json.loads(again.out)["scores"] == [first]
     done("eval", run, "--metrics", "hair-colour,brightness", "--force", *words)
-    stored = json.loads((run / "eval.json").read_text())
+    stored = disk.unsealed(json.loads((run / "eval.json").read_text()))
     assert [score["name"] for score in stored["scores"]] == ["hair-color", "brightness"]
     assert [entry["name"] for entry in stored["histograms"]] == ["hair color", "brightness"]
 

@@ -202,7 +202,7 @@ def store(run: Run, images: int, result: JudgeResult, *, drawing: Mapping[str, A
         old = [e for e in stored[key] if e.get("images") == images and tuple(e.get(f) for f in fields) not in found]
         merged[key] = old + entries
     merged["sheets"] = (stored["sheets"] if current else {}) | result.sheets
-    disk.write_json(run.scores, merged)
+    disk.write_json(run.scores, merged, seal=True)
 
 
 def read_stored(run: Run) -> dict[str, Any]:
