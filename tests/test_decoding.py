@@ -8,7 +8,7 @@ import subprocess
 import sys
 import types
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -102,7 +102,7 @@ def test_wide_gamut_copies_of_a_picture_are_that_picture(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "tiff", "png"])
 def test_each_format_carries_its_profile(kind: str) -> None:
-    options = {"jpeg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(kind, {})
+    options: dict[str, Any] = {"jpeg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(kind, {})
     data = encoded(in_profile(patches(1), ADOBE), kind, icc_profile=ADOBE, **options)
     assert abs(pixels(data) - np.asarray(patches(1))).mean() < 2
 
