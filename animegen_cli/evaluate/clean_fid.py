@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from animegen_cli import console, paths
+from animegen_cli import console, disk
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.evaluate import reference
 from animegen_cli.metrics.weights import FILE_NAMES, find_inception
@@ -144,7 +144,7 @@ def _network(folder: Path, subject: ImageSet, weights: Path | None, mode: str) -
     from cleanfid.inception_torchscript import InceptionV3W
 
     path = find_inception(weights)
-    if path.suffix == ".safetensors" or paths.sha256(path) != subject.extractor.sha:
+    if path.suffix == ".safetensors" or disk.sha256(path) != subject.extractor.sha:
         raise MachineError(
             f"clean-fid reads only its own `{FILE_NAMES[0]}`, not `{path.name}`",
             hint="type `animegen weights` to fetch it once (91 MB), or name it with `--weights PATH`",
