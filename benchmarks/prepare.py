@@ -126,6 +126,7 @@ def memory(source: Path, out: Path, workers: int) -> dict[str, int]:
 def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--source", type=Path, help="folder or zip of pictures; default: drawn faces")
+    parser.add_argument("--count", type=int, default=DRAWN, help="how many faces are drawn without a source")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument(
         "--same-functions", action="store_true", help="let the loop use our faster PNG encoder and checks too"
@@ -133,7 +134,7 @@ def main() -> None:
     chosen = parser.parse_args()
     console.configure(quiet=True)
     with tempfile.TemporaryDirectory() as folder:
-        source = chosen.source or drawn_jpegs(Path(folder) / "drawn.zip")
+        source = chosen.source or drawn_jpegs(Path(folder) / "drawn.zip", chosen.count)
         out = Path(folder) / "out.zip"
         request = prepare.Request([str(source)], out, prepare.Options(size=64, workers=chosen.workers))
         facts = {"workers": chosen.workers, **memory(source, out, chosen.workers)}

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from scipy import stats
 from torch import Tensor
 
-from animegen_cli import disk
+from animegen_cli import disk, drawn
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.metrics import colors, copies, distributions
 from animegen_cli.metrics.extractors import open_extractor
@@ -160,32 +160,101 @@ def test_repeats_among_images() -> None:
     assert not copies.repeated(copies.fingerprints(images[:1])).any()
 
 
+def noisy(pixels: np.ndarray) -> np.ndarray:
+    return (pixels + np.random.default_rng(0).normal(0, 10, pixels.shape)).clip(0, 255).astype(np.uint8)
+
+
+def shifted(pixels: np.ndarray) -> np.ndarray:
+    return np.pad(pixels, ((2, 0), (0, 2), (0, 0)), "edge")[:-2, 2:]
+
+
+def halved(pixels: np.ndarray) -> np.ndarray:
+    small = Image.fromarray(pixels).resize((32, 32), Image.Resampling.LANCZOS)
+    return np.asarray(small.resize((64, 64), Image.Resampling.LANCZOS))
+
+
 @pytest.mark.parametrize(
-    ("damage", "by_features"),
+    ("damage", "by_hash", "by_features"),
     [
-        (lambda pixels: pixels, True),
-        (jpeg, True),
-        (lambda pixels: pixels[:, ::-1], True),
-        (lambda pixels: jpeg(pixels[:, ::-1]), True),
-        (blurred, False),  # features feel blur: the hash is there for it
+        (lambda pixels: pixels, True, True),
+        (jpeg, True, True),
+        (lambda pixels: jpeg(pixels, 30), True, True),
+        (lambda pixels: pixels[:, ::-1], True, True),
+        (lambda pixels: jpeg(pixels[:, ::-1]), True, True),
+        (blurred, True, False),  # features feel blur and noise: the hash and pixels are there for it
+        (noisy, True, False),
+        (halved, True, False),
+        (shifted, False, False),  # and pixels for what the hash does not know
+        (lambda pixels: shifted(pixels[:, ::-1]), False, False),
     ],
 )
 def test_copies_of_training_images_are_found(
-    damage: Callable[[np.ndarray], np.ndarray], by_features: bool, portraits: FaceSet
+    damage: Callable[[np.ndarray], np.ndarray], by_hash: bool, by_features: bool, portraits: FaceSet
 ) -> None:
     training, held_out = images_of(portraits, "train"), images_of(portraits, "test")
-    extractor = open_extractor("faces")
     places = np.arange(0, len(training), 8)
     copied = portraits.pixels(portraits.indices("train")[places])
-    drawn = tensor(np.stack([damage(pixels) for pixels in copied]))
-    hashed = copies.hashed_copies(*(copies.fingerprints(side) for side in (drawn, training)))
-    assert (hashed == places).mean() >= 0.95
+    harmed = tensor(np.stack([damage(pixels) for pixels in copied]))
+    known, own = copies.small(training), copies.small(held_out)
+    near = copies.nearest_pixels(copies.small(harmed), known)
+    assert (near.ratio < copies.limit(copies.nearest_pixels(own, known).ratio)).float().mean() >= 0.95
+    assert (near.place.numpy() == places).mean() >= 0.95
+    if by_hash:
+        hashed = copies.hashed_copies(*(copies.fingerprints(side) for side in (harmed, training)))
+        assert (hashed == places).mean() >= 0.95
     if by_features:
-        known = extractor.features(training)
-        of_held_out = copies.nearest(extractor.features(held_out), extractor.features(held_out.flip(3)), known)
-        near = copies.nearest(extractor.features(drawn), extractor.features(drawn.flip(3)), known)
-        assert (near.ratio < copies.limit(of_held_out.ratio)).float().mean() >= 0.95
+        extractor = open_extractor("faces")
+        features = extractor.features(training)
+        of_held_out = copies.nearest(extractor.features(held_out), extractor.features(held_out.flip(3)), features)
+        near = copies.nearest(extractor.features(harmed), extractor.features(harmed.flip(3)), features)
+        assert (near.ratio < copies.limit(of_held_out.ratio)).float().mean() >= 0.9
         assert (near.place.numpy() == places).mean() >= 0.95
+
+
+def test_pixels_are_compared_after_one_picture_was_moved_over_the_other() -> None:
+    """The distance of noise to the same noise two pixels away, mirrored or not, is that of a copy; to other noise it is not."""
+    noise = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (30, 3, 36, 36), np.uint8))
+    training = copies.small(noise[:, :, 2:34, 2:34])
+    for moved in (noise[:20, :, 0:32, 4:36], noise[:20, :, 3:35, 1:33].flip(3)):
+        near = copies.nearest_pixels(copies.small(moved), training)
+        assert near.place.tolist() == list(range(20))
+        assert near.distance.max() < 0.01
+        assert near.ratio.max() < 0.01
+    assert near.mirrored.all()
+    other = copies.nearest_pixels(copies.small(noise[20:, :, :32, :32]), training[:20])
+    assert other.ratio.min() > 0.9
+    assert other.distance.min() > 1.2  # sqrt(2) is that of unrelated pictures
+
+
+def test_a_limit_is_a_quantile_a_bound_or_a_fixed_cautious_number() -> None:
+    numbers = np.random.default_rng(2).normal(0.9, 0.05, 1000)
+    ratios = torch.from_numpy(numbers)
+    assert copies.limit(ratios) == pytest.approx(0.95 * np.sort(numbers)[2], abs=1e-6)
+    few = copies.limit(ratios[:40])
+    assert 0.6 < few < copies.limit(ratios) < 0.95 * numbers[:40].min()
+    assert copies.limit(ratios[:19]) == copies.CAUTIOUS == copies.limit(ratios[:0])
+
+
+@pytest.mark.parametrize("clean", [24, 0])
+def test_held_out_images_with_a_twin_in_training_say_nothing_of_copies(clean: int, tmp_path: Path) -> None:
+    """A set whose own parts leak: most test images mirror training images, and copies are found all the same."""
+    for part in ("train", "test"):
+        (tmp_path / "set" / part).mkdir(parents=True)
+    (tmp_path / "copied").mkdir()
+    faces = [np.asarray(drawn.draw(seed, size=64).image) for seed in range(60 + clean)]
+    for seed, pixels in enumerate(faces):
+        Image.fromarray(pixels).save(tmp_path / "set" / ("train" if seed < 60 else "test") / f"{seed}.png")
+    for seed in range(30):
+        Image.fromarray(faces[seed][:, ::-1]).save(tmp_path / "set" / "test" / f"{seed}.png")
+        Image.fromarray(shifted(jpeg(faces[seed]))).save(tmp_path / "copied" / f"{seed}.png")
+    path = tmp_path / "set.zip"
+    prepare.prepare(prepare.Request([str(tmp_path / "set")], path, prepare.Options(size=64, workers=1)))
+    words = ["eval", tmp_path / "copied", "--against", path, "--metrics", "copies", *FACES, "--json"]
+    answer = done(*words)
+    found = {score["name"]: score["value"] for score in json.loads(answer.out)["scores"]}
+    assert found["copies-faces"] >= 0.95
+    assert f"30 of {30 + clean} held-out images have a near-duplicate in training" in answer.err
+    assert ("a cautious number" in answer.err) == (clean == 0)
 
 
 def test_a_folder_of_copies_and_one_of_held_out_images(portraits: FaceSet, tmp_path: Path) -> None:
