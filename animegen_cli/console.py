@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from animegen_cli.errors import AnimegenError
 
+_COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor, colors, title or direction of text; a line's end and a tab may pass."""
 _settings = {"quiet": False, "json": False}
 _bar_consoles: list[Console] = []
 """The console of a moving bar, while there is one: notes must go above it, not into it."""
@@ -39,23 +42,30 @@ def is_quiet() -> bool:
     return _settings["quiet"]
 
 
+def printable(text: str) -> str:
+    """The text with each control character spelled out, such as `\\x1b`: names may hold any, and none may rule the terminal."""
+    return _COMMANDS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def note(text: str) -> None:
     """Print one line for the person at the terminal (standard error), plain in a pipe."""
     if not _settings["quiet"]:
-        _rich(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+        _rich(stderr=True).print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print one line like `note`, marked as a warning and shown even with `--quiet`."""
-    _rich(stderr=True).print(f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    _rich(stderr=True).print(
+        f"warning: {printable(text)}", style="yellow", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def fail(error: AnimegenError) -> None:
     """Print the error's message and its hint, what to type next, to standard error."""
     out = _rich(stderr=True)
-    out.print(f"error: {error.message}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"error: {printable(error.message)}", style="bold red", markup=False, highlight=False, soft_wrap=True)
     if error.hint:
-        out.print(f"  {error.hint}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"  {printable(error.hint)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def result(value: object, text: str | None = None) -> None:
@@ -63,7 +73,7 @@ def result(value: object, text: str | None = None) -> None:
     if _settings["json"]:
         sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
     elif text is not None:
-        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.write(printable(text.rstrip("\n")) + "\n")
     sys.stdout.flush()
 
 
@@ -71,23 +81,26 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     """Print a table on standard output; `right` names the columns to align right. Nothing is printed with `--json`."""
     if _settings["json"]:
         return
+    title = printable(title)
+    rows = [["–" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     out = _rich(stderr=False)
     if not out.is_terminal:
         sys.stdout.write(_plain_table(title, columns, rows, right))
         return
+    from rich.markup import escape
     from rich.table import Table
 
     drawn = Table(title=title or None, title_justify="left", header_style="bold")
     for column in columns:
         drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*("–" if cell is None else str(cell) for cell in row))
+        drawn.add_row(*map(escape, row))
     out.print(drawn)
 
 
-def _plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str]) -> str:
+def _plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:
     """Columns two spaces apart, nothing folded: what `grep`, `cut` and a log file can use."""
-    lines = [list(columns), *(["–" if cell is None else str(cell) for cell in row] for row in rows)]
+    lines = [list(columns), *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     text = [title] if title else []
     for line in lines:
@@ -146,6 +159,7 @@ def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]
         total: steps until it is done.
         done: steps that an earlier process did.
     """
+    title = printable(title)
     if _settings["quiet"]:
         yield _Silent()
         return
@@ -174,7 +188,7 @@ def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]
                 bar.advance(task, steps)
 
             def describe(self, text: str, /) -> None:
-                bar.update(task, text=text)
+                bar.update(task, text=printable(text))
 
         yield _Bar()
 

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from chain import refused
 
 from animegen_cli import errors
 from animegen_cli.cli import errors as manners
@@ -345,3 +346,18 @@ def test_torch_is_not_imported(words: str, tab: str, tmp_path: Path) -> None:
     if not words.startswith("presets"):
         assert not imported & {"rich", "yaml", "pydantic"}
     assert done.returncode == 0
+
+
+# ---- names with control characters ----------------------------------------------------------------------------
+
+
+def test_a_name_cannot_rule_the_terminal(tmp_path: Path) -> None:
+    """An escape sequence in a folder's name could set the window's title or clear the screen."""
+    name = "a\x1b]0;title\x07\x1b[2J\u202eb"
+    folder = tmp_path / "runs" / f"00000-{name}"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text('{"abilities": []}')
+    for words in (["sample", str(folder)], ["sample", name], ["train", "ddpm", "--data", name]):
+        said = refused(2 if words[1] == str(folder) else 3, *words, cwd=tmp_path)
+        assert "\\x1b]0;title\\x07" in said
+        assert not {"\x1b", "\x07", "\u202e"} & set(said)

@@ -21,7 +21,7 @@ import subprocess
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -115,9 +115,10 @@ class _Worker:
         start = f"import sys; sys.path[:] = {path!r}; from animegen_cli.prepare.workers import main; main()"
         # Each worker has one core, and threads cost memory.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
+        with _without_ctrl_c():
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            )
         self._thread = ThreadPoolExecutor(1)
         self._pending: deque[Future[list[Seen]]] = deque()
 
@@ -154,6 +155,19 @@ class _Worker:
             pass
 
 
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Start a process that Ctrl-C does not reach, from its first moment: it reaches the whole group, and the parent decides."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a new process inherits it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _died() -> MachineError:
     return MachineError(
         "a worker process died; most often the machine ran out of memory", hint="try again with `--workers 1`"
@@ -167,7 +181,7 @@ def _send(pipe: IO[bytes], value: Chunk | list[Seen]) -> None:
 
 def main() -> None:
     """The life of a worker: until its input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be kept away
     source = sys.stdin.buffer
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a decoder prints must not mix with results
