@@ -118,6 +118,15 @@ def test_a_column_of_few_small_numbers_is_not_taken_for_names(tmp_path: Path) ->
     assert labels.fits == 20
 
 
+def test_classes_are_no_names_where_the_names_are_of_other_pictures(tmp_path: Path) -> None:
+    pictures = [f"{folder}/{n}.png" for folder in "ab" for n in range(4)]
+    table = "file,class\n" + "".join(f"q{n}.png,{n % 2}\n" for n in range(20))
+    labels = labels_of(tmp_path, pictures, {"t.csv": table})
+    assert "no row names a picture (a row: `q0.png,0`; a picture: `a/0.png`)" in labels.warnings[0]
+    labels = labels_of(tmp_path / "one", [f"{n}.png" for n in range(4)], {"t.csv": table})
+    assert "no row names a picture" in labels.warnings[0]
+
+
 def test_looking_up_takes_the_same_time_however_many_pictures_there_are() -> None:
     def seconds(count: int) -> float:
         names = Names(f"a/{number:06d}.png" for number in range(count))

@@ -47,6 +47,8 @@ COLUMNS: dict[str, str] = {
     "commas, not quoted": "path,tags\n" + "".join(f"{n},{c}\n" for n, c in zip(NAMES, CAPTIONS, strict=True)),
     "commas behind a tab": "file\ttags\n" + "".join(f"{n}\t{c}\n" for n, c in zip(NAMES, CAPTIONS, strict=True)),
     "another title": "file;what is seen\n" + "".join(f"{n};{c}\n" for n, c in zip(NAMES, CAPTIONS, strict=True)),
+    "semicolons": "path,tags\n" + "".join(f"{n},{c.replace(',', ';')}\n" for n, c in zip(NAMES, CAPTIONS, strict=True)),
+    "bars": "path,tags\n" + "".join(f"{n},{c.replace(', ', '|')}\n" for n, c in zip(NAMES, CAPTIONS, strict=True)),
     "blanks, no title": "".join(
         f"{n} {blanks(c)}{' x' * (i % 3)}\n" for i, (n, c) in enumerate(zip(NAMES, CAPTIONS, strict=True))
     ),

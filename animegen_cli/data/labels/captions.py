@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from animegen_cli.data.labels.columns import Attributes, Column, is_tags
 from animegen_cli.data.labels.records import MAX_COLUMNS, Unread, cell
 from animegen_cli.data.labels.set_file import NAMES
-from animegen_cli.data.labels.tables import decoded
+from animegen_cli.data.labels.tables import decoded, looks_like_file
 from animegen_cli.data.labels.tags import Tags
 from animegen_cli.data.pictures import ending
 from animegen_cli.data.sources import Unusable
@@ -87,7 +87,9 @@ class Captions:
                     self._tags.add(place, text)
         except (Unread, ValueError, RecursionError) as error:
             reason = str(error) if isinstance(error, Unread) else "it is damaged"
-            self._wrong.setdefault(reason.partition(" (byte")[0].partition(":")[0], []).append(name)
+            if "--encoding" in reason:
+                reason = "its text is not UTF-8, name the encoding with `--encoding`"
+            self._wrong.setdefault(reason.partition(":")[0], []).append(name)
 
     def _column(self, title: str) -> Column:
         if title not in self._columns:
@@ -113,6 +115,8 @@ class Captions:
         rows = list(csv.reader(lines, delimiter=delimiter))
         if len(rows) == 2 and len(rows[0]) == len(rows[1]) > 1:
             self._record(place, dict(zip(rows[0], rows[1], strict=True)))
+        elif len(rows) == 1 and len(rows[0]) > 1 and looks_like_file(rows[0][0]):
+            self._record(place, {f"label{at}" if at > 1 else "label": value for at, value in enumerate(rows[0]) if at})
         else:
             self._tags.add(place, ", ".join(row[0] for row in rows if row))
 
@@ -140,6 +144,5 @@ class Captions:
                 found.reasons.insert(0, str(error))
         for why, files in self._wrong.items():
             said = f"{len(files):,} {self.suffix} files left out, such as {files[0]}: {why}"
-            found.notes.append(said)
-            found.reasons.append(said)
+            (found.notes if found.parts else found.reasons).append(said)
         return found.labels(self.name, usable, otherwise="they have no attribute")

@@ -354,6 +354,26 @@ def _file_column(titles: Sequence[str], rows: Callable[[], Iterable[list[str]]],
     for number, row in enumerate(rows()):  # the first rows, and ever fewer of the rest
         if number < _SAMPLE // 2 or number % (1 + number // _SAMPLE) == 0:
             sample.append(row)
+    places, ambiguous = _matches(sample, names)
+
+    def rank(column: int) -> tuple[float, bool, int]:
+        found = places[column]
+        return len(found) + sum(found.values()) / 4, column < len(titles) and titles[column] in FILE_TITLES, -column
+
+    likely = _likely(titles, sample)
+    for column, found in list(places.items()):  # classes 0 and 1 beside names of other pictures are no 0.png and 1.png
+        if likely and column not in likely and max(found.values()) < 3 and len(found) * 2 < len(sample):
+            del places[column]
+    if places:
+        return max(places, key=rank)
+    several = [column for column in ambiguous if ambiguous[column] and (not likely or column in likely)]
+    if several:
+        return max(several, key=lambda column: (ambiguous[column], -column))
+    return _first_that_fits(likely, rows, names)
+
+
+def _matches(sample: Sequence[Sequence[str]], names: Names) -> tuple[dict[int, dict[int, int]], Counter[int]]:
+    """For each column the pictures that its cells name and how well, and how many cells fit several pictures."""
     places: dict[int, dict[int, int]] = {}
     ambiguous = Counter[int]()
     for row in sample:
@@ -363,16 +383,7 @@ def _file_column(titles: Sequence[str], rows: Callable[[], Iterable[list[str]]],
             if match.place >= 0:
                 found = places.setdefault(column, {})
                 found[match.place] = max(found.get(match.place, 0), match.quality)
-
-    def rank(column: int) -> tuple[float, bool, int]:
-        found = places[column]
-        return len(found) + sum(found.values()) / 4, column < len(titles) and titles[column] in FILE_TITLES, -column
-
-    if places:
-        return max(places, key=rank)
-    if ambiguous.total():
-        return max(ambiguous, key=lambda column: (ambiguous[column], -column))
-    return _first_that_fits(_likely(titles, sample), rows, names)
+    return places, ambiguous
 
 
 def _likely(titles: Sequence[str], sample: Sequence[Sequence[str]]) -> list[int]:

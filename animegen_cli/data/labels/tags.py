@@ -43,11 +43,11 @@ def table() -> dict[str, tuple[str, str, int]]:
 
 
 def pieces(caption: str, separator: str) -> list[str]:
-    """Split a caption at commas, at line ends, or (a blank) at any white space."""
+    """Split a caption at a separator and at line ends, or (a blank) at any white space."""
     caption = re.sub(r"<[^<>]*>", " ", caption) if "<" in caption else caption  # <lora:name:1>
     if separator == " ":
         return caption.split()
-    return [piece for piece in re.split(r"[,\n]" if separator == "," else r"\n", caption) if piece.strip()]
+    return [piece for piece in re.split(f"[{separator}\n]", caption) if piece.strip()]
 
 
 def plain(piece: str) -> str:
@@ -192,13 +192,10 @@ def are_known(cells: Sequence[str]) -> bool:
 
 
 def separator(captions: Sequence[str]) -> str:
-    """Say what separates the tags of most captions: a comma, a line end or a blank."""
-    commas = sum("," in caption for caption in captions)
-    if commas * 2 >= len(captions):
-        return ","
-    lines = sum("\n" in caption.strip() for caption in captions)
-    if lines * 2 >= len(captions):
-        return "\n"
+    """Say what separates the tags of most captions: a comma, a semicolon, a bar, a line end or a blank."""
+    for by in (",", ";", "|", "\n"):
+        if sum(by in caption.strip() for caption in captions) * 2 >= len(captions):
+            return by
     whole = sum(plain(caption) in table() for caption in captions)  # `blue hair` alone is one tag
     return "," if whole * 2 >= len(captions) else " "
 
