@@ -293,8 +293,8 @@ def _newest_state(run: Run) -> tuple[checkpoint.Parts, Mapping[str, Any]] | None
             damaged.append(error)
             states.pop()
             continue
-        for error, state in zip(damaged, reversed(run.states()), strict=False):
-            console.warn(f"{error.message}; going on from the one before it")
+        for problem, state in zip(damaged, reversed(run.states()), strict=False):
+            console.warn(f"{problem.message}; going on from the one before it")
             state.rename(state.with_name(f".{state.name}.tmp"))
         return found
     if damaged:
