@@ -54,12 +54,16 @@ def test_pictures_and_class_names_come_out_of_the_file(tmp_path: Path) -> None:
 def test_a_folder_of_parts_means_all_of_them(tmp_path: Path) -> None:
     for part in range(2):
         written(tmp_path / f"set/data/train-0000{part}-of-00002.parquet", 6, 6 * part)
+    written(tmp_path / "set/data/test-00000-of-00001.parquet", 3, 20)
     (tmp_path / "set" / "README.txt").write_text("Faces.")
     done = prepare(Request([str(tmp_path / "set")], tmp_path / "out.zip", Options(size=32, workers=1)))
     faces = FaceSet.open(done.path)
-    assert len(faces) == 12
+    assert len(faces) == 15
+    assert [faces.origin(index) for index in faces.indices("test")] == [
+        f"test-00000-of-00001/test/{n:04d}.png" for n in (20, 21, 22)
+    ]
     assert faces.attributes == {"label": ("blue", "pink", "red")}
-    assert faces.origin(11) == "train-00001-of-00002/0011.png"
+    assert faces.origin(14) == "train-00001-of-00002/train/0011.png"
 
 
 def test_a_column_of_bytes_holds_pictures_too(tmp_path: Path) -> None:

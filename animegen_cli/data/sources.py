@@ -469,8 +469,10 @@ def _list_tar(path: Path, name: str) -> Source:
 
 def _list_parquet(path: Path, name: str) -> Source:
     source = Source(name, "parquet", path)
+    part = re.fullmatch(r"(\w+)-\d+-of-\d+", name)  # `datasets` writes `test-00000-of-00001.parquet`
+    folder = f"{part[1]}/" if part and part_names.read(part[1]) else ""
     for row, inner in enumerate(parquet.picture_names(path)):
-        source.members.append(Member(inner, row))
+        source.members.append(Member(folder + inner, row))
     return source
 
 
