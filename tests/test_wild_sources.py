@@ -361,7 +361,7 @@ def test_listing_many_files_takes_little_memory_for_each(tmp_path: Path) -> None
         tracemalloc.stop()
     assert len(listed.members) == 3000
     assert held < 300 * 3000
-    assert peak < held + 2**20
+    assert peak < held + 2**22  # blocks of the directory, and the order while it is sorted
 
 
 # ---- eval -----------------------------------------------------------------------------------------------------
