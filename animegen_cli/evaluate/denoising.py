@@ -95,9 +95,9 @@ def _measure(subject: EvaluatedRun, protocols: Sequence[Protocol]) -> dict[str, 
             images = from_uint8(pixels, trained.device)
             noise = Noise(range(start, start + len(pixels)), trained.device)(*images.shape[1:])
             for deviation, levels in ways:
-                found = to_uint8(model.denoised(images + deviation * noise, deviation, sampling, levels)).cpu()
+                denoised = to_uint8(model.denoised(images + deviation * noise, deviation, sampling, levels)).cpu()
                 for score in scores:
                     if (score.deviation, score.levels) == (deviation, levels):
-                        parts[score.metric].append(FUNCTIONS[score.measure](found, pixels))
+                        parts[score.metric].append(FUNCTIONS[score.measure](denoised, pixels))
                 bar.advance(len(pixels))
     return {metric: torch.cat(of_metric) for metric, of_metric in parts.items()}

@@ -254,7 +254,8 @@ def curves(records: Sequence[Record], names: Sequence[str], numbering: Numbering
     logged = dict.fromkeys(key for record in records for key in record.curves)
     keys = [key for key in logged if key not in _NO_CURVE and not _is_level(key)]  # `levels` shows those
     aside = [key for key in keys if any(part in key for part in _ASIDE) or "/" not in key]
-    main, single = [], []
+    main: list[_Curve] = []
+    single: list[_Curve] = []
     for key in (key for key in keys if key not in aside):
         for curve in _alike(key, records):
             (single if len(records) > 1 == len(curve.runs) else main).append(curve)
