@@ -82,10 +82,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     if _settings["json"]:
         return
     title = printable(title)
-    rows = [["–" if cell is None else printable(str(cell)) for cell in row] for row in rows]
+    texts = [["–" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     out = _rich(stderr=False)
     if not out.is_terminal:
-        sys.stdout.write(_plain_table(title, columns, rows, right))
+        sys.stdout.write(_plain_table(title, columns, texts, right))
         return
     from rich.markup import escape
     from rich.table import Table
@@ -93,7 +93,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     drawn = Table(title=title or None, title_justify="left", header_style="bold")
     for column in columns:
         drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
+    for row in texts:
         drawn.add_row(*map(escape, row))
     out.print(drawn)
 

@@ -102,8 +102,8 @@ def test_wide_gamut_copies_of_a_picture_are_that_picture(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "tiff", "png"])
 def test_each_format_carries_its_profile(kind: str) -> None:
-    options: dict[str, Any] = {"jpeg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}.get(kind, {})
-    data = encoded(in_profile(patches(1), ADOBE), kind, icc_profile=ADOBE, **options)
+    settings: dict[str, dict[str, Any]] = {"jpeg": {"quality": 100, "subsampling": 0}, "webp": {"lossless": True}}
+    data = encoded(in_profile(patches(1), ADOBE), kind, icc_profile=ADOBE, **settings.get(kind, {}))
     assert abs(pixels(data) - np.asarray(patches(1))).mean() < 2
 
 

@@ -122,7 +122,7 @@ def evaluate(
 def _checked(check: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
     """Heads and rows of both codes' numbers."""
     heads = ["score", "animegen", check["backend"], "apart"]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (one["name"], f"{one['ours']:.8g}", f"{one['theirs']:.8g}", f"{abs(one['ours'] - one['theirs']):.1e}")
         for one in check["scores"]
     ]
