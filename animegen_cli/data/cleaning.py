@@ -80,16 +80,15 @@ def rejected(reason: str, image: Image.Image, recipe: Recipe) -> Rejected:
     return Rejected(reason, encode_png(np.asarray(fit_square(image, recipe.size, "pad"))))
 
 
-def packed(square: Image.Image) -> Cleaned:
-    """Make an image of the set from an RGB square of its size."""
-    pixels = np.asarray(square)
+def packed(square: Image.Image, pixels: np.ndarray) -> Cleaned:
+    """Make an image of the set from an RGB square of its size and its pixels, uint8 (H, W, 3)."""
     png = encode_png(pixels)
     return Cleaned(png, zlib.crc32(png), digest(pixels), near_duplicates.fingerprint(square))
 
 
 def digest(pixels: np.ndarray) -> bytes:
     """Hash RGB pixels, uint8 (H, W, 3), with SHA-256: the identity of an image, whatever file holds it."""
-    return hashlib.sha256(pixels.tobytes()).digest()
+    return hashlib.sha256(np.ascontiguousarray(pixels)).digest()
 
 
 def fit_square(image: Image.Image, size: int, fit: str) -> Image.Image:

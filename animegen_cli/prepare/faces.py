@@ -111,7 +111,7 @@ def _cleaned(image: Image.Image, recipe: Recipe, *, several: bool) -> Cleaned:
     final = cleaning.fit_square(image, recipe.size, recipe.fit)
     pixels = np.asarray(final)
     found = {"bars": has_bars(pixels), "monochrome": is_monochrome(pixels), "several": several}
-    return cleaning.packed(final)._replace(noticed=tuple(name for name in NOTICED if found[name]))
+    return cleaning.packed(final, pixels)._replace(noticed=tuple(name for name in NOTICED if found[name]))
 
 
 def square(box: Box, margin: float, size: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -138,8 +138,8 @@ def _inside(box: Box, crop: tuple[int, int, int, int]) -> bool:
 
 def has_bars(pixels: np.ndarray) -> bool:
     """Whether RGB pixels, uint8 (H, W, 3), have a black bar along an edge: black rows that end in a straight line."""
-    edges = pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]
-    if min(int(edge.max()) for edge in edges) > _BLACK:
+    corners = pixels[(0, 0, -1, -1), (0, -1, 0, -1)].max(1)
+    if np.count_nonzero(corners <= _BLACK) < 2:  # a black edge ends in two of them
         return False
     bright = pixels.max(2)
     for side in (bright, bright[::-1], bright.T, bright.T[::-1]):
@@ -162,10 +162,18 @@ def is_monochrome(pixels: np.ndarray) -> bool:
 
 
 def _off_one_line(colors: np.ndarray) -> float:
-    """The standard deviation of colors, (n, 3), from the line through color space that is nearest to them."""
-    away = colors - colors.mean(0)
-    spread = np.linalg.eigvalsh(away.T @ away / len(away))  # variances along the main axes, the least first
-    return float(np.sqrt(max(spread[0] + spread[1], 0)))
+    """The standard deviation of colors, (n, 3), from the line through color space that is nearest to them.
+
+    Where it is more than `_GRAY`, a lower bound of it that is so too.
+    """
+    values = colors.astype(np.float64)
+    mean = values.sum(0) / len(values)
+    covariance = values.T @ values / len(values) - mean[:, None] * mean
+    # The variance along the line is at most the Frobenius norm, which is quicker than eigenvalues: most pictures have colors.
+    least = covariance.trace() - np.sqrt((covariance * covariance).sum())
+    if least <= _GRAY**2:
+        least = covariance.trace() - np.linalg.eigvalsh(covariance)[-1]
+    return float(np.sqrt(max(least, 0)))
 
 
 def _overview(image: Image.Image, results: list[Cleaned | Rejected]) -> bytes:
