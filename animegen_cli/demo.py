@@ -13,6 +13,7 @@ from animegen_cli.evaluate.request import Request as EvaluateRequest
 from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
+from animegen_cli.prepare.request import Options, Request
 from animegen_cli.sample import generate, sample
 from animegen_cli.sample.request import Request as SampleRequest
 from animegen_cli.train import train
@@ -42,7 +43,7 @@ def run(out: Path, *, size: int = 32, device: str | None = None) -> dict[str, st
     data = out / f"faces-{size}.zip"
     if not data.is_file():
         console.note(f"drawing {FACES:,} faces")
-        prepare.prepare(prepare.Request(["demo"], data, prepare.Options(size, limit=FACES)))
+        prepare.prepare(Request(["demo"], data, Options(size, limit=FACES)))
     names = families()
     runs = [_train(names[0], data, out / "runs" / "untrained", device, untrained=True)]
     runs += [_train(name, data, out / "runs" / name, device) for name in names]

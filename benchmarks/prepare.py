@@ -25,6 +25,7 @@ from PIL import Image, ImageOps
 from animegen_cli import console
 from animegen_cli.data import cleaning, near_duplicates, pictures
 from animegen_cli.prepare import faces, prepare
+from animegen_cli.prepare.request import Options, Request
 
 DRAWN = 17_400
 
@@ -136,7 +137,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = chosen.source or drawn_jpegs(Path(folder) / "drawn.zip", chosen.count)
         out = Path(folder) / "out.zip"
-        request = prepare.Request([str(source)], out, prepare.Options(size=64, workers=chosen.workers))
+        request = Request([str(source)], out, Options(size=64, workers=chosen.workers))
         facts = {"workers": chosen.workers, **memory(source, out, chosen.workers)}
         timed = pairs(
             lambda: prepare.prepare(request),

@@ -47,13 +47,14 @@ def two_domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 drawn anime faces with ten labels and 64 drawn photographs of 16 pixels, about four fifths for training."""
     from animegen_cli import drawn
     from animegen_cli.prepare import prepare
+    from animegen_cli.prepare.request import Options, Request
 
     folder = tmp_path_factory.mktemp("domains")
     (folder / "photos").mkdir()
     for number in range(64):
         drawn.photo(number, size=16).save(folder / "photos" / f"{number:02d}.png")
-    options = prepare.Options(size=16, limit=96, workers=1)
-    return prepare.prepare(prepare.Request(["demo"], folder / "two.zip", options, [str(folder / "photos")])).path
+    options = Options(size=16, limit=96, workers=1)
+    return prepare.prepare(Request(["demo"], folder / "two.zip", options, [str(folder / "photos")])).path
 
 
 @pytest.fixture(scope="session")

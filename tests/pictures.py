@@ -17,7 +17,8 @@ from PIL import Image
 from animegen_cli.config import Augment
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, LoaderConfig
-from animegen_cli.prepare.prepare import Options, Request, prepare
+from animegen_cli.prepare.prepare import prepare
+from animegen_cli.prepare.request import Options, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,7 @@ from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, cut_out
 from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import families
-from animegen_cli.prepare.prepare import Options, Request
+from animegen_cli.prepare.request import Options, Request
 from animegen_cli.train import train as training
 from animegen_cli.train.request import Request as TrainRequest
 

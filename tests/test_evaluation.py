@@ -23,6 +23,7 @@ from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.model.nets import trunk
 from animegen_cli.model.nets.inception import Inception
 from animegen_cli.prepare import prepare
+from animegen_cli.prepare.request import Options, Request
 from animegen_cli.sample.generate import Generator
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run(trained: Callable[[str], Path], tmp_path: Path) -> Path:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Drawn faces of other seeds as plain PNG files, and the same behind frosted glass."""
     root = tmp_path_factory.mktemp("folders")
-    prepare.prepare(prepare.Request(["demo"], root / "more.zip", prepare.Options(size=16, limit=80, seed=9, workers=1)))
+    prepare.prepare(Request(["demo"], root / "more.zip", Options(size=16, limit=80, seed=9, workers=1)))
     faces = FaceSet.open(root / "more.zip")
     found = {name: root / name for name in ("drawn", "blurred")}
     for path in found.values():

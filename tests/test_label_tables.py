@@ -10,7 +10,7 @@ from labelled import HAIR, TWENTY, TWO, column, labels_of, rows
 from pictures import hint_of
 
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.prepare.prepare import Options
+from animegen_cli.prepare.request import Options
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,8 @@ from animegen_cli.data.labels.labels import Labels, merge
 from animegen_cli.data.labels.search import find_labels
 from animegen_cli.data.labels.set_file import unpack
 from animegen_cli.errors import DataError
-from animegen_cli.prepare.prepare import Options, Request, prepare
+from animegen_cli.prepare.prepare import prepare
+from animegen_cli.prepare.request import Options, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

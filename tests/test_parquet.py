@@ -13,7 +13,8 @@ from pictures import command, encoded, hint_of, made, picture
 
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError
-from animegen_cli.prepare.prepare import Options, Request, prepare
+from animegen_cli.prepare.prepare import prepare
+from animegen_cli.prepare.request import Options, Request
 
 if TYPE_CHECKING:
     from pathlib import Path

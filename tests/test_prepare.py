@@ -21,7 +21,7 @@ from PIL import Image
 from animegen_cli import drawn
 from animegen_cli.data import cleaning, kaggle, near_duplicates
 from animegen_cli.errors import MachineError, UsageError
-from animegen_cli.prepare.prepare import Options, Request
+from animegen_cli.prepare.request import Options, Request
 from animegen_cli.prepare.zip_writer import StoredZip
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from animegen_cli.compare.survey.design import SHEET, Contestant
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import AnimegenError, DataError, UsageError
 from animegen_cli.prepare import prepare
+from animegen_cli.prepare.request import Options, Request
 from animegen_cli.report import survey_page
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def runs(tmp_path: Path) -> list[Run]:
 def real_faces(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
     """64 drawn faces of 16 pixels, half of them held out."""
     path = tmp_path_factory.mktemp("set") / "faces.zip"
-    prepare.prepare(prepare.Request(["demo"], path, prepare.Options(size=16, limit=64, split=0.5, workers=1)))
+    prepare.prepare(Request(["demo"], path, Options(size=16, limit=64, split=0.5, workers=1)))
     return FaceSet.open(path)
 
 

@@ -33,6 +33,7 @@ from animegen_cli import disk
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
+from animegen_cli.prepare.request import Options, Request
 from animegen_cli.report import grids
 
 
@@ -297,9 +298,7 @@ def test_the_end_may_not_move_where_the_rate_falls_towards_it(faces: Path, tmp_p
 
 
 def test_other_pictures_are_refused(run: Path, tmp_path: Path) -> None:
-    prepare.prepare(
-        prepare.Request(["demo"], tmp_path / "others.zip", prepare.Options(size=16, limit=40, seed=5, workers=1))
-    )
+    prepare.prepare(Request(["demo"], tmp_path / "others.zip", Options(size=16, limit=40, seed=5, workers=1)))
     said = refused(2, *again(run, "--data", tmp_path / "others.zip", "--duration", "160 images"))
     assert "other pictures" in said
 

@@ -24,6 +24,7 @@ from animegen_cli.metrics.extractors import open_extractor
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
+from animegen_cli.prepare.request import Options, Request
 from animegen_cli.report import records
 from animegen_cli.sample.generate import Generator
 
@@ -38,7 +39,7 @@ NAMES = {"hair": {"gray": "silver", "white": "silver"}, "eyes": {"gray": "black"
 def portraits(tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
     """300 drawn faces of 64 pixels with labels, about four fifths for training."""
     path = tmp_path_factory.mktemp("portraits") / "portraits.zip"
-    prepare.prepare(prepare.Request(["demo"], path, prepare.Options(size=64, limit=300, seed=8, workers=1)))
+    prepare.prepare(Request(["demo"], path, Options(size=64, limit=300, seed=8, workers=1)))
     return FaceSet.open(path)
 
 
@@ -248,7 +249,7 @@ def test_held_out_images_with_a_twin_in_training_say_nothing_of_copies(clean: in
         Image.fromarray(faces[seed][:, ::-1]).save(tmp_path / "set" / "test" / f"{seed}.png")
         Image.fromarray(shifted(jpeg(faces[seed]))).save(tmp_path / "copied" / f"{seed}.png")
     path = tmp_path / "set.zip"
-    prepare.prepare(prepare.Request([str(tmp_path / "set")], path, prepare.Options(size=64, workers=1)))
+    prepare.prepare(Request([str(tmp_path / "set")], path, Options(size=64, workers=1)))
     words = ["eval", tmp_path / "copied", "--against", path, "--metrics", "copies", *FACES, "--json"]
     answer = done(*words)
     found = {score["name"]: score["value"] for score in json.loads(answer.out)["scores"]}

@@ -147,23 +147,24 @@ def prepare(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from animegen_cli import console
     from animegen_cli.prepare import prepare as verb
+    from animegen_cli.prepare.request import DRAWN, Options, Request
 
     if check is not None:
         _check(context, check)
         return
     specs, others = _asked(sources or [], photos or [], anime or [])
-    options = verb.Options(
+    options = Options(
         resolution, fit, dedupe, split, labels, encoding, limit, seed, min_size, workers, faces, margin,
         detector=None if detector is None else str(detector),
         drop=[name.strip() for name in drop.split(",")] if drop else [],
     )  # fmt: skip
-    request = verb.Request(specs, out, options, others)
+    request = Request(specs, out, options, others)
     taken = [name for name in _SPOKEN if str(context.get_parameter_source(name)).endswith("DEFAULT")]
     if taken:
         console.note("by default: " + " ".join(f"--{name} {context.params[name]}" for name in taken))
     for what, of in (("faces", specs), ("photographs", others)):
         if limit is None and "demo" in of:
-            console.note(f"drawing {verb.DRAWN:,} {what} (choose with --limit)")
+            console.note(f"drawing {DRAWN:,} {what} (choose with --limit)")
     if out is None:
         console.note(f"writing to {request.path} (choose with --out)")
     if request.path.is_file():

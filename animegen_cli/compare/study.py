@@ -32,6 +32,8 @@ from animegen_cli.model import families
 from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
+from animegen_cli.prepare.request import Options
+from animegen_cli.prepare.request import Request as PrepareRequest
 from animegen_cli.report.columns import Comparison
 from animegen_cli.report.figures import ScorePair
 from animegen_cli.report.page import StudyPlan
@@ -148,7 +150,7 @@ def _data(request: Request, study: StudyConfig, folder: Path) -> Path:
     drawn = paths.make_folder(folder) / f"drawn-{study.size or 64}.zip"
     if not drawn.is_file():
         console.note(f"drawing {study.demo:,} faces (train on your own with `--data`)")
-        prepare.prepare(prepare.Request(["demo"], drawn, prepare.Options(study.size or 64, limit=study.demo)))
+        prepare.prepare(PrepareRequest(["demo"], drawn, Options(study.size or 64, limit=study.demo)))
     return drawn
 
 

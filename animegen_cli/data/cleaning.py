@@ -88,7 +88,7 @@ def packed(square: Image.Image, pixels: np.ndarray) -> Cleaned:
 
 def digest(pixels: np.ndarray) -> bytes:
     """Hash RGB pixels, uint8 (H, W, 3), with SHA-256: the identity of an image, whatever file holds it."""
-    return hashlib.sha256(np.ascontiguousarray(pixels)).digest()
+    return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
 
 
 def fit_square(image: Image.Image, size: int, fit: str) -> Image.Image:
