@@ -7,7 +7,7 @@ import math
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from animegen_cli import drawn
 
@@ -41,7 +41,7 @@ def random_color(rng: np.random.Generator) -> tuple[int, int, int]:
 
 
 def random_ground(rng: np.random.Generator, size: int) -> Image.Image:
-    kind = rng.integers(7)
+    kind = rng.integers(10)
     if kind == 0:
         return Image.new("RGB", (size, size), random_color(rng) if rng.random() < 0.5 else (255, 255, 255))
     if kind == 1:  # a gradient in any direction
@@ -64,6 +64,8 @@ def random_ground(rng: np.random.Generator, size: int) -> Image.Image:
         noise = _clouds(rng, size)[..., None] * 0.6 + 0.4
         pixels = noise * np.array(random_color(rng), np.float32) + rng.normal(0, rng.uniform(0, 12), (size, size, 3))
         return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    if kind in _TEXTURES:
+        return _TEXTURES[kind](rng, size)
     # a part of a stand-in photograph of a person, without the face or so large that it is none
     photo = drawn.photo(int(rng.integers(1 << 30)), size=256)
     left, top = rng.uniform(0, 150), 150 + rng.uniform(0, 60)
@@ -71,6 +73,50 @@ def random_ground(rng: np.random.Generator, size: int) -> Image.Image:
     return photo.crop((int(left), int(top), int(left + side), int(top + side))).resize(
         (size, size), Image.Resampling.BICUBIC
     )
+
+
+def _stars(rng: np.random.Generator, size: int) -> Image.Image:
+    """Bright spots on a dark ground: stars, lamps, bokeh, drops."""
+    image = Image.new("RGB", (size, size), tuple(rng.integers(0, 60, 3).tolist()))
+    pen = ImageDraw.Draw(image)
+    for _ in range(rng.integers(20, 400)):
+        x, y = rng.uniform(0, size, 2)
+        r = rng.exponential(2.5) + 0.5
+        pen.ellipse((x - r, y - r * rng.uniform(0.5, 1), x + r, y + r), fill=random_color(rng))
+    return image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 2))))
+
+
+def _gravel(rng: np.random.Generator, size: int) -> Image.Image:
+    """Cells with dark borders: gravel, bricks, scales, tissue."""
+    side = size // 2
+    points = rng.uniform(0, side, (rng.integers(15, 250), 2)).astype(np.float32)
+    points[:, 0] *= rng.uniform(1, 2)
+    down, across = np.mgrid[:side, :side].astype(np.float32)
+    distance = (down[..., None] - points[:, 0]) ** 2 + (across[..., None] - points[:, 1]) ** 2
+    nearest = distance.argmin(2)
+    two = np.sqrt(np.partition(distance, 1, axis=2)[..., :2])
+    border = ((two[..., 1] - two[..., 0]) / rng.uniform(1, 8)).clip(0, 1)[..., None]
+    middle, spread = np.array(random_color(rng)), rng.uniform(5, 70)
+    stones = (middle + rng.normal(0, spread, (len(points), 1)) + rng.normal(0, 8, (len(points), 3))).clip(0, 255)
+    pixels = stones[nearest] * (0.2 + 0.8 * border) + rng.normal(0, rng.uniform(0, 15), (side, side, 1))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).resize((size, size), Image.Resampling.BICUBIC)
+
+
+def _fur(rng: np.random.Generator, size: int) -> Image.Image:
+    """Short strokes that lie about one way: fur, grass, leaves, waves."""
+    base = np.array(random_color(rng))
+    image = Image.new("RGB", (size, size), tuple((base * 0.5).astype(int).tolist()))
+    pen = ImageDraw.Draw(image)
+    way, spread, length = rng.uniform(0, math.pi), rng.uniform(0.1, 1.5), rng.uniform(5, 50)
+    for _ in range(rng.integers(300, 1500)):
+        x, y = rng.uniform(0, size, 2)
+        a = way + rng.normal(0, spread)
+        shade = tuple((base * rng.uniform(0.4, 1.4) + rng.normal(0, 12, 3)).clip(0, 255).astype(int).tolist())
+        pen.line((x, y, x + length * math.cos(a), y + length * math.sin(a)), fill=shade, width=int(rng.integers(1, 5)))
+    return image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0, 1.5))))
+
+
+_TEXTURES = {7: _stars, 8: _gravel, 9: _fur}
 
 
 def _clouds(rng: np.random.Generator, size: int) -> np.ndarray:

@@ -6,6 +6,7 @@ Beside the faces there are things that only look like faces, and everything goes
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from typing import NamedTuple
 
@@ -74,8 +75,16 @@ def _tinted(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         turn = int(rng.integers(256)) if rng.random() < 0.5 else int(rng.integers(-16, 16)) % 256
         h = h.point([(value + turn) % 256 for value in range(256)])
         rgb = Image.merge("HSV", (h, s, v)).convert("RGB")
+    if rng.random() < 0.35:  # brighter or darker in the middle tones: pale drawings, night
+        gamma = float(np.exp(rng.uniform(-0.7, 0.6)))
+        rgb = rgb.point([round(255 * (value / 255) ** gamma) for value in range(256)] * 3)
+    if rng.random() < 0.3:  # light of one color from one side
+        light = Image.new("L", (2, 2))
+        light.putdata(rng.integers(0, 160, 4).tolist())
+        tone = Image.new("RGB", rgb.size, random_color(rng))
+        rgb = Image.composite(tone, rgb, light.resize(rgb.size, Image.Resampling.BILINEAR))
     if rng.random() < 0.12:
-        rgb = ImageOps.posterize(rgb, int(rng.integers(2, 5)))
+        rgb = ImageOps.posterize(rgb, int(rng.integers(3, 5)))
     if rng.random() < 0.2:
         rgb = rgb.filter(ImageFilter.UnsharpMask(float(rng.uniform(0.6, 2)), int(rng.integers(60, 250)), 0))
     if rng.random() < 0.12:  # lines on paper: a sketch
@@ -89,15 +98,37 @@ def _tinted(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return rgb
 
 
+def _warped(image: Image.Image, x: float, y: float, side: float, rng: np.random.Generator) -> Image.Image:
+    """Another shape of the face inside the same box: larger or smaller eyes, a longer chin, a turned head.
+
+    A grid of 3 x 3 points in the box is shaken, and the tiles between are stretched along.
+    """
+    width, height = image.size
+    columns, rows = (sorted({0, *(round(min(max(middle + share * side, 1), room - 1)) for share in (-0.5, 0, 0.5)), room})
+                     for middle, room in ((x, width), (y, height)))  # fmt: skip
+    shaken = {
+        (column, row): np.array((column, row)) + (rng.normal(0, 0.05 * side, 2) if inner else 0)
+        for column in columns
+        for row in rows
+        for inner in [0 < column < width and 0 < row < height]
+    }
+    mesh = []
+    for left, right in itertools.pairwise(columns):
+        for top, bottom in itertools.pairwise(rows):
+            corners = ((left, top), (left, bottom), (right, bottom), (right, top))
+            mesh.append(((left, top, right, bottom), tuple(v for c in corners for v in shaken[c].tolist())))
+    return image.transform(image.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
+
+
 def _paste(image: Image.Image, figure: Figure, box: Box, rng: np.random.Generator) -> None:
     """Put a figure so that its face fills `box`, turned a little, with a body below."""
     x, y, side = box
-    angle = float(rng.normal(0, 10)) if rng.random() < 0.7 else float(rng.uniform(-28, 28))
-    source = _tinted(figure.image, rng)
+    angle = float(rng.normal(0, 10)) if rng.random() < 0.6 else float(rng.uniform(-30, 30))
     fx, fy, fside = figure.box
+    source = _tinted(_warped(figure.image, fx, fy, fside, rng) if rng.random() < 0.5 else figure.image, rng)
     if figure.loose:
         source, fx, fy = _outlined(source, fx, fy, rng)
-    wide = float(rng.uniform(0.92, 1.08))  # of another shape
+    wide = float(rng.uniform(0.86, 1.16))  # of another shape
     scale = fside / side
     cos, sin = math.cos(math.radians(angle)) * scale, math.sin(math.radians(angle)) * scale
     reach = 1.6 * max(source.size) / scale
@@ -122,8 +153,10 @@ def _outlined(source: Image.Image, fx: float, fy: float, rng: np.random.Generato
     size = source.width
     kind = rng.random()
     if kind < 0.3:
+        cut = int(size * rng.uniform(0, 0.16)) if rng.random() < 0.5 else 0  # many crops show less hair
+        source = source.crop((cut, cut, size - cut, size - cut))
         source.putalpha(255)
-        return source, fx, fy
+        return source, fx - cut, fy - cut
     pad = int(size * rng.uniform(0.05, 0.4))
     mode = "edge" if rng.random() < 0.6 else "reflect"
     pixels = np.pad(np.asarray(source), ((pad, pad), (pad, pad), (0, 0)), mode=mode)

@@ -2,7 +2,7 @@
 
 python benchmarks/detector.py                                                            # drawn faces
 python benchmarks/detector.py --illustrations 1000                                       # time and memory of prepare --faces
-python benchmarks/detector.py --faces animefacedataset.zip --faces portraits-256.zip=0.5,0.42,0.78 --grounds photos/
+python benchmarks/detector.py --faces animefacedataset.zip --faces portraits-256.zip=0.5,0.43,0.74 --grounds photos/
 
 Square crops of faces are pasted as they are, three to a picture, 24 to 300 pixels a side (even in the logarithm). The
 face of a crop is an inner square, given as the shares x, y (its middle) and side; the default is that of Kaggle's crops

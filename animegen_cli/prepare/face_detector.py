@@ -15,6 +15,7 @@ drew.
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -35,7 +36,7 @@ STRIDE = 8
 """Pixels a side of the cells that the network answers for."""
 UNIT = 16.0
 """The side in pixels of a face whose logarithm of size the network gives as 0."""
-THRESHOLD = 0.5
+THRESHOLD = 0.65
 """The score from which on something is a face."""
 
 LAYERS: dict[str, tuple[int, int, int, int]] = {
@@ -50,6 +51,7 @@ LAYERS: dict[str, tuple[int, int, int, int]] = {
     "head": (40, 4, 1, 1),
 }
 """Convolutions: channels in, channels out, side of the kernel, stride."""
+_STEPS = 2  # levels of the pyramid in an octave
 _COARSEST = 16  # every side of what the network sees is a multiple of this
 _MARGIN = 16  # pixels of the mean color around a picture, so that faces at its edge are seen whole
 _ROWS = 4096  # windows in one matrix product: they and the result stay in the cache
@@ -88,15 +90,19 @@ def detect(image: Image.Image, *, threshold: float = THRESHOLD, weights: Weights
     """
     weights = weights or _weights()
     found = []
-    scale = min(1.0, LARGEST / max(image.size))
-    level = image
-    while True:
+    whole = min(1.0, LARGEST / max(image.size))
+    below = image  # the last level that was made by a whole halving
+    for step in itertools.count():
+        scale = whole / 2 ** (step / _STEPS)
+        if 0 < step < _STEPS:
+            continue  # the finest levels cost most
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        level = level.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST, reducing_gap=3)
+        level = below.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST, reducing_gap=3)
+        if step % _STEPS == 0:
+            below = level
         found.append(_boxes_of_level(level, image.size, threshold, weights))
-        if max(size) <= 40:  # the largest face that the next level could answer for has been seen
+        if max(size) <= 40:  # the largest face that a coarser level could answer for has been seen
             break
-        scale /= 2
     boxes = np.concatenate(found)
     return [Box(*row) for row in boxes[suppressed(boxes)].tolist()]
 
@@ -226,7 +232,7 @@ def _weights() -> Weights:
 def load_weights(path: Path) -> Weights:
     """Read the matrix and the bias of each layer; MachineError when the file is missing or broken."""
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             return {
                 name: (arrays[f"{name}.matrix"].astype(np.float32), arrays[f"{name}.bias"].astype(np.float32))
                 for name in LAYERS
