@@ -20,7 +20,7 @@ from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError, UsageError
 from animegen_cli.prepare import face_detector, faces
 from animegen_cli.prepare.face_detector import Box, detect
-from animegen_cli.prepare.prepare import Options
+from animegen_cli.prepare.request import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
