@@ -6,7 +6,7 @@ known (`_face_scenes.py`), trains the network on them, folds the batch normaliza
 `animegen_cli/prepare/face_detector.npz` every `--save-every` steps, so that it can be measured by `benchmarks/detector.py`
 meanwhile. No real face is ever shown to it.
 
-The weights of the package come from about 1,900 steps in five parts, each resumed from the part before with other scenes
+The weights of the package come from about 2,500 steps in five parts, each resumed from the part before with other scenes
 (`--resume --scenes 2 --rate 0.002 --steps 650`), while the scenes were still being improved. Two idle cores do four
 steps a second.
 """
