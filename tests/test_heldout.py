@@ -14,7 +14,7 @@ from chain import done, refused, sets, train_words
 
 from animegen_cli import disk
 from animegen_cli.data.dataset import FaceSet
-from animegen_cli.metrics.fidelity import Denoising
+from animegen_cli.metrics.protocol import Denoising
 from animegen_cli.model import diffusion
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import to_uint8

@@ -11,7 +11,8 @@ from animegen_cli import console
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import heldout
 from animegen_cli.evaluate.judge import JudgeResult
-from animegen_cli.metrics.fidelity import FUNCTIONS, Denoising
+from animegen_cli.metrics.fidelity import FUNCTIONS
+from animegen_cli.metrics.protocol import Denoising
 from animegen_cli.model import abilities
 from animegen_cli.model.family import Denoises
 from animegen_cli.model.noise import Noise

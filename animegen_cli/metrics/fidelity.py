@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,30 +42,3 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
 
 FUNCTIONS = {"mse": mse, "psnr": psnr, "ssim": ssim}
 """Name of a score -> its function."""
-
-
-class Denoising(NamedTuple):
-    """One score of noise taken away; its name holds all that sets it apart from the others."""
-
-    measure: str
-    """`psnr` or `ssim`."""
-    deviation: float
-    """Of the noise that was added, in units of [-1, 1]."""
-    levels: int | None = None
-    """How many of a hierarchy's top levels came from the noisy picture; all when None."""
-
-    @property
-    def metric(self) -> str:
-        """The score's name: `denoise-psnr-0.2`, `denoise-psnr-0.2-top-4`."""
-        return f"denoise-{self.measure}-{self.deviation:g}" + (f"-top-{self.levels}" if self.levels else "")
-
-    @classmethod
-    def parse(cls, metric: str) -> Denoising | None:
-        """Read a name that `metric` gave; None for another score's."""
-        word, *rest = metric.split("-")
-        if word != "denoise" or len(rest) not in (2, 4):
-            return None
-        try:
-            return cls(rest[0], float(rest[1]), int(rest[3]) if rest[2:] else None)
-        except ValueError:
-            return None

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from animegen_cli.errors import DataError, UsageError, did_you_mean
 
@@ -107,6 +107,33 @@ class Protocol:
             which = f"unknown keys {sorted(unknown)}" if unknown else "its id does not fit its fields"
             raise DataError(f"a score's protocol cannot be trusted: {which}", hint="score again")
         return found
+
+
+class Denoising(NamedTuple):
+    """One score of noise taken away; its name holds all that sets it apart from the others."""
+
+    measure: str
+    """`psnr` or `ssim`."""
+    deviation: float
+    """Of the noise that was added, in units of [-1, 1]."""
+    levels: int | None = None
+    """How many of a hierarchy's top levels came from the noisy picture; all when None."""
+
+    @property
+    def metric(self) -> str:
+        """The score's name: `denoise-psnr-0.2`, `denoise-psnr-0.2-top-4`."""
+        return f"denoise-{self.measure}-{self.deviation:g}" + (f"-top-{self.levels}" if self.levels else "")
+
+    @classmethod
+    def parse(cls, metric: str) -> Denoising | None:
+        """Read a name that `metric` gave; None for another score's."""
+        word, *rest = metric.split("-")
+        if word != "denoise" or len(rest) not in (2, 4):
+            return None
+        try:
+            return cls(rest[0], float(rest[1]), int(rest[3]) if rest[2:] else None)
+        except ValueError:
+            return None
 
 
 def with_current_names(stored: Mapping[str, Any]) -> dict[str, Any]:

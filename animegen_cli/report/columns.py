@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from animegen_cli.metrics.fidelity import Denoising
-from animegen_cli.metrics.protocol import NOT_COMPARED
+from animegen_cli.metrics.protocol import NOT_COMPARED, Denoising
 from animegen_cli.report.records import Record, Score
 from animegen_cli.report.tables import Cell, Table
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from animegen_cli.metrics.fidelity import Denoising
+from animegen_cli.metrics.protocol import Denoising
 from animegen_cli.report import plots
 from animegen_cli.report.markup import Markup, el
 from animegen_cli.report.plots import Mark, RunShares, Series, Style
