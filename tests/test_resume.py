@@ -128,7 +128,7 @@ def test_lines_after_the_state_are_cut(faces: Path, tmp_path: Path) -> None:
 def test_killed_while_saving(faces: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = command("ddim", faces, run, "--save-every", f"{BATCH} images", "--keep", "3")
-    for begun in ("resume/.*.tmp/method.safetensors", ".weights.safetensors.tmp"):  # every step saves
+    for begun in ("resume/.*.tmp/method.safetensors", ".weights.safetensors.*.tmp"):  # every step saves
         process = train_until(logged(run) + 12 * BATCH, words, run)
         wait_until(partial(there, run, begun), of=process)
         process.kill()

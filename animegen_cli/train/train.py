@@ -253,15 +253,19 @@ def _run_to_resume(request: Request) -> Run:
 
 
 def _config_of(run: Run, family: str) -> dict[str, Any]:
-    """What the run's config file means now: its keys by the names they have, and the default of each key that is younger."""
-    return build_config({"family": family} | Layer.from_yaml(run.config).values).to_dict()
+    """What the run's config file means now."""
+    return _as_now(Layer.from_yaml(run.config).values, family)
+
+
+def _as_now(values: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """A config with its keys by the names they have now, and the default of each key that is younger."""
+    return build_config({"family": family} | dict(values)).to_dict()
 
 
 def _check_same(run: Run, run_config: RunConfig, faces: FaceSet, state: Mapping[str, Any] | None) -> None:
     """UsageError where settings or pictures are not those that the run began with, as its state says or, without one, its files."""
     if state is not None:
-        kind = families.load(run_config.family)
-        old = config.current_names(state["config"], {"model": kind.Config, "sample": kind.Sampling})
+        old = _as_now(state["config"], run_config.family)
         before = state["identity"]
     elif run.config.is_file() and run.exists:
         old = _config_of(run, run_config.family)
