@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-LONGEST = ("test_readme.py", "test_resume.py", "test_ui.py", "test_onnx.py", "test_study.py", "test_survey.py", "test_training.py")
+LONGEST = (
+    "test_readme.py",
+    "test_resume.py",
+    "test_ui.py",
+    "test_onnx.py",
+    "test_study.py",
+    "test_survey.py",
+    "test_training.py",
+)
 """The files whose tests take longest. They come first, so that no worker is left with one of them while the others are done."""
 
 

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,7 @@ import yaml
 from chain import TINY, assert_same_tensors, done, refused, sets, train_words
 
 from animegen_cli import disk, paths
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
@@ -297,3 +299,29 @@ def test_sealed_values_come_back_as_they_were(tmp_path: Path) -> None:
     disk.write_json(tmp_path / "x.json", value, seal=True)
     assert "checksum" in json.loads((tmp_path / "x.json").read_text(encoding="utf-8"))
     assert paths.read_json(tmp_path / "x.json", what="x") == value
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "dataset.json"])
+def test_json_nested_without_end_in_a_set_is_named(name: str, faces: Path, tmp_path: Path) -> None:
+    hostile = tmp_path / "hostile.zip"
+    with zipfile.ZipFile(faces) as whole, zipfile.ZipFile(hostile, "w") as archive:
+        for member in whole.namelist():
+            archive.writestr(member, "[" * 100_000 if member == name else whole.read(member))
+    with pytest.raises(DataError, match="nested too deeply") as caught:
+        FaceSet.open(hostile)
+    assert name in caught.value.message
+    assert "16 x 16" in done("prepare", hostile, "--resolution", 16, "--out", tmp_path / "again.zip").out
+
+
+def test_a_manifest_that_counts_a_trillion_images_states_no_parts(faces: Path, tmp_path: Path) -> None:
+    hostile = tmp_path / "hostile.zip"
+    with zipfile.ZipFile(faces) as whole, zipfile.ZipFile(hostile, "w") as archive:
+        for member in whole.namelist():
+            data = whole.read(member)
+            if member == "manifest.json":
+                data = json.dumps(json.loads(data) | {"images": 2**40}).encode()
+            archive.writestr(member, data)
+    began = time.process_time()
+    said = done("prepare", hostile, "--resolution", 16, "--workers", 1, "--out", tmp_path / "again.zip").err
+    assert "parts of the source" not in said
+    assert time.process_time() - began < 5

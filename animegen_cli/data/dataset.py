@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections import Counter
@@ -14,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from animegen_cli import console
+from animegen_cli import console, disk
 from animegen_cli.data import npz_file
 from animegen_cli.data.cleaning import FILTER, digest
 from animegen_cli.data.decoding import decode
 from animegen_cli.data.labels import set_file
-from animegen_cli.data.manifest import FORMAT, VERSION, identity_of, identity_of_domains
+from animegen_cli.data.manifest import VERSION, identity_of, identity_of_domains
 from animegen_cli.data.reading import Reader, read_text
-from animegen_cli.data.sources import ANIME, DOMAINS, PHOTOS, Source, Unusable, listed
+from animegen_cli.data.sources import ANIME, DOMAINS, FORMAT, PHOTOS, Source, Unusable, listed
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import similar
 
@@ -310,7 +309,7 @@ def _json(path: Path, source: Source, name: str) -> dict[str, Any]:
     if member is None:
         return {}
     try:
-        value = json.loads(read_text(source, member))
+        value = disk.parse_json(read_text(source, member))
     except (ValueError, DataError) as error:
         raise DataError(f"{name} in {path} is damaged: {error}", hint="prepare the set again") from None
     return value if isinstance(value, dict) else {}

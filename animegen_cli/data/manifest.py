@@ -14,12 +14,11 @@ import PIL
 from animegen_cli import __version__
 from animegen_cli.data import near_duplicates
 from animegen_cli.data.index import DatasetIndex, member_name
-from animegen_cli.data.sources import DOMAINS
+from animegen_cli.data.sources import DOMAINS, FORMAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-FORMAT = "animegen-faces"
 VERSION = 1
 EXAMPLES = 2
 """How many dropped pictures of each reason are named beside the counts."""

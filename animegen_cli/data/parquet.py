@@ -7,11 +7,11 @@ format; pandas and polars would read it through pyarrow or as whole columns, and
 from __future__ import annotations
 
 import io
-import json
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from animegen_cli import disk
 from animegen_cli.errors import DataError, MachineError
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Columns:
 def _class_names(metadata: dict[bytes, bytes]) -> dict[str, list[str]]:
     """The names of the classes of each column of kind ClassLabel, from what `datasets` writes beside the schema."""
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        features = disk.parse_json(metadata[b"huggingface"])["info"]["features"]
         return {
             str(title): [str(name) for name in feature["names"]]
             for title, feature in features.items()

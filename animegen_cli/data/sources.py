@@ -39,6 +39,8 @@ OTHER_ARCHIVES = (".rar", ".7z", ".cbr", ".cb7", ".tar.zst", ".tzst", ".lzh", ".
 """The endings of archives that are not."""
 MAX_BYTES = 128 * 2**20
 """The largest picture or label file: beyond it lies a bomb, not a face."""
+FORMAT = "animegen-faces"
+"""What the manifest of a data set file calls itself."""
 DOMAINS = ANIME, PHOTOS = "anime", "photos"
 """The two domains of a set for translators, as its folders are named."""
 _OF_SETS = ("manifest.json", "dataset.json")  # with a line for each image; tables that are too large are named later

@@ -8,7 +8,6 @@ mean the official test part and nothing more.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from dataclasses import replace
@@ -16,12 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from animegen_cli import disk
 from animegen_cli.data import part_names
 from animegen_cli.data.part_names import KINDS, NONE, TEST, TRAIN, VAL
 from animegen_cli.data.reading import read_text
+from animegen_cli.data.sources import FORMAT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from animegen_cli.data.labels.labels import Labels
     from animegen_cli.data.sources import Source
@@ -183,23 +184,31 @@ def _by_manifest(source: Source) -> Parts | None:
     if text is None:
         return None
     try:
-        about = json.loads(read_text(source, text))
-        test = set(about["test"]) if about["format"] == "animegen-faces" else set()
-        names = [f"{folder}{index // 1000:05d}/img{index:08d}.png" for folder, index in _places(about)]
-        held = {names[index] for index in test}
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        about = disk.parse_json(read_text(source, text))
+        if about["format"] != FORMAT or (first := _first(about, source)) is None:
+            return None
+        held = {int(index) - first for index in about["test"]} & set(range(len(source.members)))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     if not held:
         return None
-    kinds = np.array([TEST if name in held else TRAIN for name in source.members.names], np.int8)
+    kinds = np.full(len(source.members), TRAIN, np.int8)
+    kinds[list(held)] = TEST
     counts = Counter("test" if kind == TEST else "train" for kind in kinds.tolist())
     return Parts(kinds, {f"{name} of {source.name}": count for name, count in counts.items()})
 
 
-def _places(about: dict[str, Any]) -> Iterable[tuple[str, int]]:
-    """The folder and number of each image of a data set file, in the order of its manifest."""
+def _first(about: dict[str, Any], source: Source) -> int | None:
+    """The number that a manifest gives to the first member of a source, which may be one domain; None where they do not fit."""
     sizes = {f"{name}/": part["images"] for name, part in about.get("by_domain", {}).items()} or {"": about["images"]}
-    return [(folder, index) for folder, size in sizes.items() for index in range(int(size))]
+    if not source.half:
+        return 0 if len(source.members) == sum(sizes.values()) else None
+    first = 0
+    for folder, size in sizes.items():
+        if source.members[0].name.startswith(folder):
+            return first if len(source.members) == size else None
+        first += size
+    return None
 
 
 def _by_partition(source: Source) -> Parts | None:

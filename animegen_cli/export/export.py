@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -198,7 +197,7 @@ def _require_replaceable(out: Path) -> None:
         raise UsageError(f"{out} is a file", hint="name a folder with `--out`")
     there = {str(file.relative_to(out)) for file in out.rglob("*") if not file.is_dir()} if out.is_dir() else set()
     try:
-        exported = set(json.loads((out / INDEX).read_text(encoding="utf-8"))["files"])
+        exported = set(disk.parse_json((out / INDEX).read_bytes())["files"])
     except (OSError, ValueError, KeyError, TypeError):
         exported = set()
     if there - exported:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -302,7 +301,7 @@ def _brief(losses: Mapping[str, float]) -> Iterator[str]:
 def _about(state: Path) -> dict[str, Any]:
     """What a state was saved with, such as the figures of its validation; nothing where that cannot be read."""
     try:
-        return dict(json.loads((state / "state.json").read_text(encoding="utf-8")))
+        return dict(disk.parse_json((state / "state.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return {}
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 from typing import TYPE_CHECKING
 
+from animegen_cli import disk
 from animegen_cli.data.labels.columns import Attributes, Column, is_tags
 from animegen_cli.data.labels.records import MAX_COLUMNS, Unread, cell
 from animegen_cli.data.labels.set_file import NAMES
@@ -77,7 +77,7 @@ class Captions:
             if not self.example:
                 self.example = text.strip()
             if self.suffix == ".json":
-                self._record(place, json.loads(text))
+                self._record(place, disk.parse_json(text))
             elif self.suffix in (".csv", ".tsv"):
                 self._rows(place, text)
             else:
@@ -85,7 +85,7 @@ class Captions:
                     self._words += len(text.split())
                     self._column("label").take(place, text.strip())
                     self._tags.add(place, text)
-        except (Unread, ValueError, RecursionError) as error:
+        except (Unread, ValueError) as error:
             reason = str(error) if isinstance(error, Unread) else "it is damaged"
             if "--encoding" in reason:
                 reason = "its text is not UTF-8, name the encoding with `--encoding`"

@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+from animegen_cli import disk
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -48,8 +50,8 @@ def _is_lines(text: str, start: int) -> bool:
     if end < 0 or not text[end:].strip():
         return False
     try:
-        return isinstance(json.loads(text[start:end]), dict)
-    except (ValueError, RecursionError):
+        return isinstance(disk.parse_json(text[start:end]), dict)
+    except ValueError:
         return False
 
 
@@ -63,8 +65,8 @@ def _lines(text: str, broken: list[int]) -> Iterator[dict[str, object]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = disk.parse_json(line)
+        except ValueError:
             record = None
         if isinstance(record, dict):
             yield record

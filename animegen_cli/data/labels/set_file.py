@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from animegen_cli import disk
 from animegen_cli.data.labels.labels import MAX_VALUES, Labels
 from animegen_cli.data.labels.matching import Names
 from animegen_cli.data.reading import read_texts
@@ -56,8 +56,8 @@ def set_file(source: Source) -> Labels | None:
 
 def _json(data: bytes | Unusable) -> dict[str, object]:
     try:
-        value = {} if isinstance(data, Unusable) else json.loads(data)
-    except (ValueError, RecursionError):
+        value = {} if isinstance(data, Unusable) else disk.parse_json(data)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
