@@ -79,7 +79,7 @@ def sweep(folder: Path) -> None:
             continue
         host, number = found[1], int(found[2])
         with suppress(OSError):
-            if (host == _host() and not _is_alive(number)) or time.time() - file.stat().st_mtime > _DAY:
+            if (host == _host() and not is_alive(number)) or time.time() - file.stat().st_mtime > _DAY:
                 file.unlink()
 
 
@@ -87,7 +87,8 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())
 
 
-def _is_alive(number: int) -> bool:
+def is_alive(number: int) -> bool:
+    """Whether this machine has a process of that number."""
     try:
         os.kill(number, 0)
     except (ProcessLookupError, OverflowError):

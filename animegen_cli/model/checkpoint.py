@@ -26,9 +26,12 @@ STATE_VERSION = 1
 Parts = Mapping[str, Mapping[str, Tensor]]
 
 
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    # safetensors refuses channels_last and shared storage, so everything is made plain first.
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the CPU: safetensors refuses channels_last and shared storage."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _write_tensors(path: Path, plain: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     with path.open("wb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     save_file(plain, path, metadata)
@@ -63,12 +66,13 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
 
     Equal tensors and an equal `about` give equal bytes.
     """
-    head = {"version": __version__, "about": dict(about), "tensors": _digest(tensors)}
+    plain = _plain(tensors)
+    head = {"version": __version__, "about": dict(about), "tensors": _digest(plain)}
     metadata = {_KEY: json.dumps(disk.sealed(head))}  # in its own order, which is that of label columns
 
     def write() -> None:
         with disk.replacing(path) as temporary:
-            _write_tensors(temporary, tensors, metadata)
+            _write_tensors(temporary, plain, metadata)
 
     _whole(write, lambda: None, str(path))
 
@@ -105,10 +109,10 @@ def _about(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[s
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Hash names, types, shapes and values of tensors, whatever their order, device and layout."""
+    """Hash names, types, shapes and values of plain tensors on the CPU, whatever their order."""
     found = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].contiguous()
         found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
@@ -131,7 +135,7 @@ def save_state(folder: Path, parts: Parts, about: Mapping[str, Any]) -> None:
         sums = {}
         for name, tensors in parts.items():
             file = temporary / f"{name}.safetensors"
-            _write_tensors(file, tensors)
+            _write_tensors(file, _plain(tensors))
             sums[file.name] = disk.sha256(file)
         state = {"version": STATE_VERSION, "animegen": __version__, **about, "files": sums}
         disk.write_json(temporary / "state.json", state, seal=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
 from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
+
+from animegen_cli import disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -52,12 +53,8 @@ def draw(read: Callable[[int], bytes], indexes: Sequence[DatasetIndex]) -> Image
 
 def save(sheet: Image.Image, path: Path) -> None:
     """Write a sheet as the PNG file `path`, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with disk.replacing(path) as temporary:
         sheet.save(temporary, "png")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _rows(read: Callable[[int], bytes], dataset_index: DatasetIndex) -> list[str | list[Image.Image]]:

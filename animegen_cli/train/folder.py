@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from animegen_cli import console
+from animegen_cli import console, disk
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.train import optim
 
@@ -179,7 +179,7 @@ def _break_abandoned(marker: Path) -> bool:
     processes cannot be seen from here: its lock stays until somebody who knows removes it.
     """
     number, host = _holder(marker)
-    if number is None or host is None or not number.isdigit() or not _is_here(host) or _is_alive(int(number)):
+    if number is None or host is None or not number.isdigit() or not _is_here(host) or disk.is_alive(int(number)):
         return not marker.exists()
     aside = marker.with_name(f"{SOFT_LOCK}.{os.getpid()}")
     with suppress(FileNotFoundError):  # another process was faster
@@ -189,16 +189,6 @@ def _break_abandoned(marker: Path) -> bool:
                 os.link(aside, marker)
         aside.unlink()
     return not marker.exists()
-
-
-def _is_alive(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 @functools.cache
