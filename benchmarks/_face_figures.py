@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
 from animegen_cli import drawn
-from animegen_cli.drawn import hair, head, scene
+from animegen_cli.drawn import figure, hair
 from animegen_cli.drawn.appearance import appearance
 from animegen_cli.drawn.paint import Canvas
 
@@ -68,16 +68,7 @@ def _painted(index: int, seed: int, labels: dict[str, str], ground: tuple[int, i
     canvas = Canvas(_FIGURE * finer, chosen.pose)
     canvas.ground([ground, ground])
     cap = hair.Front(chosen)
-    hair.back(canvas, chosen)
-    scene.accessory_behind(canvas, chosen)
-    head.neck(canvas, chosen)
-    scene.clothes(canvas, chosen)
-    head.face(canvas, chosen)
-    hair.shadow(canvas, chosen, cap, head.outline(chosen))
-    head.features(canvas, chosen)
-    hair.front(canvas, chosen, cap)
-    head.brows(canvas, chosen)
-    scene.accessory(canvas, chosen)
+    figure(canvas, chosen, cap)
     return canvas.image.reduce(finer)
 
 

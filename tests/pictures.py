@@ -108,3 +108,15 @@ def hint_of(error: AnimegenError) -> str:
     """The hint, which every error must have."""
     assert error.hint
     return error.hint
+
+
+def values(faces: FaceSet) -> dict[str, dict[str, str | None]]:
+    """Origin -> attribute -> value, None for unknown."""
+    table = faces.labels(faces.indices())
+    return {
+        faces.origin(index): {
+            name: names[row[column]] if row[column] >= 0 else None
+            for column, (name, names) in enumerate(faces.attributes.items())
+        }
+        for index, row in enumerate(table)
+    }

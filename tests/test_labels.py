@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from labelled import HAIR, TWENTY, TWO, column, labels_of, rows
-from pictures import command, encoded, folder_of, hint_of, made, picture
+from pictures import command, encoded, folder_of, hint_of, made, picture, values
 from scipy.io import savemat
 
 from animegen_cli.data import mat_file, reading, sources
@@ -184,18 +184,6 @@ def test_a_million_columns_take_neither_time_nor_memory(tmp_path: Path) -> None:
 
 
 # ---- from a source of any kind ---------------------------------------------------------------------------------
-
-
-def values(faces: FaceSet) -> dict[str, dict[str, str | None]]:
-    """Origin -> attribute -> value, None for unknown."""
-    table = faces.labels(faces.indices())
-    return {
-        faces.origin(index): {
-            name: names[row[column]] if row[column] >= 0 else None
-            for column, (name, names) in enumerate(faces.attributes.items())
-        }
-        for index, row in enumerate(table)
-    }
 
 
 def test_csv_inside_an_archive_is_found_by_itself(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from pictures import command, encoded, folder_of, hint_of, made, picture
+from pictures import command, encoded, folder_of, hint_of, made, picture, values
 from PIL import Image
 
 from animegen_cli import drawn
@@ -23,9 +23,6 @@ from animegen_cli.data import cleaning, kaggle, near_duplicates
 from animegen_cli.errors import MachineError, UsageError
 from animegen_cli.prepare.request import Options, Request
 from animegen_cli.prepare.zip_writer import StoredZip
-
-if TYPE_CHECKING:
-    from animegen_cli.data.dataset import FaceSet
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -208,18 +205,6 @@ def test_drawn_faces_are_no_near_duplicates_but_their_jpegs_are() -> None:
             finder.add(near_duplicates.fingerprint(image.resize((48, 48)).resize((64, 64))))
     clusters = finder.clusters()
     assert (clusters[:100] == clusters[100:]).mean() >= 0.98
-
-
-def values(faces: FaceSet) -> dict[str, dict[str, str | None]]:
-    """Origin -> attribute -> value, None for unknown."""
-    table = faces.labels(faces.indices())
-    return {
-        faces.origin(index): {
-            name: names[row[column]] if row[column] >= 0 else None
-            for column, (name, names) in enumerate(faces.attributes.items())
-        }
-        for index, row in enumerate(table)
-    }
 
 
 # ---- sources ---------------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ from animegen_cli.prepare import prepare
 from animegen_cli.prepare.request import Options, Request
 from animegen_cli.report import grids
 
+ABILITIES = {"samples", "corrupts", "validates", "denoises", "translates", "inpaints", "exports"}
+"""What the family `ddim` can do."""
+
 
 @pytest.fixture(scope="module")
 def trained(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -63,15 +66,7 @@ def test_the_folder_says_what_was_trained_on_what(trained: Path, faces: Path) ->
     about = Run(trained).about
     assert (about["family"], about["preset"], about["state"]) == ("ddim", "smoke", "finished")
     assert (about["images"], about["target_images"], about["steps"]) == (128, 128, 16)
-    assert set(about["abilities"]) == {
-        "samples",
-        "corrupts",
-        "validates",
-        "denoises",
-        "translates",
-        "inpaints",
-        "exports",
-    }
+    assert set(about["abilities"]) == ABILITIES
     assert 77 <= about["data"]["count"] < 96, "four fifths of the set, by the hash of each picture"
     assert (about["data"]["size"], about["data"]["scaled_from"]) == (16, 16)
     assert about["versions"]["torch"] == torch.__version__
@@ -121,15 +116,7 @@ def test_weights_describe_themselves(trained: Path) -> None:
     assert about["config"]["model"]["widths"] == [8, 16]
     assert about["data"]["size"] == 16
     assert len(about["data"]["attributes"]["hair"]) == 12
-    assert set(about["abilities"]) == {
-        "samples",
-        "corrupts",
-        "validates",
-        "denoises",
-        "translates",
-        "inpaints",
-        "exports",
-    }
+    assert set(about["abilities"]) == ABILITIES
     ema = checkpoint.load_state(Run(trained).states()[-1])[0]["ema"]
     assert_same_tensors(tensors, ema)
     raw = checkpoint.load_state(Run(trained).states()[-1])[0]["method"]

@@ -75,6 +75,12 @@ def _portrait(chosen: Appearance, size: int) -> Image.Image:
     canvas = Canvas(size * finer, chosen.pose)
     cap = hair.Front(chosen)
     scene.background(canvas, chosen)
+    figure(canvas, chosen, cap)
+    return canvas.image.reduce(finer)
+
+
+def figure(canvas: Canvas, chosen: Appearance, cap: hair.Front) -> None:
+    """Paint a person on what the canvas shows already, from back to front; `cap` is the hair in front of the face."""
     hair.back(canvas, chosen)
     scene.accessory_behind(canvas, chosen)
     head.neck(canvas, chosen)
@@ -85,7 +91,6 @@ def _portrait(chosen: Appearance, size: int) -> Image.Image:
     hair.front(canvas, chosen, cap)
     head.brows(canvas, chosen)
     scene.accessory(canvas, chosen)
-    return canvas.image.reduce(finer)
 
 
 def _supersampling(size: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,7 +9,6 @@ import torch
 from animegen_cli import console
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import heldout
-from animegen_cli.evaluate.judge import JudgeResult
 from animegen_cli.metrics.fidelity import FUNCTIONS
 from animegen_cli.metrics.protocol import Denoising
 from animegen_cli.model import abilities
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from animegen_cli.evaluate.images import EvaluatedRun
+    from animegen_cli.evaluate.judge import JudgeResult
     from animegen_cli.metrics.protocol import Protocol
 
 DEVIATIONS = (0.1, 0.2, 0.4)
@@ -63,16 +62,7 @@ class DenoisingJudge:
 
     def judge(self, subject: EvaluatedRun, protocols: Sequence[Protocol]) -> JudgeResult:
         """Measure every score on the same held-out images with the same noise, in one pass over them."""
-        began = time.perf_counter()
-        result = JudgeResult()
-        per_image = _measure(subject, protocols)
-        seconds = time.perf_counter() - began
-        for measured in protocols:
-            score = heldout.mean(measured.metric, per_image[measured.metric])
-            result.add(
-                measured, score, images=subject.trained.images, reference_name=subject.faces.name, seconds=seconds
-            )
-        return result
+        return heldout.judged(subject, protocols, _measure)
 
 
 def tops(levels: int) -> list[int]:

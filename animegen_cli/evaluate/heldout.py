@@ -20,7 +20,7 @@ from animegen_cli.model.pixels import channels_first, from_uint8, to_uint8
 from animegen_cli.sample.trained import micro_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from torch import Tensor
@@ -48,16 +48,23 @@ class HeldOutJudge:
 
     def judge(self, subject: EvaluatedRun, protocols: Sequence[Protocol]) -> JudgeResult:
         """Measure every metric on the same held-out images, in one pass over them."""
-        began = time.perf_counter()
-        result = JudgeResult()
-        per_image = _measure(subject, protocols)
-        seconds = time.perf_counter() - began
-        for measured in protocols:
-            score = mean(measured.metric, per_image[measured.metric])
-            result.add(
-                measured, score, images=subject.trained.images, reference_name=subject.faces.name, seconds=seconds
-            )
-        return result
+        return judged(subject, protocols, _measure)
+
+
+def judged(
+    subject: EvaluatedRun,
+    protocols: Sequence[Protocol],
+    measure: Callable[[EvaluatedRun, Sequence[Protocol]], Mapping[str, Tensor]],
+) -> JudgeResult:
+    """The means of what `measure` finds of each held-out image, (n,) for each metric, with the time that it took."""
+    began = time.perf_counter()
+    result = JudgeResult()
+    per_image = measure(subject, protocols)
+    seconds = time.perf_counter() - began
+    for measured in protocols:
+        score = mean(measured.metric, per_image[measured.metric])
+        result.add(measured, score, images=subject.trained.images, reference_name=subject.faces.name, seconds=seconds)
+    return result
 
 
 def _protocol(metric: str, subject: EvaluatedRun) -> Protocol:
