@@ -733,7 +733,9 @@ def test_a_running_training_is_watched_and_unfinished_runs_say_so(
             state = page.locator(".live .state", has_text="training now")
             state.wait_for()
             first = state.inner_text()
-            page.wait_for_function("t => document.querySelector('.live .state').innerText != t", arg=first)
+            page.wait_for_function(
+                "t => document.querySelector('.live .state').innerText != t", arg=first, timeout=120_000
+            )  # the training shares the cores with the page, its server and another worker of these tests
             page.wait_for_selector(".live svg")
             page.wait_for_selector(".live img")
             assert training.poll() is None
