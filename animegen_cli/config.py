@@ -283,6 +283,8 @@ class Layer:
 
     values: dict[str, Any]
     places: dict[Path_, str]
+    edited: str | None = None
+    """The file, where it holds other values than those that animegen wrote there and sealed."""
 
     @classmethod
     def from_yaml(cls, path: Path, *, shown: str | None = None) -> Layer:
@@ -307,7 +309,7 @@ class Layer:
             raise ConfigError(f"{shown}: expected `key: value` lines", hint="see `animegen presets show ddpm/smoke`")
         places: dict[Path_, str] = {}
         _places(node, (), shown, places)
-        return cls(values, places)
+        return cls(values, places, None if disk.is_as_written(text, values) else shown)
 
     @classmethod
     def from_settings(cls, settings: Sequence[str]) -> Layer:

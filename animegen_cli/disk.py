@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import time
 import zlib
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
 MOST_JSON = 2**26
 """Bytes of the largest JSON file of a run."""
+MOST_JSON_VALUES = 2_000_000
+"""Values of a JSON text at most: about 200 bytes of memory each."""
 MOST_YAML = 2**20
 """Bytes of the largest YAML file."""
 MOST_VALUES = 100_000
 """Values of a YAML file at most, with what its aliases stand for counted each time: nine lines can spell a billion."""
 _DAY = 86_400  # seconds
+_SEAL = "# The sha256 of these values as animegen wrote them: "
 _SEALED_LINE = re.compile(r', "crc": "([0-9a-f]{8})"\}$')
 
 
@@ -36,25 +40,39 @@ _SEALED_LINE = re.compile(r', "crc": "([0-9a-f]{8})"\}$')
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; what is written there takes its place when the context ends, else it is removed.
 
-    The bytes reach the disk before the new name does, so that a power cut leaves the old file or the new one.
+    The bytes reach the disk before the new name does, so that a power cut leaves the old file or the new one. Without
+    `durable` nobody waits for the disk, which takes some milliseconds a file: for pictures that a command makes by the
+    thousand and can make again. A kill leaves them whole or absent too.
     """
-    temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         yield temporary
-        sync(temporary)
+        if durable:
+            sync(temporary)
         os.replace(temporary, path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def temporary_beside(path: Path) -> Path:
+    """What a file or folder is called while this process writes it: `sweep` removes it when the process is dead."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data)
 
 
 def sync(path: Path) -> None:
@@ -80,7 +98,7 @@ def sweep(folder: Path) -> None:
         host, number = found[1], int(found[2])
         with suppress(OSError):
             if (host == _host() and not is_alive(number)) or time.time() - file.stat().st_mtime > _DAY:
-                file.unlink()
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
 def _host() -> str:
@@ -110,6 +128,17 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def check_png(data: bytes) -> None:
+    """ValueError for a PNG one of whose chunks does not match its CRC-32: Pillow looks at few of them."""
+    place = 8
+    while place < len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        end = place + 8 + length
+        if data[end : end + 4] != zlib.crc32(data[place + 4 : end]).to_bytes(4, "big"):
+            raise ValueError("it does not match its own checksums")
+        place = end + 4
+
+
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     """The same values as plain JSON, and a checksum of them under `checksum`."""
     plain = json.loads(json.dumps(dict(value), default=str))
@@ -124,8 +153,12 @@ def unsealed(value: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _checksum(value: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def _checksum(value: object) -> str:
+    try:
+        text = json.dumps(value, sort_keys=True, default=str)
+    except TypeError:  # keys of several kinds: nothing that we write
+        text = repr(value)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def to_line(entry: Mapping[str, Any]) -> str:
@@ -146,11 +179,26 @@ def from_line(line: str) -> dict[str, Any]:
     return entry
 
 
+def seal_yaml(text: str) -> str:
+    """The same YAML with a comment at its end that holds a checksum of its values: comments and layout may change."""
+    return f"{text}{_SEAL}{_checksum(parse_yaml(text)[0])}\n"
+
+
+def is_as_written(text: str, value: object) -> bool:
+    """Whether a YAML text, which means `value`, holds what `seal_yaml` sealed, or was never sealed."""
+    _, seal, rest = text.rpartition(_SEAL)
+    return not seal or rest.strip() == _checksum(value)
+
+
 # ---- JSON -----------------------------------------------------------------------------------------------------
 
 
-def parse_json(text: str | bytes) -> Any:  # noqa: ANN401  # whatever the file holds
-    """Read JSON; ValueError for all that is none, or that is nested so deeply that Python gives up."""
+def parse_json(text: str | bytes, *, most: int = MOST_JSON_VALUES) -> Any:  # noqa: ANN401  # whatever the file holds
+    """Read JSON; ValueError for all that is none, that is nested so deeply that Python gives up, or that may hold more than
+    `most` values (three bytes can spell a list of a hundred)."""
+    count = text.encode(errors="replace").count if isinstance(text, str) else text.count
+    if sum(map(count, (b",", b"[", b"{"))) > most:
+        raise ValueError(f"it holds more than {most:,} values")
     try:
         return json.loads(text)
     except RecursionError:

@@ -128,9 +128,14 @@ def _can_be_made(folder: Path) -> bool:
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder for output; MachineError with the flag to change when it cannot be written."""
+    """Make a folder for output, or clear one of what killed commands left half-written.
+
+    Raises:
+        MachineError: it cannot be written; the hint names the flag to change.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        disk.sweep(path)
     except OSError as error:
         raise MachineError(
             f"cannot write to {path}: {error.strerror}", hint="name another folder with `--out`"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from animegen_cli import disk
 from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
 from animegen_cli.metrics import significance
 from animegen_cli.metrics.protocol import AROUND_ZERO, ENOUGH
@@ -348,7 +349,7 @@ def write(
     written = {}
     for name, (file, text) in texts.items():
         written[name] = out / file
-        written[name].write_text(text, encoding="utf-8")
+        disk.write_text(written[name], text)
     written["tables"] = _write_tables(page.numbering, out / "tables")
     if drawn is not None and any(not isinstance(row, str) for row in drawn.rows):
         pictures = [None if isinstance(row, str) else row for row in drawn.rows]
@@ -369,7 +370,7 @@ def _write_tables(numbering: Numbering, folder: Path) -> Path:
             "json": json.dumps(tables.as_json(table), indent=1, default=str) + "\n",
         }  # fmt: skip
         for form, text in texts.items():
-            (folder / f"{name}.{form}").write_text(text, encoding="utf-8")
+            disk.write_text(folder / f"{name}.{form}", text)
     return folder
 
 
@@ -377,7 +378,7 @@ def _write_figures(numbering: Numbering, folder: Path) -> Path:
     """Each plot of the page as SVG and PNG, each picture as PNG, under its own name."""
     make_folder(folder)
     for name, plot in numbering.plots.items():
-        (folder / f"{name}.svg").write_text(canvas.svg(plot) + "\n", encoding="utf-8")
+        disk.write_text(folder / f"{name}.svg", canvas.svg(plot) + "\n")
         grids.save(canvas.pixels(plot), folder / f"{name}.png")
     for name, path in numbering.pictures.items():
         with Image.open(path) as picture:

@@ -169,6 +169,11 @@ def _check(run: Run) -> None:
         )
     if not run.config.is_file():
         raise DataError(f"{run.path} has no config.yaml, so nobody knows how it was trained", hint="restore that file")
+    if Layer.from_yaml(run.config).edited:
+        raise DataError(
+            f"{run.config} was edited since {run.name} was trained, so nobody knows how",
+            hint="take the changes back; the newest folder in `resume/` has the settings in its state.json",
+        )
 
 
 def _data(run: Run, about: Mapping[str, Any], data: Path | None) -> FaceSet:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from animegen_cli import config, console, paths
+from animegen_cli import config, console, disk, paths
 from animegen_cli.compare import compare, printed
 from animegen_cli.compare.study_file import StudyConfig, StudyRun, check_time, load
 from animegen_cli.config import Amount, Layer, RunConfig
@@ -114,7 +114,7 @@ def run(request: Request) -> Done:
 def plan_of(request: Request) -> tuple[StudyConfig, list[str]]:
     """Give the study as it would run, and the command of each training: nothing is trained or measured."""
     folder = request.out or paths.STUDIES / paths.study_file(request.study).stem
-    study = load(folder / FILE) if (folder / FILE).is_file() else _asked(request)
+    study = _begun(folder / FILE) if (folder / FILE).is_file() else _asked(request)
     for study_run in study.runs.values():
         train.read_config(_training(request, study, study_run, None))
     commands = []
@@ -158,7 +158,7 @@ def _resolved(request: Request, asked: StudyConfig, faces: FaceSet, folder: Path
     """The study in its folder, made at the first call: every run's duration is an amount of images or epochs."""
     file = folder / FILE
     if file.is_file():
-        begun = load(file)
+        begun = _begun(file)
         _check_same(begun, asked, faces, folder)
         return begun
     if asked.data is not None and asked.data != faces.identity:
@@ -178,10 +178,18 @@ def _resolved(request: Request, asked: StudyConfig, faces: FaceSet, folder: Path
         }
     study = replace(asked, runs=runs, data=faces.identity, device=str(pick_device(request.device)))
     paths.make_folder(folder)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(_HEAD + config.to_yaml(_plain(study)), encoding="utf-8")
-    temporary.replace(file)
+    disk.write_text(file, disk.seal_yaml(_HEAD + config.to_yaml(_plain(study))))
     return study
+
+
+def _begun(file: Path) -> StudyConfig:
+    """The study of a folder; DataError where its file is not as the study wrote it."""
+    if Layer.from_yaml(file).edited:
+        raise DataError(
+            f"{file} was changed since the study wrote it",
+            hint="take the change back, or delete the last line of the file if you mean it",
+        )
+    return load(file)
 
 
 _HEAD = "# Written by `animegen compare --study NAME`; give this file to `--study` to run the same again.\n"

@@ -18,7 +18,7 @@ from animegen_cli.data import npz_file
 from animegen_cli.data.cleaning import FILTER, digest
 from animegen_cli.data.decoding import decode
 from animegen_cli.data.labels import set_file
-from animegen_cli.data.manifest import VERSION, identity_of, identity_of_domains
+from animegen_cli.data.manifest import VERSION, identity_of, identity_of_domains, manifest_problem
 from animegen_cli.data.reading import Reader, read_text
 from animegen_cli.data.sources import ANIME, DOMAINS, FORMAT, PHOTOS, Source, Unusable, listed
 from animegen_cli.errors import DataError, UsageError
@@ -80,6 +80,8 @@ class FaceSet:
             raise DataError(
                 f"there is no image in {path}{_reasons(source)}", hint=_NO_IMAGE if path.is_dir() else _MAKE
             )
+        if source.kind != "folder" and (name := _twice(source)):
+            raise DataError(f"{path} holds two files named {name}", hint="pack the set again, or prepare it")
         if source.dropped:
             console.note(f"{path}: {len(source.members):,} images{_reasons(source)}")
         return cls(path, source.members.names, _MemberReader(source), _about(path, source))
@@ -268,6 +270,12 @@ class _MemberReader:
         self._own = threading.local()
 
 
+def _twice(source: Source) -> str | None:
+    """A name that two files of an archive have, of which nobody can say which one is meant."""
+    names = Counter([*source.members.names, *(text.name for text in source.texts)])
+    return next((name for name, count in names.items() if count > 1), None)
+
+
 def _reasons(source: Source) -> str:
     """What the listing left out, for a message: `; left out: 3 hidden file, 1 mask`."""
     counts = Counter(reason for _, reason in source.dropped)
@@ -309,7 +317,7 @@ def _json(path: Path, source: Source, name: str) -> dict[str, Any]:
     if member is None:
         return {}
     try:
-        value = disk.parse_json(read_text(source, member))
+        value = disk.parse_json(read_text(source, member, source.most_json), most=source.most_json // 16)
     except (ValueError, DataError) as error:
         raise DataError(f"{name} in {path} is damaged: {error}", hint="prepare the set again") from None
     return value if isinstance(value, dict) else {}
@@ -320,14 +328,14 @@ def _manifest(path: Path, source: Source) -> dict[str, Any]:
     if manifest.get("format") != FORMAT:
         return {}
     count = len(source.members)
-    if manifest.get("version", 0) > VERSION:
+    version = manifest.get("version", 0)
+    if isinstance(version, int) and version > VERSION:
         raise DataError(f"{path} was written by a newer animegen", hint="update with `pip install -U animegen`")
-    if manifest.get("images") != count or len(manifest.get("sha256", ())) != count:
-        raise DataError(f"{path} holds {count} images, its manifest says {manifest.get('images')}", hint=_MAKE)
-    attributes = {str(name): tuple(values) for name, values in manifest.get("attributes", {}).items()}
+    if problem := manifest_problem(manifest, count):
+        raise DataError(f"{path}: {problem}", hint=_MAKE)
     return {
         "manifest": manifest,
-        "attributes": attributes,
+        "attributes": {name: tuple(values) for name, values in manifest.get("attributes", {}).items()},
         "domains": manifest.get("domains", ["anime"]),
         "test": manifest.get("test", []),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,30 @@ def identity_of_domains(digests: Mapping[str, Iterable[bytes]], size: int) -> st
     """Hash the images of all domains; with two, also which images are in which."""
     parts = [identity_of(own, size) for own in digests.values()]
     return parts[0] if len(parts) == 1 else identity_of((), size, *zip(digests, parts, strict=True))
+
+
+def manifest_problem(manifest: Mapping[str, Any], count: int) -> str | None:
+    """What is wrong with a manifest of a set of `count` images, in words; None where it can be used."""
+    digests, names = manifest.get("sha256"), manifest.get("names", [])
+    attributes, domains = manifest.get("attributes", {}), manifest.get("domains", list(DOMAINS[:1]))
+    test = manifest.get("test", [])
+    if manifest.get("images") != count or not isinstance(digests, list) or len(digests) != count:
+        return f"it holds {count} images, its manifest says {manifest.get('images')}"
+    if not all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in digests):
+        return "its manifest holds `sha256` that are none"
+    if not isinstance(names, list) or len(names) not in (0, count):
+        return "its manifest does not name each image"
+    if not (isinstance(attributes, dict) and all(map(_is_list_of_text, attributes.values()))):
+        return "the `attributes` of its manifest are not lists of values"
+    if not _is_list_of_text(domains) or tuple(domains) not in (DOMAINS, DOMAINS[:1], DOMAINS[1:]):
+        return "the `domains` of its manifest are not those of a set"
+    if not isinstance(test, list) or not all(type(index) is int and 0 <= index < count for index in test):
+        return "the `test` of its manifest does not count its images"
+    return None
+
+
+def _is_list_of_text(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
 def about(indexes: Sequence[DatasetIndex], split: float) -> dict[str, Any]:

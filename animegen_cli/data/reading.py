@@ -106,12 +106,16 @@ def _unzip(file: IO[bytes], member: Member) -> bytes:
     return data
 
 
-def read_text(source: Source, member: Member) -> bytes:
+def read_text(source: Source, member: Member, most: int | None = None) -> bytes:
     """Read a label file of the source.
 
     Raises:
-        DataError: it is damaged.
+        DataError: it is damaged, or larger than `most` bytes.
     """
+    if most is not None and member.size > most:
+        raise DataError(
+            f"{member.name} in {source.name} is larger than {most >> 20} MB", hint="check who packed the archive"
+        )
     try:
         if source.kind == "stream":
             return next((data for _, data in stream(source, [member])), b"")

@@ -144,6 +144,11 @@ class Source:
         return self.kind.startswith("drawn")
 
     @property
+    def most_json(self) -> int:
+        """Bytes of the largest manifest or list of labels that is believed: those of a set hold some 100 for each image."""
+        return 2**25 + 2000 * len(self.members)
+
+    @property
     def sequential(self) -> bool:
         """Whether its pictures can only be read in their order, by `reading.stream`."""
         return self.kind in ("stream", "parquet", "npz")

@@ -184,7 +184,7 @@ def _by_manifest(source: Source) -> Parts | None:
     if text is None:
         return None
     try:
-        about = disk.parse_json(read_text(source, text))
+        about = disk.parse_json(read_text(source, text, source.most_json), most=source.most_json // 16)
         if about["format"] != FORMAT or (first := _first(about, source)) is None:
             return None
         held = {int(index) - first for index in about["test"]} & set(range(len(source.members)))

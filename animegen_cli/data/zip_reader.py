@@ -42,6 +42,10 @@ class Entry(NamedTuple):
     """Unix file mode, 0 where the zip does not say."""
 
 
+CHECKED = b"The CRC-32 of the directory is "
+"""How the comment of a set of ours begins: a zip states a checksum for each member's bytes, but none for names and places."""
+
+
 def encoding_of(file: IO[bytes]) -> str | None:
     """The encoding of those names that the zip does not state it for, by all of them together; None where all are ASCII or stated.
 
@@ -64,6 +68,7 @@ def entries(file: IO[bytes], encoding: str | None = None) -> Iterator[Entry]:
         BadZipFile: the directory is damaged.
     """
     start, length, shift = _find(file)
+    _check(file, start, length)
     for fields, tail in _records(file, start, length):
         yield _entry(fields, tail, shift, encoding or archive_names.DEFAULT)
 
@@ -172,6 +177,17 @@ def _extra_field(extra: bytes, wanted: int) -> bytes:
             return extra[4 : 4 + length]
         extra = extra[4 + length :]
     return b""
+
+
+def _check(file: IO[bytes], start: int, length: int) -> None:
+    """BadZipFile where the zip's comment states another checksum of the directory than it has."""
+    file.seek(start)
+    crc = 0
+    while length > 0 and (block := file.read(min(length, 2**20))):
+        crc, length = zlib.crc32(block, crc), length - len(block)
+    place, _, stated = file.read().rpartition(CHECKED)
+    if place and stated != b"%08x" % crc:
+        raise BadZipFile("the directory does not match its own checksum")
 
 
 def _find(file: IO[bytes]) -> tuple[int, int, int]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from animegen_cli import console
+from animegen_cli import console, disk
+from animegen_cli.model.checkpoint import write_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,18 +31,18 @@ def load(folder: Path, key: str, columns: int) -> Tensor | None:
             features = file.get_tensor("features").clone()  # the file may be rewritten under a mapping of it
     except (OSError, SafetensorError):
         return None
-    fits = about.get("key") == key and features.shape[1:] == (columns,) and about.get("sha256") == _digest(features)
-    return features if fits else None
+    fits = features.dtype == torch.float32 and features.dim() == 2 and features.shape[1] == columns
+    return features if fits and about.get("key") == key and about.get("sha256") == _digest(features) else None
 
 
 def save(folder: Path, key: str, features: Tensor) -> None:
     """Store a tensor (n, columns) under a key; a folder that cannot be written costs only time, which is said."""
     file = _file(folder, key)
-    temporary = file.with_suffix(".tmp")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"features": features}, temporary, metadata={"key": key, "sha256": _digest(features)})
-        temporary.replace(file)
+        disk.sweep(folder)
+        with disk.replacing(file) as temporary:
+            write_tensors(temporary, {"features": features}, {"key": key, "sha256": _digest(features)})
     except (OSError, SafetensorError) as error:
         console.warn(f"features could not be stored in {folder}: {error}")
 

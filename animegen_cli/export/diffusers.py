@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from safetensors.torch import save_file
-
 from animegen_cli import disk
+from animegen_cli.model.checkpoint import write_tensors
 from animegen_cli.model.diffusers import WEIGHTS
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def write(model: DiffusersModel, folder: Path) -> None:
         (folder / name).mkdir()
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
         disk.write_json(folder / name / file, config)
-    save_file(dict(model.tensors), folder / "unet" / f"{WEIGHTS}.safetensors", {"format": "pt"})
+    write_tensors(folder / "unet" / f"{WEIGHTS}.safetensors", dict(model.tensors), {"format": "pt"})
     classes = {name: ["diffusers", config["_class_name"]] for name, config in parts.items()}
     version = model.network["_diffusers_version"]
     disk.write_json(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +83,9 @@ def export(request: Request) -> dict[str, Any]:
         facts = facts._replace(
             license=request.license, draws=isinstance(trained.model, Samples), picture=picture, caption=caption
         )
-        (folder / "README.md").write_text(card.card(record, facts), encoding="utf-8")
+        disk.write_text(folder / "README.md", card.card(record, facts))
         config = card.without_paths(trained.config.to_dict()) | {"data": None}
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        disk.write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
         written = [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()]
         files = sorted([*written, INDEX])
         head = {
@@ -210,11 +209,15 @@ def _require_replaceable(out: Path) -> None:
 @contextlib.contextmanager
 def _written_whole(out: Path) -> Iterator[Path]:
     """A folder that takes its name when all is written; nothing is left of one that is not."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    before = out.with_name(f".{out.name}.{os.getpid()}.old")
+    temporary = disk.temporary_beside(out)
+    before = disk.temporary_beside(out.with_name(f"{out.name}.before"))
     try:
-        temporary.mkdir(parents=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        disk.sweep(out.parent)
+        temporary.mkdir()
         yield temporary
+        for file in temporary.rglob("*"):
+            disk.sync(file)
         if out.exists():
             out.rename(before)
         try:

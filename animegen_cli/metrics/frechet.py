@@ -10,6 +10,8 @@ C_1 = R R^T, so the result is real whatever the rank of the covariances.
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import zipfile
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from animegen_cli import disk
 from animegen_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -197,16 +200,11 @@ def _distance(one: Moments, other: Moments, overlap: Tensor) -> float:
 def save_moments(path: Path, stats: Moments) -> None:
     """Write .npz with `mu`, `sigma` (as every FID tool reads), `n` and `protocol`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        np.savez(
-            file,
-            mu=stats.mean.numpy(),
-            sigma=stats.covariance.numpy(),
-            n=np.int64(-1 if stats.count is None else stats.count),
-            protocol=np.str_(stats.protocol or ""),
-        )
-    part.replace(path)
+    with disk.replacing(path) as temporary, temporary.open("wb") as file:
+        count, protocol = np.int64(-1 if stats.count is None else stats.count), np.str_(stats.protocol or "")
+        mean, covariance = stats.mean.numpy(), stats.covariance.numpy()
+        checksum = np.str_(_checksum(mean, covariance, count, protocol))
+        np.savez(file, mu=mean, sigma=covariance, n=count, protocol=protocol, checksum=checksum)
 
 
 def load_moments(path: Path) -> Moments:
@@ -216,6 +214,8 @@ def load_moments(path: Path) -> Moments:
             mean, covariance = (np.asarray(file[key], dtype=np.float64) for key in ("mu", "sigma"))
             count = int(file["n"]) if "n" in file else -1
             protocol = str(file["protocol"]) if "protocol" in file else ""
+            if "checksum" in file and str(file["checksum"]) != _checksum(mean, covariance, count, protocol):
+                raise ValueError("it does not match its own checksum")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as problem:
         raise DataError(
             f"`{path}` is no file of feature statistics: {problem}",
@@ -228,6 +228,14 @@ def load_moments(path: Path) -> Moments:
     return Moments(
         torch.from_numpy(mean), torch.from_numpy(covariance), count if count >= 0 else None, protocol or None
     )
+
+
+def _checksum(mean: np.ndarray, covariance: np.ndarray, count: int, protocol: str) -> str:
+    """Hash all that a file of moments holds: a zip has checksums of its members, but none of their names."""
+    found = hashlib.sha256(json.dumps([int(count), str(protocol)]).encode())
+    for values in (mean, covariance):
+        found.update(np.ascontiguousarray(values, np.float64).data)
+    return found.hexdigest()
 
 
 def _root(covariance: Tensor) -> Tensor:

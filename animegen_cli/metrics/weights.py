@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from animegen_cli import console, disk
 from animegen_cli.errors import DataError, MachineError
+from animegen_cli.model.checkpoint import write_tensors
 from animegen_cli.model.nets.inception import Inception, from_tensors, from_torchscript
 from animegen_cli.paths import cache
 
@@ -132,6 +132,7 @@ def download_weights(
             f"`{url}` gave another file than expected: sha256 {found[:12]}…, not {sha256[:12]}…",
             hint="try again; if it stays so, the server or a proxy changes the file",
         )
+    disk.sync(part)
     part.replace(dest)
     return dest
 
@@ -196,13 +197,9 @@ def _converted_name(sha: str) -> str:
 
 def _save_converted(path: Path, net: Inception, sha: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     tensors = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    try:
-        save_file(tensors, part, metadata={"source_sha256": sha})
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with disk.replacing(path) as temporary:
+        write_tensors(temporary, tensors, {"source_sha256": sha})
 
 
 def _load_converted(path: Path) -> tuple[Inception, str]:

@@ -31,7 +31,14 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def _write_tensors(path: Path, plain: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(path: Path, plain: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file with the rights that the umask gives, and wait until it is on the disk.
+
+    Args:
+        path: a temporary name (`disk.replacing`).
+        plain: contiguous tensors on the CPU that share no storage.
+        metadata: what the file says of itself.
+    """
     with path.open("wb") as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     save_file(plain, path, metadata)
@@ -72,7 +79,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
 
     def write() -> None:
         with disk.replacing(path) as temporary:
-            _write_tensors(temporary, plain, metadata)
+            write_tensors(temporary, plain, metadata)
 
     _whole(write, lambda: None, str(path))
 
@@ -135,7 +142,7 @@ def save_state(folder: Path, parts: Parts, about: Mapping[str, Any]) -> None:
         sums = {}
         for name, tensors in parts.items():
             file = temporary / f"{name}.safetensors"
-            _write_tensors(file, _plain(tensors))
+            write_tensors(file, _plain(tensors))
             sums[file.name] = disk.sha256(file)
         state = {"version": STATE_VERSION, "animegen": __version__, **about, "files": sums}
         disk.write_json(temporary / "state.json", state, seal=True)

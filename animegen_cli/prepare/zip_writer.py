@@ -13,6 +13,9 @@ import zlib
 from array import array
 from typing import TYPE_CHECKING
 
+from animegen_cli import disk
+from animegen_cli.data.zip_reader import CHECKED
+
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
@@ -26,13 +29,14 @@ class StoredZip:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._temporary = disk.temporary_beside(path)
         self._names = bytearray()
         self._offsets = array("Q")
         self._crcs = array("L")
         self._sizes = array("Q")
 
     def __enter__(self) -> StoredZip:
+        disk.sweep(self.path.parent)
         self._file = self._temporary.open("w+b", buffering=2**20)
         return self
 
@@ -74,7 +78,7 @@ class StoredZip:
                 os.fsync(self._file.fileno())
                 self._file.close()
                 os.replace(self._temporary, self.path)
-                _sync_folder(self.path.parent)
+                disk.sync(self.path.parent)
         finally:
             with contextlib.suppress(OSError):
                 self._file.close()  # on a full disk this fails once more, and closes
@@ -83,29 +87,21 @@ class StoredZip:
     def _write_directory(self) -> None:
         start = self._file.tell()
         names = bytes(self._names).splitlines()
+        directory = 0
         for name, offset, crc, size in zip(names, self._offsets, self._crcs, self._sizes, strict=True):
             far = struct.pack("<2HQ", 1, 8, offset) if offset >= _MAX32 else b""  # zip64 extra field
             version = 45 if far else 20
             fields = (0x02014B50, 0x300 | version, version, 0, 0, 0, _DATE, crc, size, size, len(name), len(far))
             tail = struct.pack("<3H2I", 0, 0, 0, 0o644 << 16, min(offset, _MAX32))
-            self._file.write(struct.pack("<I6H3I2H", *fields) + tail + name + far)
+            entry = struct.pack("<I6H3I2H", *fields) + tail + name + far
+            directory = zlib.crc32(entry, directory)
+            self._file.write(entry)
         end = self._file.tell()
         count = len(names)
         if count >= _MAX16 or end >= _MAX32:
             record = (0x06064B50, 44, 0x32D, 45, 0, 0, count, count, end - start, start)
             self._file.write(struct.pack("<IQ2H2I4Q", *record) + struct.pack("<2IQI", 0x07064B50, 0, end, 1))
         few = min(count, _MAX16)
-        last = (0x06054B50, 0, 0, few, few, min(end - start, _MAX32), min(start, _MAX32), 0)
-        self._file.write(struct.pack("<I4H2IH", *last))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut, where folders can be opened (not on Windows)."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        comment = CHECKED + b"%08x" % directory
+        last = (0x06054B50, 0, 0, few, few, min(end - start, _MAX32), min(start, _MAX32), len(comment))
+        self._file.write(struct.pack("<I4H2IH", *last) + comment)

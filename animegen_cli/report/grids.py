@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from animegen_cli import disk
 from animegen_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -156,12 +157,7 @@ def png(image: Image.Image) -> bytes:
 def save(image: Image.Image, path: Path) -> Path:
     """Write a PNG whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_bytes(png(image))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    disk.write_bytes(path, png(image))
     return path
 
 

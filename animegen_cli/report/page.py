@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from animegen_cli import disk
 from animegen_cli.report import conclusion, figures, pictures, published, records, tables
 from animegen_cli.report.columns import Comparison, ScoreColumn, columns_of, identity, protocol_notes
 from animegen_cli.report.document import document, section, todo, warnings
@@ -224,7 +225,7 @@ def run_page(run: Run, *, reals: bool = True) -> str:
 def write(run: Run) -> Path:
     """Write the run's page into its folder: after training, and again after scoring."""
     path = run.path / "report.html"
-    path.write_text(run_page(run), encoding="utf-8")
+    disk.write_text(path, run_page(run))
     return path
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from animegen_cli import disk
 from animegen_cli.report.markup import Markup, el
 from animegen_cli.report.units import amount
 from animegen_cli.seeds import spell_seeds
@@ -79,6 +80,8 @@ def _embedded(picture: _Picture, budget: float) -> Markup | None:
         source = picture.path.read_bytes()
         with Image.open(BytesIO(source)) as image:
             as_it_is = source if image.format == "PNG" else None
+            if as_it_is:
+                disk.check_png(as_it_is)
             return embed(image.convert("RGB"), picture.alt, budget, as_it_is)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
@@ -171,7 +174,7 @@ def _reals(record: Record, name: str) -> _Picture:
 
 
 def _figures(figures: Sequence[_Figure], numbering: Numbering, budget: float) -> list[Markup]:
-    """Embed the pictures of all figures in `budget` bytes together; those that cannot be read are left out."""
+    """Embed the pictures of all figures in `budget` bytes together; a line stands for those that cannot be read."""
     share = budget / max(sum(len(figure.pictures) for figure in figures), 1)
     made = []
     for figure in figures:
@@ -179,6 +182,7 @@ def _figures(figures: Sequence[_Figure], numbering: Numbering, budget: float) ->
         for picture in figure.pictures:
             image = _embedded(picture, share)
             if image is None:
+                panels.append(el("div", f"{picture.path.name} is damaged and left out", class_="none"))
                 continue
             kind = picture.path.stem.partition("-")[0]
             numbering.keep(f"{figure.name}-{kind}" if len(figure.pictures) > 1 else figure.name, picture.path)

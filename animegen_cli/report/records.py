@@ -172,9 +172,12 @@ def read(run: Run) -> Record:
 
 def _config(run: Run, problems: _Problems) -> dict[str, Any]:
     try:
-        found, _ = disk.parse_yaml(run.config.read_text(encoding="utf-8"))
+        text = run.config.read_text(encoding="utf-8")
+        found, _ = disk.parse_yaml(text)
         if not isinstance(found, dict):
             raise ValueError("it holds no settings")
+        if not disk.is_as_written(text, found):
+            raise ValueError("its settings are not those that the training wrote")
         return found
     except FileNotFoundError:
         return {}

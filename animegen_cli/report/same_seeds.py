@@ -6,12 +6,14 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, PngImagePlugin
 
 import animegen_cli
+from animegen_cli import disk
 from animegen_cli.paths import Run
 from animegen_cli.seeds import spell_seeds
 
@@ -59,7 +61,9 @@ def _drawn_from(record: Record, seeds: Sequence[int]) -> str:
 
 def _read(path: Path, key: str, count: int) -> np.ndarray | None:
     try:
-        with Image.open(path) as image:
+        data = path.read_bytes()
+        disk.check_png(data)
+        with Image.open(BytesIO(data), formats=["PNG"]) as image:
             if image.info.get(_KEY) != key or image.width % count:
                 return None
             side_by_side = np.asarray(image.convert("RGB"))
@@ -72,9 +76,5 @@ def _write(path: Path, key: str, drawn: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
     info = PngImagePlugin.PngInfo()
     info.add_text(_KEY, key)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with disk.replacing(path) as temporary:
         Image.fromarray(np.concatenate(list(drawn), axis=1)).save(temporary, "PNG", pnginfo=info)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from animegen_cli import disk
 from animegen_cli.errors import MachineError
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ PER_FOLDER = 1000
 
 
 def save(image: Image.Image, path: Path) -> Path:
-    """Write a PNG; MachineError when there is no room or no permission."""
+    """Write a PNG and, where it is missing, its folder; MachineError when there is no room or no permission."""
     try:
-        image.save(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with disk.replacing(path, durable=False) as temporary:
+            image.save(temporary, "PNG")
     except OSError as error:
         raise _unwritable(path, error) from error
     return path
@@ -30,7 +33,8 @@ def save(image: Image.Image, path: Path) -> Path:
 def save_array(pixels: np.ndarray, seeds: Sequence[int], path: Path) -> Path:
     """Write uint8 (n, H, W, 3) as `arr_0`, as ADM's evaluation reads it, with the seeds; MachineError when it cannot."""
     try:
-        np.savez(path, arr_0=pixels, seeds=np.array(seeds))
+        with disk.replacing(path) as temporary, temporary.open("wb") as file:  # savez adds `.npz` to other names
+            np.savez(file, arr_0=pixels, seeds=np.array(seeds))
     except OSError as error:
         raise _unwritable(path, error) from error
     return path
@@ -38,9 +42,7 @@ def save_array(pixels: np.ndarray, seeds: Sequence[int], path: Path) -> Path:
 
 def file_of(out: Path, seed: int, name: str = "seeds") -> Path:
     """The file of a seed's image: apart from sheets, so that the folder can be scored, and at most 1,000 together."""
-    folder = out / name / (f"{seed // PER_FOLDER * PER_FOLDER:06d}" if seed >= PER_FOLDER else "")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{seed:06d}.png"
+    return out / name / (f"{seed // PER_FOLDER * PER_FOLDER:06d}" if seed >= PER_FOLDER else "") / f"{seed:06d}.png"
 
 
 def save_video(frames: np.ndarray, path: Path) -> Path:
@@ -51,7 +53,8 @@ def save_video(frames: np.ndarray, path: Path) -> Path:
         raise MachineError("writing videos needs an extra", hint="type `pip install 'animegen[video]'`") from None
     zoom = max(1, -(-256 // frames.shape[1]))
     there = frames.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    video.imwrite(path, np.concatenate([there, there[::-1]]), fps=15, macro_block_size=1)
+    with disk.replacing(path) as temporary:
+        video.imwrite(temporary, np.concatenate([there, there[::-1]]), extension=".mp4", fps=15, macro_block_size=1)
     return path
 
 

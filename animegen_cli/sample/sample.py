@@ -113,6 +113,8 @@ def _images(request: Request, generator: Generator, out: Path) -> list[Path]:
     seeds = list(request.seeds) if request.seeds is not None else list(range(16))
     batch = request.batch or micro_batch(trained.device, trained.data.size)
     files, shown = [], []
+    for folder in {file_of(out, seed).parent for seed in seeds if request.form == "png"}:
+        paths.make_folder(folder)
     with console.progress("drawing", len(seeds)) as bar:
         for start in range(0, len(seeds), batch):
             piece = seeds[start : start + batch]

@@ -55,7 +55,7 @@ class Previews:
         if not file.is_file():
             faces = self.prepared.faces
             first = faces.indices("train")[: self.count]
-            grids.grid(faces.pixels(first, size=self.prepared.data.size)).save(file)
+            grids.save(grids.grid(faces.pixels(first, size=self.prepared.data.size)), file)
 
     def write(self, trainer: Trainer) -> np.ndarray | None:
         """Write a sheet of the raw and one of the averaged networks, named by the images seen.
@@ -70,7 +70,7 @@ class Previews:
             file = self.folder / f"{name}-{trainer.images:012d}.png"
             if isinstance(model, Samples):
                 drawn = draw(self.prepared, model, range(self.count))
-                grids.grid(drawn).save(file)
+                grids.save(grids.grid(drawn), file)
             elif isinstance(model, Translates):
                 drawn = self._write_translations(model, file)
             elif isinstance(model, Recognizes):
@@ -102,7 +102,7 @@ class Previews:
             rows += [before, after]
             results.append(after)
         columns = min(len(pixels) for pixels in rows)
-        grids.grid(np.concatenate([pixels[:columns] for pixels in rows]), columns).save(file)
+        grids.save(grids.grid(np.concatenate([pixels[:columns] for pixels in rows]), columns), file)
         return results[0]
 
     def _write_captions(self, model: Recognizes, file: Path) -> None:
@@ -123,7 +123,7 @@ class Previews:
             )
             for row in range(len(chosen))
         ]
-        grids.grid(pixels, labels=captions, zoom=max(CAPTION_WIDTH // prepared.data.size, 1)).save(file)
+        grids.save(grids.grid(pixels, labels=captions, zoom=max(CAPTION_WIDTH // prepared.data.size, 1)), file)
 
 
 def draw(prepared: Prepared, model: Samples[Sampling], seeds: Sequence[int], steps: int | None = None) -> np.ndarray:

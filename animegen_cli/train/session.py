@@ -109,7 +109,7 @@ class Session:
     def write_config(self) -> None:
         """Write config.yaml, whole or not at all: every setting, and the data set; it runs again as it is."""
         values = self.config.to_dict() | {"data": str(self.prepared.faces.path)}
-        disk.write_text(self.run.config, config.to_yaml(values))
+        disk.write_text(self.run.config, disk.seal_yaml(config.to_yaml(values)))
 
     def save(self, trainer: Trainer) -> None:
         """Write the weights and a complete state; never a bad one.

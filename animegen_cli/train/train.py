@@ -50,6 +50,9 @@ def read_config(request: Request) -> RunConfig:
     if preset is None:
         preset = "fast"
         console.note(f"preset: {preset} (say another with `--preset`; `animegen presets list {family}`)")
+    for layer in layers:
+        if layer.edited:
+            console.warn(f"{layer.edited} was edited since animegen wrote it; its settings are taken as they are now")
     base = []
     if not any("model" in layer.values for layer in layers):  # a whole config needs no preset, whose file may be gone
         file = paths.preset_file(family, preset)
@@ -211,7 +214,8 @@ def _train(request: Request, score: Scorer | None, stop: Callable[[], bool]) -> 
     check_stop(stop)
     run, occupied = choose_folder(request, run_config, faces)
     with lock(run):
-        disk.sweep(run.path)
+        for folder in (run.path, run.samples):
+            disk.sweep(folder)
         state = _newest_state(run) if occupied else None
         if occupied:
             _check_same(run, run_config, faces, state[1] if state else None)

@@ -57,7 +57,8 @@ def translate(request: Request) -> dict[str, Any]:
     _protect(request.path, out, targets)
     trained = open_trained(run, device=pick_device(request.device), precision=request.precision)
     work = _Work(request, trained)
-    paths.make_folder(out)
+    for folder in {out, *(target.parent for target in targets.values())}:
+        paths.make_folder(folder)
     with console.progress("translating", len(targets)) as bar:
         for name, data in _read(found, targets):
             work.take(name, data, targets[name])
@@ -283,7 +284,6 @@ class _Work:
         for one, padded_result in zip(group, results, strict=True):
             after = Image.fromarray(padded_result[: one.pixels.shape[0], : one.pixels.shape[1]])
             before = Image.fromarray(one.pixels)
-            paths.make_folder(one.target.parent)
             if one.alpha is not None:
                 before, after = (_with_alpha(image, one.alpha) for image in (before, after))
             self.written[one.name] = save(after, one.target)

@@ -101,7 +101,7 @@ def make(
     shown_seeds = list(numbers)[: len(contestants[0].images)]
     paths.make_folder(out)
     page = out / PAGE
-    page.write_text(_page(made, coded, chance), encoding="utf-8")
+    disk.write_text(page, _page(made, coded, chance))
     about = {"format": FORMAT, "version": VERSION, "made_with": animegen_cli.__version__, "survey": made.id}
     disk.write_json(out / KEY, about | {"seeds": spell_seeds(shown_seeds)} | made.key)
     names = tuple(one.name for one in contestants)

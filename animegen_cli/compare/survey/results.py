@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from animegen_cli import paths
+from animegen_cli import disk, paths
 from animegen_cli.compare.survey.design import QUESTIONS
 from animegen_cli.errors import DataError
 from animegen_cli.metrics import agreement, bradley_terry
@@ -302,5 +302,5 @@ def write(result: SurveyResult, out: Path) -> dict[str, Path]:
         "votes_json": ("votes.json", json.dumps(as_json(result), indent=1) + "\n"),
     }
     for file, text in texts.values():
-        (out / file).write_text(text, encoding="utf-8")
+        disk.write_text(out / file, text)
     return {name: out / file for name, (file, _) in texts.items()}

@@ -31,7 +31,12 @@ def set_file(source: Source) -> Labels | None:
     wanted = [text for text in source.texts if text.name in NAMES]
     if not any(text.name == "dataset.json" for text in wanted):
         return None
-    files = {text.name: _json(data) for text, data in read_texts(source, wanted)}
+    if too_large := [text.name for text in wanted if text.size > source.most_json]:
+        raise DataError(
+            f"{too_large[0]} in {source.name} is larger than {source.most_json >> 20} MB",
+            hint="check who packed the archive, or leave its labels out with `--labels none`",
+        )
+    files = {text.name: _json(data, source.most_json // 16) for text, data in read_texts(source, wanted)}
     listed = files["dataset.json"].get("labels")
     if not isinstance(listed, list) or not listed:
         return None
@@ -54,9 +59,9 @@ def set_file(source: Source) -> Labels | None:
     return Labels(attributes, rows, "dataset.json", int((rows >= 0).any(axis=1).sum()))
 
 
-def _json(data: bytes | Unusable) -> dict[str, object]:
+def _json(data: bytes | Unusable, most: int) -> dict[str, object]:
     try:
-        value = {} if isinstance(data, Unusable) else disk.parse_json(data)
+        value = {} if isinstance(data, Unusable) else disk.parse_json(data, most=most)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
