@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import yaml
@@ -99,6 +99,28 @@ def sweep(folder: Path) -> None:
         with suppress(OSError):
             if (host == _host() and not is_alive(number)) or time.time() - file.stat().st_mtime > _DAY:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
+
+
+@contextmanager
+def only_one(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Wait until no other process is inside `only_one` of the same path; the kernel lets go of what a killed one held.
+
+    Args:
+        path: the file or folder that is read, changed and written inside; its lock is a hidden file beside it.
+        on_wait: called once when another process is inside.
+    """
+    from filelock import FileLock, Timeout
+
+    held = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        on_wait()
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _host() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import stat
@@ -12,22 +13,26 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from chain import TINY, assert_same_tensors, done, refused, sets, train_words
+from PIL import Image
 
 from animegen_cli import disk, paths
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError
+from animegen_cli.metrics.frechet import Moments, load_moments, save_moments
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
+from animegen_cli.report import grids
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 FLIPS = 60
 
@@ -129,11 +134,17 @@ def test_a_changed_byte_of_a_log_costs_one_line_at_most() -> None:
 # ---- the run goes on ------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def trained_to_128(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("half") / "run"
+    done(*train_words("ddpm", faces, run, "--keep", 5, duration="128 images"))
+    return run
+
+
 @pytest.fixture
-def half(faces: Path, tmp_path: Path) -> Path:
+def half(trained_to_128: Path, tmp_path: Path) -> Path:
     """A run of 128 images with states at 64 and 128."""
-    done(*train_words("ddpm", faces, tmp_path / "run", "--keep", 5, duration="128 images"))
-    return tmp_path / "run"
+    return Path(shutil.copytree(trained_to_128, tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -325,3 +336,116 @@ def test_a_manifest_that_counts_a_trillion_images_states_no_parts(faces: Path, t
     said = done("prepare", hostile, "--resolution", 16, "--workers", 1, "--out", tmp_path / "again.zip").err
     assert "parts of the source" not in said
     assert time.process_time() - began < 5
+
+
+# ---- sets ---------------------------------------------------------------------------------------------------------
+
+
+def changed_set(faces: Path, out: Path, change: Callable[[str, bytes], Iterator[tuple[str, bytes]]]) -> Path:
+    """The set as another program packs it, with other members."""
+    with zipfile.ZipFile(faces) as whole, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member in whole.namelist():
+            for name, data in change(member, whole.read(member)):
+                archive.writestr(name, data)
+    return out
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+@pytest.mark.parametrize("twice", ["00000/img00000003.png", "dataset.json"])
+def test_a_set_with_one_name_twice_is_refused(twice: str, faces: Path, tmp_path: Path) -> None:
+    def change(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+        yield from [(name, data)] * (1 + (name == twice))
+
+    hostile = changed_set(faces, tmp_path / "hostile.zip", change)
+    with pytest.raises(DataError, match=f"two files named {twice}"):
+        FaceSet.open(hostile)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "dataset.json"])
+def test_a_manifest_of_blanks_or_of_millions_of_values_is_refused(name: str, faces: Path, tmp_path: Path) -> None:
+    for number, text in enumerate((b" " * (2**25 + 2**20), b"[" + b"[]," * 2**22 + b"0]")):
+        hostile = changed_set(
+            faces,
+            tmp_path / f"{number}.zip",
+            lambda member, data, text=text: iter([(member, text if member == name else data)]),
+        )
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(DataError, match=r"larger than|more than") as caught:
+            FaceSet.open(hostile)
+        assert name in caught.value.message
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 2**17  # 128 MB
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sha256": 5}, {"attributes": 5}, {"attributes": {"a": 5}}, {"test": {}}, {"test": [10**30]}, {"test": [-1]},
+        {"test": [True]}, {"domains": ["anime", "anime"]}, {"names": "x"}, {"version": 10**400}, {"version": "2"},
+    ],
+    ids=json.dumps,
+)  # fmt: skip
+def test_a_manifest_of_wrong_values_is_refused(wrong: dict[str, object], faces: Path, tmp_path: Path) -> None:
+    def change(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+        yield name, json.dumps(json.loads(data) | wrong).encode() if name == "manifest.json" else data
+
+    hostile = changed_set(faces, tmp_path / "hostile.zip", change)
+    assert "hostile.zip" in refused(3, *train_words("ddpm", hostile, tmp_path / "run", "--dry-run"))
+
+
+@pytest.mark.parametrize("label", [2**40, 10**30, -1, 1.5, "x", [[1]], None, {}])
+def test_labels_that_are_none_are_refused(label: object, faces: Path, tmp_path: Path) -> None:
+    def change(name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+        if name == "dataset.json":
+            data = json.dumps({"labels": [[name, label] for name, _ in json.loads(data)["labels"]]}).encode()
+        if name != "manifest.json":
+            yield name, data
+
+    hostile = changed_set(faces, tmp_path / "hostile.zip", change)
+    assert "dataset.json" in refused(3, *train_words("ddpm", hostile, tmp_path / "run", "--dry-run"))
+    assert "dataset.json" in refused(3, "prepare", hostile, "--workers", 1, "--out", tmp_path / "again.zip")
+
+
+# ---- pictures, moments and settings ---------------------------------------------------------------------------------
+
+
+def test_a_changed_byte_of_a_png_is_noticed(tmp_path: Path) -> None:
+    file = grids.save(Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)), tmp_path / "x.png")
+    whole = file.read_bytes()
+    disk.check_png(whole)
+    for place, other in changed(whole[8:], seed=5):
+        with pytest.raises(ValueError, match="checksum"):
+            disk.check_png(whole[:8] + other)
+        assert place >= 0
+
+
+def test_no_changed_byte_of_moments_is_believed(tmp_path: Path) -> None:
+    file = tmp_path / "moments.npz"
+    stats = Moments(torch.arange(3.0).double(), torch.eye(3).double(), 96, "{}")
+    save_moments(file, stats)
+    whole, noticed = file.read_bytes(), 0
+    for place, other in changed(whole, seed=6):
+        file.write_bytes(other)
+        try:
+            found = load_moments(file)
+        except DataError as error:
+            noticed += str(file) in error.message
+        else:  # a date, or another field that says nothing
+            assert torch.equal(found.mean, stats.mean), place
+            assert torch.equal(found.covariance, stats.covariance), place
+            assert (found.count, found.protocol) == (96, "{}"), place
+    assert noticed > FLIPS / 2
+
+
+def test_a_config_that_was_edited_is_said_by_whoever_reads_it(
+    faces: Path, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained("ddpm"), run)
+    config = run / "config.yaml"
+    config.write_text("# a remark\n" + config.read_text(encoding="utf-8"), encoding="utf-8")
+    assert "config.yaml" not in done("compare", run, "--no-images", "--out", tmp_path / "whole").err
+    config.write_text(config.read_text(encoding="utf-8").replace("lr: 0.001", "lr: 0.009"), encoding="utf-8")
+    said = done("compare", run, "--no-images", "--out", tmp_path / "edited")
+    assert "its settings are not those that the training wrote" in " ".join((said.out + said.err).split())
+    said = done("train", "--config", config, "--data", faces, "--dry-run")
+    assert "config.yaml was edited" in " ".join(said.err.split())

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import shlex
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,9 +92,10 @@ def run(request: Request) -> Done:
     folder = request.out or paths.STUDIES / paths.study_file(request.study).stem
     asked = _asked(request)
     with _stoppable():
-        data = _data(request, asked, folder)
-        faces = FaceSet.open(data)
-        study = _resolved(request, asked, faces, folder)
+        with _planning(folder):
+            data = _data(request, asked, folder)
+            faces = FaceSet.open(data)
+            study = _resolved(request, asked, faces, folder)
         unfinished: dict[str, str] = {}
         for number, (name, study_run) in enumerate(study.runs.items(), 1):
             what = f"{study_run.family}/{study_run.preset}, {_length(study, study_run)}"
@@ -109,6 +111,19 @@ def run(request: Request) -> Done:
             raise DataError("no run of the study has begun", hint="read the warnings above")
         compared, files = _page(request, study, started, folder)
         return Done(folder, compared, files, unfinished)
+
+
+@contextmanager
+def _planning(folder: Path) -> Iterator[None]:
+    """Of several processes that begin a study one makes its plan, and the others read it; a folder without one goes again."""
+    paths.make_folder(folder)
+    try:
+        with disk.only_one(folder / FILE, on_wait=lambda: console.note("another process plans this study; waiting")):
+            yield
+    except BaseException:
+        if all(file.suffix == ".lock" for file in folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def plan_of(request: Request) -> tuple[StudyConfig, list[str]]:
@@ -295,6 +310,10 @@ def _train(request: Request, study: StudyConfig, name: str, data: Path, folder: 
         train.train(training, score=in_run_scores)
     except DivergedError as error:
         return f"it diverged: {error.message}"
+    except DataError:
+        if is_locked(run_folder):  # another process was faster by a moment
+            return "another process trains it at this moment"
+        raise
     return None
 
 

@@ -45,6 +45,8 @@ def manifest_problem(manifest: Mapping[str, Any], count: int) -> str | None:
     digests, names = manifest.get("sha256"), manifest.get("names", [])
     attributes, domains = manifest.get("attributes", {}), manifest.get("domains", list(DOMAINS[:1]))
     test = manifest.get("test", [])
+    if type(manifest.get("version", VERSION)) is not int:
+        return "the `version` of its manifest is no number"
     if manifest.get("images") != count or not isinstance(digests, list) or len(digests) != count:
         return f"it holds {count} images, its manifest says {manifest.get('images')}"
     if not all(isinstance(digest, str) and re.fullmatch("[0-9a-f]{64}", digest) for digest in digests):

@@ -189,20 +189,21 @@ def store(run: Run, images: int, result: JudgeResult, *, drawing: Mapping[str, A
     Raises:
         DataError: the file is damaged.
     """
-    stored = read_stored(run)
-    new = {_key(score) for score in result.scores}
-    merged: dict[str, Any] = {
-        "scores": [s for s in stored["scores"] if s["images"] == images and _key(s) not in new] + result.scores,
-        "drawing": dict(drawing) if drawing else stored["drawing"],
-    }
-    current = any(entry.get("images") == images for key in ("scores", *_LISTS) for entry in stored[key])
-    for key, fields in _LISTS.items():
-        entries = getattr(result, key)
-        found = [tuple(entry.get(field) for field in fields) for entry in entries]
-        old = [e for e in stored[key] if e.get("images") == images and tuple(e.get(f) for f in fields) not in found]
-        merged[key] = old + entries
-    merged["sheets"] = (stored["sheets"] if current else {}) | result.sheets
-    disk.write_json(run.scores, merged, seal=True)
+    with disk.only_one(run.scores):  # another `eval` may measure something else of this run
+        stored = read_stored(run)
+        new = {_key(score) for score in result.scores}
+        merged: dict[str, Any] = {
+            "scores": [s for s in stored["scores"] if s["images"] == images and _key(s) not in new] + result.scores,
+            "drawing": dict(drawing) if drawing else stored["drawing"],
+        }
+        current = any(entry.get("images") == images for key in ("scores", *_LISTS) for entry in stored[key])
+        for key, fields in _LISTS.items():
+            entries = getattr(result, key)
+            found = [tuple(entry.get(field) for field in fields) for entry in entries]
+            old = [e for e in stored[key] if e.get("images") == images and tuple(e.get(f) for f in fields) not in found]
+            merged[key] = old + entries
+        merged["sheets"] = (stored["sheets"] if current else {}) | result.sheets
+        disk.write_json(run.scores, merged, seal=True)
 
 
 def read_stored(run: Run) -> dict[str, Any]:
