@@ -513,6 +513,21 @@ def settings_of(words: Sequence[str]) -> dict[str, Any]:
     return dict(_assignments(words, "s_churn=40"))
 
 
+def values_of(setting: str) -> Sequence[str]:
+    """The values in a word of `--set`: `lr=1e-4,2e-4` has two; what stands in brackets or quotes is one.
+
+    One value, the whole text, where there is no comma or what commas separate is no YAML.
+    """
+    text = setting.partition("=")[2]
+    try:
+        _, node = disk.parse_yaml(f"[{text}]")
+    except yaml.YAMLError:
+        return [text]
+    parts = node.value if isinstance(node, yaml.SequenceNode) else []
+    values = [text[part.start_mark.index - 1 : part.end_mark.index - 1].strip() for part in parts]
+    return values if len(values) > 1 else [text]
+
+
 def _assignments(words: Sequence[str], example: str) -> Iterator[tuple[str, Any]]:
     """Keys and values of `--set` words; a value is YAML."""
     for word in words:

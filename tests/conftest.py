@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 LONGEST = (
+    "test_slurm.py",
     "test_readme.py",
     "test_resume.py",
     "test_ui.py",

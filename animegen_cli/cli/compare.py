@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from animegen_cli.cli.options import Device, complete_run, complete_study
+from animegen_cli.cli.options import Device, Slurm, SlurmDryRun, complete_run, complete_study
 from animegen_cli.cli.survey import Ask
 from animegen_cli.seeds import parse_seeds
 
@@ -46,6 +46,8 @@ Examples:
   animegen compare --study xmu2023 --data faces.zip --budget "10 min"
 
   animegen compare --study 001 --data faces.zip    the study of document 001
+
+  animegen compare --study 001 --data faces.zip --slurm "partition=gpu,gpus=1,time=04:00:00"
 """
 
 
@@ -127,6 +129,8 @@ def compare(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs of --study and the command of each; train nothing.")
     ] = False,
+    slurm: Slurm = None,
+    slurm_dry_run: SlurmDryRun = False,
     device: Device = None,
 ) -> None:
     """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
@@ -138,10 +142,15 @@ def compare(
     numbers = parse_seeds(seeds or ("0-47" if survey and not votes else "0-9"))
     runs, votes = surveying.separate(runs or [], votes or [])
     unfit = bool(runs or sort or no_images or survey or votes)
-    _check_words(unfit=unfit, study=study, data=data, budget=budget, dry_run=dry_run)
+    _check_words(
+        unfit=unfit, study=study, data=data, budget=budget, dry_run=dry_run, slurm=slurm, slurm_dry_run=slurm_dry_run
+    )
     if study is not None:
         paths.study_file(study)  # before torch is imported
         words = {"study": study, "data": data, "out": out, "budget": budget, "device": device}
+        if slurm is not None or slurm_dry_run:
+            _submit(words, slurm, dry_run=dry_run, slurm_dry_run=slurm_dry_run)
+            return
         _study(words, numbers, form, reals=not no_reals, figures=figures, dry_run=dry_run)
         return
     out = out or Path("comparison")
@@ -205,11 +214,28 @@ def _study(
         console.result({"runs": list(planned.runs), "commands": commands}, "\n".join(commands))
         return
     done = study.run(request)
+    if done.compared is None:
+        console.result({"unfinished": dict(done.unfinished)}, "other processes train every run of the study")
+        return
     for warning in done.compared.warnings:
         console.warn(warning)
     _print_result(done.compared, done.files, form, done.folder / "comparison")
     for name, why in done.unfinished.items():
         console.warn(f"{name} is not finished: {why}")
+
+
+def _submit(words: Mapping[str, Any], wish: str | None, *, dry_run: bool, slurm_dry_run: bool) -> None:
+    """Submit the workers of a study, after all that can be wrong with it was looked at."""
+    from animegen_cli import paths
+    from animegen_cli.cli import slurm
+
+    wish = slurm.checked(wish, dry_run=dry_run)
+    from animegen_cli.compare import study
+
+    planned, _ = study.plan_of(study.Request(**words))
+    pinned = () if words["data"] or planned.demo else ("--data", str(paths.newest_dataset()))
+    name = slurm.job_name("study", paths.study_file(words["study"]).stem)
+    slurm.submit(wish, slurm.Work(name=name, pinned=pinned, runs=len(planned.runs), shares=True), dry_run=slurm_dry_run)
 
 
 def _print_result(

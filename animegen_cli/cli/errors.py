@@ -19,7 +19,7 @@ from typing import Any
 import typer
 
 from animegen_cli.cli import completion
-from animegen_cli.errors import AnimegenError, DataError, MachineError, UsageError, did_you_mean, nearest
+from animegen_cli.errors import AnimegenError, DataError, MachineError, StoppedError, UsageError, did_you_mean, nearest
 
 _LACKS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS}
 
@@ -92,6 +92,10 @@ def _fail(error: AnimegenError) -> int:
 
     if error.message:
         console.fail(error)
+    if isinstance(error, StoppedError):
+        from animegen_cli.cli import slurm
+
+        slurm.ask_for_requeue()
     return error.exit_code
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from animegen_cli.cli.options import Device, Settings, build, complete_run, given
+from animegen_cli.cli.options import Device, Settings, Slurm, SlurmDryRun, build, complete_run, given
 from animegen_cli.metrics.protocol import AROUND_ZERO, IF_ALIKE
 from animegen_cli.seeds import parse_seeds
 
@@ -74,6 +74,8 @@ def evaluate(
         str, typer.Option("--backend", help="clean-fid scores the same images with its own code too (fid, kid).")
     ] = "animegen",
     force: Annotated[bool, typer.Option("--force", help="Measure again what is already scored.")] = False,
+    slurm: Slurm = None,
+    slurm_dry_run: SlurmDryRun = False,
     device: Device = None,
 ) -> None:
     """Score a run or a folder of images against a reference, each number with its protocol.
@@ -106,6 +108,9 @@ def evaluate(
         overrides=config.settings_of(settings or []) | given(sampler=sampler, steps=steps),
     )
     request.check()  # before torch is imported
+    if slurm is not None or slurm_dry_run:
+        _submit(subject, slurm, dry_run=slurm_dry_run)
+        return
     from animegen_cli.evaluate import evaluate
 
     found = evaluate.evaluate(request)
@@ -117,6 +122,17 @@ def evaluate(
     if check := found.get("check"):
         console.table(f"{check['backend']} {check['version']}", *_checked(check), right=("animegen", check["backend"]))
     console.result(found)
+
+
+def _submit(subject: str | None, wish: str | None, *, dry_run: bool) -> None:
+    """Submit the evaluation; it says which run it means, since another may be the newest when the job starts."""
+    from animegen_cli import paths
+    from animegen_cli.cli import slurm
+
+    wish = slurm.checked(wish)
+    pinned = () if subject is not None else (str(paths.open_run(None, able_to=("samples", "translates")).path),)
+    name = slurm.job_name("eval", Path(subject or pinned[0]).name)
+    slurm.submit(wish, slurm.Work(name=name, pinned=pinned, goes_on=False), dry_run=dry_run)
 
 
 def _checked(check: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:

@@ -66,6 +66,19 @@ Batch = Annotated[int | None, typer.Option("--batch", min=1, help="Images per ne
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32 or bf16.")]
 
 
+Slurm = Annotated[
+    str | None,
+    typer.Option(
+        "--slurm",
+        metavar="KEY=VALUE,...",
+        help='Submit the command as a SLURM job with these options of sbatch: "partition=gpu,gpus=4,time=04:00:00".',
+    ),
+]
+SlurmDryRun = Annotated[
+    bool, typer.Option("--slurm-dry-run", help="Print the batch file of --slurm; write and submit nothing.")
+]
+
+
 def given(**options: object) -> dict[str, Any]:
     """Those that were typed."""
     return {name: value for name, value in options.items() if value is not None}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from animegen_cli.cli.options import Device, build, complete_family, complete_preset
+from animegen_cli.cli.options import Device, Slurm, SlurmDryRun, build, complete_family, complete_preset
 
 if TYPE_CHECKING:
     from animegen_cli.config import Layer
@@ -31,6 +31,9 @@ def train(
         Path | None, typer.Option("--out", help="The run folder; by default the next number under runs/.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Every random number follows from it.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="One training for each of these seeds, such as 0-4.")
+    ] = None,
     device: Device = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images per step in all.")] = None,
     batch_gpu: Annotated[str | None, typer.Option("--batch-gpu", help="Images per forward pass, or auto.")] = None,
@@ -44,10 +47,17 @@ def train(
         str | None, typer.Option("--init-from", help="Start from another run's weights, or a diffusers folder's.")
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any config key: --set train.ema.decay=0.999")
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any config key: --set train.ema.decay=0.999; several values, one training for each: "
+            "--set optim.main.lr=1e-4,2e-4",
+        ),
     ] = None,
     configs: Annotated[list[Path] | None, typer.Option("--config", help="A YAML file over the preset.")] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Only deterministic CUDA kernels.")] = False,
+    slurm: Slurm = None,
+    slurm_dry_run: SlurmDryRun = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print config, size, cost and time; train nothing.")
     ] = False,
@@ -61,6 +71,10 @@ def train(
       animegen train ddpm --preset ho2020 --data faces.zip --duration "200 epochs"
 
       animegen train ddpm --preset fast --set model.channels=64 --dry-run
+
+      animegen train gan --seeds 0-4 --set optim.G.lr=1e-4,2e-4
+
+      animegen train ddpm --slurm "partition=gpu,gpus=1,time=04:00:00"
     """
     options = locals()
     from animegen_cli import console
@@ -77,6 +91,10 @@ def train(
     ]
     request = build(Request, options, flags=_layers([flag for flag in flags if flag[2] is not None]))
     request.check()  # before torch is imported
+    from animegen_cli.cli import train_many
+
+    if train_many.train(request, seeds, slurm=slurm, slurm_dry_run=slurm_dry_run, dry_run=dry_run):
+        return  # a job was submitted, or a sweep is done
     if dry_run:
         from animegen_cli.train import plan as planning
 

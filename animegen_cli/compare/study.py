@@ -72,12 +72,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a study: its folder, the comparison, the files of that, and why runs are not finished, by name."""
+    """What became of a study: its folder, the comparison, the files of that, and why runs are not finished, by name.
+
+    There is no comparison where other processes have just begun with every run.
+    """
 
     folder: Path
-    compared: Comparison
+    compared: Comparison | None
     files: Mapping[str, Path]
     unfinished: Mapping[str, str]
+
+
+_ELSEWHERE = "another process trains it at this moment"
 
 
 def run(request: Request) -> Done:
@@ -108,6 +114,8 @@ def run(request: Request) -> Done:
                 console.warn(f"{name}: {problem}")
         started = [run for run in _runs(study, folder).values() if run.exists]
         if not started:
+            if all(why == _ELSEWHERE for why in unfinished.values()):
+                return Done(folder, None, {}, unfinished)
             raise DataError("no run of the study has begun", hint="read the warnings above")
         compared, files = _page(request, study, started, folder)
         return Done(folder, compared, files, unfinished)
@@ -296,7 +304,7 @@ def _train(request: Request, study: StudyConfig, name: str, data: Path, folder: 
     if run_folder.finished:
         return None
     if run_folder.path.is_dir() and is_locked(run_folder):
-        return "another process trains it at this moment"
+        return _ELSEWHERE
     if run_folder.state == "diverged":
         return "it diverged; its last healthy state is kept"
     training = _training(request, study, study_run, data)
@@ -312,7 +320,7 @@ def _train(request: Request, study: StudyConfig, name: str, data: Path, folder: 
         return f"it diverged: {error.message}"
     except DataError:
         if is_locked(run_folder):  # another process was faster by a moment
-            return "another process trains it at this moment"
+            return _ELSEWHERE
         raise
     return None
 
@@ -329,7 +337,7 @@ def _score(request: Request, study: StudyConfig, name: str, data: Path, folder: 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 end the study between two things that are written whole; trainings have their own way."""
+    """A request to stop ends the study between two things that are written whole; trainings have their own way."""
 
     def stop(number: int, _: FrameType | None) -> None:
         raise StoppedError(
@@ -339,7 +347,7 @@ def _stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
     try:
         yield
     finally:

@@ -77,4 +77,6 @@ class Request:
         if self.settings:
             from animegen_cli import config
 
-            config.Layer.from_settings(self.settings)
+            for word in self.settings:  # several values are those of several trainings: `train/sweep.py`
+                key, equals, _ = word.partition("=")
+                config.Layer.from_settings([key + equals + value for value in config.values_of(word)])

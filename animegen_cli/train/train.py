@@ -75,13 +75,18 @@ def warn_of(run_config: RunConfig) -> None:
         console.warn(text)
 
 
-def open_data(request: Request, run_config: RunConfig) -> FaceSet:
-    """Open the data set of the flag, else of the config, else the newest; DataError where there is none."""
+def data_path(request: Request, run_config: RunConfig) -> Path:
+    """The data set of the flag, else of the config, else the newest; DataError where there is none."""
     path = request.data or (Path(run_config.data) if run_config.data else None)
     if path is None:
         path = paths.newest_dataset()
         console.note(f"data: {path} (the newest; say another with `--data`)")
-    return FaceSet.open(path)
+    return path
+
+
+def open_data(request: Request, run_config: RunConfig) -> FaceSet:
+    """Open the data set that `data_path` names; DataError where it is none."""
+    return FaceSet.open(data_path(request, run_config))
 
 
 def prepare(
