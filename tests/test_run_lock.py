@@ -180,3 +180,25 @@ def test_another_hosts_lock_stays_and_says_how_to_end_it(run: Run, monkeypatch: 
     marker.unlink()
     with lock(run):
         assert marker.is_file()
+
+
+def test_the_lock_of_another_hosts_job_goes_with_the_job(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A job that SLURM starts again, after a node failed, finds the lock that it had there."""
+    without_flock(monkeypatch, errno.ENOSYS)
+    for name, value in (("CLUSTER_NAME", "c"), ("JOB_ID", "7"), ("RESTART_COUNT", "1")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("PATH", str(tmp_path))  # SLURM cannot be asked
+    run.path.mkdir()
+    marker = run.path / ".lock.soft"
+    marker.write_text(f"4711\nnot-{socket.gethostname()}\n")
+    for other in ("", "12", "c/7/1", "c/8/0", "d/7/0"):
+        (run.path / ".lock").write_text(f"4711\n{other}\n")
+        assert is_locked(run), f"nobody knows that {other or 'a process without a job'} is over"
+    (run.path / ".lock").write_text("4712\nc/7/0\n")
+    assert is_locked(run), "that was another process"
+    (run.path / ".lock").write_text("4711\nc/7/0\n")
+    with lock(run):
+        assert marker.read_text().split()[0] == str(os.getpid())
+        assert (run.path / ".lock").read_text().split() == [str(os.getpid()), "c/7/1"]

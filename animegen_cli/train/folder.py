@@ -13,7 +13,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from animegen_cli import console, disk
 from animegen_cli.errors import DataError, MachineError
-from animegen_cli.train import optim
+from animegen_cli.train import job, optim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,7 +60,9 @@ def differences(old: Mapping[str, Any], new: RunConfig) -> list[str]:
 # ---- one process at a time ------------------------------------------------------------------------------------
 
 LOCK = ".lock"
-"""Locked by `flock` and holding the process's number, as in every earlier version: old and new keep each other out."""
+"""Locked by `flock` and holding the process's number, as in every earlier version: old and new keep each other out.
+
+Where there is no `flock` it only says more of who has the soft lock: the SLURM job, if any, on a second line."""
 SOFT_LOCK = ".lock.soft"
 """Where the file system knows no `flock`: a file that is there while its process works, with the number and host in it."""
 _NO_FLOCK = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK, errno.EINVAL}
@@ -83,11 +85,12 @@ def lock(run: Run) -> Iterator[None]:
             f"cannot write to {run.path}: {error.strerror or error}", hint="name another folder with `--out`"
         ) from error
     try:
+        about = str(os.getpid())
         if isinstance(held, SoftFileLock):
             _note_soft_lock(run.path)
-        else:
-            with suppress(OSError):  # a full disk, of which the first file of the run will say more
-                (run.path / LOCK).write_text(str(os.getpid()), encoding="ascii")
+            about += f"\n{job.here() or ''}\n"
+        with suppress(OSError):  # a full disk, of which the first file of the run will say more
+            (run.path / LOCK).write_text(about, encoding="utf-8")
         yield
     finally:
         nothing = run.path.is_dir() and {file.name for file in run.path.iterdir()} <= {LOCK, SOFT_LOCK}
@@ -173,13 +176,16 @@ def _is_here(host: str) -> bool:
 
 
 def _break_abandoned(marker: Path) -> bool:
-    """Remove the soft lock of a process of this machine that is dead; whether there is none now.
+    """Remove the soft lock of a process that is dead; whether there is none now.
 
     filelock does so itself where two names can be exchanged in one step, which Lustre and NFS cannot. Another host's
-    processes cannot be seen from here: its lock stays until somebody who knows removes it.
+    processes cannot be seen from here, but SLURM knows whether their job is over, as after a node that failed; without
+    a job such a lock stays until somebody who knows removes it.
     """
     number, host = _holder(marker)
-    if number is None or host is None or not number.isdigit() or not _is_here(host) or disk.is_alive(int(number)):
+    if number is None or host is None or not number.isdigit():
+        return not marker.exists()
+    if disk.is_alive(int(number)) if _is_here(host) else not _is_of_a_job_that_is_over(marker, number):
         return not marker.exists()
     aside = marker.with_name(f"{SOFT_LOCK}.{os.getpid()}")
     with suppress(FileNotFoundError):  # another process was faster
@@ -189,6 +195,13 @@ def _break_abandoned(marker: Path) -> bool:
                 os.link(aside, marker)
         aside.unlink()
     return not marker.exists()
+
+
+def _is_of_a_job_that_is_over(marker: Path, number: str) -> bool:
+    """Whether the process that has the soft lock worked in a SLURM job none of whose processes is left."""
+    process, said = _holder(marker.with_name(LOCK))
+    started = job.Job.read(said or "")
+    return process == number and started is not None and started.is_over
 
 
 @functools.cache
