@@ -196,9 +196,12 @@ class Train(Section):
     """The loop: how much, how often, how exactly."""
 
     batch: Annotated[int, Field(ge=1)] = 64
-    """Images per optimizer step, over all processes and micro-batches."""
+    """Images per optimizer step, over all its parts and processes."""
+    parts: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Equal pieces of each step's batch, one forward pass each, with randomness and batch statistics of its own; processes
+    share a step by them. `auto` depends on batch and networks, never on the machine."""
     batch_gpu: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Images per forward pass on one device; `auto` decides from the estimated memory."""
+    """Most images of a part, for a device with little memory."""
     duration: Progress = "100 epochs"
     """When training ends."""
     ema: Ema = field(default_factory=Ema)

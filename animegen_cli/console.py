@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What moves a terminal's cursor, colors, title or direction of text; a line's end and a tab may pass."""
-_settings = {"quiet": False, "json": False}
+_settings = {"quiet": False, "json": False, "mute": False}
 _bar_consoles: list[Console] = []
 """The console of a moving bar, while there is one: notes must go above it, not into it."""
 
@@ -32,6 +32,11 @@ def configure(*, quiet: bool = False, as_json: bool = False) -> None:
     _settings.update(quiet=quiet, json=as_json)
 
 
+def mute() -> None:
+    """Print nothing but errors from now on: one of several processes speaks for all."""
+    _settings["mute"] = True
+
+
 def is_json() -> bool:
     """Whether the command was asked for machine-readable results."""
     return _settings["json"]
@@ -39,7 +44,7 @@ def is_json() -> bool:
 
 def is_quiet() -> bool:
     """Whether notes and progress are silenced."""
-    return _settings["quiet"]
+    return _settings["quiet"] or _settings["mute"]
 
 
 def printable(text: str) -> str:
@@ -49,12 +54,14 @@ def printable(text: str) -> str:
 
 def note(text: str) -> None:
     """Print one line for the person at the terminal (standard error), plain in a pipe."""
-    if not _settings["quiet"]:
+    if not is_quiet():
         _rich(stderr=True).print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """Print one line like `note`, marked as a warning and shown even with `--quiet`."""
+    if _settings["mute"]:
+        return
     _rich(stderr=True).print(
         f"warning: {printable(text)}", style="yellow", markup=False, highlight=False, soft_wrap=True
     )
@@ -70,6 +77,8 @@ def fail(error: AnimegenError) -> None:
 
 def result(value: object, text: str | None = None) -> None:
     """Print the command's result: `value` as JSON with `--json`, else `text` (nothing when None)."""
+    if _settings["mute"]:
+        return
     if _settings["json"]:
         sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
     elif text is not None:
@@ -160,7 +169,7 @@ def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]
         done: steps that an earlier process did.
     """
     title = printable(title)
-    if _settings["quiet"]:
+    if is_quiet():
         yield _Silent()
         return
     terminal = _rich(stderr=True)

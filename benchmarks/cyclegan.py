@@ -122,7 +122,7 @@ def ours(size: int, blocks: int, precision: str, data: Resident, device: torch.d
         "family": "cyclegan",
         "model": {"blocks": blocks},
         "optim": {"G": optimizer, "D": optimizer},
-        "train": {"batch": 1, "batch_gpu": 1, "duration": "1M steps", "precision": precision, "ema": {"decay": 0.0}},
+        "train": {"batch": 1, "parts": 1, "duration": "1M steps", "precision": precision, "ema": {"decay": 0.0}},
     }
     model, resolved = build(config, DataSpec(size, 4096, domains=("anime", "photos")))
     return Trainer(model, data, resolved, options.resolve(resolved, model, device), device=device, count=4096)

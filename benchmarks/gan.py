@@ -31,7 +31,7 @@ def ours(size: int, batch: int, data: Resident, device: torch.device) -> Trainer
     """The family with the example's settings; without an average, which the example has not."""
     config = {
         "family": "gan", "model": {"layout": "dcgan"}, "optim": {"G": ADAM, "D": ADAM},
-        "train": {"batch": batch, "batch_gpu": batch, "duration": "1M steps", "ema": {"decay": 0.0, "every": 1_000_000}},
+        "train": {"batch": batch, "parts": 1, "duration": "1M steps", "ema": {"decay": 0.0, "every": 1_000_000}},
     }  # fmt: skip
     model, resolved = build(config, DataSpec(size, 4096))
     return Trainer(model, data, resolved, options.resolve(resolved, model, device), device=device, count=4096)

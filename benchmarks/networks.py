@@ -8,7 +8,7 @@ from animegen_cli.model.family import DataSpec, Family
 from animegen_cli.sample.trained import build
 
 
-def ours(size: int, channels: list[int], *, batch: int, batch_gpu: int | None = None) -> tuple[Family, Any]:
+def ours(size: int, channels: list[int], *, batch: int, parts: int = 1) -> tuple[Family, Any]:
     """Our DDPM in the diffusers layout, attention on the coarsest level; and its config."""
     base = channels[0]
     config = {
@@ -19,7 +19,7 @@ def ours(size: int, channels: list[int], *, batch: int, batch_gpu: int | None = 
         },
         "sample": {"sampler": "ddim", "steps": 50, "spacing": "leading"},
         "optim": {"model": {"name": "adamw", "lr": 1e-4, "betas": [0.95, 0.999], "weight_decay": 1e-6, "clip": 1.0}},
-        "train": {"batch": batch, "batch_gpu": batch_gpu or batch, "duration": "1M steps"},
+        "train": {"batch": batch, "parts": parts, "duration": "1M steps"},
     }  # fmt: skip
     return build(config, DataSpec(size, 4096))
 

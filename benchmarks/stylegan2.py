@@ -112,7 +112,7 @@ def plain(model: StyleGAN2) -> StyleGAN2:
         count = len(batch.images)
         device = batch.images.device
         with torch.no_grad():
-            peer.drawn.put(batch.start, peer.synthesis(peer.codes(count, None, device), peer.noise_maps(count, device)))
+            peer.drawn.put(batch.part, peer.synthesis(peer.codes(count, None, device), peer.noise_maps(count, device)))
         return ours(batch)
 
     peer.critic_loss = critic_loss  # type: ignore[method-assign]  # only here does the critic's phase draw anew
@@ -122,9 +122,7 @@ def plain(model: StyleGAN2) -> StyleGAN2:
 def settings(preset: str, batch: int) -> RunConfig:
     layers = [
         Layer.from_yaml(paths.preset_file("stylegan2", preset)),
-        Layer(
-            {"family": "stylegan2", "preset": preset, "size": None, "train": {"batch": batch, "batch_gpu": batch}}, {}
-        ),
+        Layer({"family": "stylegan2", "preset": preset, "size": None, "train": {"batch": batch, "parts": 1}}, {}),
     ]
     return config.resolve(
         layers, family="stylegan2", model=Model, sample=StyleGAN2Sampling, optimizers=StyleGAN2.optimizers
@@ -167,9 +165,7 @@ def main() -> None:
     differ = same(model, peer)
     compiled = device.type == "cuda" and has_compiler()
     trainers = [
-        Trainer(
-            one, data, chosen, options.ResolvedOptions(precision, args.batch, layout, fused), device=device, count=4096
-        )
+        Trainer(one, data, chosen, options.ResolvedOptions(precision, 1, layout, fused), device=device, count=4096)
         for one, layout, fused in ((model, True, compiled), (peer, False, False))
     ]
 

@@ -29,7 +29,7 @@ def ours(size: int, batch: int) -> tuple[Any, Any]:
         "family": "vae",
         "model": {"widths": list(VAE_WIDTHS), "latent": VAE_LATENT, "likelihood": "scaled", "kl_weight": VAE_WEIGHT},
         "optim": {"model": {"name": "adam", "lr": VAE_LR}},
-        "train": {"batch": batch, "batch_gpu": batch, "duration": "1M steps", "ema": {"decay": 0.0, "ramp": False}},
+        "train": {"batch": batch, "parts": 1, "duration": "1M steps", "ema": {"decay": 0.0, "ramp": False}},
     }
     return build(config, DataSpec(size, 4096))
 

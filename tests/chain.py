@@ -161,8 +161,8 @@ def assert_same_tensors(first: dict[str, torch.Tensor], second: dict[str, torch.
         assert torch.equal(tensor, second[name]), name
 
 
-def assert_same_run(first: Path, second: Path) -> None:
-    """Equal newest states (networks, averages, moments, counters), weights, last pictures and logs."""
+def assert_same_state(first: Path, second: Path) -> None:
+    """Equal newest states (networks, averages, moments, counters) and weights."""
     (state, about), (other_state, other_about) = (
         checkpoint.load_state(Run(path).states()[-1]) for path in (first, second)
     )
@@ -173,6 +173,11 @@ def assert_same_run(first: Path, second: Path) -> None:
     for key in ("images", "step", "figures", "resolved", "config", "identity"):
         assert about[key] == other_about[key], key
     assert_same_tensors(*(checkpoint.load_weights(Run(path).weights)[0] for path in (first, second)))
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    """Equal newest states, weights, last pictures and logs."""
+    assert_same_state(first, second)
     assert timeless(first) == timeless(second)
-    last = f"ema-{about['images']:012d}.png"
+    last = f"ema-{newest(first):012d}.png"
     assert (first / "samples" / last).read_bytes() == (second / "samples" / last).read_bytes()

@@ -95,7 +95,7 @@ def make(
         "data": {"path": f"datasets/{dataset}.zip", "name": dataset, "identity": dataset * 8, "split": "train",
                  "count": 13920, "size": size, "attributes": {}, "scaled_from": size},
         "device": "cpu", "versions": {"torch": "2.11.0"},
-        "git": None, "resolved": {"precision": "bf16", "batch_gpu": 64},
+        "git": None, "resolved": {"precision": "bf16", "parts": 4},
     }  # fmt: skip
     config = {
         "family": family, "preset": "fast", "about": "", "size": size, "data": None,

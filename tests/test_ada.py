@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from animegen_cli.model import ada
+from animegen_cli.train.parts import Buffers, TreeSum
 
 TAPS = torch.tensor(ada.SYM6, dtype=torch.float64)
 
@@ -193,15 +194,25 @@ def test_p_falls_below_the_target_and_stays_in_its_range() -> None:
     assert told(control, [1.0], 9)[-1] == 1
 
 
-def test_pieces_and_repetitions_count_once() -> None:
+def test_parts_of_a_step_count_as_the_whole() -> None:
+    """The trainer's own bookkeeping of buffers, which every part begins afresh with."""
     whole_, pieces = (ada.Adaptive(target=0.6, speed=320) for _ in "ab")
+    kept = Buffers(pieces)
     torch.manual_seed(0)
     for step in range(30):
         logits = torch.randn(8, 1) + 1.5
         whole_.observe(logits, step * 8)
-        for turn in range(2):  # the step is taken again, in smaller pieces
-            for start in range(0, 8, 4 - 2 * turn):
-                pieces.observe(logits[start : start + 4 - 2 * turn], step * 8, start)
+        kept.begin()
+        total = TreeSum()
+        for part in range(4):
+            pieces.observe(logits[2 * part : 2 * part + 2], step * 8)
+            total.add(kept.of_part(part, 4))
+            if part == 0 and step == 3:  # a step that is given up and taken again
+                kept.restore()
+                pieces.observe(logits[:2], step * 8)
+            if part < 3:
+                kept.restore()
+        kept.finish(total.total(), 4)
     assert float(whole_.p) > 0
     for name, value in whole_.state_dict().items():
         assert torch.equal(value, pieces.state_dict()[name]), name

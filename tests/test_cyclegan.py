@@ -26,6 +26,7 @@ from animegen_cli.model.family import Batch, DataSpec, Edit, abilities_of
 from animegen_cli.model.nets.translators import luma_correlation
 from animegen_cli.model.noise import Noise
 from animegen_cli.train.optim import learning_rate
+from animegen_cli.train.parts import Buffers, TreeSum
 
 SPEC = DataSpec(16, 100, domains=("anime", "photos"))
 TINY: dict[str, Any] = {"channels": 4, "blocks": 1, "critic_channels": 4, "critic_layers": 2}
@@ -154,6 +155,23 @@ def test_full_pool_swaps_half_and_loses_nothing() -> None:
     assert 75 < swapped < 125
 
 
+def test_each_part_of_a_step_has_a_piece_of_the_pool() -> None:
+    pool = ImagePool(5, 4)
+    kept = Buffers(pool)
+    for level in (10, 30, 50):
+        kept.begin()
+        total = TreeSum()
+        for part in (0, 1):
+            kept.restore()
+            assert levels(pool(gray(level + part), part, 2)) in ([level + part], [10 + part], [30 + part])
+            total.add(kept.of_part(part, 2))
+        kept.finish(total.total(), 2)
+    found = pool.images[:, 0, 0, 0].tolist()
+    assert all(level % 10 == 0 for level in found[:2])
+    assert all(level % 10 == 1 for level in found[2:4])
+    assert found[4] == 0, "the odd place stays empty"
+
+
 def test_pool_survives_a_kill_and_a_batch_larger_than_itself() -> None:
     pool, restored = ImagePool(4, 4), ImagePool(4, 4)
     assert len(pool(gray(*range(11)))) == 11
@@ -222,12 +240,14 @@ def test_the_phases_train_what_they_say() -> None:
         assert touched == set(trained)
 
 
-def test_micro_batches_hand_their_own_images_over() -> None:
+def test_parts_hand_their_own_images_over() -> None:
     model, batch = tiny(), batch_of(4)
     assert batch.photos is not None
     seen: list[Tensor] = []
     model.anime_pool.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    halves = [Batch(batch.images[s : s + 2], photos=batch.photos[s : s + 2], start=s) for s in (0, 2)]
+    halves = [
+        Batch(batch.images[2 * p : 2 * p + 2], photos=batch.photos[2 * p : 2 * p + 2], part=p, parts=2) for p in (0, 1)
+    ]
     with torch.no_grad():
         for half in halves:
             model.generators_loss(half)

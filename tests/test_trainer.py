@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from animegen_cli.config import Amount, Ema, Optim, RunConfig, Sampling, Section, Train
 from animegen_cli.data.loading import RawBatch
-from animegen_cli.errors import DivergedError, MachineError
+from animegen_cli.errors import DivergedError
 from animegen_cli.model import checkpoint
 from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
 from animegen_cli.train import optim
 from animegen_cli.train.ema import EMA
 from animegen_cli.train.options import ResolvedOptions
+from animegen_cli.train.parts import TreeSum
 from animegen_cli.train.signals import STOPPING, stop_signals
 from animegen_cli.train.trainer import Hook, Trainer
 
@@ -72,7 +73,7 @@ class Alternating(Plain):
 
 
 def trainer(
-    model: Family, *, micro: int = 8, channels_last: bool = False, batch: int = 8, sections: dict[str, Optim] | None = None,
+    model: Family, *, parts: int = 1, channels_last: bool = False, batch: int = 8, sections: dict[str, Optim] | None = None,
     **settings: Any,
 ) -> Trainer:  # fmt: skip
     settings = {"duration": "80 images", "ema": Ema(decay=0.5, ramp=False)} | settings
@@ -80,7 +81,7 @@ def trainer(
         family="plain", preset=None, about="", warning=None, size=None, data=None, model=None, sample=None,
         optim=sections or {"model": Optim(lr=0.01)}, train=Train(batch=batch, **settings), augment=None,  # type: ignore[arg-type]
     )  # fmt: skip
-    options = ResolvedOptions(precision="fp32", batch_gpu=micro, channels_last=channels_last, compile=False)
+    options = ResolvedOptions(precision="fp32", parts=parts, channels_last=channels_last, compile=False)
     return Trainer(model, Ones(), config, options, device=CPU, count=100)
 
 
@@ -105,8 +106,8 @@ def first_of(model: nn.Module) -> nn.Conv2d:
 # ---- gradient accumulation ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("micro", [4, 3, 1])
-def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("parts", [2, 3, 8])
+def test_parts_sum_to_the_gradient_of_the_whole(parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[Tensor]] = []
 
     def record(optimizer: Any, parameters: list[nn.Parameter], clip: object, skip: object) -> tuple[Tensor, Tensor]:
@@ -115,49 +116,90 @@ def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch:
 
     monkeypatch.setattr(optim, "guarded_step", record)
     losses = []
-    for size in (8, micro):
-        loop = trainer(plain(), micro=size)
+    for number in (1, parts):
+        loop = trainer(plain(), parts=number)
         loop.train_step()
         losses.append(loop.take_losses())
-    for whole, parts in zip(*seen, strict=True):
+    for whole, pieces in zip(*seen, strict=True):
         assert whole.abs().max() > 1e-3
-        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))
+        torch.testing.assert_close(pieces, whole, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-class Crowded(Plain):
-    """Runs out of memory in its second micro-batch of more than two images: a stand-in for a device that is too small."""
+class Asked(Plain):
+    """Counts its forward passes, and runs out of memory in one of them: a stand-in for a device that is too small."""
 
     calls = 0
+    fails_at = 0
 
     def phases(self) -> tuple[Phase, ...]:
         (phase,) = super().phases()
 
         def loss(batch: Batch) -> dict[str, Tensor]:
             self.calls += 1
-            if self.calls == 2 and len(batch.images) > 2:
+            if self.calls == self.fails_at:
                 raise torch.OutOfMemoryError
             return phase.loss(batch)
 
         return (replace(phase, loss=loss),)
 
 
-def test_a_micro_batch_too_large_is_halved_and_nothing_counts_twice() -> None:
+def test_a_step_that_does_not_fit_or_is_given_up_leaves_everything_as_it_was() -> None:
     torch.manual_seed(1)
-    crowded, roomy = trainer(Crowded(DataSpec(size=4, count=100)), micro=4), trainer(plain(), micro=2)
-    crowded.train_step()
-    roomy.train_step()
-    assert crowded.options.batch_gpu == 2
-    assert crowded.take_losses() == roomy.take_losses()
-    for ours, theirs in zip(crowded.model.parameters(), roomy.model.parameters(), strict=True):
-        assert torch.equal(ours, theirs)
-
-
-def test_a_micro_batch_that_was_asked_for_is_not_halved() -> None:
-    torch.manual_seed(1)
-    loop = trainer(Crowded(DataSpec(size=4, count=100)), micro=4, batch_gpu=4)
-    with pytest.raises(MachineError, match="4 images of a micro-batch"):
+    model = Asked(DataSpec(size=4, count=100), nn.BatchNorm2d(3))
+    loop = trainer(model, parts=4)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.fails_at = 2
+    with pytest.raises(torch.OutOfMemoryError):
         loop.train_step()
+    assert not loop.train_step(lambda: model.calls == 4), "asked between the second and the third part"
+    assert (loop.step, loop.images, loop.sums) == (0, 0, {})
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert loop.train_step()
+    assert model.calls == 8
+    assert loop.step == 1
+
+
+def test_buffers_move_once_a_step_to_the_mean_of_its_parts() -> None:
+    class Ramp:
+        def batch(self, images_seen: int, count: int | None = None) -> RawBatch:
+            images = torch.arange(8, dtype=torch.uint8).view(8, 1, 1, 1).expand(8, 3, 4, 4) * 30
+            return RawBatch(images, torch.zeros(8, 0, dtype=torch.int64))
+
+    loop = trainer(plain(nn.BatchNorm2d(3)), parts=4)
+    loop.batches = Ramp()
+    loop.train_step()
+    norm = norm_of(loop.model)
+    assert norm.num_batches_tracked is not None
+    assert int(norm.num_batches_tracked) == 1
+    pixels = [value / 127.5 - 1 for value in range(0, 240, 30)]
+    wanted = 0.1 * sum(pixels) / 8
+    assert norm.running_mean is not None
+    assert norm.running_mean.tolist() == pytest.approx([wanted] * 3, rel=1e-5)
+    # each part has two images, 30 / 127.5 apart, of 16 pixels each: their unbiased variance
+    variance = (15 / 127.5) ** 2 * 32 / 31
+    assert norm.running_var is not None
+    assert norm.running_var.tolist() == pytest.approx([0.9 + 0.1 * variance] * 3, rel=1e-5)
+
+
+def test_a_tree_of_sums_has_the_same_bits_wherever_its_halves_are_added() -> None:
+    torch.manual_seed(3)
+    leaves = [torch.randn(50) * 10.0 ** float(torch.randint(-6, 6, ())) for _ in range(8)]
+
+    def added(some: list[Tensor]) -> Tensor:
+        tree = TreeSum()
+        for leaf in some:
+            tree.add([leaf.clone()])
+        return tree.total()[0]
+
+    halves = added(leaves[:4]) + added(leaves[4:])
+    quarters = (added(leaves[:2]) + added(leaves[2:4])) + (added(leaves[4:6]) + added(leaves[6:]))
+    assert torch.equal(added(leaves), halves)
+    assert torch.equal(added(leaves), quarters)
+    exact = torch.stack(leaves).double().sum(0).float()
+    torch.testing.assert_close(added(leaves), exact, rtol=1e-4, atol=1e-6 * float(torch.stack(leaves).abs().max()))
 
 
 def test_losses_are_means_over_the_steps_since_they_were_taken() -> None:

@@ -21,7 +21,8 @@ def demo(
 
       animegen demo
     """
-    from animegen_cli import console, demo
+    from animegen_cli import console
+    from animegen_cli.compare import demo
 
     made = demo.run(out, size=size, device=device)
     console.result(made, "\n".join(f"{name:<9} {path}" for name, path in made.items()))

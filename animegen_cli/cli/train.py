@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +37,13 @@ def train(
     ] = None,
     device: Device = None,
     batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images per step in all.")] = None,
-    batch_gpu: Annotated[str | None, typer.Option("--batch-gpu", help="Images per forward pass, or auto.")] = None,
+    parts: Annotated[
+        str | None, typer.Option("--parts", help="Equal parts of a step, which processes share, or auto.")
+    ] = None,
+    batch_gpu: Annotated[str | None, typer.Option("--batch-gpu", help="Most images of a part, or auto.")] = None,
+    nproc: Annotated[
+        int | None, typer.Option("--nproc", min=1, help="Processes on this machine that share each step.")
+    ] = None,
     duration: Annotated[
         str | None, typer.Option("--duration", help='"200 epochs", "800k steps" or "25M images".')
     ] = None,
@@ -70,6 +77,8 @@ def train(
 
       animegen train ddpm --preset ho2020 --data faces.zip --duration "200 epochs"
 
+      animegen train ddpm --preset laptop --nproc 2
+
       animegen train ddpm --preset fast --set model.channels=64 --dry-run
 
       animegen train gan --seeds 0-4 --set optim.G.lr=1e-4,2e-4
@@ -83,7 +92,8 @@ def train(
     flags: list[tuple[str, str, object]] = [
         ("--seed", "train.seed", seed),
         ("--batch", "train.batch", batch),
-        ("--batch-gpu", "train.batch_gpu", int(batch_gpu) if batch_gpu and batch_gpu.isdigit() else batch_gpu),
+        ("--parts", "train.parts", _number(parts)),
+        ("--batch-gpu", "train.batch_gpu", _number(batch_gpu)),
         ("--duration", "train.duration", duration),
         ("--save-every", "train.save_every", save_every),
         ("--keep", "train.keep", keep),
@@ -101,8 +111,12 @@ def train(
         plan = planning.plan(request)
         console.result(plan, planning.describe(plan))
         return
+    from animegen_cli.train import launch
     from animegen_cli.train.signals import stop_signals
 
+    if nproc is not None and nproc > 1 and not launch.is_launched():
+        raise typer.Exit(launch.launch(sys.argv[1:], nproc))
+    launch.end_with_parent()
     with stop_signals():  # from here on: loading torch alone takes seconds
         from animegen_cli.evaluate.features import in_run_scores
         from animegen_cli.train import train
@@ -117,6 +131,11 @@ def train(
     then = next(text for ability, text in nexts.items() if ability in about["abilities"])
     console.note(f"finished: {about['images']:,} images in {about['seconds']:.0f} s; next: `animegen {then}`")
     console.result({"run": str(run.path), **about}, str(run.path))
+
+
+def _number(word: str | None) -> int | str | None:
+    """A number that may also be `auto`."""
+    return int(word) if word and word.isdigit() else word
 
 
 def _layers(flags: list[tuple[str, str, object]]) -> list[Layer]:

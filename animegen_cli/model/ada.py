@@ -8,13 +8,16 @@ on the device.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from animegen_cli.model.nets.precision import full_precision
+
+if TYPE_CHECKING:
+    from animegen_cli.model.family import Combine
 
 SYM6 = (
     0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
@@ -29,9 +32,10 @@ _MARGIN = 8
 class Adaptive(nn.Module):
     """Augments with probability p, and moves p by the signs of the critic's logits of real images.
 
-    All state is in buffers. One step may reach `observe` several times (micro-batches, or a step that is taken again
-    after the memory ran out): it counts once, when the next one begins.
+    All state is in buffers. What a step observes is counted when the next one begins, so that all of its parts see the same p.
     """
+
+    combine: ClassVar[Combine] = {"new_signs": "sum", "new_images": "sum"}
 
     def __init__(self, *, target: float, speed: int, every: int = 4, start: float = 0.0) -> None:
         """Start with p = `start`.
@@ -68,10 +72,9 @@ class Adaptive(nn.Module):
             return recolor(images, random_colors(len(images), self.p))
 
     @torch.no_grad()
-    def observe(self, logits: Tensor, images_seen: int, start: int = 0) -> None:
-        """Count the critic's logits (B, 1) of augmented real images; `images_seen` and `start` as in `Batch`."""
-        if start == 0:
-            self._close(images_seen)
+    def observe(self, logits: Tensor, images_seen: int) -> None:
+        """Count the critic's logits (B, 1) of augmented real images, once for each part of a step; `images_seen` as in `Batch`."""
+        self._close(images_seen)
         self.new_signs += logits.float().sign().sum()
         self.new_images += logits.numel()
 

@@ -70,22 +70,18 @@ def r1_weight(gamma: float, at: int | None, size: int) -> float:
 
 
 class FakeBuffer:
-    """Tensors of one step that one phase makes and the next one uses, over micro-batches that may be cut differently.
+    """Tensors of one step that one phase makes and the next one uses, part by part.
 
     They live for one step, so they are no state.
     """
 
     def __init__(self) -> None:
-        self._parts: list[Tensor] = []
+        self._parts: dict[int, Tensor] = {}
 
-    def put(self, start: int, images: Tensor) -> None:
-        """Store `images` (b, ...), which begin at `start` in the whole batch, detached; a new step begins at 0."""
-        if start == 0:
-            self._parts.clear()
-        self._parts.append(images.detach())
+    def put(self, part: int, images: Tensor) -> None:
+        """Store what a part of the step made, (b, ...), detached."""
+        self._parts[part] = images.detach()
 
-    def get(self, start: int, count: int) -> Tensor:
-        """Return the rows `start` to `start + count` of the whole batch; `put` came before."""
-        if len(self._parts) > 1:
-            self._parts[:] = [torch.cat(self._parts)]
-        return self._parts[0][start : start + count]
+    def get(self, part: int) -> Tensor:
+        """Return what the same part of this step stored; `put` came before."""
+        return self._parts[part]

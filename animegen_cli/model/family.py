@@ -56,8 +56,10 @@ class Batch:
     """(B, A) int64, one column per attribute; -1 is unknown."""
     images_seen: int = 0
     """Warm-ups and ramps are functions of this."""
-    start: int = 0
-    """Where these images begin in the whole batch, which may come in several micro-batches."""
+    part: int = 0
+    """Which of the step's parts these images are: its batch comes in `parts` pieces of equal size, whose losses are averaged."""
+    parts: int = 1
+    """How many parts the step has; the same in every step of a run."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Phase:
     """Prefixes its logs, and names its optimizer's config section unless `shares` does."""
     trains: tuple[nn.Module, ...]
     loss: Callable[[Batch], Losses]
-    """The first entry is differentiated, all are logged. A mean over the batch, so that micro-batches average."""
+    """The first entry is differentiated, all are logged. A mean over the images, so that the means of parts average."""
     _: KW_ONLY
     every: int = 1
     """Lazy regularization: the phase runs every so many steps."""
@@ -76,6 +78,21 @@ class Phase:
     """Name of the phase whose optimizer this one uses; its own when None."""
     exact: bool = False
     """The loss differentiates a gradient: it runs in fp32 and is never compiled."""
+
+
+Combine = Mapping[str, Literal["sum", "pieces"]]
+"""How a module says, as its class attribute `combine`, what becomes of its buffers when the parts of a step are done. Each part
+begins with what the step began with. `sum`: of totals that every part begins at zero. `pieces`: part p of P may change the p-th
+of P pieces of the first axis alone. Without a word a buffer becomes the mean of what the parts made of it."""
+
+
+def combined_buffers(model: nn.Module) -> dict[str, str]:
+    """Return the full name of each buffer for which a module has said how its parts are combined, and how."""
+    return {
+        f"{path}.{name}" if path else name: how
+        for path, module in model.named_modules()
+        for name, how in getattr(module, "combine", {}).items()
+    }
 
 
 class Family(nn.Module, ABC):

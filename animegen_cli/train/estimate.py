@@ -1,4 +1,4 @@
-"""What a training step costs, before paying: parameters, arithmetic and memory of one micro-batch, without running it."""
+"""What a training step costs, before paying: parameters, arithmetic and memory of one part of its batch, without running it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Cost(NamedTuple):
     fixed_bytes: int
     """Bytes of weights, gradients, optimizer moments and EMA."""
     image_bytes: int
-    """Bytes saved for the backward pass, per image of a micro-batch."""
+    """Bytes saved for the backward pass, per image of a part."""
 
 
 def parameters(model: Family) -> dict[str, int]:
@@ -75,11 +75,3 @@ def cost(model: Family, *, precision: str) -> Cost:
     total = sum(counts.values())
     averaged = sum(counts[name] for name in model.inference)
     return Cost(counts, flops / images, 4 * (4 * total + averaged), round(1.3 * halved * largest / images))
-
-
-def micro_batch(cost: Cost, batch: int, free: int) -> int:
-    """Return the largest divisor of the total batch whose estimated memory fits in 80 % of the `free` bytes."""
-    for parts in range(1, batch + 1):
-        if batch % parts == 0 and cost.fixed_bytes + cost.image_bytes * (batch // parts) <= 0.8 * free:
-            return batch // parts
-    return 1

@@ -36,7 +36,7 @@ def plan(request: Request) -> dict[str, Any]:
     count = prepared.data.count
     batch = run_config.train.batch
     images = Amount.parse(run_config.train.duration).images(batch=batch, count=count)
-    memory = cost.fixed_bytes + cost.image_bytes * prepared.options.batch_gpu
+    memory = cost.fixed_bytes + cost.image_bytes * (batch // prepared.options.parts)
     seconds, source = _expected_seconds(prepared, cost, memory, images)
     return {
         "config": run_config.to_dict(),
@@ -54,15 +54,15 @@ def plan(request: Request) -> dict[str, Any]:
 
 
 def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, images: int) -> tuple[float, str]:
-    """Measure micro-batches that take under half of the free memory and a few seconds, else divide by a cautious rate."""
-    micro = prepared.options.batch_gpu
+    """Measure parts of steps that take under half of the free memory and a few seconds, else divide by a cautious rate."""
+    micro = prepared.config.train.batch // prepared.options.parts
     rate = _ASSUMED_FLOPS[prepared.device.type]
     if memory > 0.5 * free_memory(prepared.device) or cost.flops * micro / rate > _MEASURE_SECONDS / 2:
         return images * cost.flops / rate, f"estimated from its arithmetic at {rate / 1e9:,.0f} GFLOP/s"
     slim = prepared.config.to_dict()
     slim["train"] |= {"batch": micro}
     trainer = Trainer(
-        prepared.model, prepared.loader, build_config(slim), prepared.options._replace(compile=False),
+        prepared.model, prepared.loader, build_config(slim), prepared.options._replace(compile=False, parts=1),
         device=prepared.device, count=prepared.data.count,
     )  # fmt: skip
     took: list[float] = []
@@ -74,7 +74,7 @@ def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, imag
             torch.cuda.synchronize(prepared.device)
         took.append(time.perf_counter() - start)
     best = min(took[1:] or took)
-    return images * best / micro, f"measured over {len(took)} micro-batches of {micro} images, uncompiled"
+    return images * best / micro, f"measured over {len(took)} parts of {micro} images, uncompiled"
 
 
 def describe(found: dict[str, Any]) -> str:

@@ -23,6 +23,8 @@ class Request:
     data: Path | None = None
     out: Path | None = None
     device: str | None = None
+    nproc: int | None = None
+    """Processes that were asked for; None leaves it to whoever started this one."""
     resume: str = "auto"
     """`auto`, `none`, or a run to go on with."""
     init_from: str | None = None

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from animegen_cli.train.options import Prepared
 
 
+class TooLargeError(MachineError):
+    """A part of a step does not fit the device."""
+
+
 class Session:
     """A run folder, a trainer, and the hooks that tie them together."""
 
@@ -66,6 +70,7 @@ class Session:
             prepared.options,
             device=prepared.device,
             count=prepared.data.count,
+            ranks=prepared.ranks,
         )
         self.figures: dict[str, float] = {}  # of the latest validation
         self.doctor = Doctor()
@@ -236,9 +241,10 @@ class Session:
                 hint="free some space, then type the same command again",
             ) from error
         except torch.OutOfMemoryError as error:
-            raise MachineError(
-                "the device has too little memory for this micro-batch",
-                hint=f"type `--batch-gpu {max(self.prepared.options.batch_gpu // 2, 1)}`: the batch in all stays the same",
+            images = self.config.train.batch // self.prepared.options.parts
+            raise TooLargeError(
+                f"the device has too little memory for {images} images at once",
+                hint=f"start anew with `--batch-gpu {max(images // 2, 1)}`: the batch in all stays the same",
             ) from error
         except RuntimeError as error:
             if not self.config.train.deterministic or "deterministic" not in str(error):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from animegen_cli import config, console, disk, paths
+from animegen_cli import config, console, disk, paths, ranks
 from animegen_cli.config import Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet, require_size
 from animegen_cli.data.loading import Loader, LoaderConfig
@@ -19,19 +21,23 @@ from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import checkpoint, diffusers, families
 from animegen_cli.model.family import DataSpec, Family
 from animegen_cli.paths import Run
+from animegen_cli.ranks import Ranks
 from animegen_cli.sample.trained import build_config
 from animegen_cli.seeds import seed_for
 from animegen_cli.train import options
 from animegen_cli.train.folder import differences, is_locked, lock
 from animegen_cli.train.options import Prepared, ResolvedOptions
-from animegen_cli.train.session import Session
+from animegen_cli.train.request import Request
+from animegen_cli.train.session import Session, TooLargeError
 from animegen_cli.train.signals import check_stop, stop_signals
+from animegen_cli.train.trainer import Trainer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from animegen_cli.train.request import Request
     from animegen_cli.train.validation import Scorer
+
+    _State = tuple[checkpoint.Parts, Mapping[str, Any]]
 
 
 # ---- config and data ------------------------------------------------------------------------------------------
@@ -90,15 +96,21 @@ def open_data(request: Request, run_config: RunConfig) -> FaceSet:
 
 
 def prepare(
-    request: Request, run_config: RunConfig, faces: FaceSet, *, resolved: Mapping[str, Any] | None = None
+    request: Request,
+    run_config: RunConfig,
+    faces: FaceSet,
+    *,
+    resolved: Mapping[str, Any] | None = None,
+    group: Ranks = ranks.ALONE,
 ) -> Prepared:
     """Read the data, build the networks and resolve every `auto`.
 
     Args:
-        request: for its `device`.
+        request: for its `device` and `nproc`.
         run_config: the whole config.
         faces: the data set.
-        resolved: the options of a run that goes on, which resolved them already.
+        resolved: the options of a run that goes on, or that another process resolved already.
+        group: the processes that share each step.
 
     Raises:
         DataError: the set has too few pixels or lacks a domain.
@@ -116,7 +128,7 @@ def prepare(
         console.note(
             f"the set's {faces.size} pixels are scaled down to the preset's {size} while loading (antialiased)"
         )
-    device = pick_device(request.device)
+    device = ranks.gpu_of(pick_device(request.device), group)
     batches = LoaderConfig(
         split="train",
         size=size,
@@ -125,18 +137,46 @@ def prepare(
         photos=PHOTOS in kind.domains,
         augment=run_config.augment,
     )
-    loader = Loader(faces, batches, device=device, workers=run_config.train.workers)
+    workers = run_config.train.workers
+    loader = Loader(faces, batches, device=device, rank=group.rank, world=group.count, workers=workers)
     data = DataSpec(
         size=size, count=len(faces.indices("train")), mean=loader.mean, std=loader.std,
         attributes=dict(faces.attributes), domains=kind.domains,
     )  # fmt: skip
     torch.manual_seed(seed_for(run_config.train.seed, "init"))
     model = kind(run_config.model, data)
-    chosen = ResolvedOptions(**resolved) if resolved else options.resolve(run_config, model, device)
+    cores = len(os.sched_getaffinity(0)) if request.nproc or group.count > 1 else None
+    if resolved:
+        chosen = ResolvedOptions.from_dict(resolved, run_config.train.batch)
+    else:
+        chosen = options.resolve(run_config, model, device, cores=cores)
+    if chosen.parts % group.count:
+        raise UsageError(
+            f"{group.count} processes cannot share the {chosen.parts} parts of a step",
+            hint=f"use `--nproc {chosen.parts}`, or start a new run with `--parts {group.count}`",
+        )
+    if device.type == "cpu":
+        _take_threads(chosen.threads, group)
     if run_config.train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    return Prepared(run_config, faces, data, loader, model, chosen, device)
+    return Prepared(run_config, faces, data, loader, model, chosen, device, group)
+
+
+def _take_threads(wanted: int | None, group: Ranks) -> None:
+    """Compute with the run's threads; with fewer where all processes together would want more than there are cores."""
+    room = max(1, len(os.sched_getaffinity(0)) // group.count)
+    if wanted is None and group.count == 1:
+        return
+    if wanted is not None and wanted <= room:
+        torch.set_num_threads(wanted)
+        return
+    if group.first:
+        console.warn(
+            f"this run began with {wanted or 'all'} threads in one process; with {room} in each of {group.count} its sums are "
+            "rounded in another order"
+        )
+    torch.set_num_threads(room)
 
 
 # ---- run folders ----------------------------------------------------------------------------------------------
@@ -206,17 +246,23 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
     Raises:
         AnimegenError: bad words, config, data or state; DivergedError and StoppedError from the loop.
     """
-    with stop_signals() as stop:
-        return _train(request, score, stop)
+    place = ranks.place()
+    if place.rank:
+        console.mute()
+    with stop_signals() as stop, ranks.together(place) as group:
+        return _train(request, score, stop, group)
 
 
-def _train(request: Request, score: Scorer | None, stop: Callable[[], bool]) -> Run:
+def _train(request: Request, score: Scorer | None, stop: Callable[[], bool], group: Ranks) -> Run:
     if request.runs_config:
         request = _from_run(request)
     run_config = read_config(request)
     warn_of(run_config)
     faces = open_data(request, run_config)
     check_stop(stop)
+    job = _Job(request, run_config, faces, group, stop)
+    if not group.first:
+        return _follow(job)
     run, occupied = choose_folder(request, run_config, faces)
     with lock(run):
         for folder in (run.path, run.samples):
@@ -224,16 +270,82 @@ def _train(request: Request, score: Scorer | None, stop: Callable[[], bool]) -> 
         state = _newest_state(run) if occupied else None
         if occupied:
             _check_same(run, run_config, faces, state[1] if state else None)
-        prepared = prepare(request, run_config, faces, resolved=state[1]["resolved"] if state else None)
-        if request.init_from and state is None:
-            _initialize(prepared.model, request.init_from)
-        check_stop(stop)
+        _lead(job, run, state, score)
+    return run
+
+
+class _Job(NamedTuple):
+    """What each process of a training knows by itself."""
+
+    request: Request
+    config: RunConfig
+    faces: FaceSet
+    group: Ranks
+    stop: Callable[[], bool]
+
+    def prepared(self, resolved: Mapping[str, Any] | None, *, resumes: bool) -> Prepared:
+        """Everything built, with the weights that it starts from."""
+        found = prepare(self.request, self.config, self.faces, resolved=resolved, group=self.group)
+        if self.request.init_from and not resumes:
+            _initialize(found.model, self.request.init_from)
+        return found
+
+    def smaller_parts(self, trainer: Trainer) -> dict[str, Any] | None:
+        """The options to begin again with, where the very first step did not fit and nobody asked for its parts; else None."""
+        batch, parts = self.config.train.batch, trainer.options.parts
+        more = [n for n in range(parts + 1, batch + 1) if batch % n == 0 and n % parts == 0]
+        if trainer.step or self.config.train.parts != "auto" or not more:
+            return None
+        return trainer.options._replace(parts=more[0]).to_dict()
+
+
+def _lead(job: _Job, run: Run, state: _State | None, score: Scorer | None) -> None:
+    """Train as the process that writes the run's folder, and tell the others what to begin with."""
+    resolved = state[1]["resolved"] if state else None
+    name = run.states()[-1].name if state else None
+    while True:
+        prepared = job.prepared(resolved, resumes=state is not None)
+        check_stop(job.stop)
         console.note(f"run: {run.path}")
         session = Session(run, prepared, score, state)
         if state is not None:
             console.note(f"going on at {session.trainer.images:,} images")
-        session.train()
-    return run
+        told = {"run": str(run.path.resolve()), "state": name, "resolved": prepared.options.to_dict()}
+        job.group.told(json.dumps(told))
+        try:
+            session.train()
+        except TooLargeError:
+            resolved = job.smaller_parts(session.trainer)
+            if resolved is None:
+                raise
+            console.warn(
+                f"a step in {prepared.options.parts} parts does not fit the device; beginning with {resolved['parts']}"
+            )
+            torch.cuda.empty_cache()
+        else:
+            return
+
+
+def _follow(job: _Job) -> Run:
+    """Train as the first process says, which alone writes the run's folder."""
+    while True:
+        told = json.loads(job.group.told())
+        run = Run(Path(told["run"]))
+        state = checkpoint.load_state(run.resume / told["state"]) if told["state"] else None
+        prepared = job.prepared(told["resolved"], resumes=state is not None)
+        trainer = Trainer(
+            prepared.model, prepared.loader, job.config, prepared.options,
+            device=prepared.device, count=prepared.data.count, ranks=job.group,
+        )  # fmt: skip
+        if state is not None:
+            trainer.restore(*state)
+        try:
+            trainer.run((), stop=job.stop, on_step=lambda _: None)
+        except torch.OutOfMemoryError:
+            if job.smaller_parts(trainer) is None:
+                raise SystemExit(TooLargeError.exit_code) from None  # the first one says it
+        else:
+            return run
 
 
 def _from_run(request: Request) -> Request:
@@ -291,7 +403,7 @@ def _check_same(run: Run, run_config: RunConfig, faces: FaceSet, state: Mapping[
         )
 
 
-def _newest_state(run: Run) -> tuple[checkpoint.Parts, Mapping[str, Any]] | None:
+def _newest_state(run: Run) -> _State | None:
     """The newest state that is whole; None where there is none at all. Damaged ones are said, and go with the next save.
 
     Raises:

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from animegen_cli.config import Amount, RunConfig
-from animegen_cli.errors import DataError, DivergedError, MachineError, StoppedError
+from animegen_cli.errors import AnimegenError, DataError, DivergedError, StoppedError
 from animegen_cli.model.checkpoint import Parts, optimizer_tensors, restore_optimizer
-from animegen_cli.model.family import Batch, Family, Phase
+from animegen_cli.model.family import Batch, Family, Losses, Phase
+from animegen_cli.ranks import ALONE, Ranks
 from animegen_cli.seeds import seed_for
 from animegen_cli.train import optim
 from animegen_cli.train.ema import EMA
+from animegen_cli.train.parts import Buffers, TreeSum, rows, summed_over_ranks
 
 if TYPE_CHECKING:
     from animegen_cli.data.loading import RawBatch
@@ -30,7 +32,10 @@ class Batches(Protocol):
     """Where batches come from: a pure function of the position in training."""
 
     def batch(self, images_seen: int, count: int | None = None) -> RawBatch:
-        """uint8 images (B, 3, H, W), int64 labels (B, A) and, where asked for, photos, on the training device."""
+        """uint8 images (B, 3, H, W), int64 labels (B, A) and, where asked for, photos, on the training device.
+
+        Where several processes train, each gets the rows of its own parts.
+        """
         ...
 
 
@@ -55,6 +60,7 @@ class Trainer:
         *,
         device: torch.device,
         count: int,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Move the networks to the device and build their optimizers and averages.
 
@@ -62,13 +68,15 @@ class Trainer:
             model: the networks, which are trained in place.
             batches: where the images come from, on `device`.
             config: batch, duration, optimizers and average.
-            options: micro-batch, precision, memory format and compilation.
+            options: parts, precision, memory format and compilation.
             device: where the networks compute.
             count: training images, the length of an epoch.
+            ranks: the processes that share each step.
         """
         self.config = config
         self.options = options
         self.device = device
+        self.ranks = ranks
         self.batches = batches
         self.count = count
         model = model.to(device)
@@ -90,6 +98,8 @@ class Trainer:
         if options.compile:
             for module in {id(m): m for p in self.phases for m in p.trains}.values():
                 module.compile()
+        self.buffers = Buffers(self.model)
+        self.stopping = False  # whether a process was asked to stop when they last met
         self.images = 0
         self.step = 0
         self.seconds = 0.0
@@ -100,60 +110,106 @@ class Trainer:
 
     # ---- one step -----------------------------------------------------------------------------------------
 
-    def train_step(self) -> None:
-        """Update every phase that is due, then the average."""
+    def train_step(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Update every phase that is due, then the average; returns whether the step was taken.
+
+        Args:
+            stop: asked before each part, while nothing of the step is decided yet: where it says so, here or in another
+                process, the step is given up and everything is as it was before.
+
+        Raises:
+            torch.OutOfMemoryError: a part did not fit, here or in another process.
+        """
         raw = self.batches.batch(self.images, self.config.train.batch)
-        for phase in self.phases:
-            if self.step % phase.every:
-                continue
+        due = [phase for phase in self.phases if self.step % phase.every == 0]
+        for phase in due:
             with _trains_only(phase, self.model, alone=len(self.phases) == 1), self._arithmetic(phase):
-                self._fitting_backward(phase, raw)
+                if not self._backward(phase, raw, stop, undecided=phase is due[0]):
+                    return False
             self._update(phase)
         self.step += 1
         self.images += self.config.train.batch
-        self.ema.update(self.step)
+        if self.ranks.first:
+            self.ema.update(self.step)
+        return True
 
-    def _fitting_backward(self, phase: Phase, raw: RawBatch) -> None:
-        """`_backward`, with a smaller micro-batch when `--batch-gpu auto` promised too much; the total stays."""
-        while True:
-            sums = dict(self.sums)
-            counts = dict(self.counts)
-            try:
-                self._backward(phase, raw)
-                return
-            except torch.OutOfMemoryError:
-                half = self.options.batch_gpu // 2
-                if self.config.train.batch_gpu != "auto" or half < 1:
-                    raise MachineError(
-                        f"{self.options.batch_gpu} images of a micro-batch do not fit in the device's memory",
-                        hint="use `--batch-gpu auto` or a smaller number; the total batch stays as it is",
-                    ) from None
-            self.sums = sums
-            self.counts = counts
-            for parameter in self.trained[phase.name]:
-                parameter.grad = None
-            torch.cuda.empty_cache()
-            self.options = self.options._replace(batch_gpu=half)
+    def _backward(self, phase: Phase, raw: RawBatch, stop: Callable[[], bool], *, undecided: bool) -> bool:
+        """Gradients of the whole batch: the sum over its parts, wherever they are computed; False where the step is given up."""
+        parts = self.options.parts
+        trained = self.trained[phase.name]
+        total = TreeSum()
+        found: tuple[list[str], list[bool]] | None = None
+        full = False
+        if parts > 1:
+            self.buffers.begin()
+        try:
+            found = self._add_parts(phase, raw, total, stop if undecided else lambda: False)
+        except torch.OutOfMemoryError:
+            full = True
+        given_up, full, self.stopping = self._meet(given_up=not full and found is None, full=full, stop=stop())
+        if given_up or full or found is None:
+            _forget_gradients(trained)
+            if parts > 1:
+                self.buffers.restore()
+            if full:
+                raise torch.OutOfMemoryError
+            return False
+        names, touched = found
+        sums = summed_over_ranks(self.ranks, total.total())
+        for weight, gradient, was_touched in zip(trained, sums, touched, strict=False):
+            weight.grad = gradient if was_touched else None
+        for name, value in zip(names, sums[len(trained)], strict=True):
+            self._count(f"{phase.name}/{name}", value, 1.0)
+        if parts > 1:
+            self.buffers.finish(sums[len(trained) + 1 :], parts)
+        return True
 
-    def _backward(self, phase: Phase, raw: RawBatch) -> None:
-        """Gradients of the whole batch, summed over micro-batches of the resolved size."""
+    def _add_parts(
+        self, phase: Phase, raw: RawBatch, total: TreeSum, stop: Callable[[], bool]
+    ) -> tuple[list[str], list[bool]] | None:
+        """Add this process's parts to `total`: gradients, one row of losses, buffers; None where `stop` comes first.
+
+        Returns the names of the losses, and which of the phase's weights the loss reaches: the same in every part.
+        """
+        parts = self.options.parts
+        trained = self.trained[phase.name]
+        names: list[str] = []
+        touched: list[bool] = []
+        for part in self.ranks.share(parts):
+            if stop():
+                return None
+            if names:
+                self.buffers.restore()  # each part begins with what the step began with
+            losses, share = self._backward_part(phase, raw, part)
+            names = list(losses)
+            touched = [weight.grad is not None for weight in trained]
+            gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in trained]
+            row = torch.stack([value.detach().float() for value in losses.values()]) * share
+            _forget_gradients(trained)
+            total.add([*gradients, row, *(self.buffers.of_part(part, parts) if parts > 1 else ())])
+        return names, touched
+
+    def _backward_part(self, phase: Phase, raw: RawBatch, part: int) -> tuple[Losses, float]:
+        """Add a part's gradients up where the weights hold theirs; returns its losses, and its share of the batch."""
+        parts, batch = self.options.parts, self.config.train.batch
         images, labels, photos = raw
-        micro = self.options.batch_gpu
-        for part, start in enumerate(range(0, len(images), micro)):
-            rows = slice(start, start + micro)
-            torch.manual_seed(seed_for(self.config.train.seed, self.step, phase.name, part))
-            batch = Batch(
-                self._pixels(images[rows]),
-                photos=None if photos is None else self._pixels(photos[rows]),
-                labels=labels[rows] if labels.shape[1] else None,
+        own = rows(part, parts, batch)
+        begin = rows(self.ranks.share(parts)[0], parts, batch).start
+        here = slice(own.start - begin, own.stop - begin)  # `raw` holds the images of this process alone
+        torch.manual_seed(seed_for(self.config.train.seed, self.step, phase.name, part))
+        losses = phase.loss(
+            Batch(
+                self._pixels(images[here]),
+                photos=None if photos is None else self._pixels(photos[here]),
+                labels=labels[here] if labels.shape[1] else None,
                 images_seen=self.images,
-                start=start,
+                part=part,
+                parts=parts,
             )
-            share = len(batch.images) / len(images)
-            losses = phase.loss(batch)
-            (next(iter(losses.values())) * share).backward()
-            for name, value in losses.items():
-                self._count(f"{phase.name}/{name}", value.detach() * share, share)
+        )
+        share = (own.stop - own.start) / batch
+        (next(iter(losses.values())) * share).backward()
+        return losses, share
 
     def _pixels(self, images: Tensor) -> Tensor:
         """uint8 to [-1, 1]; the memory format is given before autocast, so that each convolution finds it."""
@@ -193,32 +249,59 @@ class Trainer:
 
         Args:
             hooks: called when due, in order, and all of them at the end.
-            stop: asked before and after every step; True ends with StoppedError after the hooks that are called `at_stop`.
+            stop: asked before every part and after every step; True ends with StoppedError after the hooks that are called
+                `at_stop`. Where it comes before a step's first update the step is given up.
             on_step: called after every step, for progress.
 
         Raises:
             DivergedError: a loss or gradient stopped being finite.
-            StoppedError: `stop` said so.
+            StoppedError: `stop` said so, here or in another process.
+            SystemExit: the first process has ended, with its exit code.
         """
         due = [self._next_due(hook.every) for hook in hooks]
         while self.images < self.total:
-            if not stop():  # else a stop was asked for before the first step
-                began = time.perf_counter()
-                self.train_step()
-                self.seconds += time.perf_counter() - began
+            began = time.perf_counter()
+            taken = self.train_step(stop)
+            self.seconds += time.perf_counter() - began
+            if taken:
                 on_step(self)
-            stopping = stop()
+            stopping = not taken or self.stopping or (self.ranks.count == 1 and stop())
             finished = self.images >= self.total
-            for index, hook in enumerate(hooks):
-                clock = time.monotonic() if hook.every.seconds is not None else self.images
-                if finished or clock >= due[index] or (stopping and hook.at_stop):
-                    hook.call(self)
-                    due[index] = self._next_due(hook.every)
+            with self._missed():
+                for index, hook in enumerate(hooks):
+                    clock = time.monotonic() if hook.every.seconds is not None else self.images
+                    if finished or clock >= due[index] or (stopping and hook.at_stop):
+                        hook.call(self)
+                        due[index] = self._next_due(hook.every)
+            if finished or stopping:
+                self._meet()  # the others wait until the first one has drawn and saved
             if stopping and not finished:
                 raise StoppedError(
                     f"stopped at {self.images:,} of {self.total:,} images; the state is saved",
                     hint="type the same command again to go on",
                 )
+
+    def _meet(
+        self, *, given_up: bool = False, full: bool = False, stop: bool = False, left: int = 0
+    ) -> tuple[bool, bool, bool]:
+        """Meet the other processes; returns whether one of them gives the step up, ran out of memory, was asked to stop.
+
+        Raises:
+            SystemExit: the first process ends with the code `left`.
+        """
+        *found, code = self.ranks.said(given_up, full, stop, left)
+        if code and not left:
+            raise SystemExit(int(code))
+        return bool(found[0]), bool(found[1]), bool(found[2])
+
+    @contextmanager
+    def _missed(self) -> Iterator[None]:
+        """Tell the others, where they next meet, that this process ends by an error."""
+        try:
+            yield
+        except BaseException as error:
+            self._meet(left=error.exit_code if isinstance(error, AnimegenError) else 1)
+            raise
 
     def _next_due(self, every: Amount) -> float:
         if every.seconds is not None:
@@ -282,6 +365,11 @@ class Trainer:
         self.images = about["images"]
         self.step = about["step"]
         self.seconds = about["seconds"]
+
+
+def _forget_gradients(weights: Sequence[nn.Parameter]) -> None:
+    for weight in weights:
+        weight.grad = None
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

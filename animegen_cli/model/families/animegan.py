@@ -346,7 +346,7 @@ class AnimeGAN(Family):
         if self.starting(batch):
             figures["init"] = torch.ones_like(change)
             return {"loss": c.content * content, **{name: value.detach() for name, value in figures.items()}}
-        self.fakes.put(batch.start, fake)
+        self.fakes.put(batch.part, fake)
         with torch.no_grad():
             style_of_anime = gram(self._maps(gray(batch.images)))
         terms = {
@@ -371,7 +371,7 @@ class AnimeGAN(Family):
             return {"loss": torch.zeros((), device=anime.device, requires_grad=True)}
         without = gray(anime)
         smoothed = edge_smoothed(without, c.edge, c.edge_width)
-        fake = self.fakes.get(batch.start, len(anime)).to(anime.dtype)
+        fake = self.fakes.get(batch.part).to(anime.dtype)
         # one pass: LayerNorm keeps images apart
         real, fake, without, smoothed = self.critic(torch.cat([anime, fake, without, smoothed])).float().chunk(4)
         terms = {

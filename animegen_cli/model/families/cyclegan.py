@@ -18,7 +18,19 @@ from torch import Tensor, nn
 from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model.adversarial import FakeBuffer, critic_loss, generator_loss
-from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
+from animegen_cli.model.family import (
+    Batch,
+    Combine,
+    DataSpec,
+    Edit,
+    Exported,
+    Family,
+    Finding,
+    Input,
+    Losses,
+    Network,
+    Phase,
+)
 from animegen_cli.model.nets import translators
 
 if TYPE_CHECKING:
@@ -155,8 +167,11 @@ class PatchCritic(nn.Module):
 class ImagePool(nn.Module):
     """The last translated images, so that critics do not forget (Shrivastava et al. 2017, section 2.3).
 
-    Buffers, so that they survive a kill; in 8 bits, as the real images are. `filled` says how many there are.
+    Buffers, so that they survive a kill; in 8 bits, as the real images are. Each part of a step has a piece of the pool to
+    itself; `filled` says how many images there are in each piece.
     """
+
+    combine: ClassVar[Combine] = {"images": "pieces"}
 
     def __init__(self, capacity: int, size: int) -> None:
         super().__init__()
@@ -166,30 +181,35 @@ class ImagePool(nn.Module):
         self.images: Tensor
         self.filled: Tensor
 
-    def forward(self, fakes: Tensor) -> Tensor:
-        """New images (B, 3, S, S) in [-1, 1] -> what the critic is shown, the same shape.
+    def forward(self, fakes: Tensor, part: int = 0, parts: int = 1) -> Tensor:
+        """New images (B, 3, S, S) in [-1, 1] -> what the critic is shown, the same shape; `part` and `parts` as in `Batch`.
 
-        Until the pool is full each new image is stored and shown. Then, for each, one time in two, a stored image is
+        Until the piece is full each new image is stored and shown. Then, for each, one time in two, a stored image is
         shown and the new one takes its place. No wait for the device: all choices are tensors.
         """
-        if self.capacity == 0:
+        room = self.capacity // parts
+        if room == 0:
             return fakes
-        return torch.cat([self._exchange(part) for part in fakes.split(self.capacity)])
+        begin = (
+            part * self.capacity // parts
+        )  # pieces may differ by one image; the last one of a longer one stays empty
+        piece = self.images[begin : begin + room]
+        return torch.cat([self._exchange(some, piece) for some in fakes.split(room)])
 
-    def _exchange(self, fakes: Tensor) -> Tensor:
+    def _exchange(self, fakes: Tensor, piece: Tensor) -> Tensor:
         fakes = fakes.float()
         device = fakes.device
-        count = len(fakes)
-        full = self.filled >= self.capacity
+        count, room = len(fakes), len(piece)
+        full = self.filled >= room
         order = self.filled + torch.arange(count, device=device)
         # distinct places, or two new images would fight for one
-        place = torch.where(full, torch.rand(self.capacity, device=device).argsort()[:count], order % self.capacity)
+        place = torch.where(full, torch.rand(room, device=device).argsort()[:count], order % room)
         swap = full & (torch.rand(count, device=device) < 0.5)
-        enters = (swap | (order < self.capacity)).view(-1, 1, 1, 1)
-        stored = self.images[place]
+        enters = (swap | (order < room)).view(-1, 1, 1, 1)
+        stored = piece[place]
         new = (fakes * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-        self.images[place] = torch.where(enters, new, stored)
-        self.filled.copy_((self.filled + count).clamp(max=self.capacity))
+        piece[place] = torch.where(enters, new, stored)
+        self.filled.copy_((self.filled + count).clamp(max=room))
         return torch.where(swap.view(-1, 1, 1, 1), stored.float() / 127.5 - 1, fakes)
 
 
@@ -248,8 +268,8 @@ class CycleGAN(Family):
         c = self.config
         fake_y, same_y = self._with_identity(self.to_anime, x, y)
         fake_x, same_x = self._with_identity(self.to_photo, y, x)
-        self.fake_anime.put(batch.start, fake_y)
-        self.fake_photos.put(batch.start, fake_x)
+        self.fake_anime.put(batch.part, fake_y)
+        self.fake_photos.put(batch.part, fake_x)
         adversarial = generator_loss(c.loss, self.anime_critic(fake_y)) + generator_loss(
             c.loss, self.photo_critic(fake_x)
         )
@@ -278,10 +298,9 @@ class CycleGAN(Family):
 
         `accuracy` is the share of patches that they classify correctly, about 0.5 to 0.9 in a healthy game.
         """
-        count = len(batch.images)
-        fake_anime = self.anime_pool(self.fake_anime.get(batch.start, count))
+        fake_anime = self.anime_pool(self.fake_anime.get(batch.part), batch.part, batch.parts)
         anime, anime_accuracy = self._one_critic(self.anime_critic, batch.images, fake_anime)
-        fake_photos = self.photo_pool(self.fake_photos.get(batch.start, count))
+        fake_photos = self.photo_pool(self.fake_photos.get(batch.part), batch.part, batch.parts)
         photos, photos_accuracy = self._one_critic(self.photo_critic, translators.photos_of(batch), fake_photos)
         return {
             "loss": anime + photos,

@@ -343,9 +343,9 @@ class GAN(Family):
         `pixel_variance_ratio` is the variance of drawn images in units of that of real ones.
         """
         fakes, labels = self._generate(batch)
-        self.drawn.put(batch.start, fakes)
+        self.drawn.put(batch.part, fakes)
         if labels is not None:
-            self.requested.put(batch.start, labels)
+            self.requested.put(batch.part, labels)
         logits, features = self.critic(self._augmented(fakes), labels)
         loss = adversarial.generator_loss(self.config.loss, logits)
         losses = {"adversarial": loss.detach()}
@@ -411,11 +411,10 @@ class GAN(Family):
 
     def _fakes(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The images that the generator just drew, detached, and their labels; new ones where it does not draw at each step."""
-        count = len(batch.images)
         if self.config.critic_steps == 1:
             labeled = self.conditions and batch.labels is not None
-            labels = self.requested.get(batch.start, count) if labeled else None
-            return self.drawn.get(batch.start, count), labels
+            labels = self.requested.get(batch.part) if labeled else None
+            return self.drawn.get(batch.part), labels
         with torch.no_grad():
             return self._generate(batch)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, final
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import adversarial, conditioning
 from animegen_cli.model.ada import Adaptive
-from animegen_cli.model.family import Batch, DataSpec, Exported, Family, Finding, Input, Losses, Network, Phase
+from animegen_cli.model.family import Batch, Combine, DataSpec, Exported, Family, Finding, Input, Losses, Network, Phase
 from animegen_cli.model.nets import style
 from animegen_cli.model.noise import Noise
 
@@ -91,7 +91,9 @@ class StyleGAN2Sampling(Sampling):
 
 
 class PathMean(nn.Module):
-    """The running mean of path lengths. A step counts once, however often it is taken and however its batch is cut."""
+    """The running mean of path lengths. What a step observes is counted when the next one begins: its parts see the same mean."""
+
+    combine: ClassVar[Combine] = {"total": "sum", "count": "sum"}
 
     def __init__(self, decay: float) -> None:
         super().__init__()
@@ -105,15 +107,14 @@ class PathMean(nn.Module):
         self.count: Tensor
 
     @torch.no_grad()
-    def observe(self, lengths: Tensor, images_seen: int, start: int) -> Tensor:
-        """Count lengths (B,) of the step that began at `images_seen`, from the image `start` on; return the mean before it."""
-        if start == 0:
-            ended = (self.step != images_seen) & (self.count > 0)
-            moved = torch.lerp(self.mean, self.total / self.count.clamp(min=1), self.decay)
-            self.mean.copy_(torch.where(ended, moved, self.mean))
-            self.step.fill_(images_seen)
-            self.total.zero_()
-            self.count.zero_()
+    def observe(self, lengths: Tensor, images_seen: int) -> Tensor:
+        """Count lengths (B,) of a part of the step that began at `images_seen`; return the mean before it."""
+        ended = (self.step != images_seen) & (self.count > 0)
+        moved = torch.lerp(self.mean, self.total / self.count.clamp(min=1), self.decay)
+        self.mean.copy_(torch.where(ended, moved, self.mean))
+        self.step.fill_(images_seen)
+        self.total.zero_()
+        self.count.zero_()
         self.total += lengths.sum()
         self.count += len(lengths)
         return self.mean
@@ -179,9 +180,9 @@ class StyleGAN2(Family):
         with torch.no_grad():
             self.mapping.w_avg.lerp_(ws[:, 0].detach().mean(0), 1 - self.config.w_decay)
         images = self.synthesis(ws, self.noise_maps(count, ws.device))
-        self.drawn.put(batch.start, images)
+        self.drawn.put(batch.part, images)
         if labels is not None:
-            self.requested.put(batch.start, labels)
+            self.requested.put(batch.part, labels)
         logits = self.critic(self._augmented(images), labels)
         return {"loss": adversarial.generator_loss("bce", logits)}
 
@@ -192,7 +193,7 @@ class StyleGAN2(Family):
         ws = self.codes(count, None if labels is None else labels[:count], batch.images.device)
         images = self.synthesis(ws, self.noise_maps(count, ws.device))
         lengths = path_lengths(images, ws)
-        mean = self.lengths.observe(lengths.detach(), batch.images_seen, batch.start)
+        mean = self.lengths.observe(lengths.detach(), batch.images_seen)
         penalty = (lengths - mean).square().mean()
         weight = self.config.path_length * self.config.path_every
         return {"loss": penalty * weight, "penalty": penalty, "length": lengths.mean()}
@@ -200,10 +201,9 @@ class StyleGAN2(Family):
     def critic_loss(self, batch: Batch) -> Losses:
         """Logistic loss on real images and on those that the generator's phase left, both augmented."""
         real = batch.images
-        count = len(real)
-        fake = self.drawn.get(batch.start, count)
+        fake = self.drawn.get(batch.part)
         labeled = self.conditions and batch.labels is not None
-        labels = self.requested.get(batch.start, count).repeat(2, 1) if labeled else None
+        labels = self.requested.get(batch.part).repeat(2, 1) if labeled else None
         logits = self.critic(self._augmented(torch.cat([real, fake.to(real.dtype)])), labels, batches=2)
         on_real, on_fake = logits.chunk(2)
         figures = {
@@ -215,7 +215,7 @@ class StyleGAN2(Family):
         }
         if self.ada is not None:
             figures["ada_p"] = self.ada.p.clone()
-            self.ada.observe(on_real.detach(), batch.images_seen, batch.start)
+            self.ada.observe(on_real.detach(), batch.images_seen)
         return figures
 
     def gradient_penalty(self, batch: Batch) -> Losses:

@@ -1,0 +1,194 @@
+"""One run on any number of processes: the same bits on 1, 2 and 4, and by resume from any to any. Real processes, real gloo."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from animegen_cli import ranks
+from animegen_cli.errors import MachineError
+from animegen_cli.paths import Run
+from animegen_cli.train.folder import is_locked
+from tests.chain import (
+    ROOT,
+    assert_same_run,
+    assert_same_state,
+    done,
+    log_of,
+    newest,
+    refused,
+    sets,
+    start,
+    train_words,
+    wait_until,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MORE = {
+    "ddpm": sets("model.dropout=0.1", "model.labels=[hair]", "augment.crop=1", "optim.model.clip=1"),
+    "gan": sets("model.spectral_norm=true", "train.ema.every=2"),
+    "stylegan2": sets("model.ada_speed=2000", "model.path_length=2.0"),
+    "vae": [],  # BatchNorm
+}
+"""What each must keep in step between processes, besides its weights."""
+
+
+def words_of(family: str, faces: Path, out: Path, images: int) -> list[str]:
+    return train_words(family, faces, out, "--parts", "4", "--seed", "5", *MORE[family], duration=f"{images} images")
+
+
+def train_together(commands: Sequence[list[str]], count: int, folder: Path) -> None:
+    """Train commands, one after the other, in `count` processes; all must succeed."""
+    folder.mkdir()
+    plan = [{"words": words, "meeting": str(folder / f"meeting{i}")} for i, words in enumerate(commands)]
+    (folder / "plan.json").write_text(json.dumps(plan))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.trained_together", str(folder / "plan.json")],
+            cwd=ROOT, env=environment | {"RANK": str(rank)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+    answers = [(process.communicate(timeout=300)[1], process.returncode) for process in processes]
+    assert [code for _, code in answers] == [0] * count, "\n".join(said for said, _ in answers)
+
+
+@pytest.fixture(scope="module")
+def alone(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each family trained by this process alone."""
+    folder = tmp_path_factory.mktemp("alone")
+    before = torch.get_num_threads()
+    for family in MORE:
+        done(*words_of(family, faces, folder / family, 48), "--nproc", "1")
+    torch.set_num_threads(before)
+    return folder
+
+
+@pytest.mark.slow
+def test_two_and_four_processes_and_resume_between_them_are_the_same_run(
+    alone: Path, faces: Path, tmp_path: Path
+) -> None:
+    changing = tmp_path / "changing"
+    train_together([words_of(family, faces, tmp_path / "two" / family, 48) for family in MORE]
+                   + [words_of(family, faces, changing / family, 16) for family in MORE], 2, tmp_path / "2")  # fmt: skip
+    for family in MORE:  # 2 -> 1 -> 4
+        done(*words_of(family, faces, changing / family, 32), "--nproc", "1")
+    train_together([words_of(family, faces, changing / family, 48) for family in MORE], 4, tmp_path / "4")
+    for family in MORE:
+        assert_same_run(alone / family, tmp_path / "two" / family)
+        assert_same_state(alone / family, changing / family)  # its log has a last line for each end
+
+
+def pids_below(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that a process has started, oldest first."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in found]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.slow
+def test_nproc_stops_fails_and_dies_as_one_command_and_nothing_is_lost(
+    alone: Path, faces: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = [*words_of("ddpm", faces, run, 100_000), "--nproc", "2", *sets("train.save_every=8 images")]
+
+    def training() -> subprocess.Popen[str]:
+        seen = newest(run)
+        process = start(*words)
+        wait_until(lambda: newest(run) > seen, of=process)
+        return process
+
+    stopped = training()
+    stopped.send_signal(signal.SIGUSR1)
+    said = stopped.communicate(timeout=120)[1]
+    assert stopped.returncode == 85, said
+    assert said.count("stopping; the state will be saved") == 1, "one process speaks for all"
+    assert Run(run).about["state"] == "stopped"
+
+    halved = training()
+    began = time.monotonic()
+    os.kill(pids_below(halved)[1], signal.SIGKILL)
+    said = halved.communicate(timeout=120)[1]
+    assert halved.returncode == 5, said
+    assert time.monotonic() - began < 60
+    assert "ended by SIGKILL" in said
+    assert "Traceback" not in said
+
+    orphaned = training()
+    workers = pids_below(orphaned)
+    orphaned.kill()
+    orphaned.wait()
+    deadline = time.monotonic() + 20
+    while not all(map(is_gone, workers)):
+        assert time.monotonic() < deadline, "they train on without anybody who knows"
+        time.sleep(0.05)
+    assert not is_locked(Run(run))
+
+    seen = newest(run)
+    assert all(line["images"] <= seen + 100 for line in log_of(run))
+    ended = [*words_of("ddpm", faces, run, seen + 16), *sets("train.save_every=8 images")]
+    done(*ended, "--nproc", "1")
+    unbroken = tmp_path / "unbroken"
+    done(*words_of("ddpm", faces, unbroken, seen + 16), *sets("train.save_every=8 images"), "--nproc", "1")
+    assert_same_run(run, unbroken)
+
+
+def test_a_step_is_shared_by_as_many_as_divide_its_parts(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = train_words("ddpm", faces, tmp_path / "run", "--dry-run", "--json")
+    assert json.loads(done(*words, "--parts", "2").out)["resolved"]["parts"] == 2
+    assert json.loads(done(*words, "--batch-gpu", "2").out)["resolved"]["parts"] == 4
+    said = refused(2, *words, "--parts", "3")
+    assert "a batch of 8 does not come in 3 equal parts" in said
+    assert "`--parts 2`" in said
+    said = refused(2, *words, "--parts", "2", "--batch-gpu", "2")
+    assert "`--parts 4`" in said
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, (0, 1, 0)),
+        ({"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}, (3, 8, 1)),
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_ID": "0", "SLURM_LOCALID": "2"}, (2, 4, 2)),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}, (0, 1, 0)),  # a batch script, no step
+    ],
+)
+def test_a_process_finds_its_place(
+    variables: dict[str, str], wanted: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in list(os.environ):
+        if name.startswith("SLURM_") or name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert ranks.place() == wanted
+
+
+@pytest.mark.parametrize(("rank", "world"), [("4", "4"), ("-1", "2"), ("x", "2")])
+def test_a_place_that_cannot_be_is_refused(rank: str, world: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(MachineError) as caught:
+        ranks.place()
+    assert "unset RANK WORLD_SIZE" in str(caught.value.hint)
