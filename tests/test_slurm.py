@@ -166,7 +166,7 @@ SAID = "JobId=7 JobName=x JobState={state} Reason={reason} Requeue={requeue} Res
 
 
 @pytest.fixture
-def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
     """A stand-in for `scontrol` that says what it is told of job 7 and writes down what it is asked to put back."""
     asked = tmp_path / "asked"
 

@@ -136,7 +136,6 @@ def compare(
     """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
     from animegen_cli import console, paths
     from animegen_cli.cli import survey as surveying
-    from animegen_cli.compare import compare as comparison
 
     surveying.refuse(survey, votes, asking=pairs is not None or ask is not None, keep_failed=keep_failed)
     numbers = parse_seeds(seeds or ("0-47" if survey and not votes else "0-9"))
@@ -153,6 +152,8 @@ def compare(
             return
         _study(words, numbers, form, reals=not no_reals, figures=figures, dry_run=dry_run)
         return
+    from animegen_cli.compare import compare as comparison
+
     out = out or Path("comparison")
     weighed = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
     chosen = _chosen(runs, weighed)
@@ -203,9 +204,13 @@ def _study(
     words: Mapping[str, Any], numbers: Sequence[int], form: Form | None, *, reals: bool, figures: bool, dry_run: bool
 ) -> None:
     from animegen_cli import console
-    from animegen_cli.compare import study
     from animegen_cli.report import tables
+    from animegen_cli.train.signals import check_stop, stop_signals
 
+    with stop_signals() as stop:  # loading torch takes seconds; then the study has its own way
+        from animegen_cli.compare import study
+
+        check_stop(stop)
     request = study.Request(**words, seeds=numbers, reals=reals, figures=figures)
     if dry_run:
         planned, commands = study.plan_of(request)

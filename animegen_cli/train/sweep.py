@@ -198,10 +198,10 @@ def run(requests: Mapping[str, Request], *, score: Scorer | None = None) -> Done
             unfinished[name] = problem
             console.warn(f"{name}: {problem}")
     if failed:
-        name, error = failed[0]
-        raise type(error)(
-            f"{len(failed)} of {len(requests)} runs failed; {name}: {error.message}",
-            hint=f"{error.hint}; the same command tries again" if error.hint else "type the same command to try again",
+        name, first = failed[0]
+        raise type(first)(
+            f"{len(failed)} of {len(requests)} runs failed; {name}: {first.message}",
+            hint=f"{first.hint}; the same command tries again" if first.hint else "type the same command to try again",
         )
     return Done({name: _folder(request) for name, request in requests.items()}, unfinished)
 
