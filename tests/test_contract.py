@@ -49,8 +49,11 @@ from animegen_cli.model.family import (
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import from_uint8
 from animegen_cli.paths import Run
+from animegen_cli.ranks import Ranks
 from animegen_cli.sample.trained import build_config, inference_state, open_trained
 from animegen_cli.train import estimate
+from animegen_cli.train.options import ResolvedOptions
+from animegen_cli.train.trainer import Trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,6 +109,29 @@ def built(family: str, faces: Path) -> tuple[Family, RunConfig, Batch]:
     images, labels, photos = loader.batch(0)
     batch = Batch(from_uint8(images), photos=None if photos is None else from_uint8(photos), labels=labels)
     return families.load(family)(settings.model, spec), settings, batch
+
+
+class Backwards(Ranks):
+    """A process that computes its parts the other way round."""
+
+    def share(self, parts: int) -> range:
+        return super().share(parts)[::-1]
+
+
+@every_family
+def test_parts_of_a_step_do_not_depend_on_each_other(family: str, faces: Path) -> None:
+    """What processes share must not care which part was computed before: a + b has the bits of b + a."""
+    found = []
+    for ranks in (Ranks(), Backwards()):
+        model, settings, _ = built(family, faces)
+        _, loader = spec_of(faces, photos="photos" in families.load(family).domains)
+        settings = replace(settings, train=replace(settings.train, batch=4))
+        options = ResolvedOptions(precision="fp32", parts=2, channels_last=False, compile=False)
+        loop = Trainer(model, loader, settings, options, device=torch.device("cpu"), count=len(loader), ranks=ranks)
+        for _ in range(2):
+            assert loop.train_step()
+        found.append({f"{part}/{name}": t for part, some in loop.state_dict().items() for name, t in some.items()})
+    assert_same_tensors(*found)
 
 
 def ready(family: str, faces: Path) -> tuple[Family, RunConfig, Batch]:

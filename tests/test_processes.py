@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-
-from animegen_cli import ranks
-from animegen_cli.errors import MachineError
-from animegen_cli.paths import Run
-from animegen_cli.train.folder import is_locked
-from tests.chain import (
+from chain import (
     ROOT,
     assert_same_run,
     assert_same_state,
@@ -31,6 +26,11 @@ from tests.chain import (
     train_words,
     wait_until,
 )
+
+from animegen_cli import ranks
+from animegen_cli.errors import MachineError
+from animegen_cli.paths import Run
+from animegen_cli.train.folder import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ def train_together(commands: Sequence[list[str]], count: int, folder: Path) -> N
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count)}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.trained_together", str(folder / "plan.json")],
+            [sys.executable, str(ROOT / "tests" / "trained_together.py"), str(folder / "plan.json")],
             cwd=ROOT, env=environment | {"RANK": str(rank)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(count)

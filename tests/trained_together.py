@@ -1,6 +1,6 @@
 """Run by several processes at once: trains a list of commands, one after the other, in each of them.
 
-    RANK=0 WORLD_SIZE=2 python -m tests.trained_together MEETINGS.json
+    RANK=0 WORLD_SIZE=2 python tests/trained_together.py PLAN.json
 
 Loading torch once for all of them is what keeps `test_processes.py` short.
 """

@@ -194,7 +194,7 @@ class Trainer:
         parts, batch = self.options.parts, self.config.train.batch
         images, labels, photos = raw
         own = rows(part, parts, batch)
-        begin = rows(self.ranks.share(parts)[0], parts, batch).start
+        begin = rows(min(self.ranks.share(parts)), parts, batch).start
         here = slice(own.start - begin, own.stop - begin)  # `raw` holds the images of this process alone
         torch.manual_seed(seed_for(self.config.train.seed, self.step, phase.name, part))
         losses = phase.loss(
