@@ -64,6 +64,14 @@ class StoppedError(AnimegenError):
     exit_code = 85
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's own, or what torch makes of it on any device."""
+    said = ("allocate memory", "not enough memory", "bad_alloc", "bad allocation", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in said)
+    )
+
+
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` most probably means, or None when nothing is close."""
     found = difflib.get_close_matches(word.lower(), list(choices), n=1, cutoff=0.5)

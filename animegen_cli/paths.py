@@ -12,7 +12,7 @@ from animegen_cli import disk
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 PACKAGE = Path(__file__).resolve().parent
 RUNS = Path("runs")
@@ -205,8 +205,14 @@ class Run:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What `run.json` says; DataError when it is missing or broken."""
-        return read_json(self.facts, what="run")
+        """What `run.json` says; DataError when it is missing, broken, or says what cannot be."""
+        about = read_json(self.facts, what="run")
+        if wrong := _wrong_fact(about, _FACTS) or _wrong_fact(about.get("data", {}), _FACTS_OF_DATA):
+            raise DataError(
+                f"{self.facts} is damaged: `{wrong}` cannot be {str(about.get(wrong))[:40]!r}",
+                hint=f"let training write it again: `animegen train --resume {self.path}`",
+            )
+        return about
 
     @property
     def exists(self) -> bool:
@@ -234,6 +240,58 @@ class Run:
             return self.weights.is_file() and ability in self.about.get("abilities", ())
         except DataError:
             return False
+
+
+_MOST = 2**53
+"""The largest count: JSON readers of other languages have no larger whole number."""
+
+
+def _is_text(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MOST
+
+
+def _is_amount(value: object) -> bool:
+    return value is None or (type(value) in (int, float) and 0 <= value <= float(_MOST) ** 2)  # type: ignore[operator]
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list)
+
+
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_mapping_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+
+
+_FACTS: dict[str, Callable[[object], bool]] = {
+    "animegen": _is_text, "family": _is_text, "preset": _is_text, "state": _is_text, "abilities": _is_list_of_text,
+    "images": _is_count, "target_images": _is_count, "steps": _is_count, "seconds": _is_amount,
+    "images_per_second": _is_amount, "parameters": _is_mapping_of(_is_count), "flops_per_image": _is_amount,
+    "data": _is_mapping, "device": _is_text, "peak_memory": _is_amount, "hardware": _is_mapping, "versions": _is_mapping,
+    "git": _is_text, "resolved": _is_mapping, "notes": _is_mapping, "findings": _is_list, "quantities": _is_mapping,
+    "validation": _is_mapping,
+}  # fmt: skip
+"""What run.json may say."""
+_FACTS_OF_DATA: dict[str, Callable[[object], bool]] = {
+    "path": _is_text, "name": _is_text, "identity": _is_text, "split": _is_text, "count": _is_count, "size": _is_count,
+    "scaled_from": _is_count, "attributes": _is_mapping_of(_is_list_of_text),
+}  # fmt: skip
+
+
+def _wrong_fact(about: Mapping[str, object], known: Mapping[str, Callable[[object], bool]]) -> str | None:
+    """The first key whose value is not what it may be."""
+    return next((key for key, fits in known.items() if key in about and not fits(about[key])), None)
 
 
 def read_json(path: Path, *, what: str) -> dict[str, Any]:

@@ -19,9 +19,18 @@ from typing import Any
 import typer
 
 from animegen_cli.cli import completion
-from animegen_cli.errors import AnimegenError, DataError, MachineError, StoppedError, UsageError, did_you_mean, nearest
+from animegen_cli.errors import (
+    AnimegenError,
+    DataError,
+    MachineError,
+    StoppedError,
+    UsageError,
+    did_you_mean,
+    lacks_memory,
+    nearest,
+)
 
-_LACKS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS}
+_LACKS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS, errno.EFBIG}
 
 
 def run(app: typer.Typer) -> None:
@@ -74,7 +83,7 @@ def explained(error: Exception) -> AnimegenError | None:
         return error
     if isinstance(error, typer.TyperException):
         return _usage(error)
-    if isinstance(error, MemoryError):
+    if lacks_memory(error):
         return MachineError("there is not enough memory", hint="use a smaller batch, size or number of images")
     if isinstance(error, OSError):
         return _of_the_system(error)

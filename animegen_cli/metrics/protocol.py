@@ -38,6 +38,7 @@ RENAMED = {"hair-colour": "hair-color", "eyes-colour": "eyes-color"}
 _RENAMED_HISTOGRAMS = {"hair colour": "hair color", "eye colour": "eye color"}
 NOT_COMPARED = ("seeds", "sampling")
 """What was measured rather than how: a table may put two samplers or two sets of seeds side by side."""
+_MOST = 2**53  # images that are believed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,13 @@ class Protocol:
             DataError: keys are missing or unknown, or values were changed since.
         """
         known = {field.name for field in fields(cls)}
+        for field in fields(cls):
+            value = values.get(field.name)
+            wrong = type(value).__name__ != field.type or (isinstance(value, int) and abs(value) > _MOST)
+            if field.name in values and wrong:
+                raise DataError(
+                    f"a score's protocol cannot be trusted: `{field.name}` is {str(value)[:40]!r}", hint="score again"
+                )
         try:
             found = cls(**{key: value for key, value in values.items() if key in known})
         except TypeError as problem:

@@ -238,7 +238,7 @@ def _scores(run: Run, stored: Mapping[str, Any], problems: _Problems) -> tuple[S
     for number, entry in enumerate(entries, 1):
         try:
             found.append(_score(entry))
-        except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, DataError) as error:
             problems.add(run.scores, f"score {number} is left out ({_first_line(error)})")
     return tuple(found)
 

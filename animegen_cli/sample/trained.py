@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from animegen_cli import paths
 from animegen_cli.config import Layer, RunConfig, Sampling, resolve
 from animegen_cli.device import fast_layout, has_bf16
-from animegen_cli.errors import ConfigError, DataError, UsageError, did_you_mean
+from animegen_cli.errors import AnimegenError, ConfigError, DataError, UsageError, did_you_mean, lacks_memory
 from animegen_cli.model import checkpoint, families
 from animegen_cli.model.abilities import VERBS, families_able, only
 from animegen_cli.model.family import ABILITIES, DataSpec, Family
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from animegen_cli.paths import Run
+
+
+MOST_PIXELS = 2**14
+"""The largest side of an image that a weights file may speak of."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,17 @@ def spec_to_dict(data: DataSpec) -> dict[str, Any]:
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> DataSpec:
-    """Read a DataSpec that `spec_to_dict` wrote."""
+    """Read a DataSpec that `spec_to_dict` wrote; ValueError, TypeError, KeyError or AttributeError for what is none."""
+    size, count, mean, std = values["size"], values["count"], tuple(values["mean"]), tuple(values["std"])
+    if type(size) is not int or not 0 < size <= MOST_PIXELS or type(count) is not int or count < 0:
+        raise ValueError(f"{count} images of {size} pixels")
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))):
+        raise ValueError(f"images of mean {mean} and deviation {std}")
     return DataSpec(
-        size=values["size"],
-        count=values["count"],
-        mean=tuple(values["mean"]),
-        std=tuple(values["std"]),
+        size=size,
+        count=count,
+        mean=mean,
+        std=std,
         attributes={name: tuple(choices) for name, choices in values["attributes"].items()},
         domains=tuple(values["domains"]),
     )
@@ -76,13 +86,23 @@ def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> 
         DataError: no weights, or damaged ones.
     """
     tensors, about = checkpoint.load_weights(run.weights)
-    data = spec_from_dict(about["data"])
-    model, config = build(about["config"], data)
+    try:
+        data, images = spec_from_dict(about["data"]), int(about["images"])
+        model, config = build(about["config"], data)
+    except AnimegenError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RuntimeError) as error:
+        if lacks_memory(error):
+            raise
+        raise DataError(
+            f"{run.weights} says of itself what cannot be: {type(error).__name__}: {error}",
+            hint="it is not as animegen wrote it; take it from where it came from once more",
+        ) from error
     _load(model, tensors, run)
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     ready = for_inference(model, device=device, precision=precision)
-    return Trained(ready, config, data, about["images"], device, precision)
+    return Trained(ready, config, data, images, device, precision)
 
 
 def _load(model: Family, tensors: Mapping[str, Tensor], run: Run) -> None:

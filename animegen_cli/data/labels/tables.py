@@ -233,7 +233,9 @@ def _of_text(text: str, names: Names) -> Table:
         key = _file_column([cell.lower() for cell in header], all_rows, names)
     if len(header) > MAX_COLUMNS:
         raise _too_wide(len(header))
-    return Table(header, lambda: _filled(all_rows(), len(header), form, has_header=has_header), key)
+    return Table(
+        header, lambda: _filled(all_rows(), len(header), form, has_header=has_header), key if key < len(header) else -1
+    )
 
 
 def _beginning(text: str) -> tuple[int, list[_Form]]:
