@@ -152,8 +152,30 @@ def test_tasks_are_started_by_srun(monkeypatch: pytest.MonkeyPatch) -> None:
     assert option_lines(script)["ntasks-per-node"] == "4"
     assert command_of(script)[:2] == ["exec", "srun"]
     assert command_of(script)[-3:] == ["--cpus-per-task=6", "animegen", "train"]
-    assert "MASTER_ADDR=$(scontrol show hostnames" in script
     assert "srun" not in slurm.batch_file(slurm.Wish.parse("gpus=4"), work, ["animegen", "train"])
+
+
+@pytest.mark.parametrize(
+    ("wish", "typed", "added"),
+    [
+        ("gpus=4", [], ["--nproc", "4"]),
+        ("gres=gpu:a100:2", [], ["--nproc", "2"]),
+        ("gpus=4", ["--nproc", "2"], []),
+        ("gpus=4", ["--nproc=2"], []),
+        ("gpus=1", [], []),
+        ("nodes=2,gpus=8", [], []),  # srun starts them
+    ],
+)
+def test_a_training_gets_a_process_for_each_gpu(wish: str, typed: list[str], added: list[str]) -> None:
+    script = slurm.batch_file(slurm.Wish.parse(wish), slurm.Work(name="n", takes_nproc=True), ["animegen", *typed])
+    assert command_of(script)[-1 - len(typed) - len(added) :] == ["animegen", *typed, *added]
+
+
+def test_gpus_that_a_command_cannot_use_are_said(tmp_path: Path, faces: Path) -> None:
+    words = ["compare", "--study", "smoke", "--data", faces, "--slurm", "gpus=4", "--slurm-dry-run"]
+    answer = done(*words, cwd=tmp_path)
+    assert "uses one GPU of 4" in answer.err
+    assert "--nproc" not in answer.out
 
 
 def test_a_job_name_is_a_file_name() -> None:
@@ -364,6 +386,24 @@ def test_a_cancelled_job_saves_and_stays_cancelled(real: cluster.Cluster, faces:
     assert about["Restarts"] == "0"
     assert Run(tmp_path / "run").state == "stopped"
     assert int(Run(tmp_path / "run").states()[-1].name) >= images
+
+
+@pytest.mark.usefixtures("limited")
+def test_processes_that_share_a_training_stop_together_and_their_job_is_put_back(
+    real: cluster.Cluster, faces: Path, tmp_path: Path
+) -> None:
+    words = [*train_words("gan", faces, tmp_path / "run", duration="1M images"), "--parts", "2", "--nproc", "2"]
+    number = submitted(words, "partition=high,cpus-per-task=2", tmp_path)
+    deadline = time.monotonic() + 120
+    while not log_of(tmp_path / "run"):
+        assert time.monotonic() < deadline, output_of(tmp_path, number)
+        time.sleep(0.05)
+    real.call("scancel", "--batch", "--signal=USR1", number)
+    about = real.wait(number, "PENDING")
+    assert about["Restarts"] == "1"
+    real.call("scancel", number)
+    assert Run(tmp_path / "run").state == "stopped"
+    assert output_of(tmp_path, number).count(f"asking SLURM to start job {number} again") == 1
 
 
 def test_a_job_that_its_time_limit_and_another_job_stop_ends_with_the_weights_of_an_unbroken_run(

@@ -61,7 +61,16 @@ def run(app: typer.Typer) -> None:
             raise
         else:
             code = _fail(expected)
-    sys.exit(code if isinstance(code, int) else 0)
+    _leave(code if isinstance(code, int) else 0)
+
+
+def _leave(code: int) -> None:
+    """Exit; a SLURM job that was stopped asks to be started again, whether this process trained or those that it started."""
+    if code == StoppedError.exit_code:
+        from animegen_cli.cli import slurm
+
+        slurm.ask_for_requeue()
+    sys.exit(code)
 
 
 def _noting_ctrl_c() -> list[int]:
@@ -101,10 +110,6 @@ def _fail(error: AnimegenError) -> int:
 
     if error.message:
         console.fail(error)
-    if isinstance(error, StoppedError):
-        from animegen_cli.cli import slurm
-
-        slurm.ask_for_requeue()
     return error.exit_code
 
 

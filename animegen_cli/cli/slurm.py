@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from animegen_cli import console, disk, paths
 from animegen_cli.errors import MachineError, UsageError
+from animegen_cli.ranks import MEETING
 
 if TYPE_CHECKING:
     from animegen_cli.config import RunConfig
@@ -159,7 +160,9 @@ class Work:
     goes_on: bool = True
     """Whether the command saves when it is told to stop, and goes on when it is started again."""
     shares: bool = False
-    """Whether several processes may be started on it."""
+    """Whether several workers may be started on it."""
+    takes_nproc: bool = False
+    """Whether the command has `--nproc`."""
 
 
 def checked(text: str | None, *, dry_run: bool = False) -> str:
@@ -254,7 +257,21 @@ def batch_file(wish: Wish, work: Work, command: Sequence[str]) -> str:
     lines = [
         f"#SBATCH --{key}" + ("" if value is None else f"={_quoted(value)}") for key, value in (options | asked).items()
     ]
+    command = [*command, *_nproc(wish, work, command)]
     return "\n".join(["#!/bin/bash", *lines, "", *_commands(wish, here, command), ""])
+
+
+def _nproc(wish: Wish, work: Work, command: Sequence[str]) -> Sequence[str]:
+    """`--nproc` for as many processes as there are GPUs, where nobody said how many and srun starts none."""
+    if wish.gpus < 2 or wish.is_started_by_srun:
+        return ()
+    if not work.takes_nproc:
+        console.warn(
+            f"this command uses one GPU of {wish.gpus}; ask for `gpus=1`" + (" and more workers" if work.shares else "")
+        )
+        return ()
+    typed_already = any(word == "--nproc" or word.startswith("--nproc=") for word in command)
+    return () if typed_already else ("--nproc", str(wish.gpus))
 
 
 def _commands(wish: Wish, here: Path, command: Sequence[str]) -> list[str]:
@@ -263,8 +280,6 @@ def _commands(wish: Wish, here: Path, command: Sequence[str]) -> list[str]:
         lines.append(f"export PYTHONPATH={shlex.quote(path)}")
     words = list(command)
     if wish.is_started_by_srun:
-        lines.append('MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)')
-        lines.append("export MASTER_ADDR MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000))")
         cores = wish.get("cpus-per-task")
         words = ["srun", "--kill-on-bad-exit=1", *([f"--cpus-per-task={cores}"] if cores else []), *words]
     lines.append("# exec: the command takes the place of this shell, so that SLURM's signals reach it")
@@ -343,8 +358,10 @@ def warn_of_limit(text: str, run_config: RunConfig) -> None:
 # ---- in a job ---------------------------------------------------------------------------------------------------
 
 
-def is_first_process() -> bool:
-    """Whether this is the only process of a job step, or the first of several, which speaks for all."""
+def speaks_for_all() -> bool:
+    """Whether this process was started alone, or is the first of several and no `--nproc` waits for them."""
+    if MEETING in os.environ:
+        return False
     return (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0"
 
 
@@ -356,7 +373,7 @@ def ask_for_requeue() -> None:
     from animegen_cli.train import job
 
     own = job.here()
-    if own is None or not is_first_process():
+    if own is None or not speaks_for_all():
         return
     said = job.ask(own.number)
     if said is None:

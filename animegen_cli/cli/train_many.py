@@ -31,6 +31,7 @@ def train(request: Request, seeds: str | None, *, slurm: str | None, slurm_dry_r
         return bool(runs)
     from animegen_cli.train.signals import stop_signals
 
+    sweep.check_alone("a sweep")
     with stop_signals():
         runs = sweep.requests(request, numbers)
         if runs:
@@ -74,5 +75,6 @@ def _submit(request: Request, seeds: list[int] | None, wish: str | None, *, dry_
         pinned=() if request.data or run_config.data else ("--data", str(data)),
         runs=len(runs),
         shares=bool(runs),
+        takes_nproc=True,
     )
     slurm.submit(words, work, dry_run=slurm_dry_run)

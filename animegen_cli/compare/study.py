@@ -45,6 +45,7 @@ from animegen_cli.train import train
 from animegen_cli.train.folder import is_locked
 from animegen_cli.train.request import Request as TrainRequest
 from animegen_cli.train.speed import images_per_second
+from animegen_cli.train.sweep import check_alone
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -95,6 +96,7 @@ def run(request: Request) -> Done:
         UsageError: an unknown study, or a folder begun with other runs, data or budget.
         StoppedError: asked to stop; everything needed to go on is saved.
     """
+    check_alone("a study")
     folder = request.out or paths.STUDIES / paths.study_file(request.study).stem
     asked = _asked(request)
     with _stoppable():

@@ -14,8 +14,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from animegen_cli import config, console, paths
-from animegen_cli.errors import AnimegenError, ConfigError, DataError, DivergedError, StoppedError, UsageError
+from animegen_cli import config, console, paths, ranks
+from animegen_cli.errors import (
+    AnimegenError,
+    ConfigError,
+    DataError,
+    DivergedError,
+    MachineError,
+    StoppedError,
+    UsageError,
+)
 from animegen_cli.paths import Run
 
 if TYPE_CHECKING:
@@ -161,6 +169,16 @@ class Done:
     unfinished: Mapping[str, str]
 
 
+def check_alone(what: str) -> None:
+    """UsageError where this is one of several processes that a launcher made for one training; `what` is no such thing."""
+    world = ranks.place().world
+    if world > 1:
+        raise UsageError(
+            f"{what} is not shared by the {world} processes of one launch, but by workers that are started one by one",
+            hint='start it alone several times, such as `--slurm "gpus=1,array=4"`; a training in it may have `--nproc`',
+        )
+
+
 def run(requests: Mapping[str, Request], *, score: Scorer | None = None) -> Done:
     """Train what is not finished, one run after the other; the same sweep goes on after a stop.
 
@@ -184,7 +202,10 @@ def run(requests: Mapping[str, Request], *, score: Scorer | None = None) -> Done
         try:
             problem = _left_alone(run_folder)
             if problem is None and not run_folder.finished:
-                train.train(request, score=score)
+                if (request.nproc or 1) > 1:
+                    _train_in_processes(request)
+                else:
+                    train.train(request, score=score)
         except (StoppedError, UsageError):
             raise
         except DivergedError as error:
@@ -204,6 +225,19 @@ def run(requests: Mapping[str, Request], *, score: Scorer | None = None) -> Done
             hint=f"{first.hint}; the same command tries again" if first.hint else "type the same command to try again",
         )
     return Done({name: _folder(request) for name, request in requests.items()}, unfinished)
+
+
+def _train_in_processes(request: Request) -> None:
+    """Train a run in processes that share its steps, which have said what went wrong; AnimegenError for their exit code."""
+    from animegen_cli.train import launch
+
+    (words,) = commands({"": request})
+    code = launch.launch([*words[1:], "--nproc", str(request.nproc)], request.nproc or 1)
+    kinds = {kind.exit_code: kind for kind in (UsageError, DataError, DivergedError, MachineError, StoppedError)}
+    if code == StoppedError.exit_code:
+        raise StoppedError("stopped; the state is saved", hint="type the same command again to go on")
+    if code:
+        raise kinds.get(code, MachineError)(f"its processes ended with {code}", hint="read what they say above")
 
 
 def _folder(request: Request) -> Run:
