@@ -26,7 +26,14 @@ BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, flags=re.S)
 def commands() -> list[str]:
     """Every line of the page that begins with `animegen`, or runs it in a container."""
     lines = [line for kind, text in BLOCKS if not kind for line in text.splitlines()]
-    found = [re.sub(r"^.*(?:--volume \S+|run --nv \S+\.sif|until) (?:animegen )?", "animegen ", line) for line in lines]
+    found = [
+        re.sub(
+            r"^.*(?:--volume \S+|run --nv \S+\.sif|until|-m animegen_cli|^srun .*?(?= animegen)) (?:animegen )?",
+            "animegen ",
+            line,
+        )
+        for line in lines
+    ]
     return [line.partition(";")[0] for line in found if re.match(r"animegen (?!\.)", line)]
 
 
@@ -47,7 +54,7 @@ def test_every_command_of_the_page_can_be_typed(line: str) -> None:
 
 
 def test_the_page_has_commands() -> None:
-    assert len(commands()) >= 6
+    assert len(commands()) >= 11
 
 
 def test_the_batch_file_of_the_page_is_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,22 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from chain import TINY, assert_same_run, done, here, log_of, refused, sets, start, train_words, wait_until
+from chain import (
+    TINY,
+    assert_same_run,
+    assert_same_tensors,
+    done,
+    here,
+    log_of,
+    refused,
+    sets,
+    start,
+    train_words,
+    wait_until,
+)
 
 from animegen_cli import config
+from animegen_cli.model.checkpoint import load_weights
 from animegen_cli.paths import Run
 from animegen_cli.train.folder import is_locked, lock
 
@@ -163,3 +176,20 @@ def test_a_run_that_diverges_ends_no_sweep(tmp_path: Path, faces: Path) -> None:
     assert "lr=1e30: it diverged" in answer.err
     assert Run(tmp_path / "sweep" / "lr=1e-4").finished
     assert "its last healthy state is kept" in done(*words).err
+
+
+def test_the_runs_of_a_sweep_may_have_several_processes_and_are_no_ranks_themselves(
+    tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = gan(faces, tmp_path / "sweep", "--seeds", "4", "--parts", "2", "--nproc", "2")
+    answer = done(*words, "--json")
+    assert json.loads(answer.out) == {"runs": [str(tmp_path / "sweep" / "seed=4")], "unfinished": {}}
+    done(*gan(faces, tmp_path / "alone", "--seed", "4", "--parts", "2"))
+    assert_same_tensors(*(load_weights(Run(tmp_path / name).weights)[0] for name in ("sweep/seed=4", "alone")))
+    assert "1 of 1 runs failed" in refused(
+        2, *gan(faces, tmp_path / "more", "--seeds", "4", "--parts", "2", "--nproc", "3")
+    )
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for several in (words, ["compare", "--study", "smoke"]):
+        assert "the 2 processes of one launch" in refused(2, *several)

@@ -31,11 +31,16 @@ def is_launched() -> bool:
     return MEETING in os.environ or "RANK" in os.environ
 
 
-def launch(words: Sequence[str], nproc: int) -> int:
+def launch(words: Sequence[str], nproc: int, *, results: int | None = None) -> int:
     """Run `animegen WORDS` in `nproc` processes that train together, and wait for them; returns the exit code of the command.
 
     What asks to stop is passed on, so that they save and end with 85, and so does this one. Where one fails or is killed the
     others end too. Only the first one prints; the others say nothing but errors.
+
+    Args:
+        words: the command's, without its name.
+        nproc: how many processes.
+        results: number of the open file where the first one's result goes; to standard output when None.
 
     Raises:
         MachineError: one was killed.
@@ -48,7 +53,7 @@ def launch(words: Sequence[str], nproc: int) -> int:
                 [sys.executable, "-m", "animegen_cli", *words],
                 env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdin=subprocess.DEVNULL,
-                stdout=None if rank == 0 else subprocess.DEVNULL,
+                stdout=results if rank == 0 else subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C reaches them through us alone, once
             )
             for rank in range(nproc)

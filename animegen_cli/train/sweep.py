@@ -232,7 +232,8 @@ def _train_in_processes(request: Request) -> None:
     from animegen_cli.train import launch
 
     (words,) = commands({"": request})
-    code = launch.launch([*words[1:], "--nproc", str(request.nproc)], request.nproc or 1)
+    # what they print as their result is a note here: that of the sweep comes at its end
+    code = launch.launch([*words[1:], "--nproc", str(request.nproc)], request.nproc or 1, results=2)
     kinds = {kind.exit_code: kind for kind in (UsageError, DataError, DivergedError, MachineError, StoppedError)}
     if code == StoppedError.exit_code:
         raise StoppedError("stopped; the state is saved", hint="type the same command again to go on")
