@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _COMMANDS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What moves a terminal's cursor, colors, title or direction of text; a line's end and a tab may pass."""
-_settings = {"quiet": False, "json": False, "mute": False}
+_settings = {"quiet": False, "json": False, "mute": False, "twin": False}
+_OWN = 5
+"""Exit code of what is wrong with a process's own machine."""
 _bar_consoles: list[Console] = []
 """The console of a moving bar, while there is one: notes must go above it, not into it."""
 
@@ -32,9 +34,12 @@ def configure(*, quiet: bool = False, as_json: bool = False) -> None:
     _settings.update(quiet=quiet, json=as_json)
 
 
-def mute() -> None:
-    """Print nothing but errors from now on: one of several processes speaks for all."""
-    _settings["mute"] = True
+def mute(*, same_machine: bool) -> None:
+    """Print nothing but errors from now on: one of several processes speaks for all.
+
+    On the same machine it also meets the same wrong words and data, so that only errors of the machine are said twice.
+    """
+    _settings.update(mute=True, twin=same_machine)
 
 
 def is_json() -> bool:
@@ -69,6 +74,8 @@ def warn(text: str) -> None:
 
 def fail(error: AnimegenError) -> None:
     """Print the error's message and its hint, what to type next, to standard error."""
+    if _settings["twin"] and error.exit_code != _OWN:
+        return
     out = _rich(stderr=True)
     out.print(f"error: {printable(error.message)}", style="bold red", markup=False, highlight=False, soft_wrap=True)
     if error.hint:

@@ -128,6 +128,11 @@ def prepare(
         console.note(
             f"the set's {faces.size} pixels are scaled down to the preset's {size} while loading (antialiased)"
         )
+    if run_config.train.batch % group.count:
+        raise UsageError(
+            f"{group.count} processes cannot share a batch of {run_config.train.batch}",
+            hint=f"use as many processes as a step has parts, or `--batch {group.count * 8}`",
+        )
     device = ranks.gpu_of(pick_device(request.device), group)
     batches = LoaderConfig(
         split="train",
@@ -248,7 +253,7 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
     """
     place = ranks.place()
     if place.rank:
-        console.mute()
+        console.mute(same_machine=ranks.MEETING in os.environ)
     with stop_signals() as stop, ranks.together(place) as group:
         return _train(request, score, stop, group)
 

@@ -48,6 +48,14 @@ class Hook(NamedTuple):
     """Also when training is asked to stop; what asks may kill soon, so only for what must not be lost."""
 
 
+class _GivenUpError(Exception):
+    """A stop was asked for within a part."""
+
+
+def _never() -> bool:
+    return False
+
+
 class Trainer:
     """Trains the networks of a family. `images` and `step` are its only clocks."""
 
@@ -99,6 +107,9 @@ class Trainer:
             for module in {id(m): m for p in self.phases for m in p.trains}.values():
                 module.compile()
         self.buffers = Buffers(self.model)
+        self._asked: Callable[[], bool] = _never
+        if device.type == "cpu" and not options.compile:  # elsewhere a part takes no time worth counting
+            self._ask_within_parts()
         self.stopping = False  # whether a process was asked to stop when they last met
         self.images = 0
         self.step = 0
@@ -110,12 +121,12 @@ class Trainer:
 
     # ---- one step -----------------------------------------------------------------------------------------
 
-    def train_step(self, stop: Callable[[], bool] = lambda: False) -> bool:
+    def train_step(self, stop: Callable[[], bool] = _never) -> bool:
         """Update every phase that is due, then the average; returns whether the step was taken.
 
         Args:
-            stop: asked before each part, while nothing of the step is decided yet: where it says so, here or in another
-                process, the step is given up and everything is as it was before.
+            stop: asked before each part, and within on a CPU, while nothing of the step is decided yet: where it says so, here
+                or in another process, the step is given up and everything is as it was before.
 
         Raises:
             torch.OutOfMemoryError: a part did not fit, here or in another process.
@@ -140,16 +151,19 @@ class Trainer:
         total = TreeSum()
         found: tuple[list[str], list[bool]] | None = None
         full = False
-        if parts > 1:
+        if parts > 1 or undecided:
             self.buffers.begin()
         try:
-            found = self._add_parts(phase, raw, total, stop if undecided else lambda: False)
+            self._asked = stop if undecided else _never
+            found = self._add_parts(phase, raw, total)
         except torch.OutOfMemoryError:
             full = True
+        finally:
+            self._asked = _never
         given_up, full, self.stopping = self._meet(given_up=not full and found is None, full=full, stop=stop())
         if given_up or full or found is None:
             _forget_gradients(trained)
-            if parts > 1:
+            if parts > 1 or undecided:
                 self.buffers.restore()
             if full:
                 raise torch.OutOfMemoryError
@@ -164,10 +178,8 @@ class Trainer:
             self.buffers.finish(sums[len(trained) + 1 :], parts)
         return True
 
-    def _add_parts(
-        self, phase: Phase, raw: RawBatch, total: TreeSum, stop: Callable[[], bool]
-    ) -> tuple[list[str], list[bool]] | None:
-        """Add this process's parts to `total`: gradients, one row of losses, buffers; None where `stop` comes first.
+    def _add_parts(self, phase: Phase, raw: RawBatch, total: TreeSum) -> tuple[list[str], list[bool]] | None:
+        """Add this process's parts to `total`: gradients, one row of losses, buffers; None where a stop comes first.
 
         Returns the names of the losses, and which of the phase's weights the loss reaches: the same in every part.
         """
@@ -176,11 +188,14 @@ class Trainer:
         names: list[str] = []
         touched: list[bool] = []
         for part in self.ranks.share(parts):
-            if stop():
+            if self._asked():
                 return None
             if names:
                 self.buffers.restore()  # each part begins with what the step began with
-            losses, share = self._backward_part(phase, raw, part)
+            try:
+                losses, share = self._backward_part(phase, raw, part)
+            except _GivenUpError:
+                return None
             names = list(losses)
             touched = [weight.grad is not None for weight in trained]
             gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in trained]
@@ -188,6 +203,18 @@ class Trainer:
             _forget_gradients(trained)
             total.add([*gradients, row, *(self.buffers.of_part(part, parts) if parts > 1 else ())])
         return names, touched
+
+    def _ask_within_parts(self) -> None:
+        """Look for a stop before every layer, forward and backward: a part of a large model takes a CPU minutes."""
+
+        def ask(*_: object) -> None:
+            if self._asked():
+                raise _GivenUpError
+
+        for module in self.model.modules():
+            module.register_forward_pre_hook(ask)
+        for weight in {id(w): w for weights in self.trained.values() for w in weights}.values():
+            weight.register_post_accumulate_grad_hook(ask)
 
     def _backward_part(self, phase: Phase, raw: RawBatch, part: int) -> tuple[Losses, float]:
         """Add a part's gradients up where the weights hold theirs; returns its losses, and its share of the batch."""
