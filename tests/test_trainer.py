@@ -497,7 +497,7 @@ def test_a_state_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
     loop = trainer(plain())
     checkpoint.save_state(tmp_path / "1", loop.state_dict(), {"images": 1})
-    written = checkpoint._write_tensors
+    written = checkpoint.write_tensors
 
     def fill(path: Path, tensors: Any, metadata: Any = None) -> None:
         if path.stem == "ema":
@@ -505,7 +505,7 @@ def test_a_state_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
             raise OSError(28, "No space left on device")
         written(path, tensors, metadata)
 
-    monkeypatch.setattr(checkpoint, "_write_tensors", fill)
+    monkeypatch.setattr(checkpoint, "write_tensors", fill)
     with pytest.raises(MachineError, match="the disk is full"):
         checkpoint.save_state(tmp_path / "2", loop.state_dict(), {"images": 2})
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
