@@ -116,6 +116,27 @@ def test_what_could_change_until_the_job_starts_is_said_in_it(tmp_path: Path, fa
     assert "only the stop before its end saves" in answer.err
 
 
+def test_a_run_to_go_on_with_is_enough(trained: Callable[[str], Path], tmp_path: Path) -> None:
+    words = ["train", "--resume", str(trained("gan")), "--slurm"]
+    answer = done(*words, "time=10", "--slurm-dry-run", cwd=tmp_path)
+    assert command_of(answer.out)[4:] == words[:3]
+    assert option_lines(answer.out)["job-name"] == "train-gan-smoke"
+    message = refused(2, "train", "--resume", trained("gan"), "--seeds", "0-1", cwd=tmp_path)
+    assert "a sweep goes on with its own runs" in message
+    assert "no run" in refused(3, "train", "--resume", "nowhere", "--slurm", "time=10", cwd=tmp_path)
+
+
+def test_an_evaluation_is_a_job_that_says_its_run_and_is_not_told_to_stop(
+    trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "00003-mine").symlink_to(trained("gan"))
+    script = done("eval", "--n", "16", "--slurm", "time=10", "--slurm-dry-run", cwd=tmp_path).out
+    assert command_of(script)[4:] == ["eval", "--n", "16", "runs/00003-mine"]
+    assert "signal" not in option_lines(script)
+    assert "requeue" in option_lines(script)
+
+
 def test_a_command_that_would_fail_is_refused_before_it_is_submitted(tmp_path: Path, faces: Path) -> None:
     words = [*SMOKE, "--data", str(faces), "--slurm", "time=1", "--set"]
     assert "unknown key `chanels`" in refused(2, *words, "model.chanels=8", cwd=tmp_path)

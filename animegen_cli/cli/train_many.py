@@ -65,7 +65,9 @@ def _submit(request: Request, seeds: list[int] | None, wish: str | None, *, dry_
     words = slurm.checked(wish, dry_run=dry_run)  # before torch is imported
     from animegen_cli.train import sweep, train
 
-    runs = sweep.requests(request, seeds)
+    runs = sweep.requests(request, seeds) if sweep.is_asked(request, seeds) else {}
+    if request.runs_config:
+        request = train.from_run(request)
     first = next(iter(runs.values()), request)
     run_config = train.read_config(first)
     data = train.open_data(first, run_config).path

@@ -66,6 +66,8 @@ def requests(request: Request, seeds: Sequence[int] | None) -> Mapping[str, Requ
     """
     from animegen_cli.train import train
 
+    if request.runs_config:
+        request = train.from_run(request)
     family, preset = request.named()
     if preset is None:
         preset = "fast"

@@ -260,7 +260,7 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
 
 def _train(request: Request, score: Scorer | None, stop: Callable[[], bool], group: Ranks) -> Run:
     if request.runs_config:
-        request = _from_run(request)
+        request = from_run(request)
     run_config = read_config(request)
     warn_of(run_config)
     faces = open_data(request, run_config)
@@ -353,8 +353,13 @@ def _follow(job: _Job) -> Run:
             return run
 
 
-def _from_run(request: Request) -> Request:
-    """`--resume RUN` without a preset goes on with the run's own config, or with its state's where the file is broken."""
+def from_run(request: Request) -> Request:
+    """The request with the settings of the run that `--resume` names without a preset, or of its state where the file is broken.
+
+    Raises:
+        DataError, ConfigError: no such run, or neither can be read.
+        UsageError: another family was named.
+    """
     run = _run_to_resume(request)
     try:
         own = Layer.from_yaml(run.config)
