@@ -102,10 +102,9 @@ def run_faces(path: Path, count: int, seed: int) -> np.ndarray:
 
     from animegen_cli.paths import Run
     from animegen_cli.sample.generate import Generator
-    from animegen_cli.sample.trained import micro_batch, open_trained, sampling_of
+    from animegen_cli.sample.trained import open_trained, sampling_of
 
-    device = torch.device("cpu")
-    trained = open_trained(Run(path), device=device, precision="fp32")
-    generator = Generator(trained, sampling_of(trained, {}), micro_batch=micro_batch(device, trained.data.size))
+    trained = open_trained(Run(path), device=torch.device("cpu"), precision="fp32")
+    generator = Generator(trained, sampling_of(trained, {}))
     parts = [generator.draw(range(seed + start, seed + min(start + 256, count))) for start in range(0, count, 256)]
     return torch.cat(parts).permute(0, 2, 3, 1).contiguous().numpy()

@@ -5,13 +5,23 @@ from __future__ import annotations
 import colorsys
 import math
 from concurrent.futures import ProcessPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from animegen_cli import drawn
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _GROUND = 384  # side in pixels of the backgrounds
+
+
+def parted(folder: Path) -> list[list[Path]]:
+    """The pictures of a folder in three parts, by the order of their names: to train on, to choose the threshold, to measure."""
+    files = sorted(file for file in folder.rglob("*") if file.suffix in (".jpg", ".png"))
+    return [files[part::3] for part in range(3)]
 
 
 def background(seed: int) -> Image.Image:
@@ -240,5 +250,63 @@ def _flower(image: Image.Image, rng: np.random.Generator) -> None:
         pen.ellipse((x - r * 0.6, y - r * 0.6, x + r * 0.6, y + r * 0.6), fill=random_color(rng))
 
 
-THINGS = (text, shapes, lines, _windows, _eyes, _flower, shapes, lines)
+def one_eye(rng: np.random.Generator) -> Image.Image:
+    """An eye of a face that is too large to be seen whole: iris, lid and brow on skin, 48 pixels a side."""
+    size = 48
+    skin = random_color(rng) if rng.random() < 0.3 else (255, int(rng.uniform(190, 240)), int(rng.uniform(160, 225)))
+    image = Image.new("RGB", (size, size), skin)
+    pen = ImageDraw.Draw(image)
+    x, y = rng.uniform(18, 30, 2)
+    w, h = rng.uniform(8, 22), rng.uniform(5, 20)
+    ink, iris = (30, 20, 30), random_color(rng)
+    pen.ellipse((x - w, y - h, x + w, y + h), fill=(255, 255, 255))
+    r = min(w, h) * rng.uniform(0.7, 1.0)
+    for share, color in ((1, iris), (0.5, ink)):
+        pen.ellipse((x - r * share, y - h * share, x + r * share, y + h * share), fill=color)
+    pen.ellipse((x - r * 0.6, y - h * 0.6, x - r * 0.1, y - h * 0.1), fill=(255, 255, 255))
+    pen.arc((x - 1.1 * w, y - 1.1 * h, x + 1.1 * w, y + 1.3 * h), 190, 350, fill=ink, width=int(rng.integers(1, 6)))
+    if rng.random() < 0.6:
+        pen.line((x - w, y - 1.6 * h, x + w, y - 1.7 * h), fill=ink, width=int(rng.integers(1, 5)))
+    if rng.random() < 0.6:  # hair over it
+        color = random_color(rng)
+        pen.polygon((0, 0, size, 0, size, rng.uniform(0, 20), x, rng.uniform(5, 30), 0, rng.uniform(0, 20)), fill=color)
+        if rng.random() < 0.5:
+            pen.polygon((0, 0, 12, 0, rng.uniform(4, 16), size, 0, size), fill=color)
+    return image.rotate(float(rng.normal(0, 15)), Image.Resampling.BILINEAR, fillcolor=skin)
+
+
+def _ornaments(image: Image.Image, rng: np.random.Generator) -> None:
+    """Small things that are worn: buttons, rings, gems, crosses, stars, bows, on a dark or a light ground."""
+    pen = ImageDraw.Draw(image)
+    for _ in range(rng.integers(2, 12)):
+        x, y = rng.uniform(0, image.width, 2)
+        r = float(np.exp(rng.uniform(np.log(3), np.log(40))))
+        color, other = random_color(rng), random_color(rng)
+        line = (25, 20, 30) if rng.random() < 0.6 else None
+        kind = rng.integers(5)
+        if kind == 0:  # a button
+            pen.ellipse((x - r, y - r, x + r, y + r), fill=color, outline=line)
+            for dx in (-0.3, 0.3):
+                pen.ellipse((x + (dx - 0.12) * r, y - 0.12 * r, x + (dx + 0.12) * r, y + 0.12 * r), fill=other)
+        elif kind == 1:  # a ring with a drop below
+            pen.ellipse((x - r, y - r, x + r, y + r), outline=color, width=max(1, int(r / 4)))
+            pen.ellipse((x - 0.5 * r, y + r, x + 0.5 * r, y + 2.2 * r), fill=other, outline=line)
+        elif kind == 2:  # a gem
+            pen.polygon((x - r, y, x, y - r, x + r, y, x, y + r), fill=color, outline=line)
+            pen.polygon((x - 0.4 * r, y, x, y - 0.5 * r, x + 0.2 * r, y, x, y + 0.3 * r), fill=(255, 255, 255))
+        elif kind == 3:  # a star or a cross
+            points, inner = int(rng.integers(4, 7)), rng.uniform(0.25, 0.6)
+            turn = rng.uniform(0, 6)
+            corners = []
+            for step in range(2 * points):
+                reach, a = r * (1 if step % 2 else inner), turn + math.pi * step / points
+                corners += [x + reach * math.cos(a), y + reach * math.sin(a)]
+            pen.polygon(corners, fill=color, outline=line)
+        else:  # a bow
+            pen.polygon((x - r, y - 0.6 * r, x, y, x - r, y + 0.6 * r), fill=color, outline=line)
+            pen.polygon((x + r, y - 0.6 * r, x, y, x + r, y + 0.6 * r), fill=color, outline=line)
+            pen.ellipse((x - 0.3 * r, y - 0.3 * r, x + 0.3 * r, y + 0.3 * r), fill=other, outline=line)
+
+
+THINGS = (text, shapes, lines, _windows, _eyes, _flower, _ornaments, shapes, lines)
 """What may be drawn on a ground, `(image, rng)`; some stand twice."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from _face_figures import Box, Figure
-from _face_grounds import THINGS, lines, random_color, random_ground, text
+from _face_grounds import THINGS, lines, one_eye, random_color, random_ground, text
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
+
+FRAMED = 0.45
+"""The share of faces that are seen in a square picture of their own."""
 
 
 class Banks(NamedTuple):
@@ -48,7 +51,7 @@ def compose(
     boxes.sort(key=lambda box: box[1])  # so that no body lies over a face
     for box in boxes:
         kind = banks.figures[rng.integers(len(banks.figures))]
-        _paste(image, kind[rng.integers(len(kind))], box, rng)
+        _paste(image, banks, kind[rng.integers(len(kind))], box, rng)
         if rng.random() < 0.15:
             _cover(image, box, rng)
     if rng.random() < 0.5:
@@ -70,7 +73,7 @@ def _tinted(image: Image.Image, rng: np.random.Generator) -> Image.Image:
         rgb = ImageEnhance.Color(rgb).enhance(rng.uniform(0.2, 1.6))
     if rng.random() < 0.5:
         rgb = ImageEnhance.Contrast(rgb).enhance(rng.uniform(0.6, 1.5))
-    if rng.random() < 0.15:  # another hue for all: dark skin, colored light
+    if rng.random() < 0.22:  # another hue for all: dark skin, colored light
         h, s, v = rgb.convert("HSV").split()
         turn = int(rng.integers(256)) if rng.random() < 0.5 else int(rng.integers(-16, 16)) % 256
         h = h.point([(value + turn) % 256 for value in range(256)])
@@ -120,13 +123,19 @@ def _warped(image: Image.Image, x: float, y: float, side: float, rng: np.random.
     return image.transform(image.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
 
 
-def _paste(image: Image.Image, figure: Figure, box: Box, rng: np.random.Generator) -> None:
-    """Put a figure so that its face fills `box`, turned a little, with a body below."""
+def _paste(image: Image.Image, banks: Banks, figure: Figure, box: Box, rng: np.random.Generator) -> None:
+    """Put a figure so that its face fills `box`, turned a little, with a body below, or as a square crop of a picture."""
     x, y, side = box
+    framed = rng.random() < FRAMED
     angle = float(rng.normal(0, 10)) if rng.random() < 0.6 else float(rng.uniform(-30, 30))
+    if figure.loose and framed:
+        angle *= 0.4  # what lies beyond the edges of a crop is not known
     fx, fy, fside = figure.box
     source = _tinted(_warped(figure.image, fx, fy, fside, rng) if rng.random() < 0.5 else figure.image, rng)
-    if figure.loose:
+    if figure.loose and framed:
+        source, fx, fy = _padded(source, fx, fy, "reflect", 0.2)
+        source.putalpha(255)
+    elif figure.loose:
         source, fx, fy = _outlined(source, fx, fy, rng)
     wide = float(rng.uniform(0.86, 1.16))  # of another shape
     scale = fside / side
@@ -143,27 +152,49 @@ def _paste(image: Image.Image, figure: Figure, box: Box, rng: np.random.Generato
         source = source.reduce(factor)
         matrix = tuple(value / factor for value in matrix)
     patch = source.transform((width, width), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    if framed:
+        _frame(image, banks, patch, (left, top), box, rng)
+        return
     if rng.random() < 0.75:
         _body(image, box, rng)
     image.paste(patch, (left, top), patch.getchannel("A"))
 
 
-def _outlined(source: Image.Image, fx: float, fy: float, rng: np.random.Generator) -> tuple[Image.Image, float, float]:
-    """Give a square crop an outline: as it is, or hair drawn out beyond its edge and cut off softly."""
-    size = source.width
-    kind = rng.random()
-    if kind < 0.3:
-        cut = int(size * rng.uniform(0, 0.16)) if rng.random() < 0.5 else 0  # many crops show less hair
-        source = source.crop((cut, cut, size - cut, size - cut))
-        source.putalpha(255)
-        return source, fx - cut, fy - cut
-    pad = int(size * rng.uniform(0.05, 0.4))
-    mode = "edge" if rng.random() < 0.6 else "reflect"
+def _frame(
+    image: Image.Image, banks: Banks, patch: Image.Image, corner: tuple[int, int], box: Box, rng: np.random.Generator
+) -> None:
+    """Show a figure in a square of its own ground, as avatars, panels and collages do; the face fills half of it or all."""
+    x, y, side = box
+    frame = side / rng.uniform(0.56, 0.95)
+    left = x - frame * (0.5 + rng.normal(0, 0.03))
+    top = y - frame * rng.uniform(0.44, 0.57)
+    room = (round(left), round(top), round(left + frame), round(top + frame))
+    size = room[2] - room[0]
+    if rng.random() < 0.5:
+        ground = Image.new("RGB", (size, size), random_color(rng))
+    else:
+        ground = _cut(banks.grounds[rng.integers(len(banks.grounds))], rng, size)
+    part = patch.crop(tuple(value - corner[index % 2] for index, value in enumerate(room)))
+    ground.paste(part, (0, 0), part.getchannel("A"))
+    image.paste(ground, room[:2])
+
+
+def _padded(
+    source: Image.Image, fx: float, fy: float, mode: Literal["edge", "reflect"], share: float
+) -> tuple[Image.Image, float, float]:
+    """Continue a picture beyond its edges by a share of its side; and the middle of its face there."""
+    pad = int(source.width * share)
     pixels = np.pad(np.asarray(source), ((pad, pad), (pad, pad), (0, 0)), mode=mode)
-    wide = Image.fromarray(pixels)
+    return Image.fromarray(pixels), fx + pad, fy + pad
+
+
+def _outlined(source: Image.Image, fx: float, fy: float, rng: np.random.Generator) -> tuple[Image.Image, float, float]:
+    """Give a square crop an outline: hair drawn out beyond its edge and cut off softly."""
+    size = source.width
+    mode: Literal["edge", "reflect"] = "edge" if rng.random() < 0.6 else "reflect"
+    wide, cx, cy = _padded(source, fx, fy, mode, rng.uniform(0.05, 0.4))
     mask = Image.new("L", wide.size)
     pen = ImageDraw.Draw(mask)
-    cx, cy = fx + pad, fy + pad
     steps = 24
     turn = np.arange(steps) * 2 * math.pi / steps
     # a head of hair: wider than the face, any bumps, longer at the sides where hair hangs
@@ -243,21 +274,10 @@ def _decoy(image: Image.Image, banks: Banks, rng: np.random.Generator, sides: tu
     figure = figures[rng.integers(len(figures))]
     source = _tinted(figure.image, rng)
     fx, fy, fside = figure.box
-    if kind < 0.25:  # tiles of a face in another order
-        face = source.convert("RGB").crop(
-            tuple(int(v) for v in (fx - fside / 2, fy - fside / 2, fx + fside / 2, fy + fside / 2))
-        )
-        face = face.resize((48, 48))
-        cells = int(rng.choice([2, 3, 4]))
-        step = 48 // cells
-        order = rng.permutation(cells * cells)
-        if cells == 2:
-            order = np.array([3, 2, 1, 0]) if rng.random() < 0.5 else np.array([2, 3, 0, 1])
-        patch = Image.new("RGB", (48, 48))
-        for place, tile in enumerate(order):
-            ty, tx = divmod(int(tile), cells)
-            py, px = divmod(place, cells)
-            patch.paste(face.crop((tx * step, ty * step, tx * step + step, ty * step + step)), (px * step, py * step))
+    if kind < 0.12:  # one eye, with skin, brow and hair around it
+        patch = one_eye(rng)
+    elif kind < 0.25:
+        patch = _shuffled(source, figure.box, rng)
     elif kind < 0.5:  # a corner of a figure: hair, clothes, an ear, one eye
         part = fside * rng.uniform(0.2, 0.45)
         a = rng.uniform(0, 2 * math.pi)
@@ -290,6 +310,26 @@ def _decoy(image: Image.Image, banks: Banks, rng: np.random.Generator, sides: tu
         image.paste(patch, (int(x), int(y)), mask)
     else:
         image.paste(patch, (int(x), int(y)))
+
+
+def _shuffled(source: Image.Image, box: Box, rng: np.random.Generator) -> Image.Image:
+    """Tiles of a face in another order."""
+    fx, fy, fside = box
+    face = source.convert("RGB").crop(
+        tuple(int(v) for v in (fx - fside / 2, fy - fside / 2, fx + fside / 2, fy + fside / 2))
+    )
+    face = face.resize((48, 48))
+    cells = int(rng.choice([2, 3, 4]))
+    step = 48 // cells
+    order = rng.permutation(cells * cells)
+    if cells == 2:
+        order = np.array([3, 2, 1, 0]) if rng.random() < 0.5 else np.array([2, 3, 0, 1])
+    patch = Image.new("RGB", (48, 48))
+    for place, tile in enumerate(order):
+        ty, tx = divmod(int(tile), cells)
+        py, px = divmod(place, cells)
+        patch.paste(face.crop((tx * step, ty * step, tx * step + step, ty * step + step)), (px * step, py * step))
+    return patch
 
 
 def degrade(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -75,6 +75,17 @@ def test_a_convolution_is_that_of_torch(kernel: int, stride: int, size: tuple[in
     np.testing.assert_allclose(got, wanted.numpy(), atol=1e-4)
 
 
+def test_a_convolution_takes_what_is_beyond_the_edges_and_cuts_off_below_zero() -> None:
+    numbers = np.random.default_rng(3)
+    x = numbers.integers(0, 256, (8, 12, 3)).astype(np.uint8)
+    weight = numbers.normal(size=(5, 3, 3, 3)).astype(np.float32)
+    padded = F.pad(torch.from_numpy(x).permute(2, 0, 1)[None].float(), (1, 1, 1, 1), value=128.0)
+    wanted = F.relu(F.conv2d(padded, torch.from_numpy(weight)))[0].permute(1, 2, 0)
+    matrix = weight.transpose(2, 3, 1, 0).reshape(-1, 5)
+    got = face_detector.convolve(x, matrix, np.zeros(5, np.float32), 3, 1, edge=128, relu=True)
+    np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-4, atol=1e-2)
+
+
 def test_the_weights_are_in_the_package_and_small() -> None:
     assert face_detector.WEIGHTS.parent.parent.name == animegen_cli.__name__
     assert face_detector.WEIGHTS.stat().st_size < 2_000_000
@@ -117,6 +128,13 @@ def test_one_face_keeps_its_surest_box() -> None:
         [9, 9, 19, 19, 0.5],  # only touches it
     ])  # fmt: skip
     assert face_detector.suppressed(rows) == [1, 2, 4]
+
+
+def test_a_small_box_beside_a_surer_face_is_its_earring() -> None:
+    face, earring, eye = Box(100, 100, 200, 200, 0.9), Box(205, 160, 225, 180, 0.8), Box(120, 130, 145, 155, 0.7)
+    other, surer = Box(300, 100, 320, 120, 0.6), Box(205, 160, 225, 180, 0.95)
+    assert face_detector.without_parts([face, earring, eye, other]) == [face, other]
+    assert face_detector.without_parts([surer, face]) == [surer, face]
 
 
 def test_the_square_of_a_face_shows_more_above_than_below() -> None:
