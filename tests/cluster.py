@@ -57,6 +57,10 @@ PartitionName=high Nodes={host} PriorityTier=10 PreemptMode=OFF
 """
 
 
+class DoesNotStart(Exception):
+    """There are daemons, and they do not work here; with what they say."""
+
+
 def missing() -> str | None:
     """Why no SLURM can be started here; None where one can."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
@@ -78,7 +82,10 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """What a user's shell has here."""
-        return os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": _path()}
+        own = {
+            key: value for key, value in os.environ.items() if not key.startswith("SLURM_")
+        }  # tests may run in a job
+        return own | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": _path()}
 
     def call(self, *words: str) -> str:
         """What a command of SLURM prints; it must succeed."""
@@ -110,12 +117,18 @@ def started(cores: int = 2) -> Iterator[Cluster]:
 
     Args:
         cores: that SLURM may give away, however many there are.
+
+    Raises:
+        DoesNotStart: the daemons do not work here.
     """
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # a socket's path has 107 bytes at most
     folder.chmod(0o755)
     cluster = Cluster(folder)
     try:
-        _start(cluster, cores)
+        try:
+            _start(cluster, cores)
+        except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
+            raise DoesNotStart(f"no SLURM starts here: {error}{cluster.logs()}") from error
         yield cluster
     finally:
         _end(cluster)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -157,6 +158,27 @@ def test_without_sbatch_the_file_is_left_and_named(
     assert (tmp_path / "runs" / "slurm" / "train-ddpm-smoke.sbatch").is_file()
 
 
+def test_sbatch_gets_the_file_and_its_refusal_is_shown(
+    tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for sbatch, which says what the real one does on a cluster among several."""
+    file = tmp_path / "bin" / "sbatch"
+    file.parent.mkdir()
+    file.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\necho "12;some"\n')
+    file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{file.parent}:/usr/bin:/bin")
+    words = [*SMOKE, "--data", faces, "--slurm"]
+    for wish in ("time=10", "time=10", "time=20"):
+        answer = done(*words, wish, cwd=tmp_path)
+        assert answer.out == "12\n"
+        assert "output:  runs/slurm/train-ddpm-smoke-12.out" in answer.err
+    names = [f"--parsable runs/slurm/train-ddpm-smoke{end}.sbatch" for end in ("", "", "-2")]
+    assert (tmp_path / "asked").read_text().splitlines() == names
+    assert "--time=20\n" in (tmp_path / "runs" / "slurm" / "train-ddpm-smoke-2.sbatch").read_text()
+    file.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: moon' >&2\nexit 1\n")
+    assert "invalid partition specified: moon" in refused(5, *words, "partition=moon", cwd=tmp_path)
+
+
 def test_a_study_and_a_sweep_are_arrays_and_one_training_is_none(tmp_path: Path, faces: Path) -> None:
     dry = ("--data", faces, "--slurm-dry-run", "--slurm")
     assert option_lines(done(*SMOKE, "--seeds", "0-4", *dry, "time=1", cwd=tmp_path).out)["array"] == "1-5"
@@ -190,6 +212,17 @@ def test_tasks_are_started_by_srun(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_training_gets_a_process_for_each_gpu(wish: str, typed: list[str], added: list[str]) -> None:
     script = slurm.batch_file(slurm.Wish.parse(wish), slurm.Work(name="n", takes_nproc=True), ["animegen", *typed])
     assert command_of(script)[-1 - len(typed) - len(added) :] == ["animegen", *typed, *added]
+
+
+def test_processes_that_cannot_share_a_step_are_refused_before_they_wait_for_their_gpus(
+    tmp_path: Path, faces: Path
+) -> None:
+    words = [*SMOKE, "--data", faces, "--batch", "32", "--slurm-dry-run", "--slurm"]
+    assert "use `--parts 8`" in refused(2, *words, "gpus=8", cwd=tmp_path)
+    assert "use `--parts 8`" in refused(2, *words, "nodes=2,gpus=8", cwd=tmp_path)
+    assert "3 processes cannot share" in refused(2, *words, "ntasks=3", cwd=tmp_path)
+    assert command_of(done(*words, "gpus=8", "--parts", "8", cwd=tmp_path).out)[-2:] == ["--nproc", "8"]
+    assert command_of(done(*words, "gpus=8", "--nproc", "2", cwd=tmp_path).out)[-2:] == ["--nproc", "2"]
 
 
 def test_gpus_that_a_command_cannot_use_are_said(tmp_path: Path, faces: Path) -> None:
@@ -318,11 +351,16 @@ def real(faces: Path) -> Iterator[cluster.Cluster]:
     """A SLURM of one node, in which this process's shell commands work too."""
     if reason := cluster.missing():
         pytest.skip(reason)
-    with cluster.started(cores=4) as running:
-        for name in list(os.environ):
-            assert not name.startswith("SLURM_"), "the tests themselves run in a job"
-        with mock.patch.dict(os.environ, running.environment):
-            yield running
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(cluster.started(cores=4))
+        except cluster.DoesNotStart as error:
+            pytest.skip(str(error))
+        own = {
+            key: value for key, value in os.environ.items() if not key.startswith("SLURM_")
+        }  # tests may run in a job
+        stack.enter_context(mock.patch.dict(os.environ, own | running.environment, clear=True))
+        yield running
 
 
 def long_words(faces: Path, out: Path) -> list[str]:

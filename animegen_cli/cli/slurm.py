@@ -105,6 +105,16 @@ class Wish:
         return self.nodes > 1 or any((self.get(key) or "1") != "1" for key in ("ntasks", "ntasks-per-node"))
 
     @property
+    def processes(self) -> int:
+        """Processes that the job starts for one training: tasks of srun, else one for each GPU."""
+        if not self.is_started_by_srun:
+            return max(self.gpus, 1)
+        tasks, each = self.get("ntasks"), self.get("ntasks-per-node")
+        if tasks and tasks.isdigit():
+            return int(tasks)
+        return self.nodes * (int(each) if each and each.isdigit() else max(self.gpus, 1))
+
+    @property
     def seconds(self) -> int | None:
         """The time limit; None where none is asked for, or one that only SLURM understands."""
         found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", self.get("time") or "")

@@ -63,6 +63,7 @@ def _submit(request: Request, seeds: list[int] | None, wish: str | None, *, dry_
     from animegen_cli.cli import slurm
 
     words = slurm.checked(wish, dry_run=dry_run)  # before torch is imported
+    from animegen_cli.train import plan as planning
     from animegen_cli.train import sweep, train
 
     runs = sweep.requests(request, seeds) if sweep.is_asked(request, seeds) else {}
@@ -70,13 +71,24 @@ def _submit(request: Request, seeds: list[int] | None, wish: str | None, *, dry_
         request = train.from_run(request)
     first = next(iter(runs.values()), request)
     run_config = train.read_config(first)
-    data = train.open_data(first, run_config).path
+    faces = train.open_data(first, run_config)
+    desired = slurm.Wish.parse(words)
+    processes = desired.processes if desired.is_started_by_srun else request.nproc or desired.processes
+    if processes > 1 and not _goes_on(first):
+        planning.check_processes(run_config, faces, processes)
     slurm.warn_of_limit(words, run_config)
     work = slurm.Work(
         name=slurm.job_name("train", run_config.family, run_config.preset),
-        pinned=() if request.data or run_config.data else ("--data", str(data)),
+        pinned=() if request.data or run_config.data else ("--data", str(faces.path)),
         runs=len(runs),
         shares=bool(runs),
         takes_nproc=True,
     )
     slurm.submit(words, work, dry_run=slurm_dry_run)
+
+
+def _goes_on(request: Request) -> bool:
+    """Whether the run has states, which say themselves what its steps are."""
+    from animegen_cli.paths import Run
+
+    return request.resumes_a_run or (request.out is not None and bool(Run(request.out).states()))

@@ -10,11 +10,16 @@ import torch
 from animegen_cli import config
 from animegen_cli.config import Amount
 from animegen_cli.device import free_memory
+from animegen_cli.errors import UsageError
+from animegen_cli.model import families
+from animegen_cli.model.family import DataSpec
 from animegen_cli.sample.trained import build_config
-from animegen_cli.train import estimate, train
+from animegen_cli.train import estimate, options, train
 from animegen_cli.train.trainer import Trainer
 
 if TYPE_CHECKING:
+    from animegen_cli.config import RunConfig
+    from animegen_cli.data.dataset import FaceSet
     from animegen_cli.train.options import Prepared
     from animegen_cli.train.request import Request
 
@@ -51,6 +56,26 @@ def plan(request: Request) -> dict[str, Any]:
         "time_from": source,
         "device": str(prepared.device),
     }
+
+
+def check_processes(run_config: RunConfig, faces: FaceSet, processes: int) -> None:
+    """Raise UsageError where so many processes cannot share the steps of a new run; the hint says which `--parts` can."""
+    kind = families.load(run_config.family)
+    data = DataSpec(
+        size=run_config.size or faces.size, count=len(faces.indices("train")), attributes=dict(faces.attributes),
+        domains=kind.domains,
+    )  # fmt: skip
+    parts = options.resolve_parts(run_config, kind(run_config.model, data))
+    if parts % processes == 0:
+        return
+    batch = run_config.train.batch
+    several = [n for n in range(processes, batch + 1, processes) if batch % n == 0]
+    raise UsageError(
+        f"{processes} processes cannot share the {parts} parts of a step of {batch} images",
+        hint=f"use `--parts {several[0]}`"
+        if several
+        else f"use a multiple of {processes} as `--batch`, and `--parts {processes}`",
+    )
 
 
 def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, images: int) -> tuple[float, str]:
