@@ -65,10 +65,18 @@ class StoppedError(AnimegenError):
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: Python's own, or what torch makes of it on any device."""
-    said = ("allocate memory", "not enough memory", "bad_alloc", "bad allocation", "out of memory")
+    """Whether an error says that memory ran out: Python's own, or what torch, on any device, and libraries that are loaded
+    make of it."""
+    said = (
+        "allocate memory",
+        "not enough memory",
+        "bad_alloc",
+        "bad allocation",
+        "out of memory",
+        "failed to map segment",
+    )
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in said)
+        isinstance(error, RuntimeError | ImportError | OSError) and any(words in str(error).lower() for words in said)
     )
 
 

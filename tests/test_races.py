@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 from chain import TINY, done, here
@@ -52,9 +53,11 @@ runs:
 
 def _plan(file: Path, faces: Path, rates: list[float], answers: multiprocessing.SimpleQueue[list[str | None]]) -> None:
     """Plan as `compare --study` does, with a machine whose speed differs each time that it is measured."""
-    study.images_per_second = lambda _: rates.pop(0)  # type: ignore[attr-defined]
-    study._train = lambda *_: "not in this test"  # type: ignore[assignment]
-    with pytest.raises(DataError, match="no run of the study has begun"):
+    with (
+        mock.patch.object(study, "images_per_second", side_effect=rates),
+        mock.patch.object(study, "_train", return_value="not in this test"),
+        pytest.raises(DataError, match="no run of the study has begun"),
+    ):
         study.run(study.Request(study=str(file), data=faces, out=file.parent / "study", device="cpu"))
     answers.put([run.duration for run in load(file.parent / "study" / study.FILE).runs.values()])
 

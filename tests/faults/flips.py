@@ -1,4 +1,4 @@
-"""One changed byte in any file of a run, a set, moments or a study: refused, said, or without effect on any result."""
+"""One changed byte in any file of a run, a set or a study: refused, said, or without effect on any result."""
 
 from __future__ import annotations
 
@@ -43,14 +43,16 @@ class Tally:
     crashed: list[str] = field(default_factory=list)
 
 
-def make(folder: Path) -> None:
-    """Make what is changed: a set, a run of two states with scores, features and pictures, moments, a study."""
+def make(folder: Path, *, study: bool = True) -> None:
+    """Make what is changed: a set, a run of two states with scores, features and pictures, and a study where it is wanted."""
     done("prepare", "demo", "--resolution", 16, "--limit", 40, "--workers", 1, "--out", folder / "faces.zip")
     run = folder / "run"
     more = ("--keep", 3, *sets("train.save_every=32 images", "train.preview_every=32 images", "train.preview=4"))
     done(*train_words("ddpm", folder / "faces.zip", run, *more, duration="64 images"))
     done("eval", run, *SCORING)
     _compare(run)
+    if not study:
+        return
     (folder / "study.yaml").write_text(_STUDY, encoding="utf-8")
     words = ("--study", folder / "study.yaml", "--data", folder / "faces.zip", "--device", "cpu", "--no-reals")
     done("compare", *words, "--out", folder / "study")
@@ -141,14 +143,6 @@ def _prepare(path: Path) -> tuple[object, str]:
     return _set(out)[0], said
 
 
-def _against(moments: Path) -> tuple[object, str]:
-    run = moments.parent / "run"
-    Run(run).scores.unlink(missing_ok=True)
-    answer = _must(here("eval", run, "--against", moments, *SCORING[:-3], "--device", "cpu", "--json"))
-    scores = json.loads(answer.out)["scores"]
-    return [(score["name"], score["value"], score["protocol"]["reference_count"]) for score in scores], answer.err
-
-
 def _study(file: Path) -> tuple[object, str]:
     folder = file.parent
     words = ("--study", folder.parent / "study.yaml", "--data", folder.parent / "faces.zip", "--device", "cpu")
@@ -234,7 +228,7 @@ def _look(tally: Tally, door: Door, subject: Path, file: Path, whole: object, wh
     try:
         found, said = door(subject)
     except Refused as refusal:
-        if "Traceback" in str(refusal) or named not in str(refusal):
+        if "Traceback" in str(refusal) or named.removesuffix(".zip") not in str(refusal):
             tally.crashed.append(f"{what}: {refusal}")
         else:
             tally.refused += 1
