@@ -41,7 +41,11 @@ def plan(request: Request) -> dict[str, Any]:
     count = prepared.data.count
     batch = run_config.train.batch
     images = Amount.parse(run_config.train.duration).images(batch=batch, count=count)
-    memory = cost.fixed_bytes + cost.image_bytes * (batch // prepared.options.parts)
+    parts = prepared.options.parts
+    waiting = (
+        4 * sum(cost.parameters.values()) * (parts - 1).bit_length()
+    )  # gradients that the tree of parts holds meanwhile
+    memory = cost.fixed_bytes + waiting + cost.image_bytes * (batch // parts)
     seconds, source = _expected_seconds(prepared, cost, memory, images)
     return {
         "config": run_config.to_dict(),
