@@ -240,7 +240,9 @@ def _train_in_processes(request: Request) -> None:
     if code == StoppedError.exit_code:
         raise StoppedError("stopped; the state is saved", hint="type the same command again to go on")
     if code:
-        raise kinds.get(code, MachineError)(f"its processes ended with {code}", hint="read what they say above")
+        raise kinds.get(code, MachineError)(
+            f"the processes of {request.out} ended with {code}", hint="read what they say above"
+        )
 
 
 def _folder(request: Request) -> Run:
