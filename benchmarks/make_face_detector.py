@@ -236,9 +236,7 @@ def main() -> None:
     )
     parser.add_argument("--grounds", type=int, default=400, help="backgrounds (default: 400)")
     parser.add_argument("--steps", type=int, default=3000, help="steps of 32 scenes (default: 3000)")
-    parser.add_argument(
-        "--finish", type=int, default=800, help="steps of a second cycle on new scenes (default: 800)"
-    )
+    parser.add_argument("--finish", type=int, default=800, help="steps of a second cycle on new scenes (default: 800)")
     parser.add_argument(
         "--rate", type=float, default=3e-3, help="largest learning rate (default: 0.003), a third in the second cycle"
     )

@@ -30,6 +30,7 @@ from animegen_cli.metrics.frechet import Moments, load_moments, save_moments
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.report import grids
+from animegen_cli.train import log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -364,11 +365,11 @@ def test_a_set_with_one_name_twice_is_refused(twice: str, faces: Path, tmp_path:
 @pytest.mark.parametrize("name", ["manifest.json", "dataset.json"])
 def test_a_manifest_of_blanks_or_of_millions_of_values_is_refused(name: str, faces: Path, tmp_path: Path) -> None:
     for number, text in enumerate((b" " * (2**25 + 2**20), b"[" + b"[]," * 2**22 + b"0]")):
-        hostile = changed_set(
-            faces,
-            tmp_path / f"{number}.zip",
-            lambda member, data, text=text: iter([(member, text if member == name else data)]),
-        )
+
+        def change(member: str, data: bytes, text: bytes = text) -> Iterator[tuple[str, bytes]]:
+            yield member, text if member == name else data
+
+        hostile = changed_set(faces, tmp_path / f"{number}.zip", change)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(DataError, match=r"larger than|more than") as caught:
             FaceSet.open(hostile)
@@ -449,3 +450,24 @@ def test_a_config_that_was_edited_is_said_by_whoever_reads_it(
     assert "its settings are not those that the training wrote" in " ".join((said.out + said.err).split())
     said = done("train", "--config", config, "--data", faces, "--dry-run")
     assert "config.yaml was edited" in " ".join(said.err.split())
+
+
+def test_a_log_that_grows_too_large_goes_on_with_half_of_its_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "MOST_BYTES", 4000)
+    file = tmp_path / "log.jsonl"
+    curve = log.Log(file, images=0)
+    for number in range(1, 401):
+        curve.write({"images": 8 * number, "step": number, "lr": {"model": 1e-3}, "model/mse": 1 / number})
+        assert file.stat().st_size <= 4000
+    curve.write({"images": 3200, "step": 400, "findings": ["blank"]})
+    curve.close()
+    entries = [disk.from_line(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    images = [entry["images"] for entry in entries]
+    assert images == sorted(images)
+    assert images[0] < 800  # the whole training is still there
+    assert images[-1] == 3200
+    assert len(entries) > 15
+    assert entries[-1]["findings"] == ["blank"]
+    assert all(entry["model/mse"] == 1 / entry["step"] for entry in entries[:-1])

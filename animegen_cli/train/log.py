@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
+MOST_BYTES = 32 * 2**20
+"""Of a log. One that grows beyond goes on with half of its lines: a month of training has curves of 45,000 points at least,
+in one file that reports read in seconds."""
+
+
 class Log:
     """Appends to log.jsonl and, where TensorBoard is installed, to its event files."""
 
@@ -28,9 +33,27 @@ class Log:
         """Append one line; numbers also become TensorBoard scalars over `entry["images"]`, the images seen."""
         self._file.write(disk.to_line(entry))
         self._file.flush()
+        if self._file.tell() > MOST_BYTES:
+            self._thin()
         if self._events is not None:
             for name, value in _scalars(entry):
                 self._events.add_scalar(name, value, entry["images"])
+
+    def _thin(self) -> None:
+        """Leave out half of the lines of losses, so that the others are evenly spread; what was found and validated stays."""
+        self._file.close()
+        lines = _entries(self.path)
+        losses = [entry["images"] for _, entry in lines if entry and "lr" in entry]
+        share = 2 * max(losses[-1], 1) / len(losses)  # images of one line that stays
+        kept, taken = [], -1
+        for line, entry in lines:
+            if entry and "lr" in entry:
+                if entry["images"] // share == taken:
+                    continue
+                taken = entry["images"] // share
+            kept.append(line)
+        disk.write_text(self.path, "".join(kept))
+        self._file = self.path.open("a", encoding="utf-8")
 
     def close(self) -> None:
         """Flush to the disk and close."""
@@ -45,19 +68,29 @@ def _cut(path: Path, images: int) -> None:
     """Drop what was logged after the state that training goes on from, and lines that are damaged; the others stay as they are."""
     if not path.is_file():
         return
-    kept, damaged = [], 0
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    for number, line in enumerate(lines):
-        try:
-            if float(disk.from_line(line.rstrip("\n"))["images"]) <= images:
-                kept.append(line if line.endswith("\n") else line + "\n")
-        except (ValueError, TypeError, KeyError):
-            damaged += number < len(lines) - 1 or line.endswith(
-                "\n"
-            )  # a kill cuts the last one short, which is no news
+    lines = _entries(path)
+    kept = [line for line, entry in lines if entry is not None and entry["images"] <= images]
+    # A kill cuts the last line short, which is no news.
+    damaged = sum(entry is None for _, entry in lines[:-1]) + sum(
+        entry is None and line.endswith("\n") for line, entry in lines[-1:]
+    )
     if damaged:
         console.warn(f"{damaged} damaged line{'s' * (damaged > 1)} of {path} left out")
     disk.write_text(path, "".join(kept))
+
+
+def _entries(path: Path) -> list[tuple[str, dict[str, Any] | None]]:
+    """Each line of a log with its end, and what it holds; None for a damaged one."""
+    found: list[tuple[str, dict[str, Any] | None]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        entry: dict[str, Any] | None
+        try:
+            entry = disk.from_line(line.rstrip("\n"))
+            entry["images"] = float(entry["images"])
+        except (ValueError, TypeError, KeyError, OverflowError):
+            entry = None
+        found.append((line if line.endswith("\n") or entry is None else line + "\n", entry))
+    return found
 
 
 def _event_writer(folder: Path, images: int) -> SummaryWriter | None:
