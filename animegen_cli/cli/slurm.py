@@ -133,13 +133,9 @@ def _check(text: str, key: str, value: str | None) -> None:
     """UsageError for a key or value that cannot stand in a batch file."""
     hint = f"write `--slurm {EXAMPLE}`: options of sbatch and their values"
     if not re.fullmatch(r"[a-z][a-z0-9-]+", key):
-        what = (
-            f"`{key}`"
-            if key.isprintable() and key
-            else "an empty word"
-            if not key
-            else "a word with control characters"
-        )
+        what = f"`{key}`" if key else "an empty word"
+        if not key.isprintable():
+            what = "a word with control characters"
         raise UsageError(f"`--slurm` has {what} where the name of an option of sbatch belongs", hint=hint)
     if key in _REFUSED:
         raise UsageError(f"`--slurm` cannot take `{key}`: the job is the command that was typed", hint=hint)
