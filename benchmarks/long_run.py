@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
+from animegen_cli import console
 from animegen_cli.config import Layer
 from animegen_cli.train import train
 from animegen_cli.train.request import Request
@@ -42,37 +43,38 @@ def main() -> None:
     asked = words.parse_args()
     steps, saves = asked.steps, list[float]()
     each = BATCH * max(steps // asked.previews, 1)
-    rows = list[tuple[int, float, int]]()
     step, save = Trainer.train_step, Session.save
 
-    def watched(trainer: Trainer) -> None:
-        step(trainer)
+    def watched(trainer: Trainer, stop: Callable[[], bool]) -> bool:
+        taken = step(trainer, stop)
         if trainer.step % max(steps // 10, 1) == 0:
-            rows.append((trainer.step, _resident(), len(os.listdir("/proc/self/fd"))))
+            print(f"| {trainer.step:,} | {_resident():.0f} | {len(os.listdir('/proc/self/fd'))} |", flush=True)
+        return taken
 
     def timed(session: Session, trainer: Trainer) -> None:
         began = time.perf_counter()
         save(session, trainer)
         saves.append(time.perf_counter() - began)
 
+    print("| step | memory, MB | open files |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         request = Request(
             family="ddpm", preset="smoke", data=asked.data, out=Path(folder) / "run", device="cpu",
             settings=[*SETTINGS, f"train.preview_every={each} images", f"train.save_every={each} images"],
             flags=[Layer.from_flag("--duration", "train.duration", f"{steps * BATCH} images")],
         )  # fmt: skip
+        console.configure(quiet=True)
         _with(watched, timed, request)
         kept = len(list((Path(folder) / "run" / "resume").iterdir()))
         previews = len(list((Path(folder) / "run" / "samples").glob("ema-*.png")))
-    print("| step | memory, MB | open files |\n| --- | --- | --- |")
-    for number, memory, handles in rows:
-        print(f"| {number:,} | {memory:.0f} | {handles} |")
     middle = sorted(saves)[len(saves) // 2]
     print(f"{previews} previews, {len(saves)} saves, {kept} states kept (`--keep` 2)")
     print(f"a save takes {middle * 1e3:.0f} ms, {middle / INTERVAL:.4%} of {INTERVAL} s")
 
 
-def _with(watched: Callable[[Trainer], None], timed: Callable[[Session, Trainer], None], request: Request) -> None:
+def _with(
+    watched: Callable[[Trainer, Callable[[], bool]], bool], timed: Callable[[Session, Trainer], None], request: Request
+) -> None:
     with mock.patch.object(Trainer, "train_step", watched), mock.patch.object(Session, "save", timed):
         train.train(request)
 
