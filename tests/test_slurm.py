@@ -414,6 +414,7 @@ def limited(
         yield folder, beside.submit(goes_on_after_its_limit)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("limited")
 def test_two_workers_of_a_real_array_share_a_study(real: cluster.Cluster, faces: Path, tmp_path: Path) -> None:
     settings = [setting.partition("=") for setting in [*TINY["gan"], *SHORT]]
@@ -436,6 +437,7 @@ def test_two_workers_of_a_real_array_share_a_study(real: cluster.Cluster, faces:
     assert [written.count(f"\n{name}: 100%") for name in "ab"] == [1, 1], "each is trained once"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("limited")
 def test_a_cancelled_job_saves_and_stays_cancelled(real: cluster.Cluster, faces: Path, tmp_path: Path) -> None:
     number = submitted(long_words(faces, tmp_path / "run"), "partition=high", tmp_path)
@@ -447,6 +449,7 @@ def test_a_cancelled_job_saves_and_stays_cancelled(real: cluster.Cluster, faces:
     assert int(Run(tmp_path / "run").states()[-1].name) >= images
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("limited")
 def test_processes_that_share_a_training_stop_together_and_their_job_is_put_back(
     real: cluster.Cluster, faces: Path, tmp_path: Path
@@ -465,6 +468,7 @@ def test_processes_that_share_a_training_stop_together_and_their_job_is_put_back
     assert output_of(tmp_path, number).count(f"asking SLURM to start job {number} again") == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_its_time_limit_and_another_job_stop_ends_with_the_weights_of_an_unbroken_run(
     real: cluster.Cluster, limited: tuple[Path, Future[str]], faces: Path, tmp_path: Path
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_run_that_another_process_trains_is_left_to_it_and_the_rest_is_trained
     assert Run(tmp_path / "sweep" / "seed=1").finished
 
 
+@pytest.mark.slow
 def test_a_stopped_sweep_goes_on_where_it_was(tmp_path: Path, faces: Path) -> None:
     words = gan(faces, tmp_path / "sweep", "--seeds", "0-1", duration="160 images")
     first, second = (tmp_path / "sweep" / f"seed={seed}" for seed in (0, 1))
@@ -178,6 +179,7 @@ def test_a_run_that_diverges_ends_no_sweep(tmp_path: Path, faces: Path) -> None:
     assert "its last healthy state is kept" in done(*words).err
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_sweep_may_have_several_processes_and_are_no_ranks_themselves(
     tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
