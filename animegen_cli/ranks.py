@@ -1,6 +1,6 @@
-"""The processes that train one run together: which one this is, and how they add up what each of them found.
+"""The processes that work on one command together: which one this is, and how they put together what each of them found.
 
-A process learns its place from `torchrun`'s variables, which `animegen train --nproc` sets too, or from those of SLURM's
+A process learns its place from `torchrun`'s variables, which `--nproc` sets too, or from those of SLURM's
 `srun`. Everything that goes between processes is a tensor of numbers or a line of text.
 """
 
@@ -61,7 +61,7 @@ def place() -> Place:
 
 
 class Ranks:
-    """The processes of one training, seen from one of them. Alone, everything is as if there were no others."""
+    """The processes of one command, seen from one of them. Alone, everything is as if there were no others."""
 
     def __init__(self, rank: int = 0, count: int = 1, local: int = 0) -> None:
         """See `Place`; `together` connects them."""
@@ -78,6 +78,17 @@ class Ranks:
         """The parts of a step that are this process's: as many for each, one after the other; `count` divides `parts`."""
         each = parts // self.count
         return range(self.rank * each, (self.rank + 1) * each)
+
+    def block(self, count: int, unit: int) -> range:
+        """This process's share of the rows 0 to count - 1: one after the other, in whole units of `unit` rows but for the last.
+
+        The first processes have one unit more than the others where they do not come out even.
+        """
+        units = -(-count // unit)
+        each, more = divmod(units, self.count)
+        begin = self.rank * each + min(self.rank, more)
+        end = begin + each + (self.rank < more)
+        return range(min(begin * unit, count), min(end * unit, count))
 
     def told(self, text: str = "") -> str:
         """Return the text that the first process gives; the others wait for it."""
@@ -126,6 +137,32 @@ class Ranks:
             distance *= 2
         return numbers
 
+    def gathered(self, rows: Tensor) -> Tensor:
+        """Return the rows of all processes, one block after the other in the order of ranks, to the first; to others their own.
+
+        Args:
+            rows: (n, ...) on the CPU; n may differ between processes, the rest and the type may not.
+        """
+        if self.count == 1:
+            return rows
+        import torch
+        from torch import distributed
+
+        length = torch.tensor([len(rows)])
+        if not self.first:
+            self._reached(lambda: distributed.send(length, 0))
+            if len(rows):
+                self._reached(lambda: distributed.send(rows.contiguous(), 0))
+            return rows
+        blocks = [rows]
+        for rank in range(1, self.count):
+            self._reached(lambda: distributed.recv(length, rank))  # noqa: B023  # called at once
+            theirs = rows.new_empty(int(length.item()), *rows.shape[1:])
+            if len(theirs):
+                self._reached(lambda: distributed.recv(theirs, rank))  # noqa: B023
+            blocks.append(theirs)
+        return torch.cat(blocks)
+
     def _reached(self, call: Callable[[], object]) -> None:
         try:
             call()
@@ -133,7 +170,7 @@ class Ranks:
             if not self.first:  # the first one says it
                 raise SystemExit(MachineError.exit_code) from error
             raise MachineError(
-                "another process of this training has ended",
+                "another process of this command has ended",
                 hint="its own message says why, else it was killed; type the same command again to go on",
             ) from error
 
@@ -153,8 +190,12 @@ def _exchange(ours: Tensor, theirs: Tensor, peer: int) -> None:
 
 
 @contextmanager
-def together(found: Place) -> Iterator[Ranks]:
+def together(found: Place, *, patience: timedelta = PATIENCE) -> Iterator[Ranks]:
     """Connect the processes that were started together, as long as the block lasts; nothing to do where there is one.
+
+    Args:
+        found: this one's place.
+        patience: how long they wait for one that is alive.
 
     Raises:
         MachineError: they did not find each other.
@@ -168,7 +209,7 @@ def together(found: Place) -> Iterator[Ranks]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         distributed.init_process_group(
-            backend, init_method=_meeting(), rank=found.rank, world_size=found.world, timeout=PATIENCE
+            backend, init_method=_meeting(), rank=found.rank, world_size=found.world, timeout=patience
         )
     except (RuntimeError, ValueError) as error:
         raise MachineError(
@@ -195,7 +236,7 @@ def _meeting() -> str:
     nodes = re.match(r"([^\[,]+)(?:\[(\d+))?", env.get("SLURM_STEP_NODELIST") or env.get("SLURM_JOB_NODELIST", ""))
     if nodes is None:
         raise MachineError(
-            "nothing says where the processes of this training meet",
+            "nothing says where the processes of this command meet",
             hint="start them with `torchrun`, `srun` or `--nproc`",
         )
     port = 20_000 + (int(env.get("SLURM_JOB_ID", "0")) * 7 + int(env.get("SLURM_STEP_ID", "0"))) % 20_000

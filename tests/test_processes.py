@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import tiny_runs
 import torch
 from chain import (
     ROOT,
@@ -29,6 +31,7 @@ from chain import (
 
 from animegen_cli import ranks
 from animegen_cli.errors import MachineError
+from animegen_cli.evaluate import evaluate
 from animegen_cli.paths import Run
 from animegen_cli.train.folder import is_locked
 
@@ -163,6 +166,58 @@ def test_a_step_is_shared_by_as_many_as_divide_its_parts(
     assert "`--parts 2`" in said
     said = refused(2, *words, "--parts", "2", "--batch-gpu", "2")
     assert "`--parts 4`" in said
+
+
+def test_sample_and_eval_share_seeds_with_the_pictures_and_scores_of_one_process(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    run = tiny_runs.make("gan", tmp_path / "run").path
+    draw = [
+        "sample",
+        run,
+        "--seeds",
+        "0-20,1005",
+        "--batch",
+        "4",
+        "--grid",
+        "--device",
+        "cpu",
+    ]  # 6 calls, the last not full
+    done(*draw, "--out", tmp_path / "one")
+    done(*draw, "--out", tmp_path / "two", "--nproc", "2")
+    drawn = {file.relative_to(tmp_path / "one"): file.read_bytes() for file in (tmp_path / "one").rglob("*.png")}
+    assert len(drawn) == 22 + 1
+    assert drawn == {
+        file.relative_to(tmp_path / "two"): file.read_bytes() for file in (tmp_path / "two").rglob("*.png")
+    }
+
+    judge = ["--against", faces, "--n", "260", "--repeats", "2", "--extractor", "faces", "--device", "cpu"]
+    metrics = ["--metrics", "fd,kid,coverage,duplicates"]  # of features, and of pixels
+    found = []
+    for count in (1, 2):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{count}"))  # features of the set too
+        copy = shutil.copytree(run, tmp_path / f"scored{count}")
+        done("eval", copy, *judge, *metrics, "--nproc", count)
+        found.append([score | {"seconds": 0} for score in evaluate.read_stored(Run(copy))["scores"]])
+    assert len(found[0]) == 4
+    assert found[0] == found[1]
+
+
+def test_what_is_no_image_of_a_seed_is_made_by_the_first_process_alone(tmp_path: Path) -> None:
+    run = tiny_runs.make("ddpm", tmp_path / "run").path
+    walk = start("sample", run, "--interpolate", "1", "2", "--out", tmp_path / "out", "--device", "cpu", "--nproc", "2")
+    assert (walk.communicate(timeout=120)[1].count("run: "), walk.returncode) == (1, 0)
+    assert [file.name for file in (tmp_path / "out").rglob("*.png")] == ["interpolate-1-2.png"]
+
+
+@pytest.mark.parametrize(("count", "unit", "processes"), [(22, 4, 2), (16, 16, 2), (100, 7, 3), (1, 8, 4)])
+def test_blocks_are_whole_calls_that_follow_each_other(count: int, unit: int, processes: int) -> None:
+    blocks = [ranks.Ranks(rank, processes).block(count, unit) for rank in range(processes)]
+    assert [row for block in blocks for row in block] == list(range(count))
+    assert all(block.start % unit == 0 for block in blocks if block)
+    calls = [-(-len(block) // unit) for block in blocks]
+    assert max(calls) - min(calls) <= 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from animegen_cli.cli.options import Device, Settings, Slurm, SlurmDryRun, build, complete_run, given
+from animegen_cli.cli.options import Device, Nproc, Settings, Slurm, SlurmDryRun, build, complete_run, given
 from animegen_cli.metrics.protocol import AROUND_ZERO, IF_ALIKE
 from animegen_cli.seeds import parse_seeds
 
@@ -77,6 +77,7 @@ def evaluate(
     slurm: Slurm = None,
     slurm_dry_run: SlurmDryRun = False,
     device: Device = None,
+    nproc: Nproc = None,
 ) -> None:
     """Score a run or a folder of images against a reference, each number with its protocol.
 
@@ -111,9 +112,16 @@ def evaluate(
     if slurm is not None or slurm_dry_run:
         _submit(subject, slurm, dry_run=slurm_dry_run)
         return
-    from animegen_cli.evaluate import evaluate
+    from animegen_cli.cli import processes
 
-    found = evaluate.evaluate(request)
+    processes.start(nproc, grace=processes.GRACE)
+    from animegen_cli.evaluate import evaluate, follow
+
+    with processes.connected() as group:
+        if not group.first:
+            follow.follow(request, group)
+            return
+        found = evaluate.evaluate(request, group)
     for note in found["notes"]:
         console.warn(note)
     heads = ["score", "value", "error", "95 %", "spread", "protocol"]

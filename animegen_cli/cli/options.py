@@ -55,7 +55,7 @@ NewestRun = Annotated[
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda or cuda:1; by default a GPU where there is one.")
 ]
-
+Nproc = Annotated[int | None, typer.Option("--nproc", min=1, help="Processes on this machine that share the work.")]
 
 Sampler = Annotated[str | None, typer.Option("--sampler", help="ancestral, ddim, dpmpp, heun or euler (diffusion).")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Sampling steps (diffusion).")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from animegen_cli.cli.options import Batch, Device, NewestRun, Precision, Sampler, Settings, Steps, build, given
+from animegen_cli.cli.options import Batch, Device, NewestRun, Nproc, Precision, Sampler, Settings, Steps, build, given
 from animegen_cli.seeds import parse_seeds
 
 
@@ -74,6 +74,7 @@ def sample(
         typer.Option("--fit", help="crop, pad or stretch pictures of another size; by default they are refused."),
     ] = None,
     device: Device = None,
+    nproc: Nproc = None,
 ) -> None:
     """Draw new faces from a trained run; no data set is needed.
 
@@ -82,6 +83,8 @@ def sample(
       animegen sample --n 100 --grid
 
       animegen sample 3 --seeds 0-63,100 --sampler dpmpp --steps 20
+
+      animegen sample --n 50000 --format npz --nproc 8
 
       animegen sample --labels hair=pink --labels eyes=blue --guidance 2 --grid
 
@@ -109,7 +112,14 @@ def sample(
         ),
     )  # fmt: skip
     request.check()  # before torch is imported
+    from animegen_cli.cli import processes
+
+    processes.start(nproc, grace=processes.GRACE)
     from animegen_cli.sample import sample as verb
 
-    drawn = verb.sample(request)
+    with processes.connected() as group:
+        if not group.first:
+            verb.follow(request, group)
+            return
+        drawn = verb.sample(request, group)
     console.result(drawn.to_dict(), str(drawn))

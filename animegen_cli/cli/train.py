@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from animegen_cli.cli.options import Device, Slurm, SlurmDryRun, build, complete_family, complete_preset
+from animegen_cli.cli.options import Device, Nproc, Slurm, SlurmDryRun, build, complete_family, complete_preset
 
 if TYPE_CHECKING:
     from animegen_cli.config import Layer
@@ -41,9 +40,7 @@ def train(
         str | None, typer.Option("--parts", help="Equal parts of a step, which processes share, or auto.")
     ] = None,
     batch_gpu: Annotated[str | None, typer.Option("--batch-gpu", help="Most images of a part, or auto.")] = None,
-    nproc: Annotated[
-        int | None, typer.Option("--nproc", min=1, help="Processes on this machine that share each step.")
-    ] = None,
+    nproc: Nproc = None,
     duration: Annotated[
         str | None, typer.Option("--duration", help='"200 epochs", "800k steps" or "25M images".')
     ] = None,
@@ -111,12 +108,10 @@ def train(
         plan = planning.plan(request)
         console.result(plan, planning.describe(plan))
         return
-    from animegen_cli.train import launch
+    from animegen_cli.cli import processes
     from animegen_cli.train.signals import stop_signals
 
-    if nproc is not None and nproc > 1 and not launch.is_launched():
-        raise typer.Exit(launch.launch(sys.argv[1:], nproc))
-    launch.end_with_parent()
+    processes.start(nproc)
     with stop_signals():  # from here on: loading torch alone takes seconds
         from animegen_cli.evaluate.features import in_run_scores
         from animegen_cli.train import train

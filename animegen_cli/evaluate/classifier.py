@@ -333,7 +333,7 @@ def _recognized_in_real(
     split = "test" if len(faces.indices("test")) else "train"
     own_set = recognizer.learned_from == faces.identity
     labels = torch.from_numpy(faces.labels(faces.indices(split)))
-    found = recognizer.values(set_features(faces, split, subject.trained.data.size, recognizer.extractor))
+    found = recognizer.values(set_features(faces, split, subject.size, recognizer.extractor, subject.group))
     shares: dict[tuple[str, str], float] = {}
     for name, values, _ in requests:
         own, known = faces.attributes[name], recognizer.attributes[name]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from animegen_cli import console, disk, paths
+from animegen_cli import console, disk, paths, ranks
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean
-from animegen_cli.evaluate import clean_fid
+from animegen_cli.evaluate import clean_fid, sharing
 from animegen_cli.evaluate.classifier import AttributeJudge, open_extractor
 from animegen_cli.evaluate.denoising import DenoisingJudge
 from animegen_cli.evaluate.features import FeatureJudge
@@ -23,11 +23,10 @@ from animegen_cli.report import page
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import torch
-
     from animegen_cli.evaluate.judge import Judge, JudgeResult
     from animegen_cli.evaluate.request import Request
     from animegen_cli.metrics.extractors import Extractor
+    from animegen_cli.ranks import Ranks
 
 P = TypeVar("P")
 
@@ -37,8 +36,12 @@ JUDGES: tuple[Judge[EvaluatedRun], ...] = (*IMAGE_JUDGES, HeldOutJudge(), Denois
 """Those who look at a run."""
 
 
-def evaluate(request: Request) -> dict[str, Any]:
+def evaluate(request: Request, group: Ranks = ranks.ALONE) -> dict[str, Any]:
     """Score a run or a folder of images; the scores of a run are stored in its eval.json.
+
+    Args:
+        request: what was asked for.
+        group: the processes that share drawing and features; this is the first, the others `follow.follow`.
 
     Returns:
         `subject`, the path that was scored; `scores`, as `score_record` makes them; `notes`, warnings for a person; with a
@@ -49,16 +52,22 @@ def evaluate(request: Request) -> dict[str, Any]:
         DataError: the run, its data or the reference is missing, damaged or too small.
         MachineError: the device or the network's weights are not there.
     """
-    device = pick_device(request.device)
-    extractor = _extractor(request, device)
+    extractor = network(request, group)
     words = _words(request, extractor)
     subject = Path(request.subject) if request.subject else None
     if subject is not None and subject.exists() and not Run(subject).exists:
-        return _evaluate_images(request, subject, extractor, words)
-    return _evaluate_run(request, extractor, words)
+        found = _evaluate_images(request, Folder(subject, request, extractor, group), words)
+    else:
+        run = paths.open_run(request.subject, able_to=("samples", "translates"))
+        console.note(f"run: {run.path}")
+        found = _evaluate_run(EvaluatedRun(run, request, extractor, group), words)
+    sharing.end(group)
+    return found
 
 
-def _extractor(request: Request, device: torch.device) -> Extractor:
+def network(request: Request, group: Ranks = ranks.ALONE) -> Extractor:
+    """The feature network on this process's device; errors as of `evaluate`."""
+    device = ranks.gpu_of(pick_device(request.device), group)
     spec = request.extractor
     if spec is None:
         try:
@@ -131,10 +140,8 @@ def _protocols(judge: Judge[P], subject: P, words: list[str] | None, request: Re
 # ---- a run ----------------------------------------------------------------------------------------------------
 
 
-def _evaluate_run(request: Request, extractor: Extractor, words: list[str] | None) -> dict[str, Any]:
-    run = paths.open_run(request.subject, able_to=("samples", "translates"))
-    console.note(f"run: {run.path}")
-    subject = EvaluatedRun(run, request, extractor)
+def _evaluate_run(subject: EvaluatedRun, words: list[str] | None) -> dict[str, Any]:
+    run, request = subject.run, subject.request
     if request.backend == clean_fid.NAME:
         words = clean_fid.check(subject, words)
     images = subject.trained.images
@@ -250,13 +257,7 @@ def _is_sound(score: Mapping[str, Any]) -> bool:
 # ---- a folder -------------------------------------------------------------------------------------------------
 
 
-def _evaluate_images(request: Request, path: Path, extractor: Extractor, words: list[str] | None) -> dict[str, Any]:
-    if request.attributes:
-        raise UsageError(
-            f"`--attributes` looks at what a run draws, and `{path}` is a folder of images",
-            hint=f"for the distance of its features type `--extractor attributes:{request.attributes}`",
-        )
-    folder = Folder(path, request, extractor)
+def _evaluate_images(request: Request, folder: Folder, words: list[str] | None) -> dict[str, Any]:
     if request.backend == clean_fid.NAME:
         words = clean_fid.check(folder, words)
     known = [word for judge in IMAGE_JUDGES for word in judge.metrics]
@@ -266,4 +267,4 @@ def _evaluate_images(request: Request, path: Path, extractor: Extractor, words: 
     results = [judge.judge(folder, protocols) for judge, protocols in work if protocols]
     notes = [note for result in results for note in result.notes]
     scores = [score for result in results for score in result.scores]
-    return _answer(request, folder, path, scores, list(dict.fromkeys(notes)))
+    return _answer(request, folder, folder.path, scores, list(dict.fromkeys(notes)))

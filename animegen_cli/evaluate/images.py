@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,35 +11,33 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from animegen_cli import console, disk, paths
+from animegen_cli import console, disk, paths, ranks
 from animegen_cli.data import npz_file
 from animegen_cli.data.dataset import FaceSet, open_images, require_size
 from animegen_cli.device import machine_about, peak_memory
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.evaluate import feature_cache
+from animegen_cli.evaluate import feature_cache, sharing
 from animegen_cli.evaluate.reference import Reference, read, set_features
+from animegen_cli.evaluate.sources import CHUNK, Block, source_of
 from animegen_cli.metrics.protocol import Protocol
-from animegen_cli.model.family import Edit, Samples
-from animegen_cli.model.pixels import channels_first
 from animegen_cli.sample.generate import Generator
-from animegen_cli.sample.trained import describe_sampling, open_trained, sampling_of
-from animegen_cli.seeds import spell_seeds
+from animegen_cli.sample.trained import open_trained, sampling_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from animegen_cli.evaluate.request import Request
     from animegen_cli.metrics.extractors import Extractor
     from animegen_cli.paths import Run
-
-CHUNK = 512
-"""Images that are drawn, or go through a network, at once."""
+    from animegen_cli.ranks import Ranks
 
 
 class ImageSet(ABC):
     """Images under judgment, and what they are held against: a run's (`EvaluatedRun`), or those of a folder."""
 
     extractor: Extractor
+    group: Ranks
+    """The processes that share drawing and features; each has an image set, and the first one's is judged."""
     reference: Reference
     size: int
     """Side in pixels."""
@@ -90,21 +87,28 @@ class ImageSet(ABC):
 class Folder(ImageSet):
     """A folder (or zip, or data set) of images under judgment."""
 
-    def __init__(self, path: Path, request: Request, extractor: Extractor) -> None:
+    def __init__(self, path: Path, request: Request, extractor: Extractor, group: Ranks = ranks.ALONE) -> None:
+        if request.attributes:
+            raise UsageError(
+                f"`--attributes` looks at what a run draws, and `{path}` is a folder of images",
+                hint=f"for the distance of its features type `--extractor attributes:{request.attributes}`",
+            )
         if request.against is None:
             raise UsageError(
                 f"`{path}` is a folder of images: it needs a reference",
                 hint=f"type `animegen eval {path} --against faces.zip`",
             )
+        self.path = path
         self.faces = open_images(path)
         self.extractor = extractor
+        self.group = group
         if not self.faces.square:
             require_size(self.faces, self.faces.size)
         self.size = self.faces.size
         self.count = len(self.faces.indices())
         source = open_reference(request.against)
         split = request.split if isinstance(source, FaceSet) and len(source.indices("test")) else "all"
-        self.reference = Reference(source, split, self.size, name=Path(request.against).name)
+        self.reference = Reference(source, split, self.size, name=Path(request.against).name, group=group)
 
     @functools.cached_property
     def images(self) -> Tensor:
@@ -117,34 +121,30 @@ class Folder(ImageSet):
 
     def features_of(self, extractor: Extractor) -> list[Tensor]:
         """Their features (n, D), on the CPU; those of the cache where it has them."""
-        return [set_features(self.faces, "all", self.size, extractor)]
+        return [set_features(self.faces, "all", self.size, extractor, self.group)]
 
 
 class EvaluatedRun(ImageSet):
     """A run under judgment. What costs time (drawing, features) is made when a judge first asks for it."""
 
-    def __init__(self, run: Run, request: Request, extractor: Extractor) -> None:
+    def __init__(self, run: Run, request: Request, extractor: Extractor, group: Ranks = ranks.ALONE) -> None:
         self.run = run
         self.request = request
         self.extractor = extractor
+        self.group = group
         self.folder = run.path
         self._known: dict[str, Tensor] = {}
-        reference = self.faces if request.against is None else open_reference(request.against)
         self.trained = open_trained(run, device=extractor.device)
         self.size = self.trained.data.size
         self.seen = self.trained.images
         if extractor.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(extractor.device)
-        self.reference = Reference(reference, request.split, self.size)
         sampling = sampling_of(self.trained, request.overrides)
         for text in sampling.cautions():
             console.warn(text)
         generator = Generator(self.trained, sampling)
-        self.source: _Source
-        if isinstance(self.trained.model, Samples):
-            self.source = _Drawn(generator, request)
-        else:
-            self.source = _Translated(generator, request, self.faces)
+        self.source = source_of(generator, request, lambda: self.faces)
+        self.block = Block(self.source, group, extractor)
         self.ranges = self.source.ranges
         self.sampling_text = self.source.sampling_text
         self.count = len(self.source)
@@ -154,6 +154,12 @@ class EvaluatedRun(ImageSet):
         return self.source.label(index)
 
     @functools.cached_property
+    def reference(self) -> Reference:
+        """What is drawn is held against: what `--against` names, else the run's own data set; DataError where it is gone."""
+        source = self.faces if self.request.against is None else open_reference(self.request.against)
+        return Reference(source, self.request.split, self.size, group=self.group)
+
+    @functools.cached_property
     def faces(self) -> FaceSet:
         """The data set that the run was trained on; DataError where it is gone or has changed."""
         return own_data(self.run, self.request.data)
@@ -161,7 +167,7 @@ class EvaluatedRun(ImageSet):
     @functools.cached_property
     def images(self) -> Tensor:
         """What the run draws, of the first range of seeds: uint8 (n, 3, size, size), on the CPU."""
-        return torch.cat(list(self.parts(0)))
+        return self._drawn(0)
 
     def features_of(self, extractor: Extractor) -> list[Tensor]:
         """Features (n, D) of each range of seeds, on the CPU; stored in the run folder, so that a further score draws
@@ -176,18 +182,19 @@ class EvaluatedRun(ImageSet):
             return self._known[key]
         found = None if self.request.force else feature_cache.load(self._folder, key, extractor.dims)
         if found is None:
-            parts = self.parts(number) if number else self.images.split(CHUNK)
-            found = torch.cat([extractor.features(part).cpu() for part in parts])
+            task = sharing.Task("features", str(self.run.path.resolve()), number, extractor=sharing.name_of(extractor))
+            found = sharing.shared(self.group, task, lambda: self.block.features(number, extractor))
             feature_cache.save(self._folder, key, found)
         self._known[key] = found
         return found
 
     def parts(self, number: int) -> Iterator[Tensor]:
         """Draw the images of range `number`."""
-        count = len(self.source.ranges)
-        words = "drawing" if count == 1 else f"drawing {number + 1}/{count}"
-        with console.progress(words, len(self.source)) as bar:
-            yield from self.source.images(number, bar.advance)
+        yield from (self._drawn(number) if number else self.images).split(CHUNK)
+
+    def _drawn(self, number: int) -> Tensor:
+        task = sharing.Task("images", str(self.run.path.resolve()), number)
+        return sharing.shared(self.group, task, lambda: self.block.images(number))
 
     @functools.cached_property
     def _folder(self) -> Path:
@@ -241,105 +248,3 @@ def own_data(run: Run, path: Path | None = None) -> FaceSet:
             hint="name the right file with `--data`, or score `--against` this one",
         )
     return faces
-
-
-class _Source(ABC):
-    """Where a run's images come from, range by range, and what drawing them took."""
-
-    ranges: Sequence[str]
-    """The seeds of each range, spelled."""
-    sampling_text: str
-    """How images are drawn, in the words of a protocol."""
-
-    def __init__(self, generator: Generator) -> None:
-        self.generator = generator
-        self.seconds = 0.0
-        self.made = 0
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Images of each range."""
-
-    @property
-    def seeds(self) -> Sequence[int]:
-        """Those of the first range; none where images do not come from seeds."""
-        return ()
-
-    @abstractmethod
-    def label(self, index: int) -> str:
-        """What image `index` of the first range is called on a sheet."""
-
-    @abstractmethod
-    def key(self, number: int) -> tuple[str, ...]:
-        """What the images of range `number` depend on, apart from weights, precision and device."""
-
-    @abstractmethod
-    def images(self, number: int, on_progress: Callable[[int], None]) -> Iterator[Tensor]:
-        """Draw the images of range `number`, some at a time: uint8 (n, 3, size, size), on the CPU."""
-
-    def _took(self, began: float, images: Tensor) -> Tensor:
-        self.seconds += time.perf_counter() - began
-        self.made += len(images)
-        return images
-
-
-class _Drawn(_Source):
-    """What a run draws from seeds."""
-
-    def __init__(self, generator: Generator, request: Request) -> None:
-        super().__init__(generator)
-        if request.seeds is not None:
-            self.numbers: list[Sequence[int]] = [list(request.seeds)]
-        else:
-            self.numbers = [range(i * request.n, (i + 1) * request.n) for i in range(request.repeats)]
-        self.ranges = [spell_seeds(numbers) for numbers in self.numbers]
-        self.sampling_text = describe_sampling(generator.sampling)
-
-    def __len__(self) -> int:
-        return len(self.numbers[0])
-
-    @property
-    def seeds(self) -> Sequence[int]:
-        return self.numbers[0]
-
-    def label(self, index: int) -> str:
-        return f"seed {self.numbers[0][index]}"
-
-    def key(self, number: int) -> tuple[str, ...]:
-        return self.sampling_text, self.ranges[number]
-
-    def images(self, number: int, on_progress: Callable[[int], None]) -> Iterator[Tensor]:
-        numbers = self.numbers[number]
-        for start in range(0, len(numbers), CHUNK):
-            began = time.perf_counter()
-            yield self._took(began, self.generator.draw(numbers[start : start + CHUNK], on_progress=on_progress))
-
-
-class _Translated(_Source):
-    """What a translator makes of its data set's held-out photos: one range, without seeds."""
-
-    def __init__(self, generator: Generator, request: Request, faces: FaceSet) -> None:
-        super().__init__(generator)
-        self.size = generator.trained.data.size
-        self.faces = faces
-        self.split = "test" if len(faces.indices("test", "photos")) else "train"
-        self.indices = faces.indices(self.split, "photos")[: request.n]
-        self.ranges = [""]
-        self.sampling_text = f"{self.split} photos translated"
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def label(self, index: int) -> str:
-        return Path(self.faces.origin(self.indices[index])).name
-
-    def key(self, number: int) -> tuple[str, ...]:
-        photos = self.faces.split_identity(self.split, self.size, "photos")
-        return self.sampling_text, photos, str(len(self)), str(number)
-
-    def images(self, number: int, on_progress: Callable[[int], None]) -> Iterator[Tensor]:  # noqa: ARG002  there is one
-        for start in range(0, len(self), CHUNK):
-            pixels = self.faces.pixels(self.indices[start : start + CHUNK], size=self.size)
-            began = time.perf_counter()
-            yield self._took(began, self.generator.translate(channels_first(pixels), Edit()))
-            on_progress(len(pixels))

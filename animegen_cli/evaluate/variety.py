@@ -190,7 +190,7 @@ class _Variety:
     def _copies(self) -> Score:
         """The share that is nearer to a training image, by features or by pixels, than held-out images are."""
         subject, faces = self.subject, self._faces
-        features = set_features(faces, "train", subject.size, subject.extractor)
+        features = set_features(faces, "train", subject.size, subject.extractor, subject.group)
         pixels = _small_of(faces, subject.size)
         mirrored = _features(subject.extractor, subject.images.flip(3))
         by_features = copies.nearest(subject.features, mirrored, features)

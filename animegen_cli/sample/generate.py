@@ -51,7 +51,8 @@ class Generator:
     """Images per network call; None takes a fixed rule of device and size (`micro_batch`)."""
 
     @property
-    def _call_size(self) -> int:
+    def call_size(self) -> int:
+        """Images of each network call."""
         return self.batch or micro_batch(self.trained.device, self.trained.data.size)
 
     def draw(self, seeds: Sequence[int], *, on_progress: OnProgress | None = None) -> Tensor:
@@ -190,7 +191,7 @@ class Generator:
 
         The last call is filled up with its last index, so that an image does not depend on how many are drawn.
         """
-        batch = batch or self._call_size
+        batch = batch or self.call_size
         size = self.trained.data.size
         pieces = [torch.empty(0, 3, size, size, dtype=torch.uint8)] if not count else []
         for start in range(0, count, batch):

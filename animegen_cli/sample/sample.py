@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from PIL import Image
 
-from animegen_cli import console, paths
+from animegen_cli import console, paths, ranks
 from animegen_cli.config import settings_of
 from animegen_cli.device import pick_device
 from animegen_cli.errors import UsageError
@@ -20,11 +22,12 @@ from animegen_cli.report import grids
 from animegen_cli.sample import sheets
 from animegen_cli.sample.generate import Generator
 from animegen_cli.sample.output import file_of, save, save_array, save_video
-from animegen_cli.sample.trained import describe_sampling, label_row, micro_batch, open_trained, sampling_of
+from animegen_cli.sample.trained import describe_sampling, label_row, open_trained, sampling_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from animegen_cli.ranks import Ranks
     from animegen_cli.sample.request import Request
 
 
@@ -51,8 +54,12 @@ class Drawn:
         return "\n".join(str(file) for file in (self.files if len(self.files) <= 4 else [*self.files[-1:], self.out]))
 
 
-def sample(request: Request) -> Drawn:
+def sample(request: Request, group: Ranks = ranks.ALONE) -> Drawn:
     """Draw and write what was asked for.
+
+    Args:
+        request: what was asked for.
+        group: the processes that share the images of the seeds; the others `follow`. All else the first makes alone.
 
     Raises:
         UsageError: words that do not fit together, or a run of a family that cannot do what is asked.
@@ -63,19 +70,32 @@ def sample(request: Request) -> Drawn:
     run = abilities.open_run(request.run, "samples")
     console.note(f"run: {run.path}")
     out = request.out or run.path / "drawn"
-    # Projection follows gradients, which half precision would round away.
-    precision = "fp32" if request.project and request.precision == "auto" else request.precision
-    trained = open_trained(run, device=pick_device(request.device), precision=precision)
-    sampling = sampling_of(trained, {**settings_of(request.settings), **request.overrides})
-    for text in sampling.cautions():
+    generator = _generator(request, run, group)
+    for text in generator.sampling.cautions():
         console.warn(text)
-    labels = label_row(trained, _labels(request.labels)) if request.labels else None
-    generator = Generator(trained, sampling, labels, request.batch)
     paths.make_folder(out)
     files = [*_strips(request, run, generator, out), *_edits(request, generator, out)]
-    if not files or (request.seeds is not None and not request.inpaint):
-        files += _images(request, generator, out)
-    return Drawn(run, out, files, describe_sampling(sampling), trained.images)
+    draws = not files or (request.seeds is not None and not request.inpaint)
+    group.told(json.dumps({"run": str(run.path.resolve()), "out": str(out.resolve())} if draws else {}))
+    if draws:
+        files += _images(request, generator, out, group)
+    return Drawn(run, out, files, describe_sampling(generator.sampling), generator.trained.images)
+
+
+def follow(request: Request, group: Ranks) -> None:
+    """Draw and write this process's share of the images, of the run and into the folder that the first process says."""
+    told = json.loads(group.told())
+    if told:
+        _images(request, _generator(request, Run(Path(told["run"])), group), Path(told["out"]), group)
+
+
+def _generator(request: Request, run: Run, group: Ranks) -> Generator:
+    # Projection follows gradients, which half precision would round away.
+    precision = "fp32" if request.project and request.precision == "auto" else request.precision
+    trained = open_trained(run, device=ranks.gpu_of(pick_device(request.device), group), precision=precision)
+    sampling = sampling_of(trained, {**settings_of(request.settings), **request.overrides})
+    labels = label_row(trained, _labels(request.labels)) if request.labels else None
+    return Generator(trained, sampling, labels, request.batch)
 
 
 def _strips(request: Request, run: Run, generator: Generator, out: Path) -> list[Path]:
@@ -108,26 +128,32 @@ def _edits(request: Request, generator: Generator, out: Path) -> list[Path]:
     return files
 
 
-def _images(request: Request, generator: Generator, out: Path) -> list[Path]:
-    trained = generator.trained
+def _images(request: Request, generator: Generator, out: Path, group: Ranks) -> list[Path]:
+    """Draw each process's block of the seeds; all write their images, the first one arrays and grids. Returns the files of all."""
     seeds = list(request.seeds) if request.seeds is not None else list(range(16))
-    batch = request.batch or micro_batch(trained.device, trained.data.size)
-    files, shown = [], []
-    for folder in {file_of(out, seed).parent for seed in seeds if request.form == "png"}:
+    batch, size = generator.call_size, generator.trained.data.size
+    block = group.block(len(seeds), batch)
+    own = seeds[block.start : block.stop]
+    whole = request.form == "npz" or request.grid
+    shown = [np.empty((0, size, size, 3), np.uint8)]
+    for folder in {file_of(out, seed).parent for seed in own if request.form == "png"}:
         paths.make_folder(folder)
-    with console.progress("drawing", len(seeds)) as bar:
-        for start in range(0, len(seeds), batch):
-            piece = seeds[start : start + batch]
+    with console.progress("drawing", len(own)) as bar:
+        for start in range(0, len(own), batch):
+            piece = own[start : start + batch]
             pixels = channels_last(generator.draw(piece, on_progress=bar.advance))
-            if request.form == "npz" or request.grid:
+            if whole:
                 shown.append(pixels)
             if request.form == "png":  # written as they come: a kill loses one batch, and memory stays small
                 for seed, image in zip(piece, pixels, strict=True):
-                    files.append(save(Image.fromarray(image), file_of(out, seed)))
-    if request.form == "npz":
-        files.append(save_array(np.concatenate(shown), seeds, out / "samples.npz"))
-    if request.grid:
-        files.append(save(grids.grid(np.concatenate(shown)), out / "grid.png"))
+                    save(Image.fromarray(image), file_of(out, seed))
+    group.said(len(own))  # all are written
+    files = [file_of(out, seed) for seed in seeds] if request.form == "png" else []
+    pixels = group.gathered(torch.from_numpy(np.concatenate(shown))).numpy() if whole else shown[0]
+    if request.form == "npz" and group.first:
+        files.append(save_array(pixels, seeds, out / "samples.npz"))
+    if request.grid and group.first:
+        files.append(save(grids.grid(pixels), out / "grid.png"))
     return files
 
 

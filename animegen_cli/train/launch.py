@@ -31,8 +31,8 @@ def is_launched() -> bool:
     return MEETING in os.environ or "RANK" in os.environ
 
 
-def launch(words: Sequence[str], nproc: int, *, results: int | None = None) -> int:
-    """Run `animegen WORDS` in `nproc` processes that train together, and wait for them; returns the exit code of the command.
+def launch(words: Sequence[str], nproc: int, *, results: int | None = None, grace: float = GRACE) -> int:
+    """Run `animegen WORDS` in `nproc` processes that work together, and wait for them; returns the exit code of the command.
 
     What asks to stop is passed on, so that they save and end with 85, and so does this one. Where one fails or is killed the
     others end too. Only the first one prints; the others say nothing but errors.
@@ -41,12 +41,14 @@ def launch(words: Sequence[str], nproc: int, *, results: int | None = None) -> i
         words: the command's, without its name.
         nproc: how many processes.
         results: number of the open file where the first one's result goes; to standard output when None.
+        grace: seconds that the others have to end after one has failed.
 
     Raises:
         MachineError: one was killed.
     """
     with tempfile.TemporaryDirectory(prefix="animegen-") as folder:
         common = os.environ | {MEETING: str(Path(folder) / "meeting"), "WORLD_SIZE": str(nproc)}
+        common.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // nproc)))
         common.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine; its own name need not lead anywhere
         processes = [
             subprocess.Popen(
@@ -66,7 +68,7 @@ def launch(words: Sequence[str], nproc: int, *, results: int | None = None) -> i
 
         before = {number: signal.signal(number, pass_on) for number in STOPPING}
         try:
-            codes = _wait(processes)
+            codes = _wait(processes, grace)
         finally:
             for process in processes:
                 if process.poll() is None:
@@ -77,13 +79,13 @@ def launch(words: Sequence[str], nproc: int, *, results: int | None = None) -> i
     for rank, code in enumerate(codes):
         if code < 0:
             raise MachineError(
-                f"process {rank} of {nproc} was ended by {signal.Signals(-code).name}; the last saved state is whole",
+                f"process {rank} of {nproc} was ended by {signal.Signals(-code).name}; what is saved is whole",
                 hint="type the same command again to go on",
             )
     return next((code for code in codes if code not in (0, StoppedError.exit_code)), codes[0])
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+def _wait(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> list[int]:
     """Wait for all; where one fails, ask the others to end, and kill those that do not. Killed by us, they count as well."""
     codes: dict[int, int] = {}
     deadline = float("inf")
@@ -94,7 +96,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
             code = process.returncode
             codes[rank] = code
             if code not in (0, StoppedError.exit_code) and deadline == float("inf"):
-                deadline = time.monotonic() + GRACE
+                deadline = time.monotonic() + grace
         if time.monotonic() > deadline:
             for rank, process in enumerate(processes):
                 if rank not in codes:
@@ -109,7 +111,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> list[int]:
 def end_with_parent() -> None:
     """Let the system kill this process when the one that launched it dies, however it dies (Linux).
 
-    Else it would train on unseen, and hold the run's folder against the next try.
+    Else it would work on unseen, and hold the run's folder against the next try.
     """
     if MEETING not in os.environ or sys.platform != "linux":
         return
