@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from animegen_cli import console, disk
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.evaluate.images import CHUNK, EvaluatedRun
+from animegen_cli.evaluate.images import EvaluatedRun
+from animegen_cli.evaluate.sources import CHUNK
 from animegen_cli.evaluate.judge import JudgeResult
 from animegen_cli.evaluate.reference import set_features
 from animegen_cli.metrics import distributions, extractors

@@ -38,7 +38,6 @@ class ImageSet(ABC):
     extractor: Extractor
     group: Ranks
     """The processes that share drawing and features; each has an image set, and the first one's is judged."""
-    reference: Reference
     size: int
     """Side in pixels."""
     count: int
@@ -51,6 +50,11 @@ class ImageSet(ABC):
     """Images that the run had seen in training."""
     folder: Path | None = None
     """Where sheets go; None where there is no run to hold them."""
+
+    @property
+    @abstractmethod
+    def reference(self) -> Reference:
+        """What the images are held against; DataError where it is missing, damaged or too small."""
 
     @property
     @abstractmethod
@@ -99,6 +103,7 @@ class Folder(ImageSet):
                 hint=f"type `animegen eval {path} --against faces.zip`",
             )
         self.path = path
+        self.request = request
         self.faces = open_images(path)
         self.extractor = extractor
         self.group = group
@@ -106,9 +111,14 @@ class Folder(ImageSet):
             require_size(self.faces, self.faces.size)
         self.size = self.faces.size
         self.count = len(self.faces.indices())
-        source = open_reference(request.against)
-        split = request.split if isinstance(source, FaceSet) and len(source.indices("test")) else "all"
-        self.reference = Reference(source, split, self.size, name=Path(request.against).name, group=group)
+
+    @functools.cached_property
+    def reference(self) -> Reference:
+        """What `--against` names; DataError where it is missing, damaged or too small."""
+        against = str(self.request.against)
+        source = open_reference(against)
+        split = self.request.split if isinstance(source, FaceSet) and len(source.indices("test")) else "all"
+        return Reference(source, split, self.size, name=Path(against).name, group=self.group)
 
     @functools.cached_property
     def images(self) -> Tensor:
@@ -155,7 +165,7 @@ class EvaluatedRun(ImageSet):
 
     @functools.cached_property
     def reference(self) -> Reference:
-        """What is drawn is held against: what `--against` names, else the run's own data set; DataError where it is gone."""
+        """What `--against` names, else the run's own data set; DataError where it is gone."""
         source = self.faces if self.request.against is None else open_reference(self.request.against)
         return Reference(source, self.request.split, self.size, group=self.group)
 

@@ -17,7 +17,8 @@ from animegen_cli import paths
 from animegen_cli.data import near_duplicates
 from animegen_cli.errors import UsageError
 from animegen_cli.evaluate import feature_cache
-from animegen_cli.evaluate.images import CHUNK, ImageSet
+from animegen_cli.evaluate.images import ImageSet
+from animegen_cli.evaluate.sources import CHUNK
 from animegen_cli.evaluate.judge import JudgeResult
 from animegen_cli.evaluate.reference import read, set_features
 from animegen_cli.metrics import colors, copies, distributions
