@@ -51,8 +51,8 @@ def words_of(family: str, faces: Path, out: Path, images: int) -> list[str]:
     return train_words(family, faces, out, "--parts", "4", "--seed", "5", *MORE[family], duration=f"{images} images")
 
 
-def train_together(commands: Sequence[list[str]], count: int, folder: Path) -> None:
-    """Train commands, one after the other, in `count` processes; all must succeed."""
+def run_together(commands: Sequence[list[str]], count: int, folder: Path) -> None:
+    """Run commands, one after the other, in `count` processes; all must succeed."""
     folder.mkdir()
     plan = [{"words": words, "meeting": str(folder / f"meeting{i}")} for i, words in enumerate(commands)]
     (folder / "plan.json").write_text(json.dumps(plan))
@@ -84,11 +84,11 @@ def test_two_and_four_processes_and_resume_between_them_are_the_same_run(
     alone: Path, faces: Path, tmp_path: Path
 ) -> None:
     changing = tmp_path / "changing"
-    train_together([words_of(family, faces, tmp_path / "two" / family, 48) for family in MORE]
+    run_together([words_of(family, faces, tmp_path / "two" / family, 48) for family in MORE]
                    + [words_of(family, faces, changing / family, 16) for family in MORE], 2, tmp_path / "2")  # fmt: skip
     for family in MORE:  # 2 -> 1 -> 4
         done(*words_of(family, faces, changing / family, 32), "--nproc", "1")
-    train_together([words_of(family, faces, changing / family, 48) for family in MORE], 4, tmp_path / "4")
+    run_together([words_of(family, faces, changing / family, 48) for family in MORE], 4, tmp_path / "4")
     for family in MORE:
         assert_same_run(alone / family, tmp_path / "two" / family)
         assert_same_state(alone / family, changing / family)  # its log has a last line for each end
@@ -170,37 +170,30 @@ def test_a_step_is_shared_by_as_many_as_divide_its_parts(
 def test_sample_and_eval_share_seeds_with_the_pictures_and_scores_of_one_process(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     run = tiny_runs.make("gan", tmp_path / "run").path
-    draw = [
-        "sample",
-        run,
-        "--seeds",
-        "0-20,1005",
-        "--batch",
-        "4",
-        "--grid",
-        "--device",
-        "cpu",
-    ]  # 6 calls, the last not full
-    done(*draw, "--out", tmp_path / "one")
-    done(*draw, "--out", tmp_path / "two", "--nproc", "2")
-    drawn = {file.relative_to(tmp_path / "one"): file.read_bytes() for file in (tmp_path / "one").rglob("*.png")}
-    assert len(drawn) == 22 + 1
-    assert drawn == {
-        file.relative_to(tmp_path / "two"): file.read_bytes() for file in (tmp_path / "two").rglob("*.png")
-    }
-
-    judge = ["--against", faces, "--n", "260", "--repeats", "2", "--extractor", "faces", "--device", "cpu"]
-    metrics = ["--metrics", "fd,kid,coverage,duplicates"]  # of features, and of pixels
     found = []
     for count in (1, 2):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{count}"))  # features of the set too
-        copy = shutil.copytree(run, tmp_path / f"scored{count}")
-        done("eval", copy, *judge, *metrics, "--nproc", count)
-        found.append([score | {"seconds": 0} for score in evaluate.read_stored(Run(copy))["scores"]])
-    assert len(found[0]) == 4
-    assert found[0] == found[1]
+        folder = tmp_path / str(count)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))  # features of the set are shared too
+        copy = Path(shutil.copytree(run, folder / "run"))
+        commands = [
+            ["sample", str(copy), "--seeds", "0-20,1005", "--batch", "4", "--grid", "--device", "cpu"],  # 6 calls
+            ["eval", str(copy), "--against", str(faces), "--n", "260", "--repeats", "2", "--extractor", "faces",
+             "--metrics", "fd,kid,coverage,duplicates", "--device", "cpu"],
+        ]  # fmt: skip
+        if count == 1:
+            for words in commands:
+                done(*words)
+        else:
+            run_together(commands, count, folder / "plan")
+        pictures = {file.relative_to(copy): file.read_bytes() for file in (copy / "drawn").rglob("*.png")}
+        scores = [score | {"seconds": 0} for score in evaluate.read_stored(Run(copy))["scores"]]
+        found.append((pictures, scores))
+    pictures, scores = found[0]
+    assert len(pictures) == 22 + 1
+    assert len(scores) == 4
+    assert pictures == found[1][0]
+    assert scores == found[1][1]
 
 
 def test_what_is_no_image_of_a_seed_is_made_by_the_first_process_alone(tmp_path: Path) -> None:

@@ -138,7 +138,9 @@ def _submit(subject: str | None, wish: str | None, *, dry_run: bool) -> None:
     from animegen_cli.cli import slurm
 
     wish = slurm.checked(wish)
-    pinned = () if subject is not None else (str(paths.open_run(None, able_to=("samples", "translates")).path),)
+    pinned: tuple[str, ...] = (
+        () if subject is not None else (str(paths.open_run(None, able_to=("samples", "translates")).path),)
+    )
     name = slurm.job_name("eval", Path(subject or pinned[0]).name)
     slurm.submit(wish, slurm.Work(name=name, pinned=pinned, goes_on=False), dry_run=dry_run)
 

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from animegen_cli import console, disk
 from animegen_cli.errors import DataError, UsageError
-from animegen_cli.evaluate.images import EvaluatedRun
-from animegen_cli.evaluate.sources import CHUNK
 from animegen_cli.evaluate.judge import JudgeResult
 from animegen_cli.evaluate.reference import set_features
+from animegen_cli.evaluate.sources import CHUNK
 from animegen_cli.metrics import distributions, extractors
 from animegen_cli.metrics.scores import Score, score_features
 from animegen_cli.metrics.uncertainty import Estimate, combine
@@ -33,6 +32,7 @@ from animegen_cli.sample.trained import label_row, open_trained, require, sampli
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from animegen_cli.evaluate.images import EvaluatedRun
     from animegen_cli.metrics.extractors import Extractor
     from animegen_cli.metrics.protocol import Precision, Protocol
     from animegen_cli.sample.trained import Trained

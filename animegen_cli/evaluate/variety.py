@@ -17,10 +17,9 @@ from animegen_cli import paths
 from animegen_cli.data import near_duplicates
 from animegen_cli.errors import UsageError
 from animegen_cli.evaluate import feature_cache
-from animegen_cli.evaluate.images import ImageSet
-from animegen_cli.evaluate.sources import CHUNK
 from animegen_cli.evaluate.judge import JudgeResult
 from animegen_cli.evaluate.reference import read, set_features
+from animegen_cli.evaluate.sources import CHUNK
 from animegen_cli.metrics import colors, copies, distributions
 from animegen_cli.metrics.scores import Score
 from animegen_cli.metrics.uncertainty import of_share
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from animegen_cli.data.dataset import FaceSet
+    from animegen_cli.evaluate.images import ImageSet
     from animegen_cli.metrics.extractors import Extractor
     from animegen_cli.metrics.protocol import Protocol
 
