@@ -236,10 +236,7 @@ def main() -> None:
     )
     parser.add_argument("--grounds", type=int, default=400, help="backgrounds (default: 400)")
     parser.add_argument("--steps", type=int, default=3000, help="steps of 32 scenes (default: 3000)")
-    parser.add_argument("--finish", type=int, default=800, help="steps of a second cycle on new scenes (default: 800)")
-    parser.add_argument(
-        "--rate", type=float, default=3e-3, help="largest learning rate (default: 0.003), a third in the second cycle"
-    )
+    parser.add_argument("--rate", type=float, default=3e-3, help="largest learning rate (default: 0.003)")
     parser.add_argument("--processes", type=int, default=1, help="that draw and compose")
     parser.add_argument("--threads", type=int, default=1, help="that learn, each from its part of a batch")
     parser.add_argument("--save-every", type=int, default=500)
@@ -253,9 +250,6 @@ def main() -> None:
     banks = make_banks(args)
     print(f"banks after {time.perf_counter() - start:.0f} s", flush=True)
     train(args, banks)
-    if args.finish:
-        args.resume, args.scenes, args.steps, args.rate = True, args.scenes + 1, args.finish, args.rate / 3
-        train(args, banks)
 
 
 def train(args: argparse.Namespace, banks: Banks) -> None:

@@ -1,8 +1,8 @@
 """Finds anime faces in a picture: a small convolutional network over a pyramid of reduced pictures, in numpy.
 
-The network sees every face at the same size, 10 to 25 pixels: a picture whose longer side has more than 768 pixels is
-reduced to that, and then by halves, and each level answers for one octave of sizes. So it can be small (110,000
-weights, 0.2 MB), and faces of 64 pixels are enough to train it. At each cell of 8 x 8 pixels it gives a score, the
+The network sees every face at the same size, 9 to 25 pixels: a picture whose longer side has more than 768 pixels is
+reduced to that, and then by halves, and each level answers for one octave of sizes. So it can be small (148,000
+weights, 0.3 MB), and faces of 64 pixels are enough to train it. At each cell of 8 x 8 pixels it gives a score, the
 place of the middle and the side of the face, as in CenterNet (Zhou et al., "Objects as Points", arXiv:1904.07850).
 
 It runs in the workers of `prepare`, beside the decoding, so detection scales with the processes. These import numpy and
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).with_name("face_detector.npz")
 """The weights file, which lies beside this module: float16 arrays by layer."""
-LARGEST = 640
+LARGEST = 768
 """The longer side in pixels to which a larger picture is reduced first."""
 STRIDE = 8
 """Pixels a side of the cells that the network answers for."""
 UNIT = 16.0
 """The side in pixels of a face whose logarithm of size the network gives as 0."""
-THRESHOLD = 0.64
+THRESHOLD = 0.70
 """The score from which on something is a face."""
 
 LAYERS: dict[str, tuple[int, int, int, int]] = {
