@@ -151,6 +151,8 @@ def _of_the_system(error: OSError) -> AnimegenError | None:
     if error.errno in _LACKS:
         where = f"{error.filename}: " if error.filename else ""
         return MachineError(f"{where}{why}", hint="make room (or choose another place), then give the same command")
+    if "temporary directory" in why:
+        return MachineError("there is no temporary folder that can be written", hint="set TMPDIR to a folder of yours")
     if not isinstance(error.filename, str | Path) or paths.PACKAGE in Path(error.filename).parents:
         return None
     return DataError(f"{error.filename}: {why}", hint="check the path and who may read and write it")
