@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from animegen_cli.config import Amount, Ema, Optim, RunConfig, Sampling, Section, Train
 from animegen_cli.data.loading import RawBatch
-from animegen_cli.errors import DivergedError
+from animegen_cli.errors import DivergedError, StoppedError
 from animegen_cli.model import checkpoint
 from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
+from animegen_cli.ranks import ALONE, Ranks
 from animegen_cli.train import optim
 from animegen_cli.train.ema import EMA
 from animegen_cli.train.options import ResolvedOptions
@@ -74,7 +75,7 @@ class Alternating(Plain):
 
 def trainer(
     model: Family, *, parts: int = 1, channels_last: bool = False, batch: int = 8, sections: dict[str, Optim] | None = None,
-    **settings: Any,
+    ranks: Ranks = ALONE, **settings: Any,
 ) -> Trainer:  # fmt: skip
     settings = {"duration": "80 images", "ema": Ema(decay=0.5, ramp=False)} | settings
     config = RunConfig(
@@ -82,7 +83,7 @@ def trainer(
         optim=sections or {"model": Optim(lr=0.01)}, train=Train(batch=batch, **settings), augment=None,  # type: ignore[arg-type]
     )  # fmt: skip
     options = ResolvedOptions(precision="fp32", parts=parts, channels_last=channels_last, compile=False)
-    return Trainer(model, Ones(), config, options, device=CPU, count=100)
+    return Trainer(model, Ones(), config, options, device=CPU, count=100, ranks=ranks)
 
 
 def plain(net: nn.Module | None = None) -> Plain:
@@ -166,6 +167,42 @@ def test_a_step_that_does_not_fit_or_is_given_up_leaves_everything_as_it_was() -
     assert not loop.train_step(within_a_layer)
     assert loop.train_step()
     assert loop.step == 1
+
+
+class Told(Ranks):
+    """The first of two processes; what the other one says of itself when they meet is made up."""
+
+    def __init__(self, *theirs: float) -> None:
+        super().__init__(0, 2)
+        self.theirs = theirs
+
+    def said(self, *figures: float) -> list[float]:
+        return [ours + other for ours, other in zip(figures, self.theirs, strict=True)]
+
+    def summed(self, numbers: Tensor) -> Tensor:
+        return numbers * 2
+
+
+def test_what_happens_to_another_process_happens_to_all() -> None:
+    """It gives the step up, runs out of memory, is asked to stop, or has ended with code 4."""
+    torch.manual_seed(1)
+    loop = trainer(plain(), parts=2, ranks=Told(1, 0, 0, 0))
+    before = {name: tensor.clone() for name, tensor in loop.model.state_dict().items()}
+    assert not loop.train_step()
+    loop.ranks = Told(0, 1, 0, 0)
+    with pytest.raises(torch.OutOfMemoryError):
+        loop.train_step()
+    loop.ranks = Told(0, 0, 0, 4)
+    with pytest.raises(SystemExit) as caught:
+        loop.train_step()
+    assert caught.value.code == 4
+    assert all(torch.equal(tensor, before[name]) for name, tensor in loop.model.state_dict().items())
+    loop.ranks = Told(0, 0, 1, 0)
+    saved: list[int] = []
+    hook = Hook(Amount.parse("1M images"), lambda one: saved.append(one.images), at_stop=True)
+    with pytest.raises(StoppedError):
+        loop.run([hook], stop=lambda: False, on_step=lambda _: None)
+    assert saved == [8], "the step was taken, and saved"
 
 
 def test_buffers_move_once_a_step_to_the_mean_of_its_parts() -> None:
