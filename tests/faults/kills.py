@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chain import assert_same_run, here, newest, train_words
+from chain import assert_same_run, assert_same_tensors, here, newest, train_words
 
+from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 
 if TYPE_CHECKING:
@@ -36,8 +37,9 @@ class Kills:
     wrong: list[str] = field(default_factory=list)
 
 
-def _words(family: str, data: Path, out: Path, processes: int) -> list[str]:
+def _words(family: str, data: Path, out: Path, processes: int, parts: int) -> list[str]:
     more: Sequence[object] = ("--nproc", processes) if processes > 1 else ()
+    more = (*more, "--parts", parts) if parts > 1 else more
     saves = ("--set", "train.save_every=1 step", "--set", "train.preview_every=80 images")
     return train_words(family, data, out, *saves, *more, duration=f"{IMAGES} images")
 
@@ -97,6 +99,18 @@ def _kill_once(words: Sequence[str], run: Path, said: Path, draw: random.Random,
     return False
 
 
+def _assert_same(run: Path, whole: Path, processes: int) -> None:
+    """Every bit of the newest states and weights; with one process also log, pictures and counters."""
+    if processes == 1:
+        assert_same_run(run, whole)
+        return
+    states = [checkpoint.load_state(Run(path).states()[-1])[0] for path in (run, whole)]
+    assert states[0].keys() == states[1].keys()
+    for part, tensors in states[0].items():
+        assert_same_tensors(tensors, states[1][part])
+    assert_same_tensors(*(checkpoint.load_weights(Run(path).weights)[0] for path in (run, whole)))
+
+
 def _alive(number: int) -> bool:
     """Whether a child still runs; it is not waited for."""
     found = os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -116,14 +130,14 @@ def kill(data: Path, work: Path, family: str, kills: int, *, seed: int, processe
     """
     draw, tally = random.Random(seed), Kills()
     whole, said = work / f"{family}-whole", work / "said.txt"
-    number = _started(_words(family, data, whole, 1), said)
+    number = _started(_words(family, data, whole, 1, processes), said)
     if os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]):
         tally.wrong.append(said.read_text(encoding="utf-8")[-500:])
         return tally
     while tally.killed < kills and not tally.wrong:
         run = work / f"{family}-killed"
         shutil.rmtree(run, ignore_errors=True)
-        words = _words(family, data, run, processes)
+        words = _words(family, data, run, processes, processes)
         while tally.killed < kills and _kill_once(words, run, said, draw, tally):
             pass
         if tally.wrong:
@@ -134,7 +148,7 @@ def kill(data: Path, work: Path, family: str, kills: int, *, seed: int, processe
             break
         tally.runs += 1
         try:
-            assert_same_run(run, whole)
+            _assert_same(run, whole, processes)
         except AssertionError as error:
             tally.wrong.append(f"another run after kill {tally.killed}: {str(error)[:300]}")
     return tally
