@@ -144,6 +144,7 @@ def test_nproc_stops_fails_and_dies_as_one_command_and_nothing_is_lost(
     while is_locked(Run(run)) or not all(map(is_gone, workers)):
         assert time.monotonic() < deadline, "they train on without anybody who knows"
         time.sleep(0.05)
+    orphaned.communicate()
 
     seen = newest(run)
     assert all(line["images"] <= seen + 100 for line in log_of(run))
