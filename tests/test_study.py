@@ -151,12 +151,13 @@ from animegen_cli.train.trainer import Trainer
 number, training, *sys.argv[1:] = sys.argv[1:]
 trainers, step = [], Trainer.train_step
 
-def counted(trainer):
-    step(trainer)
+def counted(trainer, stop):
+    taken = step(trainer, stop)
     if trainer not in trainers:
         trainers.append(trainer)
     if len(trainers) == int(training) and trainer.step == 4:
         os.kill(os.getpid(), int(number))
+    return taken
 
 Trainer.train_step = counted
 main()

@@ -200,7 +200,9 @@ def _find(file: IO[bytes]) -> tuple[int, int, int]:
     if found < 0 or found + _END.size > len(tail):
         raise BadZipFile("no end of the directory")
     place = tail_start + found
-    *_, count, length, stated, _ = _END.unpack_from(tail, found)
+    *_, count, length, stated, comment = _END.unpack_from(tail, found)
+    if place + _END.size + comment > end:
+        raise BadZipFile("its last bytes are missing")
     if count == _MAX16 or _MAX32 in (length, stated):
         record = place - _ZIP64_PLACE.size - _ZIP64_END.size
         file.seek(max(0, record))

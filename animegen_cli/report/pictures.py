@@ -174,12 +174,14 @@ def _reals(record: Record, name: str) -> _Picture:
 
 
 def _figures(figures: Sequence[_Figure], numbering: Numbering, budget: float) -> list[Markup]:
-    """Embed the pictures of all figures in `budget` bytes together; a line stands for those that cannot be read."""
+    """Embed the pictures of all figures in `budget` bytes together; a line stands for those that are damaged."""
     share = budget / max(sum(len(figure.pictures) for figure in figures), 1)
     made = []
     for figure in figures:
         panels = []
         for picture in figure.pictures:
+            if not picture.path.is_file():
+                continue
             image = _embedded(picture, share)
             if image is None:
                 panels.append(el("div", f"{picture.path.name} is damaged and left out", class_="none"))
