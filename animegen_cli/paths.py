@@ -207,9 +207,12 @@ class Run:
     def about(self) -> dict[str, Any]:
         """What `run.json` says; DataError when it is missing, broken, or says what cannot be."""
         about = read_json(self.facts, what="run")
-        if wrong := _wrong_fact(about, _FACTS) or _wrong_fact(about.get("data", {}), _FACTS_OF_DATA):
+        for told, known in ((about, _FACTS), (about.get("data", {}), _FACTS_OF_DATA)):
+            wrong = _wrong_fact(told, known)
+            if wrong is None:
+                continue
             raise DataError(
-                f"{self.facts} is damaged: `{wrong}` cannot be {str(about.get(wrong))[:40]!r}",
+                f"{self.facts} is damaged: `{wrong}` cannot be {str(told[wrong])[:40]!r}",
                 hint=f"let training write it again: `animegen train --resume {self.path}`",
             )
         return about

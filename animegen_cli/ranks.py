@@ -60,6 +60,13 @@ def place() -> Place:
     return found
 
 
+def cores() -> int:
+    """The CPU cores that this process may use, and shares with those that were started beside it."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Ranks:
     """The processes of one command, seen from one of them. Alone, everything is as if there were no others."""
 

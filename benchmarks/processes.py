@@ -21,12 +21,12 @@ from pathlib import Path
 import torch
 from _pairs import arguments, report
 
-from animegen_cli import config, paths, ranks
-from animegen_cli.config import Layer
+from animegen_cli import ranks
 from animegen_cli.data.loading import RawBatch
 from animegen_cli.model import families
 from animegen_cli.model.family import DataSpec
-from animegen_cli.train import options
+from animegen_cli.train import options, train
+from animegen_cli.train.request import Request
 from animegen_cli.train.trainer import Trainer
 
 WARM = 2
@@ -50,13 +50,9 @@ def measured(preset: str, size: int, steps: int, threads: int) -> float:
     """Seconds of a step of this process and those that were started with it."""
     torch.set_num_threads(threads)
     family, name = preset.split("/")
-    kind = families.load(family)
-    chosen = config.resolve(
-        [Layer.from_yaml(paths.preset_file(family, name)), Layer({"family": family, "preset": name}, {})],
-        family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
-    )  # fmt: skip
+    chosen = train.read_config(Request(family=family, preset=name))
     torch.manual_seed(0)
-    model = kind(chosen.model, DataSpec(size, 4096))
+    model = families.load(family)(chosen.model, DataSpec(size, 4096))
     cpu = torch.device("cpu")
     with ranks.together(ranks.place()) as group:
         data = Shares(chosen.train.batch, size, group)

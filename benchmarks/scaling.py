@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 
-from animegen_cli import config, paths
-from animegen_cli.config import Layer
 from animegen_cli.model import families
 from animegen_cli.model.family import DataSpec
-from animegen_cli.train import estimate
+from animegen_cli.train import estimate, train
+from animegen_cli.train.request import Request
 
 PEAK = 989e12
 """bf16 without sparsity of one H100 SXM, in operations per second (NVIDIA's data sheet)."""
@@ -61,12 +60,8 @@ def main() -> None:
     for word in args.presets:
         preset, _, size = word.partition(":")
         family, name = preset.split("/")
-        kind = families.load(family)
-        chosen = config.resolve(
-            [Layer.from_yaml(paths.preset_file(family, name)), Layer({"family": family, "preset": name}, {})],
-            family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
-        )  # fmt: skip
-        model = kind(chosen.model, DataSpec(int(size), 70_000))
+        chosen = train.read_config(Request(family=family, preset=name))
+        model = families.load(family)(chosen.model, DataSpec(int(size), 70_000))
         cost = estimate.cost(model, precision="bf16")
         compute = cost.flops * args.images / (PEAK * args.utilization)
         trained = [

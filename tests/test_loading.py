@@ -12,7 +12,7 @@ from pictures import folder_of, hint_of, loader, made, rows
 
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, rotate, shift
-from animegen_cli.errors import DataError
+from animegen_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +81,7 @@ def test_ranks_share_the_batch(make: Make) -> None:
     assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
     assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
     assert whole.photos is None
-    with pytest.raises(DataError, match="cannot be shared") as error:
+    with pytest.raises(UsageError, match="cannot be shared") as error:
         make(batch=16, world=3)
     assert hint_of(error.value)
 

@@ -155,9 +155,7 @@ def test_nproc_stops_fails_and_dies_as_one_command_and_nothing_is_lost(
     assert_same_run(run, unbroken)
 
 
-def test_a_step_is_shared_by_as_many_as_divide_its_parts(
-    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_is_shared_by_as_many_as_divide_its_parts(faces: Path, tmp_path: Path) -> None:
     words = train_words("ddpm", faces, tmp_path / "run", "--dry-run", "--json")
     assert json.loads(done(*words, "--parts", "2").out)["resolved"]["parts"] == 2
     assert json.loads(done(*words, "--batch-gpu", "2").out)["resolved"]["parts"] == 4

@@ -22,7 +22,7 @@ from animegen_cli.data.dataset import FaceSet, require_size
 from animegen_cli.data.image_store import ImageStore, send, words
 from animegen_cli.data.sources import PHOTOS
 from animegen_cli.device import free_memory
-from animegen_cli.errors import ConfigError, DataError
+from animegen_cli.errors import ConfigError, DataError, UsageError
 
 NO_AUGMENT = Augment(flip=False)
 """Images as they are in the set."""
@@ -88,15 +88,15 @@ class Loader:
             memory_limit: bytes up to which the set is kept in memory; None is a quarter of what is free, 0 streams.
 
         Raises:
-            DataError: the split is empty, the images are too small or not square, there are no photos, or the batch
-                cannot be shared by `world` processes.
+            DataError: the split is empty, the images are too small or not square, or there are no photos.
+            UsageError: the batch cannot be shared by `world` processes.
             ConfigError: `augment.load` is smaller than `size`.
         """
         size = config.size
         load = config.augment.load
         require_size(faces, size)
         if config.batch % world:
-            raise DataError(
+            raise UsageError(
                 f"a batch of {config.batch} cannot be shared by {world} processes", hint=f"use a multiple of {world}"
             )
         if load and load < size:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from animegen_cli import console
 from animegen_cli.errors import MachineError, StoppedError
-from animegen_cli.ranks import MEETING
+from animegen_cli.ranks import MEETING, cores
 from animegen_cli.train.signals import STOPPING
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def launch(words: Sequence[str], nproc: int, *, results: int | None = None, grac
     """
     with tempfile.TemporaryDirectory(prefix="animegen-") as folder:
         common = os.environ | {MEETING: str(Path(folder) / "meeting"), "WORLD_SIZE": str(nproc)}
-        common.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // nproc)))
+        common.setdefault("OMP_NUM_THREADS", str(max(1, cores() // nproc)))
         common.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine; its own name need not lead anywhere
         processes = [
             subprocess.Popen(
@@ -86,7 +86,7 @@ def launch(words: Sequence[str], nproc: int, *, results: int | None = None, grac
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> list[int]:
-    """Wait for all; where one fails, ask the others to end, and kill those that do not. Killed by us, they count as well."""
+    """Wait for all; where one fails, the others notice and end, and those that do not are killed and count as 0."""
     codes: dict[int, int] = {}
     deadline = float("inf")
     while len(codes) < len(processes):

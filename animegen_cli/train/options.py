@@ -10,7 +10,7 @@ from animegen_cli.config import RunConfig
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader
 from animegen_cli.device import fast_layout, has_bf16, has_compiler
-from animegen_cli.errors import ConfigError
+from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.model.family import DataSpec, Family
 from animegen_cli.ranks import ALONE, Ranks
 from animegen_cli.train import estimate
@@ -126,3 +126,16 @@ def resolve_parts(config: RunConfig, model: Family) -> int:
     fitting = [p for p in equal if p >= wanted and p % wanted == 0 and batch // p <= largest]
     room = max(PART_BYTES - cost.fixed_bytes, PART_BYTES // 4)
     return next((p for p in fitting if cost.image_bytes * (batch // p) <= room), fitting[-1])
+
+
+def check_shared(parts: int, batch: int, processes: int) -> None:
+    """Raise UsageError where so many processes cannot share the parts of a step; the hint says which `--parts` can."""
+    if parts % processes == 0:
+        return
+    several = [n for n in range(processes, batch + 1, processes) if batch % n == 0]
+    raise UsageError(
+        f"{processes} processes cannot share the {parts} parts of a step of {batch} images",
+        hint=f"use `--parts {several[0]}` for a new run"
+        if several
+        else f"use a multiple of {processes} as `--batch`, and `--parts {processes}`",
+    )

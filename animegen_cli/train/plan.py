@@ -10,7 +10,6 @@ import torch
 from animegen_cli import config
 from animegen_cli.config import Amount
 from animegen_cli.device import free_memory
-from animegen_cli.errors import UsageError
 from animegen_cli.model import families
 from animegen_cli.model.family import DataSpec
 from animegen_cli.sample.trained import build_config
@@ -70,16 +69,7 @@ def check_processes(run_config: RunConfig, faces: FaceSet, processes: int) -> No
         domains=kind.domains,
     )  # fmt: skip
     parts = options.resolve_parts(run_config, kind(run_config.model, data))
-    if parts % processes == 0:
-        return
-    batch = run_config.train.batch
-    several = [n for n in range(processes, batch + 1, processes) if batch % n == 0]
-    raise UsageError(
-        f"{processes} processes cannot share the {parts} parts of a step of {batch} images",
-        hint=f"use `--parts {several[0]}`"
-        if several
-        else f"use a multiple of {processes} as `--batch`, and `--parts {processes}`",
-    )
+    options.check_shared(parts, run_config.train.batch, processes)
 
 
 def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, images: int) -> tuple[float, str]:

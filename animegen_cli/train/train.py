@@ -128,11 +128,6 @@ def prepare(
         console.note(
             f"the set's {faces.size} pixels are scaled down to the preset's {size} while loading (antialiased)"
         )
-    if run_config.train.batch % group.count:
-        raise UsageError(
-            f"{group.count} processes cannot share a batch of {run_config.train.batch}",
-            hint=f"use as many processes as a step has parts, or `--batch {group.count * 8}`",
-        )
     device = ranks.gpu_of(pick_device(request.device), group)
     batches = LoaderConfig(
         split="train",
@@ -150,16 +145,12 @@ def prepare(
     )  # fmt: skip
     torch.manual_seed(seed_for(run_config.train.seed, "init"))
     model = kind(run_config.model, data)
-    cores = len(os.sched_getaffinity(0)) if request.nproc or group.count > 1 else None
+    cores = ranks.cores() if request.nproc or group.count > 1 else None
     if resolved:
         chosen = ResolvedOptions.from_dict(resolved, run_config.train.batch)
     else:
         chosen = options.resolve(run_config, model, device, cores=cores)
-    if chosen.parts % group.count:
-        raise UsageError(
-            f"{group.count} processes cannot share the {chosen.parts} parts of a step",
-            hint=f"use `--nproc {chosen.parts}`, or start a new run with `--parts {group.count}`",
-        )
+    options.check_shared(chosen.parts, run_config.train.batch, group.count)
     if device.type == "cpu":
         _take_threads(chosen.threads, group)
     if run_config.train.deterministic:
@@ -170,9 +161,9 @@ def prepare(
 
 def _take_threads(wanted: int | None, group: Ranks) -> None:
     """Compute with the run's threads; with fewer where all processes together would want more than there are cores."""
-    room = max(1, len(os.sched_getaffinity(0)) // group.count)
     if wanted is None and group.count == 1:
         return
+    room = max(1, ranks.cores() // group.count)
     if wanted is not None and wanted <= room:
         torch.set_num_threads(wanted)
         return

@@ -108,7 +108,10 @@ class Trainer:
                 module.compile()
         self.buffers = Buffers(self.model)
         self._asked: Callable[[], bool] = _never
-        if device.type == "cpu" and not options.compile:  # elsewhere a part takes no time worth counting
+        self._asks_within = (
+            device.type == "cpu" and not options.compile
+        )  # elsewhere a part takes no time worth counting
+        if self._asks_within:
             self._ask_within_parts()
         self.stopping = False  # whether a process was asked to stop when they last met
         self.images = 0
@@ -151,7 +154,8 @@ class Trainer:
         total = TreeSum()
         found: tuple[list[str], list[bool]] | None = None
         full = False
-        if parts > 1 or undecided:
+        keeps = parts > 1 or (undecided and self._asks_within)  # else nothing can come between
+        if keeps:
             self.buffers.begin()
         try:
             self._asked = stop if undecided else _never
@@ -163,7 +167,7 @@ class Trainer:
         given_up, full, self.stopping = self._meet(given_up=not full and found is None, full=full, stop=stop())
         if given_up or full or found is None:
             _forget_gradients(trained)
-            if parts > 1 or undecided:
+            if keeps:
                 self.buffers.restore()
             if full:
                 raise torch.OutOfMemoryError
