@@ -31,6 +31,7 @@ TINY = {
     "ddim": ["model.widths=[8,16]", "sample.steps=4"],
     "ddpm": ["model.channels=8", "model.groups=4", "model.attention=[8]", "sample.steps=4"],
     "edm": ["model.channels=8", "sample.steps=3"],
+    "flow": ["model.channels=8", "sample.steps=3"],
     "gan": ["model.width=4", "model.critic_width=4"],
     "mhvae": ["model.cnn.width=8", "model.cnn.channels=2"],
     "sde": ["model.channels=8", "sample.steps=3"],

@@ -16,11 +16,12 @@ from animegen_cli.model import diffusion, families
 from animegen_cli.model.family import DataSpec, Edit, abilities_of
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.samplers import SamplerConfig
-from animegen_cli.model.schedules import VP, DiscreteSchedule, KarrasSchedule, OffsetCosine, cosine_betas
+from animegen_cli.model.schedules import VP, DiscreteSchedule, KarrasSchedule, OffsetCosine, RectifiedFlow, cosine_betas
 
-FAMILIES = ("ddpm", "ddim", "edm", "sde")
+FAMILIES = ("ddpm", "ddim", "edm", "flow", "sde")
 SCHEDULES = {
     "cosine": DiscreteSchedule(cosine_betas(1000)), "offset": OffsetCosine(), "karras": KarrasSchedule(), "vp": VP(),
+    "flow": RectifiedFlow(),
 }  # fmt: skip
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
 

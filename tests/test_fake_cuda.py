@@ -18,7 +18,7 @@ from animegen_cli import paths
 from animegen_cli.model import abilities, families
 from animegen_cli.model.family import Batch, DataSpec, Edit
 from animegen_cli.model.noise import Noise
-from animegen_cli.model.schedules import SDE, DiscreteSchedule, KarrasSchedule, OffsetCosine, Schedule
+from animegen_cli.model.schedules import SDE, DiscreteSchedule, KarrasSchedule, OffsetCosine, RectifiedFlow, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +32,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 OUT_OF_REACH = {
+    ("flow", "likelihood"): "the solver asks at each step whether an image is still under way",
     ("sde", "likelihood"): "the solver asks at each step whether an image is still under way",
     ("stylegan2", "projects"): "PyTorch computes gradients of CUDA tensors in a thread that opens the device",
 }
@@ -42,7 +43,7 @@ SIZE = 16
 @pytest.fixture(autouse=True)
 def _fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fake tensors throughout, but for the noise levels, which samplers read as numbers."""
-    for kind in (Schedule, DiscreteSchedule, OffsetCosine, KarrasSchedule, SDE):
+    for kind in (Schedule, DiscreteSchedule, OffsetCosine, KarrasSchedule, RectifiedFlow, SDE):
         for name in ("sigmas", "level_at", "scale_at"):
             if name in vars(kind):
                 monkeypatch.setattr(kind, name, real(vars(kind)[name]))

@@ -162,7 +162,7 @@ def test_families_that_cannot_denoise_are_told_which_can(trained: Callable[[str]
     run = Path(shutil.copytree(trained("gan"), tmp_path / "run"))
     said = refused(2, "eval", run, "--metrics", "denoise", "--n", "8", *FACES[:-1])
     assert "a gan run cannot find the image behind noise" in said
-    assert "families that can: ddim, ddpm, edm, mhvae, sde, vae" in said
+    assert "families that can: ddim, ddpm, edm, flow, mhvae, sde, vae" in said
     assert not any(name.startswith("denoise") for name in scores(run, "--n", "8"))
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 SMALL = {
     "edm": ["model.multipliers=[1]"],
+    "flow": ["model.multipliers=[1]"],
     "sde": ["model.multipliers=[1]", "model.labels=[eyes]"],
     "mhvae": ["model.cnn.encoder=/1x1,/1d16,1x1", "model.cnn.decoder=1x1,16m1"],
     "gan": ["model.labels=[eyes]", "sample.temperature=0.8"],

@@ -203,6 +203,39 @@ class KarrasSchedule(Schedule):
         return sigma.log() / 4
 
 
+class RectifiedFlow(Schedule):
+    """Straight lines x_t = (1 - t) x_0 + t eps for t in (0, 1) (Liu et al. 2023, section 2.1): sigma = t / (1 - t).
+
+    Euler's method in t walks x_t' = (1 - t') D + t' eps with the noise eps that D implies, and so do Euler's method in sigma
+    and DDIM, divided by 1 - t': in these coordinates the three are one.
+    """
+
+    def __init__(self, t_min: float = 0.002, t_max: float = 0.99, shift: float = 1.0) -> None:
+        """`shift` multiplies the sigma of even times (Esser et al. 2024, eq. 23); the first level and the last stay."""
+        self.shift = shift
+        self.sigma_min, self.sigma_max = t_min / (1 - t_min), t_max / (1 - t_max)
+        low, high = self.sigma_min / shift, self.sigma_max / shift
+        self.start, self.end = low / (1 + low), high / (1 + high)
+
+    def scale_at(self, sigma: float) -> float:
+        """Return sigma itself: sampling starts from noise alone."""
+        return sigma
+
+    def levels(self, steps: int, _: OwnSpacing, /) -> Tensor:
+        """Return the levels of times that are even between 0 and the last, and shifted, whatever the spacing."""
+        time = self.end * torch.arange(steps, 0, -1, dtype=torch.float64, device="cpu") / steps
+        return self.shift * time / (1 - time)
+
+    def level_at(self, fraction: float) -> float:
+        """Return sigma at `fraction` in [0, 1] of the way, even in time before it is shifted."""
+        time = self.start + fraction * (self.end - self.start)
+        return self.shift * time / (1 - time)
+
+    def time_of(self, sigma: Tensor) -> Tensor:
+        """Return t = sigma / (1 + sigma), in [0, 1)."""
+        return sigma / (1 + sigma)
+
+
 class SDE(Schedule):
     """dx = f(t) x dt + g(t) dw for t in (0, 1] (Song et al. 2021b, eq. 5); x_t = a(t) x_0 + s(t) eps.
 
