@@ -181,3 +181,15 @@ def test_derived_seeds() -> None:
     assert len(set(seeds)) == len(keys)
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert max(seeds) > 2**60
+
+
+def test_a_share_is_of_its_seed_alone_and_leaves_the_draws() -> None:
+    noise = Noise(range(4000))
+    shares = noise.share()
+    assert shares.equal(noise.share())
+    assert shares[5].equal(Noise([5]).share()[0])
+    assert noise(2).equal(Noise(range(4000))(2))
+    assert float(shares.min()) >= 0
+    assert float(shares.max()) < 1
+    assert float(shares.mean()) == pytest.approx(0.5, abs=0.023)  # five standard deviations of the mean
+    assert len(shares.unique()) > 3990

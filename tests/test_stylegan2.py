@@ -334,6 +334,31 @@ def test_noise_inputs() -> None:
     torch.testing.assert_close(muted, none)  # at strength 0 noise has no effect
 
 
+def test_without_noise_inputs_w_alone_decides() -> None:
+    model = small(noise=False)
+    assert not [name for name, _ in model.named_parameters() if name.endswith("noise_strength")]
+    drawn = [model.sample(Noise([3]), None, StyleGAN2Sampling(noise=kind)) for kind in ("random", "const", "none")]
+    assert drawn[0].equal(drawn[1])
+    assert drawn[0].equal(drawn[2])
+    assert list(model.exported(StyleGAN2Sampling()).networks[0].inputs) == ["z", "truncation"]
+    walk = model.interpolate(Noise([3]), Noise([4]), torch.tensor([0.0, 1.0]), None, StyleGAN2Sampling())
+    torch.testing.assert_close(walk, model.sample(Noise([3, 4]), None, StyleGAN2Sampling()))
+    found = model.project(drawn[0], Noise([0]), 3, None, None)
+    assert found.shape == (1, 3, 16, 16)
+
+
+def test_a_linear_start_lays_faces_out_by_w() -> None:
+    """The first grid is one for all faces, or a linear map of each one's w."""
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 3, 16)
+    for start, same in (("constant", True), ("linear", False)):
+        synthesis = small(start=start).synthesis
+        grids = [synthesis.first_grid(w) for w in (first, second, first + second, torch.zeros(3, 16))]
+        assert grids[0].shape == (3, 16, 4, 4)
+        assert grids[0].equal(grids[1]) == same
+        torch.testing.assert_close(grids[0] + grids[1], grids[2] + grids[3])
+
+
 def test_a_mix_takes_both() -> None:
     model = alive(small()).eval()
     sampling = StyleGAN2Sampling()

@@ -117,7 +117,8 @@ class Loader:
                 raise DataError(
                     f"{faces.path} has no {what} for `{config.split}`", hint="prepare it with another `--split`"
                 )
-        self._labels = torch.from_numpy(faces.labels(self.indices)).to(self.device)
+        self.labels = torch.from_numpy(faces.labels(self.indices)).to(self.device)
+        """int64 (n, A) of the split, -1 for unknown."""
         stored = max(size, min(load, faces.size))
         needed = 3 * stored * stored * sum(map(len, domains))
         limit = free_memory(self.device) // 4 if memory_limit is None else memory_limit
@@ -156,7 +157,7 @@ class Loader:
         step = share * self._world
         positions = images_seen + self._rank * share + np.arange(share)
         images, places = self._images.take(positions, step)
-        raw = RawBatch(self._augment(images, positions, ""), self._labels.index_select(0, places))
+        raw = RawBatch(self._augment(images, positions, ""), self.labels.index_select(0, places))
         if self._photos is None:
             return raw
         photos, _ = self._photos.take(positions, step)

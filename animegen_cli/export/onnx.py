@@ -76,6 +76,7 @@ def _write_network(model: Family, network: Network, path: Path, runtime: ModuleT
             "shape": ["batch", *tensor.shape],
             "scale": tensor.scale,
             "about": tensor.about,
+            **({"rows": [list(row) for row in tensor.rows]} if tensor.rows else {}),
         }
         for name, tensor in network.inputs.items()
     ]

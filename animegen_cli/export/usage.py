@@ -37,13 +37,16 @@ network, count, random, given = about["networks"][0], 4, np.random.default_rng(0
 for entry in network["inputs"]:
     shape = [count, *entry["shape"][1:]]
     if entry["kind"] == "labels":
-        given[entry["name"]] = np.full(shape, -1)  # unknown; else places in the lists of about["labels"]
+        given[entry["name"]] = REQUESTED
     elif entry["kind"] == "noise":
         given[entry["name"]] = random.standard_normal(shape, np.float32) * np.float32(entry["scale"])
     else:
         given[entry["name"]] = np.full(shape, entry["scale"], np.float32)
 (images,) = onnxruntime.InferenceSession(network["file"]).run(None, given)
 """
+
+_UNKNOWN = 'np.full(shape, -1)  # unknown; else places in the lists of about["labels"]'
+_AS_TRAINED = 'random.choice(entry["rows"], count)  # as in the training set: places in the lists of about["labels"]'
 
 _TRANSLATE = """
 network = about["networks"][0]  # every translation has a file of its own
@@ -72,7 +75,9 @@ def onnx(exported: Exported, *, size: int) -> str:
         body = _DENOISE.replace("SIZE", str(size)).replace("LABELS\n", labels)
         body = body.replace("GIVEN", ', "labels": labels' if width else "")
     else:
-        body = _TRANSLATE if "image" in kinds else _GENERATE
+        rows = any(tensor.rows for tensor in first.inputs.values())
+        generate = _GENERATE.replace("REQUESTED", _AS_TRAINED if rows else _UNKNOWN)
+        body = _TRANSLATE if "image" in kinds else generate
     return (_HEAD + body + _TAIL).strip().replace("\n\n\n", "\n\n")
 
 

@@ -13,6 +13,11 @@ from animegen_cli.model.family import DataSpec, Input
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from animegen_cli.model.noise import Noise
+
+MOST_REQUESTS = 4096
+"""Most rows of labels that a weights file remembers of its training set."""
+
 
 def drop_labels(labels: Tensor, probability: float) -> Tensor:
     """Replace labels by -1 ("unknown") in training, so that every subset of them can be asked for.
@@ -65,12 +70,53 @@ def spread_labels(labels: Tensor | None, names: tuple[str, ...], data: DataSpec)
     return torch.stack([labels[:, names.index(a)] if a in names else unknown for a in data.attributes], dim=1)
 
 
-def label_input(names: tuple[str, ...], data: DataSpec) -> dict[str, Input]:
-    """What an exported network takes besides its noise; nothing where there are no labels."""
+def requests_of(labels: Tensor) -> tuple[tuple[int, ...], ...]:
+    """The rows of `labels` (n, A), sorted; of more than `MOST_REQUESTS` so many, evenly spaced: each row keeps its share.
+
+    Spacing loses what fewer than one image in `MOST_REQUESTS` has, and no share is off by more than that.
+    """
+    if not labels.shape[1]:
+        return ()
+    rows = sorted(map(tuple, labels.tolist()))
+    count = min(len(rows), MOST_REQUESTS)
+    return tuple(rows[(2 * i + 1) * len(rows) // (2 * count)] for i in range(count))
+
+
+def drawn_labels(labels: Tensor | None, names: tuple[str, ...], noise: Noise, data: DataSpec) -> Tensor | None:
+    """The columns of what is asked for that belong to `names`, (B, len(names)); what is left open comes from the training set.
+
+    A row draws what it leaves open together, from the training images that have what it does ask for, by its own
+    seed alone. A request that no training image has stays as it is, and so does every one when the weights do not know
+    their training set's labels. None without names, and where nothing is asked for and nothing known.
+
+    Args:
+        labels: (B, A) int64 with -1 for what is left open, or None for all of it.
+        names: attributes that the family conditions on.
+        noise: of the images, B rows; none of its draws is used up.
+        data: holds the training set's labels.
+    """
+    if not names or not data.requests:
+        return pick_labels(labels, names, data)
+    if labels is None:
+        labels = torch.full((len(noise), len(data.attributes)), -1, device=noise.device)
+    known = torch.tensor(data.requests, device=labels.device)
+    fits = ((known == labels[:, None]) | (labels[:, None] < 0)).all(2)
+    count = fits.cumsum(1)
+    place = (noise.share().to(labels.device) * count[:, -1]).floor().to(count.dtype)
+    chosen = known[(count <= place[:, None]).sum(1).clamp(max=len(known) - 1)]
+    return pick_labels(torch.where(count[:, -1:] > 0, chosen, labels), names, data)
+
+
+def label_input(names: tuple[str, ...], data: DataSpec, *, drawn: bool = False) -> dict[str, Input]:
+    """What an exported network takes besides its noise; nothing where there are no labels. `drawn` as by `drawn_labels`."""
     if not names:
         return {}
     about = f"indices of {', '.join(names)} in this order; -1 is unknown"
-    return {"labels": Input("labels", about, (len(names),), tuple(len(data.attributes[name]) for name in names))}
+    columns = [list(data.attributes).index(name) for name in names]
+    rows = tuple(tuple(row[column] for column in columns) for row in data.requests) if drawn else ()
+    return {
+        "labels": Input("labels", about, (len(names),), tuple(len(data.attributes[name]) for name in names), rows=rows)
+    }
 
 
 class Labels(nn.Module):

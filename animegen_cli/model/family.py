@@ -41,6 +41,9 @@ class DataSpec:
     """Label names and their values, such as {"hair": ("aqua", ...)}."""
     domains: tuple[str, ...] = ("anime",)
     """One, or ("anime", "photos") for translators."""
+    requests: tuple[tuple[int, ...], ...] = ()
+    """Rows of labels, one index per attribute and -1 for unknown, in the shares of the training split: what is drawn from
+    where nothing is asked for. Empty where there are no labels, and in weights of versions that did not keep them."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,8 @@ class Input:
     """Lowest and highest level, or the number of values of each label."""
     scale: float = 1.0
     """What noise is multiplied by, or the share, to draw as the run does."""
+    rows: tuple[tuple[int, ...], ...] = ()
+    """Labels in the shares of the training set: what the run draws from where nothing is asked for; else it leaves them unknown."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
+_SHARE = _MASK
+"""The draw that `Noise.share` takes, which no sampler reaches by counting."""
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
@@ -76,6 +78,13 @@ def _sin_cos(turns: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
+def _words(seeds: Tensor, draw: int, blocks: Tensor) -> tuple[Tensor, ...]:
+    """Four words for each of the seeds (B,) and blocks (N,), (B, N) each."""
+    zero = (seeds * 0)[:, None]
+    counter = (blocks[None], torch.full_like(blocks, draw & _MASK)[None], zero, zero)
+    return philox(counter, ((seeds & _MASK)[:, None], ((seeds >> 32) & _MASK)[:, None]))
+
+
 def normal(seeds: Tensor, draw: int, count: int) -> Tensor:
     """Return standard normal float32 numbers, shape (len(seeds), count).
 
@@ -85,11 +94,7 @@ def normal(seeds: Tensor, draw: int, count: int) -> Tensor:
         count: numbers per seed.
     """
     blocks = torch.arange(-(-count // 4), dtype=torch.int64, device=seeds.device)
-    words = philox(
-        (blocks[None], torch.full_like(blocks, draw & _MASK)[None], (seeds * 0)[:, None], (seeds * 0)[:, None]),
-        ((seeds & _MASK)[:, None], ((seeds >> 32) & _MASK)[:, None]),
-    )
-    a, b, c, d = (word.double() for word in words)
+    a, b, c, d = (word.double() for word in _words(seeds, draw, blocks))
     scale = 2.0**-32
     pairs = []
     for first, second in ((a, b), (c, d)):
@@ -120,6 +125,11 @@ class Noise:
         self.draws += 1
         return normal(self.seeds, self.draws - 1, math.prod(shape)).view(len(self), *shape)
 
+    def share(self) -> Tensor:
+        """Return one number in [0, 1) per row, float64 (B,), equal at every call: of the seed alone, and no draw is used up."""
+        first = torch.zeros(1, dtype=torch.int64, device=self.device)
+        return _words(self.seeds, _SHARE, first)[0][:, 0].double() * 2.0**-32
+
 
 class Blend(Noise):
     """Noise between two seeds, one fraction per row: spherical interpolation keeps each row's distribution normal."""
@@ -134,3 +144,7 @@ class Blend(Noise):
         angle = self.fractions.view(-1, *[1] * len(shape)) * (math.pi / 2)
         # In float64 the cosine of a right angle is small enough to vanish: both ends are the seeds' own noise.
         return torch.cos(angle).float() * self.start(*shape) + torch.sin(angle).float() * self.end(*shape)
+
+    def share(self) -> Tensor:
+        """Return the share of the nearer end's seed for each row: what is one thing or another turns half-way."""
+        return torch.where(self.fractions < 0.5, self.start.share(), self.end.share())

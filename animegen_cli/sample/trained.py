@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from animegen_cli.device import fast_layout, has_bf16
 from animegen_cli.errors import AnimegenError, ConfigError, DataError, UsageError, did_you_mean, lacks_memory
 from animegen_cli.model import checkpoint, families
 from animegen_cli.model.abilities import VERBS, families_able, only
+from animegen_cli.model.conditioning import MOST_REQUESTS
 from animegen_cli.model.family import ABILITIES, DataSpec, Family
 
 if TYPE_CHECKING:
@@ -42,8 +44,12 @@ class Trained:
 
 
 def spec_to_dict(data: DataSpec) -> dict[str, Any]:
-    """Return a DataSpec as plain values, for metadata."""
-    return {**asdict(data), "attributes": {name: list(values) for name, values in data.attributes.items()}}
+    """Return a DataSpec as plain values, for metadata; equal rows of `requests` as one row and their number."""
+    return {
+        **asdict(data),
+        "attributes": {name: list(values) for name, values in data.attributes.items()},
+        "requests": [[list(row), len(list(equal))] for row, equal in groupby(data.requests)],
+    }
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> DataSpec:
@@ -53,14 +59,26 @@ def spec_from_dict(values: Mapping[str, Any]) -> DataSpec:
         raise ValueError(f"{count} images of {size} pixels")
     if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))):
         raise ValueError(f"images of mean {mean} and deviation {std}")
+    attributes = {name: tuple(choices) for name, choices in values["attributes"].items()}
     return DataSpec(
         size=size,
         count=count,
         mean=mean,
         std=std,
-        attributes={name: tuple(choices) for name, choices in values["attributes"].items()},
+        attributes=attributes,
         domains=tuple(values["domains"]),
+        requests=_requests(values.get("requests", []), [len(choices) for choices in attributes.values()]),
     )
+
+
+def _requests(found: list[tuple[list[int], int]], counts: list[int]) -> tuple[tuple[int, ...], ...]:
+    """Read the field of a DataSpec; ValueError for rows that are none of attributes with so many values, and for too many."""
+    if sum(count for _, count in found) > MOST_REQUESTS or any(count < 1 for _, count in found):
+        raise ValueError("rows of labels that no training set has")
+    for row, _ in found:
+        if len(row) != len(counts) or not all(type(i) is int and -1 <= i < n for i, n in zip(row, counts, strict=True)):
+            raise ValueError(f"the labels {row}")
+    return tuple(tuple(row) for row, count in found for _ in range(count))
 
 
 def build(config: Mapping[str, Any], data: DataSpec) -> tuple[Family, RunConfig]:

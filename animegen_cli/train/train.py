@@ -19,6 +19,7 @@ from animegen_cli.data.sources import PHOTOS
 from animegen_cli.device import pick_device
 from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import checkpoint, diffusers, families
+from animegen_cli.model.conditioning import requests_of
 from animegen_cli.model.family import DataSpec, Family
 from animegen_cli.paths import Run
 from animegen_cli.ranks import Ranks
@@ -141,7 +142,7 @@ def prepare(
     loader = Loader(faces, batches, device=device, rank=group.rank, world=group.count, workers=workers)
     data = DataSpec(
         size=size, count=len(faces.indices("train")), mean=loader.mean, std=loader.std,
-        attributes=dict(faces.attributes), domains=kind.domains,
+        attributes=dict(faces.attributes), domains=kind.domains, requests=requests_of(loader.labels),
     )  # fmt: skip
     torch.manual_seed(seed_for(run_config.train.seed, "init"))
     model = kind(run_config.model, data)

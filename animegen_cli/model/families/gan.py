@@ -429,12 +429,12 @@ class GAN(Family):
     ) -> Tensor:
         """Draw by one pass of the generator: labels (B, A) or None -> (B, 3, H, W) in [-1, 1]."""
         z = noise(self.config.latent) * sampling.temperature
-        return self.generator(z, conditioning.pick_labels(labels, self.conditions, self.data)).clamp(-1, 1)
+        return self.generator(z, conditioning.drawn_labels(labels, self.conditions, noise, self.data)).clamp(-1, 1)
 
     def exported(self, sampling: GANSampling) -> Exported:
         """Export the generator."""
         z = Input("noise", "normal", (self.config.latent,), scale=sampling.temperature)
-        inputs = {"z": z, **conditioning.label_input(self.conditions, self.data)}
+        inputs = {"z": z, **conditioning.label_input(self.conditions, self.data, drawn=True)}
 
         def generate(z: Tensor, labels: Tensor | None = None) -> Tensor:
             return self.generator(z, labels).clamp(-1, 1)

@@ -40,6 +40,10 @@ class Model(Section):
     """Feature maps times resolution, of both generator and critic."""
     channel_max: Annotated[int, Field(ge=4)] = 512
     """Most feature maps."""
+    start: Literal["constant", "linear"] = "constant"
+    """What synthesis begins with: one learned grid, or a linear map of w, by which faces soon differ in pose."""
+    noise: bool = True
+    """Noise inputs, one per layer; without them all that an image is comes from w."""
     critic: Literal["residual", "plain"] = "residual"
     """Critic with skip connections, or without."""
     minibatch_std: Annotated[int, Field(ge=1)] = 4
@@ -142,7 +146,9 @@ class StyleGAN2(Family):
         classes = [len(data.attributes[name]) for name in self.conditions]
         widths = style.widths_of(doublings, config.channel_base, config.channel_max)
         self.mapping = style.Mapping(config.width, config.mapping, rate=config.mapping_rate, classes=classes)
-        self.synthesis = style.Synthesis(data.size, widths, config.width)
+        self.synthesis = style.Synthesis(
+            data.size, widths, config.width, noisy=config.noise, constant=config.start == "constant"
+        )
         self.critic = style.Critic(
             data.size, widths, residual=config.critic == "residual", group=config.minibatch_std, classes=classes
         )
@@ -254,7 +260,8 @@ class StyleGAN2(Family):
 
     def _code(self, noise: Noise, labels: Tensor | None) -> Tensor:
         """w (B, width) of the noise's first numbers."""
-        return self.mapping(noise(self.config.width), conditioning.pick_labels(labels, self.conditions, self.data))
+        requested = conditioning.drawn_labels(labels, self.conditions, noise, self.data)
+        return self.mapping(noise(self.config.width), requested)
 
     def _maps(self, noise: Noise, sampling: StyleGAN2Sampling) -> tuple[Tensor, ...] | None:
         """The noise inputs as `sampling.noise` wants them."""
@@ -282,7 +289,7 @@ class StyleGAN2(Family):
             for i, side in enumerate(self.synthesis.sides)
         }
         z = Input("noise", "normal", (self.config.width,))
-        requested = conditioning.label_input(self.conditions, self.data)
+        requested = conditioning.label_input(self.conditions, self.data, drawn=True)
 
         def generate(z: Tensor, psi: Tensor, *rest: Tensor) -> Tensor:
             labels, maps = (rest[0], rest[1:]) if requested else (None, rest)
@@ -371,7 +378,7 @@ class StyleGAN2(Family):
             jitter = 0.05 * spread * max(0.0, 1 - share / 0.75) ** 2
             current = self._image(w + jitter * noise(self.config.width), maps)
             distance = (describe(current) - target).square().mean(1) / size
-            loss = (distance + 1e5 * noise_correlation(maps)).sum()
+            loss = (distance + (1e5 * noise_correlation(maps) if maps else 0)).sum()
             for leaf, gradient in zip([w, *maps], torch.autograd.grad(loss, [w, *maps]), strict=True):
                 leaf.grad = gradient
             optimizer.step()
