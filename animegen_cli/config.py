@@ -192,6 +192,19 @@ class Validate(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Guide(Section):
+    """Autoguidance: the weaker model that a diffusion run leads away from as it draws (Karras et al. 2024)."""
+
+    at: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training after which the averaged weights are kept as the guide; 0 keeps none."""
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """At the end of training that `sample.autoguidance` is set whose images are nearest to held-out ones (kernel distance); as
+    the section `sample` says when empty."""
+    images: Annotated[int, Field(ge=2)] = 128
+    """Images drawn with each of them, of the same seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Train(Section):
     """The loop: how much, how often, how exactly."""
 
@@ -228,6 +241,8 @@ class Train(Section):
     """Interval between lines of the log."""
     validate: Validate = field(default_factory=Validate)
     """Held-out losses and scores, where the family has them."""
+    guide: Guide = field(default_factory=Guide)
+    """An earlier state that drawing leads away from, where the family can."""
     workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Loader processes when the data does not fit in memory."""
 

@@ -447,7 +447,7 @@ def test_draw_passes_labels_and_guidance() -> None:
         return torch.zeros_like(x)
 
     diffusion.DiffusionModel(LINEAR, denoise).draw(8, Noise([0, 1]), labels, SamplerConfig(steps=2, guidance=2.0))
-    assert [given is not None for given in seen] == [False, True, False, True]
+    assert [given is not None for given in seen] == [True, False, True, False]
 
 
 def test_previews_are_short_and_deterministic() -> None:

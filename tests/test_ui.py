@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import html
 import http.client
 import io
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -38,7 +40,7 @@ from animegen_cli.model.family import DataSpec
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
 from animegen_cli.sample.generate import Generator
-from animegen_cli.sample.trained import Trained, open_trained
+from animegen_cli.sample.trained import Trained, guided_by, open_trained
 from animegen_cli.ui import actions, directions, training_status
 from animegen_cli.ui.actions import Models
 
@@ -95,6 +97,9 @@ def test_the_controls_of_a_run_are_those_that_its_family_can_use(models: Models,
     assert (vae.draws, diffusion.draws, translator.draws) == (True, True, False)
     assert vae.settings == {"temperature": 1.0}
     assert diffusion.settings.keys() == {"sampler", "steps", "guidance"}
+    plain = trained(models, runs, "diffusion")
+    guided = replace(plain, model=guided_by(copy.deepcopy(plain.model), {}))
+    assert actions.capabilities(guided).settings.keys() == {"sampler", "steps", "guidance", "autoguidance"}
     assert "dpmpp" in diffusion.samplers
     assert ("hair", "pink") in diffusion.labels
     assert vae.edits == frozenset({"noise"})

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from animegen_cli.errors import UsageError
 from animegen_cli.model import conditioning, likelihoods, samplers
-from animegen_cli.model.family import DataSpec, Edit, Exported, Input, Network
+from animegen_cli.model.family import DataSpec, Edit, Exported, Family, Input, Network
 from animegen_cli.model.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -81,6 +81,12 @@ class DiffusionModel:
     """[-1, 1] to the family's own units."""
     out: Callable[[Tensor], Tensor] = _itself
     """And back."""
+    guide: samplers.Guide | None = None
+    """The weaker model that drawing leads away from; None without autoguidance."""
+
+    def guided(self, labels: Tensor | None, weight: float) -> samplers.Denoiser:
+        """Return the denoiser that drawing walks with: guided by labels (B, A) with this weight, and by the guide."""
+        return samplers.guided(self.denoise, labels, weight, self.guide)
 
     def draw(
         self,
@@ -101,7 +107,7 @@ class DiffusionModel:
                 callback(step, self.out(x / (1 + levels[step] ** 2) ** 0.5), self.out(denoised))
 
         x = noise(3, size, size) * self.schedule.scale_at(levels[0])
-        denoise = samplers.guided(self.denoise, labels, sampling.guidance)
+        denoise = self.guided(labels, sampling.guidance)
         return self.out(samplers.run(sampling, denoise, x, levels, noise, see if callback else None))
 
     def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: samplers.SamplerConfig) -> Tensor:
@@ -118,13 +124,13 @@ class DiffusionModel:
         start = self.schedule.level_at(edit.strength)
         walked = self.schedule.sigmas(sampling.steps, sampling.spacing).tolist()
         levels = [start, *(level for level in walked if level < start * (1 - 1e-6))]
-        denoise = samplers.guided(self.denoise, None, 1.0)
         x = self.into(images)
         if edit.exact:
+            denoise = samplers.guided(self.denoise, None, 1.0)  # a guide would lead away from the picture that went in
             x = samplers.invert(denoise, x, levels)
             x = samplers.ddim(denoise, x, levels)
         else:
-            x = samplers.run(sampling, denoise, x + start * noise(*x.shape[1:]), levels, noise)
+            x = samplers.run(sampling, self.guided(None, 1.0), x + start * noise(*x.shape[1:]), levels, noise)
         return self.out(x).clamp(-1, 1)
 
     def denoised(self, noisy: Tensor, deviation: float) -> Tensor:
@@ -148,7 +154,7 @@ class DiffusionModel:
         """
         x_0, fresh = self.into(images), mask > 0.5
         levels = self.schedule.sigmas(sampling.steps, sampling.spacing).tolist()
-        denoise = samplers.guided(self.denoise, labels, sampling.guidance)
+        denoise = self.guided(labels, sampling.guidance)
         x = noise(*images.shape[1:]) * self.schedule.scale_at(levels[0])
         for now, then in pairwise(resampling(sampling.steps, max(sampling.steps // 10, 1), 3)):
             high, low = levels[now], levels[then]
@@ -226,6 +232,8 @@ class Diffuses(Protocol[SamplerConfigT_contra]):
     data: DataSpec
     conditions: tuple[str, ...]
     """The attributes that it is conditioned on."""
+    guide: Family | None
+    """An earlier state of the same family."""
 
     @property
     def schedule(self) -> Schedule:
@@ -233,6 +241,15 @@ class Diffuses(Protocol[SamplerConfigT_contra]):
 
     def diffusion(self, sampling: SamplerConfigT_contra, /) -> DiffusionModel:
         """Return the model as it draws with this section."""
+
+
+def model_of(self: Diffuses[SamplerConfigT], sampling: SamplerConfigT) -> DiffusionModel:
+    """Return the model as it draws with this section, beside the run's guide where the section asks for one that is there."""
+    model = self.diffusion(sampling)
+    if self.guide is None or sampling.autoguidance == 1:
+        return model
+    weaker = cast("Diffuses[SamplerConfigT]", self.guide).diffusion(sampling)
+    return replace(model, guide=samplers.Guide(weaker.denoise, sampling.autoguidance, sampling.autoguidance_levels))
 
 
 def sample(
@@ -243,7 +260,7 @@ def sample(
     callback: samplers.Callback | None = None,
 ) -> Tensor:
     """Draw images (B, 3, H, W) in [-1, 1] with the sampler that the section names."""
-    return self.diffusion(sampling).draw(self.data.size, noise, labels, sampling, callback).clamp(-1, 1)
+    return model_of(self, sampling).draw(self.data.size, noise, labels, sampling, callback).clamp(-1, 1)
 
 
 def corrupt(self: Diffuses[SamplerConfigT], images: Tensor, noise: Tensor, fraction: float) -> Tensor:
@@ -258,7 +275,7 @@ def translate(
     self: Diffuses[SamplerConfigT], images: Tensor, noise: Noise, edit: Edit, sampling: SamplerConfigT
 ) -> Tensor:
     """Return images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-    return self.diffusion(sampling).translate(images, noise, edit, sampling.by_levels())
+    return model_of(self, sampling).translate(images, noise, edit, sampling.by_levels())
 
 
 def denoised(
@@ -284,17 +301,17 @@ def inpaint(
     sampling: SamplerConfigT,
 ) -> Tensor:
     """Return images (B, 3, H, W) in [-1, 1] with new content where mask (B, 1, H, W) is 1."""
-    return self.diffusion(sampling).inpaint(images, mask, noise, labels, sampling)
+    return model_of(self, sampling).inpaint(images, mask, noise, labels, sampling)
 
 
 def exported(self: Diffuses[SamplerConfigT], sampling: SamplerConfigT) -> Exported:
     """Return the denoiser D(x; sigma) as one network, and the levels that the sampler walks with it."""
-    model, walk, labels, size = self.diffusion(sampling), sampling.by_levels(), self.conditions, self.data.size
+    model, walk, labels, size = model_of(self, sampling), sampling.by_levels(), self.conditions, self.data.size
     schedule = model.schedule
     sigmas = schedule.sigmas(walk.steps, walk.spacing)
 
     def denoise(x: Tensor, sigma: Tensor, asked: Tensor | None = None) -> Tensor:
-        return model.denoise(x, sigma, conditioning.spread_labels(asked, labels, self.data))
+        return model.guided(conditioning.spread_labels(asked, labels, self.data), 1.0)(x, sigma)
 
     inputs = {
         "x": Input("noise", "x_0 + sigma * noise, x_0 in the network's units", (3, size, size)),

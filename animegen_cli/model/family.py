@@ -116,11 +116,14 @@ class Family(nn.Module, ABC):
     config: sections.Section
     """The section `model:` that it was built from; each family declares it again as its own `Config`."""
     data: DataSpec
+    guide: Family | None
+    """An earlier state of the same networks, which diffusion families can lead away from as they draw; None in training."""
 
     def __init__(self, config: sections.Section, data: DataSpec) -> None:
         super().__init__()
         self.config = config
         self.data = data
+        self.guide = None
 
     @property
     def notes(self) -> dict[str, str]:

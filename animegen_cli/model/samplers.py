@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -56,6 +56,12 @@ class SamplerConfig(Sampling):
     """Deviation of the noise that churning adds."""
     guidance: Annotated[float, Field(ge=0)] = 1.0
     """Classifier-free guidance weight; 1 is the plain conditional model (Ho & Salimans 2022)."""
+    autoguidance: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of autoguidance, away from the run's guide, an earlier state of its own (Karras et al. 2024, eq. 3); 1 is off.
+    Training sets it where it chose one (`train.guide`)."""
+    autoguidance_levels: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] | None = None
+    """Lowest and highest noise level at which the guide is asked, which saves its calls at others (Kynkäänniemi et al.
+    2024); all when absent."""
 
     def preview(self) -> SamplerConfig:
         """Return at most 20 deterministic steps: the same seeds then show what training changed, not what chance did."""
@@ -64,6 +70,17 @@ class SamplerConfig(Sampling):
     def by_levels(self) -> SamplerConfig:
         """Return a sampler that walks given noise levels, as editing does: itself unless a section knows other kinds."""
         return self
+
+
+class Guide(NamedTuple):
+    """What autoguidance leads away from (Karras et al. 2024)."""
+
+    denoise: ConditionalDenoiser
+    """A weaker model of the same images: one that was trained for less time."""
+    weight: float
+    """1 is off."""
+    levels: tuple[float, float] | None = None
+    """Lowest and highest noise level at which it guides; all when None."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,21 +368,42 @@ def run(
     return heun(denoise, x, sigmas, noise=noise, churn=churn, second_order=second_order, callback=callback)
 
 
-def guided(denoise: ConditionalDenoiser, labels: Tensor | None, weight: float) -> Denoiser:
-    """Return the denoiser of classifier-free guidance (Ho & Salimans 2022, eq. 6).
+def guided(denoise: ConditionalDenoiser, labels: Tensor | None, weight: float, guide: Guide | None = None) -> Denoiser:
+    """Return the denoiser of classifier-free guidance (Ho & Salimans 2022, eq. 6), autoguidance (Karras et al. 2024, eq. 3), both.
 
-    It is unconditional + weight * (conditional - unconditional), one network call where one of the two suffices.
+    It is unconditional + weight * (conditional - unconditional) + (guide.weight - 1) * (conditional - guide): each network is
+    called only where it counts, the conditional one once.
 
     Args:
         denoise: the conditional denoiser; labels of None or -1 mean "unknown".
         labels: int64, shape (B, A), or None.
         weight: 1 is the conditional model, 0 the unconditional one.
+        guide: the weaker model, asked with the same labels; None for classifier-free guidance alone.
     """
-    if labels is None or weight == 1:
-        return lambda x, sigma: denoise(x, sigma, labels)
+    if labels is None:
+        weight = 1.0  # there is nothing to be free of
 
     def mixed(x: Tensor, sigma: Tensor) -> Tensor:
-        unconditional = denoise(x, sigma, None)
-        return unconditional + weight * (denoise(x, sigma, labels) - unconditional)
+        conditional = denoise(x, sigma, labels)
+        mixture = conditional
+        if weight != 1:
+            unconditional = denoise(x, sigma, None)
+            mixture = unconditional + weight * (conditional - unconditional)
+        return mixture if guide is None else _led_away(guide, mixture, conditional, x, sigma, labels)
 
     return mixed
+
+
+def _led_away(
+    guide: Guide, mixture: Tensor, conditional: Tensor, x: Tensor, sigma: Tensor, labels: Tensor | None
+) -> Tensor:
+    """Add (weight - 1) * (conditional - guide) to the mixture, where the level is one at which the guide is asked."""
+    if guide.weight == 1:
+        return mixture
+    more = sigma.new_full(sigma.shape, guide.weight - 1)
+    if guide.levels is not None:
+        low, high = guide.levels
+        more = torch.where((sigma >= low) & (sigma <= high), more, 0.0)
+        if not bool(more.any()):
+            return mixture
+    return mixture + more.view(-1, 1, 1, 1) * (conditional - guide.denoise(x, sigma, labels))

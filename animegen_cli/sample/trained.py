@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
@@ -116,22 +117,46 @@ def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> 
             f"{run.weights} says of itself what cannot be: {type(error).__name__}: {error}",
             hint="it is not as animegen wrote it; take it from where it came from once more",
         ) from error
-    _load(model, tensors, run)
+    own, guide = apart(tensors)
+    for found in filter(None, (own, guide)):
+        _check_fits(model, found, run)
+    model.load_state_dict(own, strict=False)
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     ready = for_inference(model, device=device, precision=precision)
+    if guide:
+        weaker, _ = build(about["config"], data)
+        weaker.load_state_dict(guide, strict=False)
+        ready.guide = for_inference(weaker, device=device, precision=precision)
     return Trained(ready, config, data, images, device, precision)
 
 
-def _load(model: Family, tensors: Mapping[str, Tensor], run: Run) -> None:
-    """Fill the inference modules; DataError unless exactly their tensors are there."""
+GUIDE = "guide."
+"""How the names of the guide's tensors begin in a weights file, beside those of the networks themselves."""
+
+
+def apart(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Part the tensors of a weights file into those of the networks and those of their guide, under equal names."""
+    guide = {name.removeprefix(GUIDE): tensor for name, tensor in tensors.items() if name.startswith(GUIDE)}
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(GUIDE)}, guide
+
+
+def guided_by(model: Family, guide: Mapping[str, Tensor]) -> Family:
+    """Return the model with a copy of itself as its guide, whose tensors are those given, of any precision."""
+    weaker = copy.deepcopy(model)
+    weaker.load_state_dict(dict(guide), strict=False)
+    model.guide = weaker
+    return model
+
+
+def _check_fits(model: Family, tensors: Mapping[str, Tensor], run: Run) -> None:
+    """Raise DataError unless the tensors are those of the inference modules."""
     wanted = inference_state(model)
     if wanted.keys() != tensors.keys() or any(wanted[name].shape != tensors[name].shape for name in wanted):
         raise DataError(
             f"{run.weights} was written by another animegen: its tensors do not fit this version's networks",
             hint=f"go on with the version that `{run.path / 'run.json'}` names, or train again",
         )
-    model.load_state_dict(tensors, strict=False)
 
 
 def for_inference(model: Family, *, device: torch.device, precision: str) -> Family:
@@ -183,6 +208,11 @@ def sampling_of(trained: Trained, overrides: Mapping[str, object]) -> Sampling:
         UsageError: a setting that the family's section does not have, or a wrong value.
     """
     section = asdict(trained.config.sample)
+    if overrides.get("autoguidance", 1) not in (None, 1) and "autoguidance" in section and trained.model.guide is None:
+        raise UsageError(
+            "this run has no guide that drawing could lead away from",
+            hint="leave out `autoguidance`, or train with `--set train.guide.at=0.125`",
+        )
     for name in overrides:
         if name not in section:
             others, own = families_setting(name), ", ".join(f"`{key}`" for key in section)
@@ -216,7 +246,7 @@ def describe_sampling(sampling: Sampling) -> str:
     values = asdict(sampling)
     parts = [str(values.pop("sampler"))] if "sampler" in values else []
     parts += [f"{values.pop('steps')} steps"] if "steps" in values else []
-    neutral = {"eta": 0.0, "s_churn": 0.0, "guidance": 1.0, "variance": "small"}
+    neutral = {"eta": 0.0, "s_churn": 0.0, "guidance": 1.0, "autoguidance": 1.0, "variance": "small"}
     earlier = {"s_churn": "churn"}  # as stored protocols spell it, so that old and new scores compare
     parts += [f"{earlier.get(name, name)} {value}" for name, value in values.items() if neutral.get(name) != value]
     return ", ".join(parts)

@@ -69,7 +69,7 @@ class Previews:
         for name, model in (("raw", trainer.model), ("ema", trainer.ema.model)):
             file = self.folder / f"{name}-{trainer.images:012d}.png"
             if isinstance(model, Samples):
-                drawn = draw(self.prepared, model, range(self.count))
+                drawn = draw(self.prepared, model, range(self.count), preview_sampling(self.prepared))
                 grids.save(grids.grid(drawn), file)
             elif isinstance(model, Translates):
                 drawn = self._write_translations(model, file)
@@ -126,22 +126,32 @@ class Previews:
         grids.save(grids.grid(pixels, labels=captions, zoom=max(CAPTION_WIDTH // prepared.data.size, 1)), file)
 
 
-def draw(prepared: Prepared, model: Samples[Sampling], seeds: Sequence[int], steps: int | None = None) -> np.ndarray:
-    """Draw images with the networks as they are in training, by the family's cheaper way for previews.
+def preview_sampling(prepared: Prepared, steps: int | None = None) -> Sampling:
+    """Return the family's cheaper way to draw, for previews and validation.
 
     Args:
-        prepared: the device, the precision and the config's `sample:` section.
-        model: the raw or the averaged networks.
-        seeds: image i is a function of seed i.
-        steps: network calls per image where the family's sampler counts them; as the config says when None.
-
-    Returns:
-        uint8 (len(seeds), H, W, 3).
+        prepared: the config's `sample:` section.
+        steps: network calls per image where the family's sampler counts them; as the family says when None.
     """
     sampling: Sampling = prepared.config.sample.preview()
     if steps is not None and any(field.name == "steps" for field in fields(sampling)):
         changed: dict[str, Any] = {"steps": steps}
         sampling = replace(sampling, **changed)
+    return sampling
+
+
+def draw(prepared: Prepared, model: Samples[Sampling], seeds: Sequence[int], sampling: Sampling) -> np.ndarray:
+    """Draw images with the networks as they are in training.
+
+    Args:
+        prepared: the device and the precision.
+        model: the raw or the averaged networks.
+        seeds: image i is a function of seed i.
+        sampling: how.
+
+    Returns:
+        uint8 (len(seeds), H, W, 3).
+    """
     batch = micro_batch(prepared.device, prepared.data.size)
     drawn: list[np.ndarray] = []
     with torch.no_grad(), prepared.autocast():

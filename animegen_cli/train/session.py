@@ -15,8 +15,8 @@ from animegen_cli.errors import DivergedError, MachineError
 from animegen_cli.model import checkpoint
 from animegen_cli.model.family import Classifies, Finding, Samples, Translates, abilities_of
 from animegen_cli.report import page
-from animegen_cli.sample.trained import inference_state, spec_to_dict
-from animegen_cli.train import estimate, folder
+from animegen_cli.sample.trained import GUIDE, inference_state, spec_to_dict
+from animegen_cli.train import estimate, folder, guide
 from animegen_cli.train.doctor import Doctor
 from animegen_cli.train.log import Log
 from animegen_cli.train.previews import Previews
@@ -73,11 +73,15 @@ class Session:
             ranks=prepared.ranks,
         )
         self.figures: dict[str, float] = {}  # of the latest validation
+        self.guided: dict[
+            str, float
+        ] = {}  # weight of autoguidance -> distance to held-out images, at the end of training
         self.doctor = Doctor()
         if state is not None:
             tensors, about = state
             self.trainer.restore(tensors, about)
             self.figures = about["figures"]
+            self.guided = dict(about.get("guided", {}))
             self.doctor = Doctor(about.get("findings", ()))
         self.previews = Previews(run.samples, prepared)
         self.validation = Validation(prepared, score)
@@ -107,6 +111,7 @@ class Session:
                 "data": folder.data_about(prepared.faces, prepared.data), **machine_about(prepared.device),
                 "resolved": trainer.options.to_dict(), "notes": prepared.model.notes, "findings": self.doctor.to_list(),
                 "quantities": dict(prepared.model.quantities), "validation": self.figures,
+                **({"guided": self.guided} if self.guided else {}),
             },
             seal=True,
         )  # fmt: skip
@@ -124,22 +129,35 @@ class Session:
         trainer.check()
         about = {
             "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds, "figures": self.figures,
-            "findings": self.doctor.to_list(), "resolved": trainer.options.to_dict(),
+            "findings": self.doctor.to_list(), "resolved": trainer.options.to_dict(), "guided": self.guided,
             "config": self.config.to_dict() | {"data": str(self.prepared.faces.path)},
             "identity": self.prepared.faces.identity,
         }  # fmt: skip
         weights = {
             "family": self.config.family, "preset": self.config.preset, "images": trainer.images,
-            "config": self.config.to_dict(), "data": spec_to_dict(self.prepared.data),
+            "config": self._config_of_weights(), "data": spec_to_dict(self.prepared.data),
             "abilities": list(abilities_of(self.prepared.model)),
         }  # fmt: skip
-        checkpoint.save_weights(self.run.weights, inference_state(trainer.ema.model), weights)
+        weaker = {GUIDE + name: tensor for name, tensor in (trainer.guide or {}).items()}
+        checkpoint.save_weights(self.run.weights, inference_state(trainer.ema.model) | weaker, weights)
         state = self.run.resume / f"{trainer.images:012d}"
         if not state.is_dir():  # else it is what this process went on from
             checkpoint.save_state(state, trainer.state_dict(), about)
         self.saved = trainer.images, trainer.step, trainer.seconds
         self._prune()
         self.write_about("running")
+
+    def _config_of_weights(self) -> dict[str, Any]:
+        """Return the config as the weights file holds it: its section `sample` says how strongly the guide it holds guides."""
+        config = self.config.to_dict()
+        if self.trainer.guide is None:
+            return config | {
+                "sample": config["sample"] | ({"autoguidance": 1.0} if "autoguidance" in config["sample"] else {})
+            }
+        return config | {"sample": config["sample"] | self._chosen_guidance()}
+
+    def _chosen_guidance(self) -> dict[str, float]:
+        return {"autoguidance": float(min(self.guided, key=self.guided.__getitem__))} if self.guided else {}
 
     def _prune(self) -> None:
         """Keep the newest states, the newest healthy one and the one with the best first figure of its validation.
@@ -218,6 +236,20 @@ class Session:
             + ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
         )
 
+    def choose_guidance(self, trainer: Trainer) -> None:
+        """At the end of training find how strongly the guide should guide, by faces drawn with each weight in question."""
+        score, settings = self.validation.score, self.config.train.guide
+        if trainer.images < trainer.total or trainer.guide is None or score is None or not settings.weights:
+            return
+        found = guide.compare_weights(self.prepared, trainer.ema.model, trainer.guide, score)
+        self.guided = {f"{weight:g}": distance for weight, distance in found.items()}
+        if not found:
+            return
+        console.note(
+            "autoguidance: " + ", ".join(f"weight {weight} scores {value:.4g}" for weight, value in self.guided.items())
+            + f" on {settings.images} faces; drawing with {min(found, key=found.__getitem__):g}"
+        )  # fmt: skip
+
     # ---- all of it -----------------------------------------------------------------------------------
 
     def train(self) -> None:
@@ -262,6 +294,7 @@ class Session:
             hooks.append(Hook(Amount.parse(settings.preview_every), self.preview))
         if self.validation.wanted:
             hooks.append(Hook(Amount.parse(settings.validate.every), self.validate))
+        hooks.append(Hook(Amount.parse(settings.duration), self.choose_guidance))
         hooks.append(Hook(Amount.parse(settings.save_every), self.save, at_stop=True))
         return hooks
 

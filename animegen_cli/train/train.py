@@ -23,9 +23,9 @@ from animegen_cli.model.conditioning import requests_of
 from animegen_cli.model.family import DataSpec, Family
 from animegen_cli.paths import Run
 from animegen_cli.ranks import Ranks
-from animegen_cli.sample.trained import build_config
+from animegen_cli.sample.trained import apart, build_config
 from animegen_cli.seeds import seed_for
-from animegen_cli.train import options
+from animegen_cli.train import guide, options
 from animegen_cli.train.folder import differences, is_locked, lock
 from animegen_cli.train.options import Prepared, ResolvedOptions
 from animegen_cli.train.request import Request
@@ -69,6 +69,7 @@ def read_config(request: Request) -> RunConfig:
         [*base, *layers, Layer.from_settings(request.settings), *request.flags, names],
         family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
     )  # fmt: skip
+    guide.check(found)
     if not request.resumes_a_run:
         found.model.check_new()
     return found
@@ -439,7 +440,7 @@ def _initialize(model: Family, source: str) -> None:
         console.note(f"started from the diffusers network in {source}")
         return
     file = Path(source) if source.endswith(".safetensors") else paths.open_run(source).weights
-    tensors, _ = checkpoint.load_weights(file)
+    tensors, _ = apart(checkpoint.load_weights(file)[0])
     own = model.state_dict()
     fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
     if not fitting:

@@ -19,7 +19,7 @@ from animegen_cli.model.checkpoint import Parts, optimizer_tensors, restore_opti
 from animegen_cli.model.family import Batch, Family, Losses, Phase
 from animegen_cli.ranks import ALONE, Ranks
 from animegen_cli.seeds import seed_for
-from animegen_cli.train import optim
+from animegen_cli.train import guide, optim
 from animegen_cli.train.ema import EMA
 from animegen_cli.train.parts import Buffers, TreeSum, rows, summed_over_ranks
 
@@ -103,6 +103,8 @@ class Trainer:
         }
         self.optimizers = {name: optim.build(settings, self.trained[name]) for name, settings in self.settings.items()}
         self.ema = EMA(model, config.train.ema, batch=config.train.batch, count=count)
+        self.guide: dict[str, Tensor] | None = None
+        self._guide_at = guide.images_until(config, self.total)
         if options.compile:
             for module in {id(m): m for p in self.phases for m in p.trains}.values():
                 module.compile()
@@ -145,6 +147,8 @@ class Trainer:
         self.images += self.config.train.batch
         if self.ranks.first:
             self.ema.update(self.step)
+            if self.guide is None and self._guide_at is not None and self.images >= self._guide_at:
+                self.guide = guide.take(self.ema.model)
         return True
 
     def _backward(self, phase: Phase, raw: RawBatch, stop: Callable[[], bool], *, undecided: bool) -> bool:
@@ -369,13 +373,14 @@ class Trainer:
     def state_dict(self) -> Parts:
         """Return everything that outlives a step but the counters, as named groups of tensors.
 
-        The names are those of a state's files: `method` (the networks), `ema` (their averages), `optim-<phase>`, and
-        `sums` (losses since the last line of the log, their weights under the same names with a `#`).
+        The names are those of a state's files: `method` (the networks), `ema` (their averages), `optim-<phase>`, `guide`
+        once it is taken, and `sums` (losses since the last line of the log, their weights under the same names with a `#`).
         """
         return {
             "method": self.model.state_dict(),
             "ema": self.ema.model.state_dict(),
             **{f"optim-{name}": optimizer_tensors(optimizer) for name, optimizer in self.optimizers.items()},
+            **({} if self.guide is None else {"guide": self.guide}),
             "sums": self.sums | {f"{name}#": torch.tensor(n, dtype=torch.float64) for name, n in self.counts.items()},
         }
 
@@ -390,6 +395,7 @@ class Trainer:
             _fill(module, state[name])
         for name, optimizer in self.optimizers.items():
             restore_optimizer(optimizer, state[f"optim-{name}"])
+        self.guide = {name: t.to(self.device) for name, t in state["guide"].items()} if "guide" in state else None
         sums = state.get("sums", {})
         self.counts = {name[:-1]: float(value) for name, value in sums.items() if name.endswith("#")}
         self.sums = {name: sums[name].to(self.device) for name in self.counts}

@@ -10,7 +10,7 @@ import torch
 from animegen_cli.metrics.protocol import better
 from animegen_cli.model.family import Batch, Family, Samples, Validates
 from animegen_cli.seeds import seed_for
-from animegen_cli.train.previews import draw, evenly_spread, to_float
+from animegen_cli.train.previews import draw, evenly_spread, preview_sampling, to_float
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +61,7 @@ class Validation:
             photos = self._photos(len(real)) if "photos" in model.domains else None
             figures = mean_losses(prepared, model, real, held_out, photos)
         if settings.kid_images and self.score is not None and isinstance(model, Samples):
-            fake = draw(prepared, model, range(settings.kid_images), settings.kid_steps)
+            fake = draw(prepared, model, range(settings.kid_images), preview_sampling(prepared, settings.kid_steps))
             figures = self.score(real, fake, kid75=settings.kid75) | figures
         return {name: round(value, 6) for name, value in figures.items()}
 

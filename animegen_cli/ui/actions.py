@@ -40,7 +40,7 @@ MAX_BATCH = 16
 """Images per network call: few enough for a bar that moves, and no padding to a fixed number, which files get."""
 MAX_SIDE = 1024
 """Longest shorter side in pixels that a picture is scaled to."""
-SETTINGS = ("sampler", "steps", "guidance", "truncation", "temperature", "levels")
+SETTINGS = ("sampler", "steps", "guidance", "autoguidance", "truncation", "temperature", "levels")
 """Keys of a run's `sample` section that the page offers."""
 
 
@@ -148,11 +148,12 @@ def capabilities(trained: Trained) -> Capabilities:
     model = trained.model
     section = asdict(trained.config.sample)
     conditions = tuple(getattr(model, "conditions", ()))
+    without = {"guidance": not conditions, "autoguidance": model.guide is None}
     return Capabilities(
         draws=isinstance(model, Samples),
         edits=model.edits if isinstance(model, Translates) else None,
         any_size=tiles.any_size(trained),
-        settings={key: section[key] for key in SETTINGS if key in section and (key != "guidance" or conditions)},
+        settings={key: section[key] for key in SETTINGS if key in section and not without.get(key)},
         samplers=_literals(type(trained.config.sample), "sampler") if "sampler" in section else (),
         labels=tuple((name, value) for name in conditions for value in trained.data.attributes[name]),
     )

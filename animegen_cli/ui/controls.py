@@ -82,6 +82,9 @@ class Controls:
             self.labels = gr.Dropdown(label="Labels", multiselect=True, choices=[], visible=False)
             self.settings: dict[str, Component] = {
                 "guidance": gr.Slider(0, 10, 1, step=0.1, label="Guidance", info="weight of labels", visible=False),
+                "autoguidance": gr.Slider(
+                    0, 5, 1, step=0.05, label="Autoguidance", info="away from an early state", visible=False
+                ),
                 "sampler": gr.Dropdown(label="Sampler", choices=[], visible=False),
                 "steps": gr.Slider(1, 250, 50, step=1, label="Steps", visible=False),
                 "truncation": gr.Slider(0, 1.5, 1, step=0.05, label="Truncation", info="0: mean face", visible=False),

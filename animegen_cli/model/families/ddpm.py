@@ -154,6 +154,8 @@ class DDPM(Family):
                 hint="use `--to onnx`, or train with one label such as `--set model.labels=[hair]`",
             )
         scheduler, options, notes = _scheduler(self.config, sampling)
+        if self.guide is not None and sampling.autoguidance != 1:
+            notes.append("The run draws with autoguidance, which diffusers does not know; `--to onnx` keeps it.")
         if self.conditions:
             notes.append(
                 "The pipeline's own call passes no classes: use network and scheduler as shown. It knows no guidance."

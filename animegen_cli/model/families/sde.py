@@ -218,7 +218,7 @@ class ScoreSDE(Family):
         if sampling.sampler not in ("pc", "ode"):
             return diffusion.sample(self, noise, labels, sampling, callback)
         size, schedule = self.data.size, self.schedule
-        denoise = samplers.guided(self.denoiser(sampling), labels, sampling.guidance)
+        denoise = diffusion.model_of(self, sampling).guided(labels, sampling.guidance)
         x = noise(3, size, size) * schedule.prior
         if sampling.sampler == "pc":
             corrector = samplers.Corrector(steps=sampling.corrections, snr=sampling.snr)
