@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from animegen_cli.config import Amount, Ema
+from animegen_cli.sample.trained import inference_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,3 +101,12 @@ class EMA:
         differences = torch._foreach_sub(self._averages, currents)  # noqa: SLF001  # no public name; one kernel for all
         norms = torch.stack(torch._foreach_norm(differences))  # noqa: SLF001
         return norms.square().sum().div(sum(a.numel() for a in self._averages)).sqrt()
+
+
+def guide_of(averaged: Family) -> dict[str, Tensor]:
+    """Return a guide for later (Karras et al. 2024): copies of the averaged tensors by name, the weights in half precision."""
+    weights = {name for name, _ in averaged.named_parameters()}
+    return {
+        name: tensor.detach().to(torch.float16 if name in weights else tensor.dtype, copy=True)
+        for name, tensor in inference_state(averaged).items()
+    }

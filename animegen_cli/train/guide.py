@@ -9,7 +9,7 @@ import torch
 
 from animegen_cli.errors import ConfigError
 from animegen_cli.model.family import Samples
-from animegen_cli.sample.trained import guided_by, inference_state
+from animegen_cli.sample.trained import guided_by
 from animegen_cli.train.ema import ema_copy
 from animegen_cli.train.previews import draw, evenly_spread
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from animegen_cli.model.family import Family
     from animegen_cli.train.options import Prepared
     from animegen_cli.train.validation import Scorer
+
+MOST_HELD_OUT = 1024
+"""Held-out images that the drawn ones are compared with: they cost next to nothing."""
 
 
 def check(config: RunConfig) -> None:
@@ -37,21 +40,6 @@ def _can_be_guided(sampling: Sampling) -> bool:
     return any(field.name == "autoguidance" for field in fields(sampling))
 
 
-def images_until(config: RunConfig, total: int) -> int | None:
-    """Return after how many images the guide is taken, at the end of a step; None for a run that keeps none."""
-    share, batch = config.train.guide.at, config.train.batch
-    return max(round(share * total / batch), 1) * batch if share else None
-
-
-def take(averaged: Family) -> dict[str, Tensor]:
-    """Return copies of the averaged networks' tensors by name: the weights in half precision, buffers as they are."""
-    weights = {name for name, _ in averaged.named_parameters()}
-    return {
-        name: tensor.detach().to(torch.float16 if name in weights else tensor.dtype, copy=True)
-        for name, tensor in inference_state(averaged).items()
-    }
-
-
 @torch.no_grad()
 def compare_weights(
     prepared: Prepared, averaged: Family, guide: Mapping[str, Tensor], score: Scorer
@@ -63,7 +51,7 @@ def compare_weights(
     Args:
         prepared: the data, the device and the config.
         averaged: the averaged networks at the end of training.
-        guide: what `take` returned.
+        guide: what `ema.guide_of` returned.
         score: compares held-out with drawn images.
     """
     settings, faces = prepared.config.train.guide, prepared.faces
@@ -79,7 +67,3 @@ def compare_weights(
         drawn = draw(prepared, model, range(settings.images), sampling)
         found[weight] = round(next(iter(score(real, drawn).values())), 6)
     return found
-
-
-MOST_HELD_OUT = 1024
-"""Held-out images that the drawn ones are compared with: they cost next to nothing."""

@@ -19,8 +19,8 @@ from animegen_cli.model.checkpoint import Parts, optimizer_tensors, restore_opti
 from animegen_cli.model.family import Batch, Family, Losses, Phase
 from animegen_cli.ranks import ALONE, Ranks
 from animegen_cli.seeds import seed_for
-from animegen_cli.train import guide, optim
-from animegen_cli.train.ema import EMA
+from animegen_cli.train import optim
+from animegen_cli.train.ema import EMA, guide_of
 from animegen_cli.train.parts import Buffers, TreeSum, rows, summed_over_ranks
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ class Trainer:
         self.optimizers = {name: optim.build(settings, self.trained[name]) for name, settings in self.settings.items()}
         self.ema = EMA(model, config.train.ema, batch=config.train.batch, count=count)
         self.guide: dict[str, Tensor] | None = None
-        self._guide_at = guide.images_until(config, self.total)
+        share, batch = config.train.guide.at, config.train.batch
+        self._guide_at = max(round(share * self.total / batch), 1) * batch if share else None
         if options.compile:
             for module in {id(m): m for p in self.phases for m in p.trains}.values():
                 module.compile()
@@ -148,7 +149,7 @@ class Trainer:
         if self.ranks.first:
             self.ema.update(self.step)
             if self.guide is None and self._guide_at is not None and self.images >= self._guide_at:
-                self.guide = guide.take(self.ema.model)
+                self.guide = guide_of(self.ema.model)
         return True
 
     def _backward(self, phase: Phase, raw: RawBatch, stop: Callable[[], bool], *, undecided: bool) -> bool:
