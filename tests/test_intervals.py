@@ -16,7 +16,8 @@ from torch import Tensor
 from animegen_cli.evaluate import classifier, heldout
 from animegen_cli.metrics.distributions import between_names, between_values
 from animegen_cli.metrics.scores import METRICS, score_features
-from animegen_cli.metrics.uncertainty import Estimate, combine, mean_of, of_share, t_95
+from animegen_cli.metrics.significance import t_95
+from animegen_cli.metrics.uncertainty import Estimate, combine, mean_of, of_share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -30,7 +30,7 @@ from animegen_cli.metrics.kernel import kernel_distance, kernel_distance_by_batc
 from animegen_cli.metrics.manifold import manifold_scores, neighbors
 from animegen_cli.metrics.protocol import Protocol, metric_name, with_current_names
 from animegen_cli.metrics.scores import METRICS, Score, score_features
-from animegen_cli.metrics.significance import holm, like_best, p_value
+from animegen_cli.metrics.significance import Measured, holm, like_best, mean_of_trainings, p_value, t_tails
 from animegen_cli.metrics.uncertainty import Combined, Estimate, combine, normal_interval, wilson_interval
 
 clean_fid = pytest.importorskip("cleanfid.fid")
@@ -666,10 +666,50 @@ def test_diversity_knows_a_collapse() -> None:
 def test_p_values_are_scipys() -> None:
     from scipy.special import ndtr
 
-    assert p_value(12.0, 13.0, 0.3, 0.4) == pytest.approx(2 * ndtr(-2), rel=1e-9)
-    assert p_value(13.0, 12.0, 0.4, 0.3) == p_value(12.0, 13.0, 0.3, 0.4)
-    assert p_value(1.0, 1.0, 0.0, 0.0) == 1
-    assert p_value(1.0, 2.0, 0.0, 0.0) == 0
+    one, other = Measured(12.0, 0.3), Measured(13.0, 0.4)
+    assert p_value(one, other) == pytest.approx(2 * ndtr(-2), rel=1e-9)
+    assert p_value(other, one) == p_value(one, other)
+    assert p_value(Measured(1.0, 0.0), Measured(1.0, 0.0)) == 1
+    assert p_value(Measured(1.0, 0.0), Measured(2.0, 0.0)) == 0
+
+
+@pytest.mark.parametrize(("t", "freedom"), [(0.0, 1.0), (0.3, 1.0), (12.0, 1.7), (2.0, 2.0), (4.3, 3.4), (50.0, 8.0), (2.5, 900.0)])
+def test_tails_of_students_t_are_scipys(t: float, freedom: float) -> None:
+    from scipy import stats
+
+    assert t_tails(t, freedom) == pytest.approx(2 * stats.t.sf(t, freedom), rel=1e-9)
+
+
+def test_means_of_trainings_are_told_apart_as_welch_does() -> None:
+    from scipy import stats
+
+    first, second = [33.1, 35.0, 32.2], [40.9, 38.0, 44.5, 39.1]
+    one, other = (mean_of_trainings(values, [None] * len(values)) for values in (first, second))
+    found = p_value(*(Measured(mean.value, mean.std, mean.freedom) for mean in (one, other)))
+    assert found == pytest.approx(stats.ttest_ind(first, second, equal_var=False).pvalue, rel=1e-9)
+
+
+def test_a_mean_of_trainings_has_the_larger_of_the_errors_between_and_within_them() -> None:
+    apart = mean_of_trainings([10.0, 12.0, 14.0], [0.1, 0.1, None])
+    assert apart.value == 12.0
+    assert apart.std == pytest.approx(2 / 3**0.5)
+    assert apart.interval == pytest.approx((12 - 4.3027 * 2 / 3**0.5, 12 + 4.3027 * 2 / 3**0.5), rel=1e-4)
+    alike = mean_of_trainings([0.98, 0.98, 0.98], [0.03, 0.03, 0.03], (0.0, 1.0))
+    assert alike.std == pytest.approx(0.03 / 3**0.5)
+    assert alike.interval is not None
+    assert alike.interval[1] == 1.0, "no share is above 1"
+    assert mean_of_trainings([5.0, 5.0], [None, None]) == (5.0, None, None, None)
+
+
+@pytest.mark.parametrize(("between", "within"), [(1.0, 0.1), (1.0, 0.5), (0.5, 1.0), (0.0, 1.0)])
+def test_intervals_of_three_trainings_hold_the_true_mean_as_often_as_they_say(between: float, within: float) -> None:
+    random = np.random.default_rng(0)
+    held = 0
+    for values in random.normal(0, (between**2 + within**2) ** 0.5, (2000, 3)):
+        interval = mean_of_trainings([float(value) for value in values], [within] * 3).interval
+        assert interval is not None
+        held += interval[0] <= 0 <= interval[1]
+    assert 0.91 < held / 2000 < 0.985
 
 
 def test_holm_steps_down() -> None:
@@ -683,16 +723,16 @@ def test_false_alarms_stay_below_five_percent_however_many_runs() -> None:
     alarms = 0
     for _ in range(400):
         values = random.normal(0, 1, 6)
-        scores = [(float(value), 1.0) for value in values]
+        scores = [Measured(float(value), 1.0) for value in values]
         alarms += not all(like_best(scores, 0)[1:])
     assert alarms / 400 < 0.07
 
 
 def test_overlapping_intervals_can_differ_and_a_value_without_error_is_not_tested() -> None:
-    scores = [(10.0, 0.3), (11.1, 0.3), (10.2, None), (10.5, 0.3)]
+    scores = [Measured(10.0, 0.3), Measured(11.1, 0.3), Measured(10.2, None), Measured(10.5, 0.3)]
     assert 10.0 + 1.96 * 0.3 > 11.1 - 1.96 * 0.3
     assert like_best(scores, 0) == [False, False, False, True]
-    assert like_best([(10.0, None), (10.1, 0.3)], 0) == [False, False]
+    assert like_best([Measured(10.0, None), Measured(10.1, 0.3)], 0) == [False, False]
 
 
 def test_stored_moments_suffice_for_fd_alone() -> None:

@@ -15,7 +15,7 @@ from animegen_cli.errors import DataError, UsageError
 from animegen_cli.evaluate import evaluate
 from animegen_cli.evaluate.features import in_run_scores
 from animegen_cli.evaluate.request import Request
-from animegen_cli.metrics.uncertainty import Z_95
+from animegen_cli.metrics.significance import Z_95
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 from animegen_cli.report import records

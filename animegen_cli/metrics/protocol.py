@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, get_args
@@ -29,6 +30,14 @@ HIGHER = frozenset({
     "is", "precision", "recall", "density", "coverage", "psnr", "ssim", "diversity", "requests", "accuracy", "denoise",
 })  # fmt: skip
 """Metrics of which a higher value is better."""
+_LIMITS = {
+    **dict.fromkeys(("fd", "density", "diversity", "brightness", "mse", "psnr"), (0.0, math.inf)), "is": (1.0, math.inf),
+    **dict.fromkeys(
+        ("precision", "recall", "coverage", "hair-color", "eyes-color", "attribute", "requests", "duplicates", "copies",
+         "copies-hash"),
+        (0.0, 1.0),
+    ),
+}  # fmt: skip
 AROUND_ZERO = frozenset({"kid", "kid75", "fd-infinity"})
 """Metrics without bias: sets that are alike score around 0, on either side of it."""
 IF_ALIKE = "0 if alike"
@@ -202,6 +211,11 @@ def better(name: str) -> Literal["lower", "higher"] | None:
     """Which direction is good for a score of this name; None for a metric that is not known, which is never ranked."""
     base = name.split("-")[0]
     return "lower" if base in LOWER else "higher" if base in HIGHER else None
+
+
+def limits(metric: str) -> tuple[float, float]:
+    """The smallest and the largest value that the metric can have; infinite where there is none or it is not known."""
+    return _LIMITS.get(metric, (-math.inf, math.inf))
 
 
 def metric_name(metric: str, extractor: str, resize: str = "clean") -> str:

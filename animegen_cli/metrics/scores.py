@@ -15,7 +15,7 @@ from animegen_cli.metrics.frechet import Moments, frechet_infinity, frechet_infl
 from animegen_cli.metrics.inception_score import inception_score
 from animegen_cli.metrics.kernel import KernelDistance, kernel_distance, kernel_distance_by_batches, real_part
 from animegen_cli.metrics.manifold import Manifold, Neighbors, manifold_scores, neighbors
-from animegen_cli.metrics.protocol import ENOUGH
+from animegen_cli.metrics.protocol import ENOUGH, limits
 from animegen_cli.metrics.uncertainty import Estimate, combine, share_estimate, variance_of_share
 
 if TYPE_CHECKING:
@@ -211,10 +211,6 @@ METRICS = tuple(_ESTIMATES)
 """The names of all scores of features."""
 OF_MOMENTS = ("fd", "fd-infinity", "is")
 """What needs no more of the reals than their moments."""
-_LIMITS = {
-    "fd": (0.0, torch.inf), "density": (0.0, torch.inf), "diversity": (0.0, torch.inf), "is": (1.0, torch.inf),
-    **dict.fromkeys(("precision", "recall", "coverage"), (0.0, 1.0)),
-}  # fmt: skip
 _NOTES = {
     "fd": "a Fréchet distance from few images is biased up: compare it only at equal counts",
     "is": "its classes are ImageNet's, which know no anime face: it says little about faces",
@@ -223,7 +219,7 @@ _NOTES = {
 
 def _score(metric: str, sides: _Sides) -> Score:
     ranges = _ESTIMATES[metric](sides)
-    low, high = _LIMITS.get(metric, (-torch.inf, torch.inf))
+    low, high = limits(metric)
     found = combine(ranges, low=low, high=high)
     few = _few(None if metric == "is" else sides.n_real, sides.n_fake)
     caution = (_NOTES[metric],) if metric == "is" or (metric in _NOTES and few) else ()

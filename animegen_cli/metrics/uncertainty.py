@@ -23,13 +23,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from animegen_cli.metrics.significance import Z_95, t_95
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LEVEL = 0.95
-"""Share of intervals that hold the true value."""
-Z_95 = 1.96
-"""Standard errors to either side of a normally distributed estimate that make its 95 % interval."""
 
 
 class Estimate(NamedTuple):
@@ -88,26 +86,6 @@ def share_estimate(which: Tensor) -> Estimate:
     influence = which.double()
     known = influence.var().item() / count if count > 1 else 0.0
     return Estimate(share, influence, variance_of_share(share, count) - known, share=share)
-
-
-def t_95(freedom: int) -> float:
-    """Standard errors to either side of a mean that make its 95 % interval, from so many degrees of freedom (at least 1).
-
-    The 97.5 % quantile of Student's t: exact for 1 and 2, else by Fisher's expansion in 1 / freedom (Abramowitz & Stegun
-    1964, eq. 26.7.5), within 0.2 %.
-    """
-    if freedom == 1:
-        return math.tan(math.pi * LEVEL / 2)
-    if freedom == 2:
-        return LEVEL * math.sqrt(2 / (1 - LEVEL**2))
-    z = Z_95
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 def mean_of(values: Tensor) -> Combined:
