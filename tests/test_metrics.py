@@ -673,7 +673,9 @@ def test_p_values_are_scipys() -> None:
     assert p_value(Measured(1.0, 0.0), Measured(2.0, 0.0)) == 0
 
 
-@pytest.mark.parametrize(("t", "freedom"), [(0.0, 1.0), (0.3, 1.0), (12.0, 1.7), (2.0, 2.0), (4.3, 3.4), (50.0, 8.0), (2.5, 900.0)])
+@pytest.mark.parametrize(
+    ("t", "freedom"), [(0.0, 1.0), (0.3, 1.0), (12.0, 1.7), (2.0, 2.0), (4.3, 3.4), (50.0, 8.0), (2.5, 900.0)]
+)
 def test_tails_of_students_t_are_scipys(t: float, freedom: float) -> None:
     from scipy import stats
 

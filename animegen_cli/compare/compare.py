@@ -8,26 +8,37 @@ own and are never ranked with measured ones.
 from __future__ import annotations
 
 import json
-import shlex
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
 from animegen_cli import disk
+from animegen_cli.compare import cautions
 from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
 from animegen_cli.metrics import significance
-from animegen_cli.metrics.protocol import AROUND_ZERO, ENOUGH
+from animegen_cli.metrics.protocol import AROUND_ZERO
 from animegen_cli.paths import Run, make_folder
-from animegen_cli.report import canvas, grids, published, records, tables
+from animegen_cli.report import canvas, grids, means, published, records, tables
 from animegen_cli.report import same_seeds as seeds
-from animegen_cli.report.columns import Comparison, columns_of, entries_of, identity, protocol_notes
+from animegen_cli.report.columns import (
+    Comparison,
+    columns_of,
+    entries_of,
+    identity,
+    protocol_notes,
+    training_names,
+    trainings_of,
+)
 from animegen_cli.report.page import comparison_page
 from animegen_cli.report.pictures import Drawn
 from animegen_cli.report.tables import DASH, Cell, Column, Table, measured
 from animegen_cli.report.units import amount, duration, memory
+from animegen_cli.seeds import spell_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -42,20 +53,23 @@ if TYPE_CHECKING:
 MOST_SEEDS = 64
 
 
-def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
+def compare(
+    runs: Sequence[Run] | Mapping[str, Sequence[Run]], *, sort: str | None = None, join: bool = True
+) -> Comparison:
     """Read the runs and lay them side by side.
 
     Args:
-        runs: the run folders; one that is named twice counts once.
+        runs: the run folders; one that is named twice counts once. Under names: the trainings of each run, which differ by
+            their seed alone.
         sort: key of the column to sort by, best first; by default the runs stay in the order given.
+        join: make one run, with the means of the scores, of those that are equal but for their training seed. (What stands
+            under one name always is one.)
 
     Raises:
         DataError: no runs, or one without a readable run.json.
         UsageError: no such column.
     """
-    if not runs:
-        raise DataError("there are no runs to compare", hint="train one with `animegen train ddim --preset smoke`")
-    compared = [records.read(run) for run in {run.path.resolve(): run for run in runs}.values()]
+    compared = _read(runs, join=join)
     score_columns = tuple(column for column in columns_of(compared) if not column.of_few_levels)
     if sort is not None:
         compared = _sorted(compared, score_columns, sort)
@@ -69,12 +83,31 @@ def compare(runs: Sequence[Run], *, sort: str | None = None) -> Comparison:
         quality=_quality(compared, names, score_columns, entries),
         cost=_cost(compared, names),
         todo={
-            name: _to_score(record)
-            for name, record in zip(names, compared, strict=True)
+            name: cautions.to_score(record)
+            for name, record in zip(training_names(compared, names), trainings_of(compared), strict=True)
             if not record.scores and not record.classifies
         },
-        warnings=tuple(_warnings(compared, names)),
+        warnings=tuple(cautions.warnings(compared, names)),
+        seeds=means.table(compared, names, score_columns),
     )
+
+
+def _read(runs: Sequence[Run] | Mapping[str, Sequence[Run]], *, join: bool) -> list[Record]:
+    """The records of the runs, those that differ by their seed alone joined."""
+    named = runs if isinstance(runs, Mapping) else {"": runs}
+    found = {
+        name: [records.read(run) for run in {run.path.resolve(): run for run in folders}.values()]
+        for name, folders in named.items()
+    }
+    if not any(found.values()):
+        raise DataError("there are no runs to compare", hint="train one with `animegen train ddim --preset smoke`")
+    if not isinstance(runs, Mapping):
+        return means.by_seed(found[""]) if join else found[""]
+    several = {name: trainings for name, trainings in found.items() if trainings}
+    return [
+        means.joined(name, trainings) if len(trainings) > 1 else replace(trainings[0], called=name)
+        for name, trainings in several.items()
+    ]
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------
@@ -89,17 +122,22 @@ def _quality(
         Column("images", "images seen"),
         *(Column(m.key, m.name, better=m.better, detail=m.detail) for m in score_columns),
     )
+    if several := [record for record in compared if record.trainings]:
+        columns = (*columns[:2], Column("seeds", "training seeds", right=False), *columns[2:])
     marked = [_marked([entry.scores.get(m.identity) for entry in entries], m) for m in score_columns]
     rows = [
         (
             Cell(names[entry.run], names[entry.run]),
             Cell(entry.drawn, entry.drawn) if entry.drawn else Cell(),
+            *([_seeds_of(compared[entry.run])] if several else []),
             _images(compared[entry.run]),
             *(cells[i] for cells in marked),
         )
         for i, entry in enumerate(entries)
     ]
     notes = protocol_notes(score_columns)
+    if several:
+        notes.insert(0, means.NOTE)
     if any(cell.tied for cells in marked for cell in cells):
         notes.insert(0, f"{significance.NOTE}.")
     if kids := [m.label for m in score_columns if m.protocol.get("metric") in ("kid", "kid75")]:
@@ -111,14 +149,19 @@ def _quality(
     return Table("Quality", columns, tuple(rows), tuple(notes))
 
 
+def _seeds_of(record: Record) -> Cell:
+    seeds = [training.seed for training in record.trainings or (record,) if training.seed is not None]
+    return Cell(spell_seeds(seeds), seeds) if seeds else Cell()
+
+
 def _marked(scores: Sequence[Score | None], column: ScoreColumn) -> list[Cell]:
     """A column of cells: the best value is marked, and those that differ from it no more than by chance."""
     present = [score for score in scores if score is not None]
     best = None
     if column.better and len(present) > 1:
         best = (min if column.better == "lower" else max)(score.value for score in present)
-    tested = [(score.value, score.std) for score in present]
-    place = next((i for i, (value, _) in enumerate(tested) if value == best), None)
+    tested = [significance.Measured(score.value, score.std, score.freedom) for score in present]
+    place = next((i for i, one in enumerate(tested) if one.value == best), None)
     tied = iter([False] * len(tested) if place is None else significance.like_best(tested, place))
 
     def cell(score: Score) -> Cell:
@@ -212,81 +255,11 @@ def _names(compared: Sequence[Record]) -> tuple[str, ...]:
     return tuple(str(r.run.path) if names.count(r.name) > 1 else r.name for r in compared)
 
 
-def _to_score(record: Record) -> str:
-    if not record.run.weights.is_file():
-        return shlex.join(["animegen", "train", "--resume", str(record.run.path)])
-    return shlex.join(["animegen", "eval", str(record.run.path)])
-
-
-# ---- warnings -------------------------------------------------------------------------------------------------
-
-
-def _warnings(compared: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
-    """What a reader should know before trusting the tables, a sentence each."""
-    yield from _of_files_and_doctor(compared, names)
-    yield from _of_data_sets(compared)
-    yield from _of_sizes(compared)
-    yield from _of_devices(compared)
-    yield from _of_few_images(compared, names)
-    yield from _of_stale_scores(compared, names)
-
-
-def _of_files_and_doctor(compared: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
-    for name, record in zip(names, compared, strict=True):
-        yield from record.problems
-        yield from (f"{name}: {diagnosis}" for diagnosis in record.diagnoses)
-
-
-def _of_data_sets(compared: Sequence[Record]) -> Iterator[str]:
-    sets = {(r.data.get("identity"), r.data.get("name")) for r in compared if r.data}
-    if len({identity for identity, _ in sets}) > 1:
-        yield f"the runs learned from different data sets ({', '.join(sorted(str(name) for _, name in sets))})"
-
-
-def _of_sizes(compared: Sequence[Record]) -> Iterator[str]:
-    sizes = sorted({size for r in compared if isinstance(size := r.data.get("size"), int)})
-    if len(sizes) > 1:
-        yield f"the runs draw at different sizes ({', '.join(f'{size} px' for size in sizes)})"
-
-
-def _of_devices(compared: Sequence[Record]) -> Iterator[str]:
-    devices = sorted({str(r.about["device"]) for r in compared if r.about.get("device")})
-    if len(devices) > 1:
-        yield f"times and speeds are from different devices ({', '.join(devices)})"
-
-
-def _of_few_images(compared: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
-    fewest = {
-        name: min((_fewest(score.protocol) for score in record.scores), default=ENOUGH)
-        for name, record in zip(names, compared, strict=True)
-    }
-    few = {name: count for name, count in fewest.items() if count < ENOUGH}
-    if few:
-        which = f"{', '.join(few)}: scored with as few as {min(few.values()):,} images on one side"
-        yield f"{which}, fewer than {ENOUGH:,}: rough numbers"
-
-
-def _fewest(protocol: Mapping[str, Any]) -> int:
-    """Images on the smaller side of a comparison of features; enough for all other scores."""
-    counts = [protocol.get("n_fake"), protocol.get("n_real")]
-    known = [count for count in counts if isinstance(count, int) and count]
-    return min(known, default=ENOUGH) if protocol.get("extractor") else ENOUGH
-
-
-def _of_stale_scores(compared: Sequence[Record], names: Sequence[str]) -> Iterator[str]:
-    for name, record in zip(names, compared, strict=True):
-        stale = sorted({score.images for score in record.scores if score.images != record.images})
-        if stale:
-            then = ", ".join(amount(images) for images in stale)
-            now = amount(record.images)
-            yield f"{name} was scored at {then} images and has seen {now} by now: `{_to_score(record)}`"
-
-
 # ---- pictures and files ---------------------------------------------------------------------------------------
 
 
 def same_seeds(comparison: Comparison, numbers: Sequence[int], draw: seeds.Draw) -> Drawn:
-    """Give what each run draws from the same seeds, or why it draws nothing; `draw` is asked only for what is not stored.
+    """Give what each training draws from the same seeds, or why it draws nothing; `draw` is asked only for what is not stored.
 
     Raises:
         UsageError: no seeds, one twice, or more than a picture can show.
@@ -294,7 +267,7 @@ def same_seeds(comparison: Comparison, numbers: Sequence[int], draw: seeds.Draw)
     if not 0 < len(numbers) == len(set(numbers)) <= MOST_SEEDS:
         raise UsageError(f"a picture shows 1 to {MOST_SEEDS} different seeds", hint="write them as `--seeds 0-9`")
     rows: list[np.ndarray | str] = []
-    for record in comparison.records:
+    for record in comparison.trainings:
         if not record.run.weights.is_file():
             rows.append("it has no weights yet")
         elif "samples" not in (record.about.get("abilities") or ()):
@@ -354,7 +327,7 @@ def write(
     if drawn is not None and any(not isinstance(row, str) for row in drawn.rows):
         pictures = [None if isinstance(row, str) else row for row in drawn.rows]
         captions = [str(number) for number in drawn.seeds]
-        image = grids.rows(list(zip(comparison.names, pictures, strict=True)), captions)
+        image = grids.rows(list(zip(comparison.training_names, pictures, strict=True)), captions)
         written["picture"] = grids.save(image, out / "same-seeds.png")
     if figures:
         written["figures"] = _write_figures(page.numbering, out / "figures")
@@ -388,10 +361,11 @@ def _write_figures(numbering: Numbering, folder: Path) -> Path:
 
 def as_text(comparison: Comparison, form: Literal["markdown", "latex", "csv"]) -> str:
     """Write the measured and the published tables as one text; CSV has them stacked, with the measured ones joined."""
+    several = [] if comparison.seeds is None else [comparison.seeds]
     if form == "csv":
-        return tables.as_csv(comparison.joined, published.results())
+        return tables.as_csv(comparison.joined, *several, published.results())
     write_one = {"markdown": tables.markdown, "latex": tables.latex}[form]
-    return "\n".join(write_one(table) for table in (comparison.quality, comparison.cost, published.results()))
+    return "\n".join(write_one(table) for table in (comparison.quality, comparison.cost, *several, published.results()))
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -399,8 +373,25 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "quality": tables.as_json(comparison.quality),
         "cost": tables.as_json(comparison.cost),
+        **(
+            {} if comparison.seeds is None else {"seeds": tables.as_json(comparison.seeds), "means": _means(comparison)}
+        ),
         "published": tables.as_json(published.results()),
         "measures": {column.key: dict(column.protocol) for column in comparison.score_columns},
         "to_score": dict(comparison.todo),
         "warnings": list(comparison.warnings),
     }
+
+
+def _means(comparison: Comparison) -> list[dict[str, Any]]:
+    """Each mean over trainings, with its error, its interval and what it is the mean of."""
+    keys = {column.identity: column.key for column in comparison.score_columns}
+    return [
+        {
+            "run": comparison.names[entry.run], "drawn": entry.drawn, "score": keys[of], "mean": score.value, "std": score.std,
+            "interval": score.interval, "freedom": score.freedom, "trainings": list(score.trainings),
+        }
+        for entry in comparison.entries
+        for of, score in entry.scores.items()
+        if score.trainings and of in keys
+    ]  # fmt: skip

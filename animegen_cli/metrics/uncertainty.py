@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-
 class Estimate(NamedTuple):
     """What one range of seeds says of a score."""
 

@@ -90,8 +90,10 @@ class Entry(NamedTuple):
 class Comparison:
     """Runs side by side: what the tables, the picture and the page are made of.
 
-    `records` and `names` have an item per run, `entries` one per row of the table `quality`; `todo` maps the name of a run
-    without scores to the command that makes them; `warnings` are sentences on what to know before trusting the rest.
+    `records` and `names` have an item per run, where several trainings that differ by their seed alone are one (`means.joined`);
+    `entries` has one per row of the table `quality`, and `seeds` shows those trainings one by one (None without any). `todo`
+    maps the name of a training without scores to the command that makes them; `warnings` are sentences on what to know before
+    trusting the rest.
     """
 
     records: tuple[Record, ...]
@@ -102,6 +104,17 @@ class Comparison:
     cost: Table
     todo: Mapping[str, str]
     warnings: tuple[str, ...]
+    seeds: Table | None = None
+
+    @property
+    def trainings(self) -> tuple[Record, ...]:
+        """The record of each training, run by run."""
+        return trainings_of(self.records)
+
+    @property
+    def training_names(self) -> tuple[str, ...]:
+        """What each of `trainings` is called: its run and, where that has several, its seed."""
+        return training_names(self.records, self.names)
 
     @property
     def joined(self) -> Table:
@@ -145,6 +158,20 @@ class Comparison:
             return -shared_by[column.identity], place, "infinity" not in column.name
 
         return sorted(known or shared, key=order)
+
+
+def trainings_of(records: Iterable[Record]) -> tuple[Record, ...]:
+    """The trainings that the records stand for."""
+    return tuple(training for record in records for training in record.trainings or (record,))
+
+
+def training_names(records: Iterable[Record], names: Iterable[str]) -> tuple[str, ...]:
+    """The names of `trainings_of`: a run's own or, where it has several, with the seed."""
+    return tuple(
+        name if training is record else f"{name}, seed {training.seed}"
+        for record, name in zip(records, names, strict=True)
+        for training in record.trainings or (record,)
+    )
 
 
 def _of_the_column(protocol: Mapping[str, Any]) -> dict[str, Any]:

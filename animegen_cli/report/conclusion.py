@@ -110,7 +110,9 @@ def _best(compared: Comparison, place: _Place) -> Iterator[Markup | str]:
     best = el("b", compared.labels[place.best])
     value = compared.cells(column)[place.best].text
     yield join("By ", column.label, f", the first of the scores here ({column.better} is better), ", best)
-    yield f" is best with {value.replace(' ', _NBSP)}. "
+    trainings = len(compared.entries[place.best].scores[column.identity].trainings)
+    mean = f" (the mean of {trainings} training seeds)" if trainings else ""
+    yield f" is best with {value.replace(' ', _NBSP)}{mean}. "
     if place.tied:
         yield join("Not significantly different: ", *_listed([compared.labels[i] for i in place.tied]), ". ")
     if not place.worse:
@@ -217,8 +219,9 @@ def _of_draws(compared: Comparison, score_columns: Sequence[ScoreColumn]) -> Ite
 def _of_trainings(names: Mapping[str, Record]) -> Iterator[str]:
     alike: dict[str, dict[str, list[str]]] = {}
     for name, record in names.items():
-        setting, seed = _setting_and_seed(record.config)
-        alike.setdefault(setting, {}).setdefault(seed, []).append(name)
+        if not record.trainings:
+            setting, seed = _setting_and_seed(record.config)
+            alike.setdefault(setting, {}).setdefault(seed, []).append(name)
     single = [name for by_seed in alike.values() if len(by_seed) == 1 for same in by_seed.values() for name in same]
     if single:
         which = "every setting" if len(single) == len(names) else ", ".join(single)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from animegen_cli import disk
-from animegen_cli.report import conclusion, figures, pictures, published, records, tables
+from animegen_cli.report import conclusion, figures, means, pictures, published, records, tables
 from animegen_cli.report.columns import Comparison, ScoreColumn, columns_of, identity, protocol_notes
 from animegen_cli.report.document import document, section, todo, warnings
 from animegen_cli.report.markup import Markup, el, join
@@ -69,15 +69,21 @@ def comparison_page(
         reals: also show the real images that the runs learned from; leave them out of pages that are published.
     """
     numbering = Numbering()
-    runs, names = compared.records, compared.names
+    runs, names, trainings = compared.records, compared.names, compared.trainings
     title = f"Comparison of {len(runs)} runs" if len(runs) > 1 else f"One run: {names[0]}"
     parts = [
         section("Verdict", *_conclusion(compared, numbering)),
         section("Plan", _plan(study.table, numbering) if study else None),
         section("Beside the document", *_printed(study.printed, numbering)) if study else None,
-        section("Quality", *_quality(compared, numbering), todo(compared.todo.values()), _published(numbering)),
+        section(
+            "Quality",
+            *_quality(compared, numbering),
+            _seeds(compared, numbering),
+            todo(compared.todo.values()),
+            _published(numbering),
+        ),
         section("People as judges", *(_preference(preference, numbering) for preference in preferences)),
-        section("The same seeds", pictures.same_seeds(drawn, names, numbering) if drawn is not None else None),
+        section("The same seeds", _same_seeds(drawn, compared, numbering) if drawn is not None else None),
         section("Cost", numbering.table("cost", tables.slim(compared.cost), "Settings and what each run cost.")),
         section("Quality and cost", *figures.trade_offs(compared, numbering)),
         section("Scores against each other", *figures.pairs(compared, plots, numbering)),
@@ -88,17 +94,21 @@ def comparison_page(
         section("Samples", *pictures.samples(runs, names, numbering, reals=reals)),
         section("Nearest neighbors", *pictures.sheets(runs, names, numbering)) if reals else None,
         section("Settings", *settings(runs, names, numbering)),
-        section("How to reproduce", *commands(runs, names)),
+        section("How to reproduce", *commands(trainings, compared.training_names)),
     ]
-    lead = _lead(runs, study.about if study else "")
+    lead = _lead(compared, study.about if study else "")
     return Made(document((study.title if study else "") or title, lead, parts), numbering)
 
 
-def _lead(runs: Sequence[Record], about: str) -> str:
+def _lead(compared: Comparison, about: str) -> str:
+    runs, trainings = compared.records, len(compared.trainings)
     data = sorted({f"{r.data.get('name')} at {r.data.get('size')} px" for r in runs if r.data})
+    count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
+    if trainings > len(runs):
+        count += f" in {trainings} trainings with different seeds; curves, settings and samples are those of each run’s first"
     sentences = [about] if about else []
-    sentences += [f"{len(runs)} run{'s' * (len(runs) > 1)}, trained on {'; '.join(data)}."] if data else []
-    return " ".join(sentences) or f"{len(runs)} runs."
+    sentences += [f"{count}, trained on {'; '.join(data)}."] if data else []
+    return " ".join(sentences) or f"{count}."
 
 
 def _conclusion(compared: Comparison, numbering: Numbering) -> Iterator[Markup | None]:
@@ -143,12 +153,51 @@ def _quality(compared: Comparison, numbering: Numbering) -> Iterator[Markup]:
         yield numbering.table(name, tables.slim(section_table), f"{text}. {_QUALITY}")
 
 
+def _seeds(compared: Comparison, numbering: Numbering) -> Markup | None:
+    """The trainings of runs that have several, one by one, with the main scores; folded."""
+    table = compared.seeds
+    if table is None:
+        return None
+    keys = {column.key for column in compared.main()} or {column.key for column in compared.score_columns}
+    kept = [i for i, column in enumerate(table.columns) if i < 4 or column.key in keys]
+    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+    narrow = Table(table.title, tuple(table.columns[i] for i in kept), rows, table.notes)
+    text = "The trainings of each run, one by one, below their mean with its 95 % interval."
+    return el("details", el("summary", table.title), numbering.table("seeds", tables.slim(narrow), text))
+
+
+def _same_seeds(drawn: pictures.Drawn, compared: Comparison, numbering: Numbering) -> Markup:
+    """A strip of each run's first training; those of its other seeds are folded."""
+    shown, folded = [], []
+    place = 0
+    for record in compared.records:
+        count = len(record.trainings) or 1
+        shown.append(place)
+        folded += range(place + 1, place + count)
+        place += count
+    names = compared.training_names
+    return join(
+        pictures.same_seeds(drawn, names, numbering, only=shown),
+        el(
+            "details",
+            el("summary", "The other training seeds"),
+            pictures.same_seeds(drawn, names, numbering, only=folded),
+        )
+        if folded
+        else None,
+    )
+
+
 def _own_notes(compared: Comparison, score_columns: Sequence[ScoreColumn], *, tied: bool) -> Iterator[str]:
     """The notes of the quality table, beside those on protocols, that are about these columns."""
     of_protocols = protocol_notes(compared.score_columns)
     for note in compared.quality.notes:
         named = note.partition(": ")[0]
-        about = tied if note.startswith("≈") else any(column.label in named for column in score_columns)
+        about = (
+            tied
+            if note.startswith("≈")
+            else note == means.NOTE or any(column.label in named for column in score_columns)
+        )
         if about and note not in of_protocols:
             yield note
 

@@ -90,12 +90,13 @@ def _embedded(picture: _Picture, budget: float) -> Markup | None:
 # ---- figures ----------------------------------------------------------------------------------------------------
 
 
-def same_seeds(drawn: Drawn, names: Sequence[str], numbering: Numbering) -> Markup:
-    """Show one strip of images per run, under each other."""
+def same_seeds(drawn: Drawn, names: Sequence[str], numbering: Numbering, *, only: Sequence[int]) -> Markup:
+    """Show one strip of images per run, under each other; of the runs at the places `only`."""
     numbers = spell_seeds(drawn.seeds)
     budget = 0.2 * BUDGET / max(len(names), 1)
     cells: list[Markup] = []
-    for name, row in zip(names, drawn.rows, strict=True):
+    for place in only:
+        name, row = names[place], drawn.rows[place]
         if isinstance(row, str):
             shown = el("div", row, class_="none")
         else:

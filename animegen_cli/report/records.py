@@ -33,6 +33,10 @@ class Score:
     images: int
     values: tuple[float, ...] = ()
     """The value of each range of seeds, where there are several."""
+    trainings: tuple[float, ...] = ()
+    """The value of each training, where this is their mean."""
+    freedom: int | None = None
+    """Degrees of freedom of `std`; None where it counts as known."""
 
     @property
     def better(self) -> Literal["lower", "higher"] | None:
@@ -56,6 +60,15 @@ class Score:
             return f"{self.value:.4g} [{self.interval[0]:.4g}, {self.interval[1]:.4g}]"
         return f"{self.value:.4g}"
 
+    @property
+    def interval_text(self) -> str:
+        """The value with its 95 % interval, with as many digits as its uncertainty allows."""
+        if self.interval is None:
+            return self.text
+        low, high = self.interval
+        places = 4 if not self.std else min(max(1 - math.floor(math.log10(self.std)), 0), 5)
+        return f"{self.value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -75,11 +88,22 @@ class Record:
     """What drawing cost when the run was scored: `seconds_per_100`, `peak_memory`."""
     findings: Findings = field(default_factory=Findings)
     """What else `eval` found: histograms, requests, sheets of pictures."""
+    called: str = ""
+    """Another name than the folder's."""
+    trainings: tuple[Record, ...] = ()
+    """Those that differ by their training seed alone and that this stands for (`means.joined`); none where it is one run."""
 
     @property
     def name(self) -> str:
-        """The name of the run's folder."""
-        return self.run.name
+        """The name of the run's folder, or the one that was given to it."""
+        return self.called or self.run.name
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the training; None where config.yaml does not say."""
+        train = self.config.get("train")
+        seed = train.get("seed") if isinstance(train, Mapping) else None
+        return seed if isinstance(seed, int) else None
 
     @property
     def images(self) -> int:
@@ -133,7 +157,11 @@ class Record:
 
     @property
     def state(self) -> str:
-        """`finished`, `untrained`, or how the training ended and how far it came: `stopped at 24%`."""
+        """`finished`, `untrained`, or how the training ended and how far it came: `stopped at 24%`; of several trainings how
+        many are finished."""
+        if self.trainings:
+            done = sum(one.state == "finished" for one in self.trainings)
+            return "finished" if done == len(self.trainings) else f"{done} of {len(self.trainings)} finished"
         state, target = str(self.about.get("state", "unknown")), _whole(self.about.get("target_images"))
         if not self.images:
             return "untrained"
