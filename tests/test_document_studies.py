@@ -13,7 +13,7 @@ from preset_config import resolved
 
 from animegen_cli import disk, paths
 from animegen_cli.cli.options import complete_study
-from animegen_cli.compare import compare, printed, study, study_file
+from animegen_cli.compare import compare, printed, study_file, study_plan
 from animegen_cli.errors import UsageError
 from animegen_cli.evaluate import features
 from animegen_cli.metrics.extractors import for_kid75, inception_extractor
@@ -71,7 +71,7 @@ def shrunk(spec: str, folder: Path, *settings: str, duration: str = "16 images",
 def page_of(file: Path, data: Path, out: Path) -> tuple[dict[str, Any], str, str]:
     """Run a study; what the command says as JSON, what it warns of, and its page."""
     answer = done(
-        "compare", "--study", file, "--data", data, "--out", out, "--device", "cpu", "--json", "--seeds", "0-1"
+        "compare", "--study", file, "--data", data, "--out", out, "--device", "cpu", "--json", "--picture-seeds", "0-1"
     )
     return json.loads(answer.out), answer.err, (out / "comparison" / "index.html").read_text(encoding="utf-8")
 
@@ -84,7 +84,7 @@ def test_a_document_is_named_by_its_number() -> None:
     for number, name in DOCUMENTS.items():
         assert paths.study_file(number) == paths.study_file(name)
         assert study_file.load(number).document == number
-    _, commands = study.plan_of(study.Request(study="003"))
+    _, _, commands = study_plan.plan_of(study_plan.Request(study="003"))
     assert all("--out studies/xmu2023/runs/" in command for command in commands)
 
 

@@ -10,7 +10,7 @@ import pytest
 from chain import TINY, done, here
 
 from animegen_cli import disk
-from animegen_cli.compare import study
+from animegen_cli.compare import study, study_plan
 from animegen_cli.compare.study_file import load
 from animegen_cli.errors import DataError
 from animegen_cli.evaluate.evaluate import read_stored, store
@@ -54,12 +54,12 @@ runs:
 def _plan(file: Path, faces: Path, rates: list[float], answers: multiprocessing.SimpleQueue[list[str | None]]) -> None:
     """Plan as `compare --study` does, with a machine whose speed differs each time that it is measured."""
     with (
-        mock.patch.object(study, "images_per_second", side_effect=rates),
+        mock.patch.object(study_plan, "images_per_second", side_effect=rates),
         mock.patch.object(study, "_train", return_value="not in this test"),
         pytest.raises(DataError, match="no run of the study has begun"),
     ):
-        study.run(study.Request(study=str(file), data=faces, out=file.parent / "study", device="cpu"))
-    answers.put([run.duration for run in load(file.parent / "study" / study.FILE).runs.values()])
+        study.run(study_plan.Request(study=str(file), data=faces, out=file.parent / "study", device="cpu"))
+    answers.put([run.duration for run in load(file.parent / "study" / study_plan.FILE).runs.values()])
 
 
 def test_several_processes_that_begin_a_study_agree_on_one_plan(faces: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_study_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
 def test_a_plan_that_was_changed_is_refused(faces: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     folder.mkdir()
-    plan = folder / study.FILE
+    plan = folder / study_plan.FILE
     plan.write_text(disk.seal_yaml(PLAN), encoding="utf-8")
     plan.write_text(plan.read_text(encoding="utf-8").replace("1 min", "9 min"), encoding="utf-8")
     answer = here("compare", "--study", plan, "--data", faces, "--out", folder, "--dry-run")

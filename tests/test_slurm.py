@@ -425,7 +425,7 @@ def test_two_workers_of_a_real_array_share_a_study(real: cluster.Cluster, faces:
     )
     scores = "scores: {n: 16, repeats: 1, metrics: [fd-faces]}\n"
     (tmp_path / "two.yaml").write_text(f"title: Two\nabout: Both alike.\nruns:\n{runs}{scores}")
-    words = ["compare", "--study", "two.yaml", "--data", str(faces), "--device", "cpu", "--seeds", "0-3"]
+    words = ["compare", "--study", "two.yaml", "--data", str(faces), "--device", "cpu", "--picture-seeds", "0-3"]
     number = submitted(words, "array=2,partition=high", tmp_path)
     for task in (1, 2):
         about = real.wait(f"{number}_{task}", "COMPLETED", "FAILED")

@@ -16,7 +16,7 @@ import yaml
 from chain import ROOT, SHORT, TINY, assert_same_run, done, here, refused
 
 from animegen_cli import paths
-from animegen_cli.compare import study, study_file
+from animegen_cli.compare import study_file, study_plan
 from animegen_cli.config import Amount
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.paths import Run
@@ -62,7 +62,7 @@ def words(file: Path, faces: Path, out: Path, *more: object) -> list[str]:
 
 @pytest.mark.parametrize("name", paths.studies())
 def test_every_shipped_study_names_runs_that_exist(name: str) -> None:
-    planned, commands = study.plan_of(study.Request(study=name))
+    planned, _, commands = study_plan.plan_of(study_plan.Request(study=name))
     assert len(commands) == len(planned.runs) >= 4
     for run, command in zip(planned.runs, commands, strict=True):
         assert command.startswith("animegen train ")
@@ -94,7 +94,7 @@ class Finished(NamedTuple):
 def shared(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     folder = tmp_path_factory.mktemp("study")
     file = written(folder)
-    answer = done(*words(file, faces, folder / "out", "--json", "--seeds", "0-2"))
+    answer = done(*words(file, faces, folder / "out", "--json", "--picture-seeds", "0-2"))
     return Finished(file, folder / "out", json.loads(answer.out))
 
 
@@ -123,7 +123,7 @@ def test_what_is_done_is_not_done_again(finished: Finished, faces: Path) -> None
     file, out, said = finished
     files = [out / "runs" / name / file for name in FAMILIES for file in ("weights.safetensors", "eval.json")]
     before = {path: path.stat().st_mtime_ns for path in files}
-    again = json.loads(done(*words(file, faces, out, "--json", "--seeds", "0-2")).out)
+    again = json.loads(done(*words(file, faces, out, "--json", "--picture-seeds", "0-2")).out)
     assert {path: path.stat().st_mtime_ns for path in files} == before
     assert again["quality"] == said["quality"]
 
@@ -189,11 +189,12 @@ def test_a_budget_is_measured_once_and_written_down(
 ) -> None:
     asked: list[str] = []
 
-    def rate(prepared: Any) -> float:
+    def rate(prepared: Any, *, cores: int | None) -> float:
+        assert cores is None
         asked.append(prepared.config.family)
         return 20.0
 
-    monkeypatch.setattr(study, "images_per_second", rate)
+    monkeypatch.setattr(study_plan, "images_per_second", rate)
     file = written(tmp_path, scores={"n": 8, "repeats": 1, "metrics": ["kid"]})
     out = tmp_path / "out"
     for _ in range(2):

@@ -69,6 +69,14 @@ def compare(
     seeds: Annotated[
         str | None,
         typer.Option(
+            help="With --study: training seeds, such as 0-2, one training of each run for each. Else as --picture-seeds.",
+            show_default=False,
+        ),
+    ] = None,
+    picture_seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--picture-seeds",
             help="Seeds of the same-seeds picture, such as 0-7,100, or of the survey. [default: 0-9, survey 0-47]",
             show_default=False,
         ),
@@ -126,6 +134,16 @@ def compare(
             "--budget", help='Training time of each run of --study, such as "10 min"; measured once as images.'
         ),
     ] = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="Train and score these runs of --study alone, such as gan,vae.")
+    ] = None,
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extractor",
+            help="A further feature network for the scores of --study, as of `animegen eval`: squeezenet:PATH.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs of --study and the command of each; train nothing.")
     ] = False,
@@ -138,15 +156,21 @@ def compare(
     from animegen_cli.cli import survey as surveying
 
     surveying.refuse(survey, votes, asking=pairs is not None or ask is not None, keep_failed=keep_failed)
-    numbers = parse_seeds(seeds or ("0-47" if survey and not votes else "0-9"))
+    numbers, training_seeds = _seeds(
+        seeds, picture_seeds, study=study, default="0-47" if survey and not votes else "0-9"
+    )
     runs, votes = surveying.separate(runs or [], votes or [])
     unfit = bool(runs or sort or no_images or survey or votes)
     _check_words(
-        unfit=unfit, study=study, data=data, budget=budget, dry_run=dry_run, slurm=slurm, slurm_dry_run=slurm_dry_run
-    )
+        unfit=unfit, study=study, data=data, budget=budget, only=only, extractor=extractor, dry_run=dry_run, slurm=slurm,
+        slurm_dry_run=slurm_dry_run,
+    )  # fmt: skip
     if study is not None:
         paths.study_file(study)  # before torch is imported
-        words = {"study": study, "data": data, "out": out, "budget": budget, "device": device}
+        words = {
+            "study": study, "data": data, "out": out, "budget": budget, "device": device, "seeds": training_seeds,
+            "only": [word.strip() for word in only.split(",")] if only else (), "extractors": extractor or (),
+        }  # fmt: skip
         if slurm is not None or slurm_dry_run:
             _submit(words, slurm, dry_run=dry_run, slurm_dry_run=slurm_dry_run)
             return
@@ -160,7 +184,7 @@ def compare(
     if weighed and not chosen:  # the runs are gone, the votes still speak
         console.result({"people": weighed.as_json, "files": weighed.files})
         return
-    compared = comparison.compare(chosen, sort=sort)
+    compared = comparison.compare(chosen, sort=sort, join=not (survey or weighed))  # people judge trainings one by one
     for warning in compared.warnings:
         console.warn(warning)
     if survey and not weighed:
@@ -172,6 +196,22 @@ def compare(
     preferences = weighed.result.preferences if weighed else ()
     written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, preferences=preferences, figures=figures)
     _print_result(compared, written, form, out, weighed)
+
+
+def _seeds(
+    seeds: str | None, picture_seeds: str | None, *, study: str | None, default: str
+) -> tuple[list[int], list[int] | None]:
+    """Seeds of pictures, and of the trainings of a study (None: its own).
+
+    `--seeds` counts what a command makes: trainings with `--study`, else pictures.
+    """
+    from animegen_cli.errors import UsageError
+
+    if study is None and seeds is not None and picture_seeds is not None:
+        raise UsageError("`--seeds` and `--picture-seeds` mean the same without a study", hint="leave `--seeds` out")
+    pictures = picture_seeds if study is not None else picture_seeds or seeds
+    numbers = parse_seeds(pictures or default, "--picture-seeds 0-7,100" if picture_seeds else "--seeds 0-7,100")
+    return numbers, parse_seeds(seeds, "--seeds 0-2") if study is not None and seeds is not None else None
 
 
 def _chosen(specs: Sequence[str], weighed: WeighedVotes | None) -> list[Run]:
@@ -208,14 +248,14 @@ def _study(
     from animegen_cli.train.signals import check_stop, stop_signals
 
     with stop_signals() as stop:  # loading torch takes seconds; then the study has its own way
-        from animegen_cli.compare import study
+        from animegen_cli.compare import study, study_plan
 
         check_stop(stop)
-    request = study.Request(**words, seeds=numbers, reals=reals, figures=figures)
+    request = study_plan.Request(**words, pictures=numbers, reals=reals, figures=figures)
     if dry_run:
-        planned, commands = study.plan_of(request)
+        planned, _, commands = study_plan.plan_of(request)
         if not console.is_json():
-            tables.show(study.table(planned))
+            tables.show(study_plan.table(planned))
         console.result({"runs": list(planned.runs), "commands": commands}, "\n".join(commands))
         return
     done = study.run(request)
@@ -235,12 +275,12 @@ def _submit(words: Mapping[str, Any], wish: str | None, *, dry_run: bool, slurm_
     from animegen_cli.cli import slurm
 
     wish = slurm.checked(wish, dry_run=dry_run)
-    from animegen_cli.compare import study
+    from animegen_cli.compare import study_plan
 
-    planned, _ = study.plan_of(study.Request(**words))
+    planned, trainings, _ = study_plan.plan_of(study_plan.Request(**words))
     pinned = () if words["data"] or planned.demo else ("--data", str(paths.newest_dataset()))
     name = slurm.job_name("study", paths.study_file(words["study"]).stem)
-    slurm.submit(wish, slurm.Work(name=name, pinned=pinned, runs=len(planned.runs), shares=True), dry_run=slurm_dry_run)
+    slurm.submit(wish, slurm.Work(name=name, pinned=pinned, runs=len(trainings), shares=True), dry_run=slurm_dry_run)
 
 
 def _print_result(
@@ -273,7 +313,8 @@ def _print_tables(compared: Comparison, form: Form | None) -> None:
     if console.is_json():
         return
     if form is None:
-        for table in (compared.quality, compared.cost, published.summary()):
+        several = [compared.seeds] if compared.seeds else []
+        for table in (compared.quality, *several, compared.cost, published.summary()):
             tables.show(table)
         console.note(f"* the best of its column, {significance.NOTE}; protocols are on the page")
     else:
@@ -302,7 +343,7 @@ def _drawn(compared: Comparison, numbers: Sequence[int], draw: Draw) -> Drawn:
     from animegen_cli.compare import compare as comparison
 
     drawn = comparison.same_seeds(compared, numbers, draw)
-    for name, row in zip(compared.names, drawn.rows, strict=True):
+    for name, row in zip(compared.training_names, drawn.rows, strict=True):
         if isinstance(row, str):
             console.warn(f"{name} is missing in the picture: {row}")
     return drawn

@@ -13,6 +13,9 @@ from animegen_cli.config import Amount, Layer, Progress, Section
 from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.report import published
 
+SEED = "train.seed"
+"""The setting that a study's seeds set."""
+
 
 def check_time(text: str) -> str:
     if Amount.parse(text).seconds is None:
@@ -46,6 +49,9 @@ class Scoring(Section):
     split: Literal["train", "test", "all"] = "test"
     metrics: list[str] = field(default_factory=list)
     """All that `animegen eval` measures when empty."""
+    extractors: list[str] = field(default_factory=list)
+    """Feature networks, as `--extractor` names them: the first looks at all `metrics`, further ones at those of features. When
+    empty the one that `animegen eval` takes by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +93,14 @@ class StudyConfig(Section):
     demo: Annotated[int, Field(ge=16)] | None = None
     """Without `--data`: so many drawn faces of `size` pixels."""
     budget: Time | None = None
-    """Training time of each run; turned into images once, by measuring."""
+    """Training time of each run without a `duration`; turned into images once, by measuring."""
+    cores: Annotated[int, Field(ge=1)] | None = None
+    """Cores of the CPU that each run trains on. The budget is then processor time of each, so that other work on the machine
+    costs a run nothing: 12 min on 1 core are 12 core-minutes. When absent: all cores or the GPU, and time by the clock."""
+    seeds: list[Annotated[int, Field(ge=0)]] = field(default_factory=list)
+    """Training seeds: one training of each run for each; the presets' own seed when empty."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Presets that a reader may look for here, `FAMILY/NAME`, and why each is none of the runs."""
     scores: Scoring = field(default_factory=Scoring)
     plots: list[Plot] = field(default_factory=list)
     printed: list[Printed] = field(default_factory=list)
@@ -129,8 +142,28 @@ def _check(study: StudyConfig, file: Path) -> None:
     for name in study.runs:
         if Path(name).name != name or name.startswith("."):
             raise UsageError(f"`{name}` cannot name a run: it becomes a folder", hint="use letters, digits and dashes")
+    _check_seeds(study, file)
     for one in study.printed:
         _check_printed(one)
+
+
+def _check_seeds(study: StudyConfig, file: Path) -> None:
+    if len(set(study.seeds)) < len(study.seeds):
+        raise UsageError(f"the study {file} cannot be run: a seed stands twice in its `seeds:`", hint="name each once")
+    if study.seeds and (own := next((name for name, run in study.runs.items() if SEED in run.settings), None)):
+        raise UsageError(
+            f"the study {file} cannot be run: `{own}` has a `{SEED}` of its own beside the study's seeds",
+            hint="leave either out",
+        )
+    folders = [folder_name(study, name, seed) for seed in study.seeds for name in study.runs]
+    if twice := next((name for name in folders if folders.count(name) > 1), None):
+        raise UsageError(f"two trainings of the study {file} would be called {twice}", hint="rename one of its runs")
+
+
+def folder_name(study: StudyConfig, name: str, seed: int | None) -> str:
+    """The folder of a run's training under `runs/`: its name, and behind the first of the seeds the seed, so that a study of one
+    seed can be given more."""
+    return name if seed is None or seed == study.seeds[0] else f"{name}-seed{seed}"
 
 
 def _check_printed(one: Printed) -> None:

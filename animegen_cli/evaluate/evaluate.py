@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +12,7 @@ from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mea
 from animegen_cli.evaluate import clean_fid, sharing
 from animegen_cli.evaluate.classifier import AttributeJudge, open_extractor
 from animegen_cli.evaluate.denoising import DenoisingJudge
-from animegen_cli.evaluate.features import FeatureJudge
+from animegen_cli.evaluate.features import DEFAULT_METRICS, FeatureJudge
 from animegen_cli.evaluate.heldout import HeldOutJudge
 from animegen_cli.evaluate.images import EvaluatedRun, Folder, ImageSet
 from animegen_cli.evaluate.variety import VarietyJudge
@@ -63,6 +64,36 @@ def evaluate(request: Request, group: Ranks = ranks.ALONE) -> dict[str, Any]:
         found = _evaluate_run(EvaluatedRun(run, request, extractor, group), words)
     sharing.end(group)
     return found
+
+
+def evaluate_through(request: Request, extractors: Sequence[str | None]) -> None:
+    """Score a run through several feature networks, which look at the same images; the scores are stored in its eval.json.
+
+    Args:
+        request: what was asked for; the first network looks at all its metrics.
+        extractors: the networks, as `Request.extractor` names them; further ones look at those metrics that are of features.
+
+    Raises:
+        UsageError: as of `evaluate`.
+        DataError: as of `evaluate`.
+        MachineError: as of `evaluate`.
+    """
+    subject: EvaluatedRun | None = None
+    for number, spec in enumerate(extractors):
+        asked = replace(request, extractor=spec)
+        if number:
+            known = [word for word in request.metrics or DEFAULT_METRICS if word in FeatureJudge.metrics]
+            asked = replace(asked, metrics=known)
+            if not known:
+                return
+        extractor = network(asked)
+        words = _words(asked, extractor)
+        if subject is None:
+            run = paths.open_run(request.subject, able_to=("samples", "translates"))
+            subject = EvaluatedRun(run, asked, extractor)
+        else:
+            subject = subject.through(extractor)
+        _evaluate_run(subject, words)
 
 
 def network(request: Request, group: Ranks = ranks.ALONE) -> Extractor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import shutil
 from abc import ABC, abstractmethod
@@ -158,6 +159,12 @@ class EvaluatedRun(ImageSet):
         self.ranges = self.source.ranges
         self.sampling_text = self.source.sampling_text
         self.count = len(self.source)
+
+    def through(self, extractor: Extractor) -> EvaluatedRun:
+        """The same run and images before another feature network; what was drawn is not drawn again."""
+        other = copy.copy(self)
+        other.extractor = extractor
+        return other
 
     def label(self, index: int) -> str:
         """Its seed, or the photo that it was translated from."""
