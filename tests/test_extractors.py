@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import squeezenet_weights
 import torch
 import torch.nn.functional as F
 import torchvision
@@ -351,27 +352,10 @@ def test_a_cache_that_cannot_be_written_is_no_error(
 # SqueezeNet and the interface
 
 
-FIRES = {2: (64, 16, 64), 3: (128, 16, 64), 4: (128, 32, 128), 5: (256, 32, 128), 6: (256, 48, 192), 7: (384, 48, 192),
-         8: (384, 64, 256), 9: (512, 64, 256)}  # fmt: skip
-"""Number of a fire module -> channels that enter, squeezed ones, and those of either half of the expanded."""
-
-
 @pytest.fixture(scope="module")
 def squeezenet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights under the names and with the shapes of Iandola et al. 2016, version 1.1."""
-    shapes = {"conv1": (64, 3, 3, 3)}
-    for number, (inputs, squeezed, expanded) in FIRES.items():
-        shapes[f"fire{number}.squeeze1x1"] = (squeezed, inputs, 1, 1)
-        shapes[f"fire{number}.expand1x1"] = (expanded, squeezed, 1, 1)
-        shapes[f"fire{number}.expand3x3"] = (expanded, squeezed, 3, 3)
-    random = np.random.default_rng(0)
-    tensors = {}
-    for name, shape in shapes.items():
-        tensors[f"{name}.weight"] = (random.normal(size=shape) * np.sqrt(2 / np.prod(shape[1:]))).astype(np.float32)
-        tensors[f"{name}.bias"] = random.normal(scale=0.1, size=shape[0]).astype(np.float32)
-    path = tmp_path_factory.mktemp("squeezenet") / "trunk.npz"
-    np.savez(path, **tensors)
-    return path
+    """A file of random weights of SqueezeNet."""
+    return squeezenet_weights.write(tmp_path_factory.mktemp("squeezenet") / "trunk.npz")
 
 
 def test_squeezenet_is_the_papers(squeezenet_file: Path) -> None:
@@ -385,7 +369,7 @@ def test_squeezenet_is_the_papers(squeezenet_file: Path) -> None:
     resized = clean_resize.make_resizer("PIL", False, "bicubic", (224, 224))
     bgr = np.stack([resized(image)[..., ::-1] for image in images]) - np.array([103.939, 116.779, 123.68])
     x = F.max_pool2d(convolved(torch.from_numpy(bgr).permute(0, 3, 1, 2), "conv1", stride=2), 3, 2)
-    for number in FIRES:
+    for number in squeezenet_weights.FIRES:
         x = convolved(x, f"fire{number}.squeeze1x1")
         halves = [convolved(x, f"fire{number}.expand1x1"), convolved(x, f"fire{number}.expand3x3", padding=1)]
         x = torch.cat(halves, 1)

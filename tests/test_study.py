@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import squeezenet_weights
+import torch
 import yaml
 from chain import ROOT, SHORT, TINY, assert_same_run, done, here, refused
 
@@ -20,6 +22,7 @@ from animegen_cli.compare import study_file, study_plan
 from animegen_cli.config import Amount
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.paths import Run
+from animegen_cli.sample.generate import Generator
 from animegen_cli.train import speed, train
 from animegen_cli.train.folder import lock
 from animegen_cli.train.request import Request as TrainRequest
@@ -224,6 +227,145 @@ def test_a_measured_rate_counts_whole_cycles_of_lazy_phases(faces: Path, monkeyp
     run_config = train.read_config(request)
     prepared = train.prepare(request, run_config, train.open_data(request, run_config))
     assert speed.images_per_second(prepared, seconds=25.0) == pytest.approx(8 / 5)  # 8 images, 5 s on average
+
+
+def test_processor_time_of_so_many_cores_is_counted_where_the_study_says_so(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On 2 cores a second is 2 s of processor time, however long the clock says that it took."""
+    asked: list[tuple[int, int]] = []
+
+    def rate(prepared: Any, *, cores: int) -> float:
+        assert prepared.device.type == "cpu"
+        asked.append((cores, torch.get_num_threads()))
+        return 20.0
+
+    monkeypatch.setattr(study_plan, "images_per_second", rate)
+    runs = {name: study_run(family, None) for name, family in FAMILIES.items()}
+    scores = {"n": 8, "repeats": 1, "metrics": ["kid"]}
+    file = written(tmp_path, runs=runs, cores=2, budget="4 s", seeds=[3, 5], scores=scores)
+    out = tmp_path / "out"
+    answer = done("compare", "--study", file, "--data", faces, "--out", out, "--only", "vae", "--json")
+    assert asked == [(2, 2)], "one measurement for both seeds, and none of what is not asked for"
+    assert torch.get_num_threads() == 1, "as before"
+    for name, seed in (("vae", 3), ("vae-seed5", 5)):
+        about = Run(out / "runs" / name).about
+        assert (about["images"], about["hardware"]["threads"]) == (80, 2)
+        assert yaml.safe_load(Run(out / "runs" / name).config.read_text())["train"]["seed"] == seed
+    assert [run["run"] for run in json.loads(answer.out)["means"]] == ["vae"]
+    page = (out / "comparison" / "index.html").read_text()
+    assert "Each training had 4 s of processor time on 2 cores of the CPU" in page
+    assert "Each run is trained with the seeds 3,5" in page
+    plan = study_file.load(out / "study.yaml")
+    assert (plan.runs["vae"].duration, plan.runs["ddim"].duration) == ("80 images", None)
+    refused(2, *words(file, faces, out, "--device", "cuda"))
+
+
+def test_processor_time_is_what_a_rate_is_of(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step takes 3 s of processor time, and a day by the clock."""
+    step, now = Trainer.train_step, 0.0
+
+    def ticking(trainer: Trainer) -> None:
+        nonlocal now
+        now += 3.0
+        step(trainer)
+
+    monkeypatch.setattr(Trainer, "train_step", ticking)
+    monkeypatch.setattr("animegen_cli.train.speed.time.process_time", lambda: now)
+    monkeypatch.setattr("animegen_cli.train.speed.time.perf_counter", lambda: 28_800 * now)
+    request = TrainRequest(family="vae", preset="smoke", data=faces, device="cpu", settings=[*TINY["vae"], *SHORT])
+    run_config = train.read_config(request)
+    prepared = train.prepare(request, run_config, train.open_data(request, run_config))
+    assert speed.images_per_second(prepared, seconds=4.0, cores=2) == pytest.approx(8 / 1.5)
+
+
+# ---- several training seeds -----------------------------------------------------------------------------------
+
+
+def test_a_study_is_given_more_seeds_and_keeps_what_it_has_trained(finished: Finished, faces: Path) -> None:
+    file, out, _ = finished
+    before = {name: (out / "runs" / name / "weights.safetensors").read_bytes() for name in FAMILIES}
+    said = json.loads(done(*words(file, faces, out, "--json", "--seeds", "0-1")).out)
+    assert sorted(folder.name for folder in (out / "runs").iterdir()) == ["ddim", "ddim-seed1", "vae", "vae-seed1"]
+    for name in FAMILIES:
+        assert (out / "runs" / name / "weights.safetensors").read_bytes() == before[name]
+        assert Run(out / "runs" / f"{name}-seed1").finished
+        assert yaml.safe_load(Run(out / "runs" / f"{name}-seed1").config.read_text())["train"]["seed"] == 1
+    assert [row["values"]["seeds"] for row in said["quality"]["rows"]] == [[0, 1], [0, 1]]
+    singles = [row["values"] for row in said["seeds"]["rows"] if row["values"]["run"] == "vae"]
+    assert [row["seed"] for row in singles] == ["mean", 0, 1]
+    assert singles[0]["fd-faces"] == pytest.approx((singles[1]["fd-faces"] + singles[2]["fd-faces"]) / 2)
+    assert study_file.load(out / "study.yaml").seeds == [0, 1]
+    again = json.loads(done(*words(file, faces, out, "--json")).out)  # without the option: the seeds that it has
+    assert again["seeds"] == said["seeds"]
+
+
+def test_seeds_that_do_not_fit_are_refused(finished: Finished, faces: Path, tmp_path: Path) -> None:
+    file, out, _ = finished
+    assert "with the presets' own seed, 0" in refused(2, *words(file, faces, out, "--seeds", "1-2"))
+    assert "no list of seeds" in refused(2, *words(file, faces, out, "--seeds", "two"))
+    assert "write `--picture-seeds" in refused(2, *words(file, faces, out, "--picture-seeds", "9-"))
+    assert "a seed of its own" in refused(
+        2,
+        *words(
+            written(tmp_path, runs={"a": study_run("vae", more={"train.seed": 7})}, plots=None),
+            faces,
+            out,
+            "--seeds",
+            "1",
+        ),
+    )
+    both = {"a": study_run("vae", more={"train.seed": 7})}
+    with pytest.raises(UsageError, match=r"`a` has a `train\.seed` of its own"):
+        study_file.load(written(tmp_path, runs=both, plots=None, seeds=[1, 2]))
+    with pytest.raises(UsageError, match="a seed stands twice"):
+        study_file.load(written(tmp_path, seeds=[1, 1]))
+    clash = {"vae": study_run("vae"), "vae-seed1": study_run("vae")}
+    with pytest.raises(UsageError, match="would be called vae-seed1"):
+        study_file.load(written(tmp_path, runs=clash, plots=None, seeds=[0, 1]))
+    assert "`--picture-seeds` mean the same" in refused(2, "compare", "--seeds", "0-3", "--picture-seeds", "0-3")
+
+
+def test_some_of_the_runs_can_be_asked_for(faces: Path, tmp_path: Path) -> None:
+    file = written(tmp_path, scores={"n": 8, "repeats": 1, "metrics": ["kid"]}, plots=None)
+    out = tmp_path / "out"
+    said = json.loads(done(*words(file, faces, out, "--json", "--only", "ddim")).out)
+    assert [row["values"]["run"] for row in said["quality"]["rows"]] == ["ddim"]
+    assert not (out / "runs" / "vae").exists()
+    assert "no run `dim`" in refused(2, *words(file, faces, out, "--only", "dim"))
+    assert "belongs to a study" in refused(2, "compare", "--only", "ddim")
+
+
+# ---- several networks -----------------------------------------------------------------------------------------
+
+
+def test_further_networks_look_at_the_same_images(
+    finished: Finished, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out, _ = finished
+    for run in FAMILIES:  # as if nothing were scored yet
+        (out / "runs" / run / "eval.json").unlink()
+        shutil.rmtree(out / "runs" / run / "features")
+    drawn: list[int] = []
+    draw = Generator.draw
+
+    def counted(generator: Generator, seeds: Any, **options: Any) -> Any:
+        drawn.append(len(seeds))
+        return draw(generator, seeds, **options)
+
+    monkeypatch.setattr(Generator, "draw", counted)
+    network = squeezenet_weights.write(out.parent / "trunk.npz")
+    said = json.loads(
+        done(*words(file, faces, out, "--json", "--picture-seeds", "0-2", "--extractor", f"squeezenet:{network}")).out
+    )
+    for row in said["quality"]["rows"]:
+        assert row["values"]["fd-squeezenet"] > 0
+        assert row["values"]["fd-faces"] > 0
+    measured = {(name.partition("-")[0]) for name in said["measures"]}
+    assert measured == {"fd", "kid", "mse"}
+    assert "mse-squeezenet" not in said["measures"]
+    assert drawn == [8, 8, 8] * 2, "two ranges for the first network, and for the second the second range again"
+    assert "no SqueezeNet weights" in refused(2, *words(file, faces, out, "--extractor", "squeezenet:gone.npz"))
 
 
 def test_drawn_faces_are_made_where_no_data_is_given(tmp_path: Path) -> None:
