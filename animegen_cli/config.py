@@ -133,12 +133,15 @@ Interval = Annotated[str, AfterValidator(_check_any)]
 class Optim(Section):
     """One optimizer and its learning-rate schedule, a function of images seen."""
 
-    name: Literal["adam", "adamw"] = "adam"
-    """Update rule; `adamw` decouples the decay (Loshchilov & Hutter 2019)."""
+    name: Literal["adam", "adamw", "muon"] = "adam"
+    """Update rule; `adamw` decouples the decay (Loshchilov & Hutter 2019), `muon` moves hidden weights by the orthogonal
+    part of their momentum and the others by Adam (Jordan et al. 2024)."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
     """Learning rate after warm-up."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of the two moment averages."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Of `muon`, for hidden weights."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
     """Added to the root of the second moment."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

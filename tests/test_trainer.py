@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 
 from animegen_cli.config import Amount, Ema, Optim, RunConfig, Sampling, Section, Train
 from animegen_cli.data.loading import RawBatch
-from animegen_cli.errors import DivergedError, StoppedError
+from animegen_cli.errors import ConfigError, DivergedError, StoppedError
 from animegen_cli.model import checkpoint
 from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
 from animegen_cli.ranks import ALONE, Ranks
 from animegen_cli.train import optim
 from animegen_cli.train.ema import EMA
+from animegen_cli.train.muon import orthogonalized
 from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.parts import TreeSum
 from animegen_cli.train.signals import STOPPING, stop_signals
@@ -292,6 +294,76 @@ def test_an_update_that_is_not_finite_is_skipped(value: float) -> None:
     assert float(bad) == 1.0
     assert parameter.tolist() == [3.0, 4.0]
     assert not optimizer.state[parameter]
+
+
+# ---- muon -----------------------------------------------------------------------------------------------------
+
+
+def test_an_orthogonalized_matrix_keeps_its_directions_and_loses_its_scales() -> None:
+    chance = torch.Generator().manual_seed(0)
+    for rows, columns in ((8, 72), (64, 8)):
+        u, s, vh = torch.linalg.svd(torch.randn(rows, columns, generator=chance), full_matrices=False)
+        stretched = (u * s.square()) @ vh * 1e-3
+        found = orthogonalized(stretched)
+        assert found.shape == (rows, columns)
+        turned = u.T @ found @ vh.T
+        values = turned.diagonal()
+        assert 0.5 < float(values.min()) <= float(values.max()) < 1.3, "singular values come near 1"
+        torch.testing.assert_close(turned, torch.diag(values), rtol=0, atol=1e-4)
+
+
+def test_muon_moves_hidden_kernels_and_leaves_stem_head_biases_and_embeddings_to_adam() -> None:
+    torch.manual_seed(0)
+    stem, hidden, head, table = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 3, 1), nn.Embedding(9, 16)
+    network = nn.ModuleList([stem, hidden, head, table])
+    settings = Optim(name="muon", lr=0.01)
+    optimizer = optim.build(settings, list(network.parameters()), modules=[network])
+    ours, theirs = (group["params"] for group in optimizer.param_groups)
+    assert [id(p) for p in ours] == [id(hidden.weight)]
+    assert len(theirs) == len(list(network.parameters())) - 1
+    before = copy.deepcopy(network)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optim.guarded_step(optimizer, list(network.parameters()), None)
+    moved = (hidden.weight - cast("nn.Conv2d", before[1]).weight).detach()
+    # Adam's first step moves each number by the rate; Muon's are of a size with those.
+    assert 0.1 < float(moved.square().mean().sqrt()) / 0.01 < 0.5
+    values = torch.linalg.svdvals(moved.flatten(1))
+    assert float(values.max() / values.min()) < 2, "no direction moves much further than another"
+    stemmed = (stem.weight - cast("nn.Conv2d", before[0]).weight).abs()
+    torch.testing.assert_close(stemmed, torch.full_like(stemmed, 0.01), rtol=1e-3, atol=0)
+
+
+def test_muon_goes_on_from_a_saved_state_and_skips_what_is_not_finite() -> None:
+    def made() -> tuple[nn.Linear, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        layer = nn.Linear(8, 8)
+        return layer, optim.build(Optim(name="muon", lr=0.1), list(layer.parameters()), modules=[layer])
+
+    def step(layer: nn.Linear, optimizer: torch.optim.Optimizer, value: float = 1.0) -> None:
+        layer(torch.ones(1, 8)).square().sum().mul(value).backward()
+        optim.guarded_step(optimizer, list(layer.parameters()), None)
+
+    layer, optimizer = made()
+    for _ in range(2):
+        step(layer, optimizer)
+    saved = {name: tensor.clone() for name, tensor in checkpoint.optimizer_tensors(optimizer).items()}
+    weights = copy.deepcopy(layer.state_dict())
+    step(layer, optimizer, float("nan"))
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in layer.state_dict().items())
+    other, again = made()
+    other.load_state_dict(weights)
+    checkpoint.restore_optimizer(again, saved)
+    for one, its in ((layer, optimizer), (other, again)):
+        step(one, its)
+    assert not torch.equal(layer.weight, weights["weight"])
+    assert torch.equal(layer.weight, other.weight)
+    assert torch.equal(layer.bias, other.bias)
+
+
+def test_muon_is_refused_where_there_is_no_matrix() -> None:
+    with pytest.raises(ConfigError, match="matrices"):
+        optim.build(Optim(name="muon"), [nn.Parameter(torch.ones(8)), nn.Parameter(torch.ones(3, 9))])
 
 
 def test_the_first_bad_step_is_named() -> None:

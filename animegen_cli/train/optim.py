@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from animegen_cli.config import Amount, Optim
+from animegen_cli.train.muon import Muon
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 def learning_rate(settings: Optim, images: int, *, total: int, batch: int, count: int) -> float:
@@ -59,8 +60,22 @@ def lazy_share(settings: Optim, every: Sequence[int]) -> Optim:
     return replace(settings, lr=settings.lr * c, betas=(settings.betas[0] ** c, settings.betas[1] ** c))
 
 
-def build(settings: Optim, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build Adam or AdamW in its fused form, which skips its update where `found_inf` is set: no wait for the device."""
+def build(
+    settings: Optim, parameters: Sequence[nn.Parameter], *, modules: Iterable[nn.Module] = ()
+) -> torch.optim.Optimizer:
+    """Build the optimizer in its fused form, which skips its update where `found_inf` is set: no wait for the device.
+
+    Args:
+        settings: which one, and its constants.
+        parameters: what it moves.
+        modules: whose parameters these are, for `muon`, which leaves embeddings to Adam.
+
+    Raises:
+        ConfigError: `muon` for networks without a hidden weight matrix.
+    """
+    if settings.name == "muon":
+        found = (inner for module in modules for inner in module.modules())
+        return Muon(settings, parameters, tables={id(m.weight) for m in found if isinstance(m, nn.Embedding)})
     kind = torch.optim.Adam if settings.name == "adam" else torch.optim.AdamW
     return kind(
         parameters,

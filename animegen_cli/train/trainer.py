@@ -101,7 +101,11 @@ class Trainer:
             for p in self.phases
             if p.shares is None
         }
-        self.optimizers = {name: optim.build(settings, self.trained[name]) for name, settings in self.settings.items()}
+        modules = {p.name: p.trains for p in self.phases}
+        self.optimizers = {
+            name: optim.build(settings, self.trained[name], modules=modules[name])
+            for name, settings in self.settings.items()
+        }
         self.ema = EMA(model, config.train.ema, batch=config.train.batch, count=count)
         self.guide: dict[str, Tensor] | None = None
         share, batch = config.train.guide.at, config.train.batch
