@@ -78,22 +78,13 @@ def run(request: Request) -> Done:
                 else:
                     unfinished[training.name] = problem
                     console.warn(f"{training.name}: {problem}")
-            started = _started(study, folder)
+            started = study_plan.started(study, folder)
             if not started:
                 if all(why == _ELSEWHERE for why in unfinished.values()):
                     return Done(folder, None, {}, unfinished)
                 raise DataError("no run of the study has begun", hint="read the warnings above")
             compared, files = _page(request, study, started, folder)
     return Done(folder, compared, files, unfinished)
-
-
-def _started(study: StudyConfig, folder: Path) -> dict[str, list[Run]]:
-    """The folders of the trainings that have begun, by the study's run."""
-    found: dict[str, list[Run]] = {name: [] for name in study.runs}
-    for training in study_plan.trainings(study, folder):
-        if training.folder.exists:
-            found[training.run].append(training.folder)
-    return {name: folders for name, folders in found.items() if folders}
 
 
 def _train(request: Request, study: StudyConfig, training: Training, data: Path) -> str | None:

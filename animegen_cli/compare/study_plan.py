@@ -85,12 +85,22 @@ class Training(NamedTuple):
 
 def trainings(study: StudyConfig, folder: Path, only: Sequence[str] = ()) -> list[Training]:
     """The trainings of the study, or of some of its runs: every run with the first seed, then with the next one."""
+    seeds: list[int | None] = [*study.seeds] or [None]
     return [
         Training(name, seed, Run(folder / "runs" / folder_name(study, name, seed)))
-        for seed in study.seeds or [None]
+        for seed in seeds
         for name in study.runs
         if not only or name in only
     ]
+
+
+def started(study: StudyConfig, folder: Path) -> dict[str, list[Run]]:
+    """Give the folders of the trainings that have begun, by the study's run."""
+    found: dict[str, list[Run]] = {name: [] for name in study.runs}
+    for one in trainings(study, folder):
+        if one.folder.exists:
+            found[one.run].append(one.folder)
+    return {name: folders for name, folders in found.items() if folders}
 
 
 def plan_of(request: Request) -> tuple[StudyConfig, list[Training], list[str]]:

@@ -168,7 +168,8 @@ def _seeds(compared: Comparison, numbering: Numbering) -> Markup | None:
 
 def _same_seeds(drawn: pictures.Drawn, compared: Comparison, numbering: Numbering) -> Markup:
     """A strip of each run's first training; those of its other seeds are folded."""
-    shown, folded = [], []
+    shown: list[int] = []
+    folded: list[int] = []
     place = 0
     for record in compared.records:
         count = len(record.trainings) or 1
