@@ -400,6 +400,17 @@ def test_a_run_that_another_process_trains_is_left_to_it(finished: Finished, fac
     assert "vae is not finished: another process trains it" in answer.err
 
 
+def test_a_run_that_another_process_scores_is_left_to_it(finished: Finished, faces: Path) -> None:
+    run = Run(finished.out / "runs" / "vae")
+    run.scores.unlink()
+    with lock(run):
+        answer = done(*words(finished.file, faces, finished.out))
+    assert "vae is not finished: another process scores it" in answer.err
+    assert not run.scores.exists()
+    done(*words(finished.file, faces, finished.out))
+    assert run.scores.is_file()
+
+
 # ---- bad input ------------------------------------------------------------------------------------------------
 
 

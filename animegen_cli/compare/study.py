@@ -23,7 +23,7 @@ from animegen_cli.report.figures import ScorePair
 from animegen_cli.report.page import StudyPlan
 from animegen_cli.sample import generate
 from animegen_cli.train import train
-from animegen_cli.train.folder import is_locked
+from animegen_cli.train.folder import is_locked, lock
 from animegen_cli.train.sweep import check_alone
 
 if TYPE_CHECKING:
@@ -73,9 +73,8 @@ def run(request: Request) -> Done:
                 what = f"{study_run.family}/{study_run.preset}, {study_plan.length(study, study_run)}"
                 console.note(f"[{number}/{len(todo)}] {training.name}: {what}")
                 problem = study_plan.lacking(study_run, faces) or _train(request, study, training, faces.path)
-                if problem is None:
-                    _score(request, study, training, faces.path)
-                else:
+                problem = problem or _score(request, study, training, faces.path)
+                if problem is not None:
                     unfinished[training.name] = problem
                     console.warn(f"{training.name}: {problem}")
             started = study_plan.started(study, folder)
@@ -114,16 +113,22 @@ def _train(request: Request, study: StudyConfig, training: Training, data: Path)
     return None
 
 
-def _score(request: Request, study: StudyConfig, training: Training, data: Path) -> None:
+def _score(request: Request, study: StudyConfig, training: Training, data: Path) -> str | None:
+    """Score what is not scored; None, or why it is not done. One process draws and scores a run, as one trains it."""
     scoring = study.scores
     named: list[str | None] = [*scoring.extractors] or [None]
-    evaluate.evaluate_through(
-        EvalRequest(
-            subject=str(training.folder.path), data=data, split=scoring.split, metrics=scoring.metrics,
-            n=scoring.n, repeats=scoring.repeats, device=study_plan.device_of(request, study), where_possible=True,
-        ),
-        list(dict.fromkeys([*named, *request.extractors])),
+    asks = EvalRequest(
+        subject=str(training.folder.path), data=data, split=scoring.split, metrics=scoring.metrics,
+        n=scoring.n, repeats=scoring.repeats, device=study_plan.device_of(request, study), where_possible=True,
     )  # fmt: skip
+    try:
+        with lock(training.folder):
+            evaluate.evaluate_through(asks, list(dict.fromkeys([*named, *request.extractors])))
+    except DataError:
+        if is_locked(training.folder):
+            return "another process scores it at this moment"
+        raise
+    return None
 
 
 @contextmanager
