@@ -82,7 +82,10 @@ def test_without_out_the_runs_lie_with_the_others(tmp_path: Path, faces: Path) -
     del words[words.index("--out") : words.index("--out") + 2]
     listed = done(*words, "--seeds", "3,5", cwd=tmp_path).out.split()
     assert listed == ["runs/gan-smoke-faces,seed=3", "runs/gan-smoke-faces,seed=5"]
-    assert "gan-smoke-faces,seed=5" in done("compare", "--no-images", cwd=tmp_path).out
+    said = json.loads(done("compare", "--no-images", "--json", cwd=tmp_path).out)
+    assert [(row["values"]["run"], row["values"]["seeds"]) for row in said["quality"]["rows"]] == [
+        ("gan-smoke-faces", [3, 5])
+    ]
 
 
 def test_a_text_that_its_key_takes_is_one_value(tmp_path: Path, faces: Path) -> None:

@@ -122,7 +122,9 @@ def test_sentences_compare_means_with_the_error_over_trainings(tmp_path: Path) -
     assert "Not significantly different: b." in text(near), (
         "each training alone is known to 0.1, the means to 0.6 and 2.3"
     )
-    assert not any("One training seed" in doubt for doubt in conclusion.doubts(near))
+    doubts = "\n".join(conclusion.doubts(near))
+    assert "One training seed" not in doubts
+    assert "One range of seeds" not in doubts, "each training was drawn from once, and they are several"
 
 
 def test_tables_and_page_have_the_means_and_each_training(runs: list[Run], tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def _of_draws(compared: Comparison, score_columns: Sequence[ScoreColumn]) -> Ite
         scores = [entry.scores[m.identity] for entry in compared.entries if m.identity in entry.scores]
         if any(score.std is None for score in scores):
             bare.append(m.label)
-        elif any(len(score.values) < 2 and score.protocol.get("seeds") for score in scores):
+        elif any(len(s.values) < 2 and not s.trainings and s.protocol.get("seeds") for s in scores):
             once.append(m.label)
     if once:
         every = "every score" if len(once) == len(score_columns) else ", ".join(once)
