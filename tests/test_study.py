@@ -207,6 +207,10 @@ def test_a_budget_is_measured_once_and_written_down(
         assert found.duration == "96 images"  # 100 images in whole batches of 8
         assert found.images_per_second == 20.0
         assert Run(out / "runs" / name).about["images"] == 96
+    again = study_plan.Request(study=str(out / "study.yaml"), data=faces, out=tmp_path / "again", device="cpu")
+    planned, _ = study_plan.made(again)
+    assert [found.duration for found in planned.runs.values()] == ["96 images"] * 2
+    assert sorted(asked) == sorted(FAMILIES.values()), "nor for the same study in another folder"
 
 
 def test_a_measured_rate_counts_whole_cycles_of_lazy_phases(faces: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -296,6 +296,8 @@ def _print_result(
     files = {name: str(path) for name, path in written.items()} | (weighed.files if weighed else {})
     people = {"people": weighed.as_json} if weighed else {}
     console.result({**comparison.as_json(compared), **people, "files": files})
+    if compared.seeds is not None:
+        console.note(f"seeds    {files['tables']}/seeds.md: each training below the mean of its run")
     console.note(f"page     {files['page']}")
     console.note(f"tables   {out}/table.md, .csv, .tex, .json; each by itself in {files['tables']}/")
     if "picture" in files:
@@ -313,8 +315,7 @@ def _print_tables(compared: Comparison, form: Form | None) -> None:
     if console.is_json():
         return
     if form is None:
-        several = [compared.seeds] if compared.seeds else []
-        for table in (compared.quality, *several, compared.cost, published.summary()):
+        for table in (compared.quality, compared.cost, published.summary()):
             tables.show(table)
         console.note(f"* the best of its column, {significance.NOTE}; protocols are on the page")
     else:

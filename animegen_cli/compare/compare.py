@@ -208,6 +208,8 @@ def _cost(compared: Sequence[Record], names: Sequence[str]) -> Table:
             )
         )
     notes = [f"{name}: {key} {text}." for name, r in zip(names, compared, strict=True) for key, text in r.notes.items()]
+    if any(record.trainings for record in compared):
+        notes.insert(0, "Of several training seeds: time and speed of training are means.")
     return Table("Settings and cost", columns, tuple(rows), tuple(notes))
 
 
