@@ -30,6 +30,7 @@ TINY = {
     "cyclegan": ["model.channels=4", "model.blocks=1", "model.critic_channels=4"],
     "ddim": ["model.widths=[8,16]", "sample.steps=4"],
     "ddpm": ["model.channels=8", "model.groups=4", "model.attention=[8]", "sample.steps=4"],
+    "ect": ["model.channels=8"],
     "edm": ["model.channels=8", "sample.steps=3"],
     "flow": ["model.channels=8", "sample.steps=3"],
     "gan": ["model.width=4", "model.critic_width=4"],

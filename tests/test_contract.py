@@ -571,6 +571,18 @@ def test_its_weights_hold_the_average_and_open_without_data(family: str, trained
     assert about["config"]["family"] == family
 
 
+@with_ability("tunes")
+def test_a_run_that_is_tuned_comes_along_whole(family: str, faces: Path, tmp_path: Path) -> None:
+    """The run's own network is built, whatever the preset says, and filled with all that the new one has."""
+    for source in families.load(family).tunes:
+        done(*words(source, faces, tmp_path / source), "--set", "model.channels=24")
+        done(*words(family, faces, tmp_path / f"tuned-{source}", images=0), "--init-from", tmp_path / source)
+        theirs, _ = checkpoint.load_weights(Run(tmp_path / source).weights)
+        ours, _ = checkpoint.load_weights(Run(tmp_path / f"tuned-{source}").weights)
+        assert ours
+        assert_same_tensors(ours, {name: theirs[name] for name in ours})
+
+
 @with_ability("samples")
 def test_it_samples_from_the_command_line(family: str, trained: Path, tmp_path: Path) -> None:
     done("sample", trained, "--seeds", "0,7", "--out", tmp_path, "--device", "cpu")

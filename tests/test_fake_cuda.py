@@ -19,6 +19,7 @@ from animegen_cli.model import abilities, families
 from animegen_cli.model.family import Batch, DataSpec, Edit
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.schedules import SDE, DiscreteSchedule, KarrasSchedule, OffsetCosine, RectifiedFlow, Schedule
+from animegen_cli.sample.trained import families_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -171,7 +172,7 @@ def test_what_a_family_makes_stays_on_the_device(family: str, ability: str) -> N
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp", "heun", "euler"])
-@pytest.mark.parametrize("family", abilities.families_able("corrupts"))
+@pytest.mark.parametrize("family", families_setting("s_churn"))
 def test_every_sampler_walks_on_the_device(family: str, sampler: str) -> None:
     model, config, batch = pretended(family, f"sample.sampler={sampler}", "sample.guidance=2", "sample.s_churn=1")
     model.eval()

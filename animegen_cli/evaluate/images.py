@@ -22,7 +22,7 @@ from animegen_cli.evaluate.reference import Reference, read, set_features
 from animegen_cli.evaluate.sources import CHUNK, Block, source_of
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.sample.generate import Generator
-from animegen_cli.sample.trained import open_trained, sampling_of
+from animegen_cli.sample.trained import cautions, open_trained, sampling_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -151,7 +151,7 @@ class EvaluatedRun(ImageSet):
         if extractor.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(extractor.device)
         sampling = sampling_of(self.trained, request.overrides)
-        for text in sampling.cautions():
+        for text in cautions(self.trained, sampling, run):
             console.warn(text)
         generator = Generator(self.trained, sampling)
         self.source = source_of(generator, request, lambda: self.faces)

@@ -25,6 +25,7 @@ VERBS = {
     "classifies": "recognize attributes",
     "exports": "be exported",
     "converts": "become a diffusers pipeline",
+    "tunes": "tune a finished run",
 }
 """Ability -> what a person asks for."""
 

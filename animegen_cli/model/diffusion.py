@@ -167,6 +167,14 @@ class DiffusionModel:
         return torch.where(fresh, self.out(x).clamp(-1, 1), images)
 
 
+def noised(schedule: Schedule, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
+    """Return x_0 + sigma eps at `fraction` of the way, scaled to unit variance as pictures show it; the image itself at 0."""
+    if fraction <= 0:
+        return images
+    sigma = schedule.level_at(fraction)
+    return (images + sigma * noise) / math.sqrt(1 + sigma**2)
+
+
 def resampling(steps: int, length: int, times: int) -> list[int]:
     """Return indices of levels in the order of their visits: each stretch of `length` steps is walked `times` times.
 
@@ -265,10 +273,7 @@ def sample(
 
 def corrupt(self: Diffuses[SamplerConfigT], images: Tensor, noise: Tensor, fraction: float) -> Tensor:
     """Return x_0 + sigma eps at `fraction` of the way, scaled to unit variance as pictures show it; the image itself at 0."""
-    if fraction <= 0:
-        return images
-    sigma = self.schedule.level_at(fraction)
-    return (images + sigma * noise) / math.sqrt(1 + sigma**2)
+    return noised(self.schedule, images, noise, fraction)
 
 
 def translate(

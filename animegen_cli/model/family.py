@@ -430,12 +430,30 @@ class Diagnoses(Protocol):
         ...
 
 
+@runtime_checkable
+class Tunes(Protocol):
+    """Goes on from a finished run of another family, whose networks have the same tensors by the same names."""
+
+    tunes: ClassVar[tuple[str, ...]]
+    """The families whose runs it starts from, besides its own."""
+
+    @classmethod
+    def taken_over(cls, family: str, model: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of its section `model:` that such a run decides.
+
+        Args:
+            family: the run's; one of `tunes` or its own.
+            model: the run's section `model:` as plain values.
+        """
+        ...
+
+
 ABILITIES: dict[str, type] = {
     "samples": Samples, "corrupts": Corrupts, "validates": Validates, "translates": Translates,
     "reconstructs": Reconstructs, "denoises": Denoises, "likelihood": Likelihood, "mixes": Mixes,
     "projects": Projects, "inpaints": Inpaints,
     "interpolates": Interpolates, "embeds": Embeds, "classifies": Classifies, "diagnoses": Diagnoses, "exports": Exports,
-    "converts": Converts,
+    "converts": Converts, "tunes": Tunes,
 }  # fmt: skip
 """Name in `run.json` -> protocol."""
 

@@ -108,7 +108,7 @@ class Corrector:
 
 
 def _level(sigma: float, x: Tensor) -> Tensor:
-    return x.new_full((len(x),), sigma)
+    return x.new_full(x.shape[:1], sigma)  # `len(x)` would fix the batch of an exported network
 
 
 def ancestral(
@@ -154,6 +154,25 @@ def ddim(
         x = denoised + (x - denoised) * (math.sqrt(then**2 - added**2) / now)
         if added > 0 and noise is not None:
             x = x + added * noise(*x.shape[1:])
+    return x
+
+
+def consistency(
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Sequence[float],
+    *,
+    noise: DrawNoise,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Walk by Song et al. 2023, algorithm 1: to a clean image in one call, and up to the next, lower level with new noise."""
+    for step, (now, then) in enumerate(pairwise(sigmas)):
+        denoised = denoise(x, _level(now, x))
+        if callback:
+            callback(step, x, denoised)
+        x = denoised
+        if then > 0:
+            x = x + then * noise(*x.shape[1:])
     return x
 
 

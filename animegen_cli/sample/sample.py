@@ -22,7 +22,7 @@ from animegen_cli.report import grids
 from animegen_cli.sample import sheets
 from animegen_cli.sample.generate import Generator
 from animegen_cli.sample.output import file_of, save, save_array, save_video
-from animegen_cli.sample.trained import describe_sampling, label_row, open_trained, sampling_of
+from animegen_cli.sample.trained import cautions, describe_sampling, label_row, open_trained, sampling_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +71,7 @@ def sample(request: Request, group: Ranks = ranks.ALONE) -> Drawn:
     console.note(f"run: {run.path}")
     out = request.out or run.path / "drawn"
     generator = _generator(request, run, group)
-    for text in generator.sampling.cautions():
+    for text in cautions(generator.trained, generator.sampling, run):
         console.warn(text)
     paths.make_folder(out)
     files = [*_strips(request, run, generator, out), *_edits(request, generator, out)]

@@ -18,7 +18,7 @@ from animegen_cli.errors import AnimegenError, ConfigError, DataError, UsageErro
 from animegen_cli.model import checkpoint, families
 from animegen_cli.model.abilities import VERBS, families_able, only
 from animegen_cli.model.conditioning import MOST_REQUESTS
-from animegen_cli.model.family import ABILITIES, DataSpec, Family
+from animegen_cli.model.family import ABILITIES, Corrupts, DataSpec, Family, Tunes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -225,6 +225,17 @@ def sampling_of(trained: Trained, overrides: Mapping[str, object]) -> Sampling:
         return build_config(config).sample
     except ConfigError as error:
         raise UsageError(error.message, hint=error.hint) from error
+
+
+def cautions(trained: Trained, sampling: Sampling, run: Run) -> list[str]:
+    """Return what a person should hear before drawing so with this run, a sentence each."""
+    found, family = list(sampling.cautions()), trained.config.family
+    tuned = isinstance(trained.model, Tunes)
+    if getattr(sampling, "steps", None) == 1 and isinstance(trained.model, Corrupts) and not tuned:
+        kinds = [name for name in families_able("tunes") if family in getattr(families.load(name), "tunes")]  # noqa: B009
+        said = f"tune it for that: `animegen train {kinds[0]} --preset fast --init-from {run.path}`" if kinds else ""
+        found.append(f"one call of a {family} run draws the mean of all pictures; {said or 'write `--steps 20`'}")
+    return found
 
 
 def families_setting(key: str) -> list[str]:

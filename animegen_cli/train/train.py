@@ -18,14 +18,14 @@ from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.data.sources import PHOTOS
 from animegen_cli.device import pick_device
 from animegen_cli.errors import ConfigError, DataError, UsageError
-from animegen_cli.model import checkpoint, diffusers, families
+from animegen_cli.model import checkpoint, families
 from animegen_cli.model.conditioning import requests_of
-from animegen_cli.model.family import DataSpec, Family
+from animegen_cli.model.family import DataSpec
 from animegen_cli.paths import Run
 from animegen_cli.ranks import Ranks
-from animegen_cli.sample.trained import apart, build_config
+from animegen_cli.sample.trained import build_config
 from animegen_cli.seeds import seed_for
-from animegen_cli.train import guide, options
+from animegen_cli.train import guide, options, start
 from animegen_cli.train.folder import differences, is_locked, lock
 from animegen_cli.train.options import Prepared, ResolvedOptions
 from animegen_cli.train.request import Request
@@ -49,7 +49,8 @@ def read_config(request: Request) -> RunConfig:
 
     Raises:
         UsageError: no family, or one that is unknown; the hint says what to type.
-        ConfigError: a key or value that the config does not know, with its file and line; settings that cannot train.
+        ConfigError: a key or value that the config does not know, with its file and line; settings that cannot train; a run
+            to be tuned of another family or network.
     """
     layers = request.config_layers()
     family, preset = request.named()
@@ -64,12 +65,14 @@ def read_config(request: Request) -> RunConfig:
     if not any("model" in layer.values for layer in layers):  # a whole config needs no preset, whose file may be gone
         file = paths.preset_file(family, preset)
         base.append(Layer.from_yaml(file, shown=f"presets/{family}/{file.name}"))
+    decided = start.settings(request, family)
     names = Layer({"family": family, "preset": preset}, {})
     found = config.resolve(
-        [*base, *layers, Layer.from_settings(request.settings), *request.flags, names],
+        [*base, decided, *layers, Layer.from_settings(request.settings), *request.flags, names],
         family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
     )  # fmt: skip
     guide.check(found)
+    start.check(found, decided)
     if not request.resumes_a_run:
         found.model.check_new()
     return found
@@ -256,6 +259,7 @@ def _train(request: Request, score: Scorer | None, stop: Callable[[], bool], gro
         request = from_run(request)
     run_config = read_config(request)
     warn_of(run_config)
+    start.warn_of_nothing(request, run_config.family)
     faces = open_data(request, run_config)
     check_stop(stop)
     job = _Job(request, run_config, faces, group, stop)
@@ -285,7 +289,7 @@ class _Job(NamedTuple):
         """Everything built, with the weights that it starts from."""
         found = prepare(self.request, self.config, self.faces, resolved=resolved, group=self.group)
         if self.request.init_from and not resumes:
-            _initialize(found.model, self.request.init_from)
+            start.initialize(found.model, self.request.init_from)
         return found
 
     def smaller_parts(self, trainer: Trainer) -> dict[str, Any] | None:
@@ -428,22 +432,3 @@ def _newest_state(run: Run) -> _State | None:
     if damaged:
         raise damaged[0]
     return None
-
-
-def _initialize(model: Family, source: str) -> None:
-    """Copy every tensor of another run's weights whose name and shape fit, or the network of a diffusers folder."""
-    if diffusers.is_folder(Path(source)):
-        adopted, warnings = diffusers.adopt(model, Path(source))
-        model.load_state_dict(adopted, strict=False)
-        for warning in warnings:
-            console.warn(warning)
-        console.note(f"started from the diffusers network in {source}")
-        return
-    file = Path(source) if source.endswith(".safetensors") else paths.open_run(source).weights
-    tensors, _ = apart(checkpoint.load_weights(file)[0])
-    own = model.state_dict()
-    fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
-    if not fitting:
-        raise DataError(f"no tensor of {file} fits this network", hint="start from a run of the same family and widths")
-    model.load_state_dict(fitting, strict=False)
-    console.note(f"started from {len(fitting)} of {len(own)} tensors of {file}")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.model import conditioning, diffusion
+from animegen_cli.model import conditioning, diffusion, preconditioning
 from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
 from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, fits
 from animegen_cli.model.samplers import SamplerConfig
@@ -132,12 +132,12 @@ class EDM(Family):
     def precondition(
         self, x: Tensor, sigma: Tensor, labels: Tensor | None, augmentation: Tensor | None = None
     ) -> Tensor:
-        """Return D(x; sigma) = c_skip x + c_out F(c_in x, c_noise), table 1; x (B, 3, H, W), sigma (B,)."""
-        data = self.config.sigma_data
-        level = sigma.view(-1, 1, 1, 1)
-        total = level.square() + data**2
-        output = self.net(x * total.rsqrt(), self.schedule.time_of(sigma), labels, augmentation).float()
-        return data**2 / total * x + level * data * total.rsqrt() * output
+        """Return D(x; sigma) of table 1 for x (B, 3, H, W) and sigma (B,)."""
+
+        def network(scaled: Tensor, time: Tensor) -> Tensor:
+            return self.net(scaled, time, labels, augmentation)
+
+        return preconditioning.karras(network, x, sigma, self.config.sigma_data)
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
-from animegen_cli.model import conditioning, diffusion
+from animegen_cli.model import conditioning, diffusion, preconditioning
 from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
 from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig
 from animegen_cli.model.nets.unet import check_halvings
@@ -135,14 +135,9 @@ class Flow(Family):
         return self.net(x_t, 1000 * t, labels).float()
 
     def denoise(self, x: Tensor, sigma: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None.
-
-        With t = sigma / (1 + sigma), x_t = (1 - t) x has that noise, and x_0 = x_t - t v.
-        """
-        t = self.schedule.time_of(sigma)
-        way = t.view(-1, 1, 1, 1)
-        x_t = (1 - way) * x
-        return x_t - way * self.velocity(x_t, t, conditioning.pick_labels(labels, self.conditions, self.data))
+        """Return E[x_0 | x] for x = x_0 + sigma * noise, (B, 3, H, W); sigma (B,); labels (B, A) or None."""
+        picked = conditioning.pick_labels(labels, self.conditions, self.data)
+        return preconditioning.straight(lambda x_t, time: self.net(x_t, time, picked), x, sigma)
 
     def diffusion(self, sampling: FlowSampling) -> diffusion.DiffusionModel:
         """Return what drawing and editing need of it."""
