@@ -461,7 +461,7 @@ Complaints = list[tuple[str, str | None]]
 
 def _validated(layer: Layer, types: Mapping[str, Any]) -> tuple[dict[str, Any], Complaints]:
     """Each top-level key of the layer as its type, and what is wrong."""
-    complaints: Complaints = [_unknown(layer, (key,), list(types)) for key in layer.values if key not in types]
+    complaints: Complaints = [_unknown_top(layer, key, types) for key in layer.values if key not in types]
     parts = {}
     for key, kind in types.items():
         if key not in layer.values:
@@ -495,6 +495,27 @@ def _unknown(layer: Layer, path: Path_, choices: Sequence[str]) -> tuple[str, st
     inside = f" in `{'.'.join(path[:-1])}`" if path[:-1] else ""
     hint = f"did you mean `{close}`?" if close else f"the keys here are {', '.join(f'`{c}`' for c in choices)}"
     return f"{_place(layer, path)}unknown key `{path[-1]}`{inside}", hint
+
+
+def _unknown_top(layer: Layer, key: str, types: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Of a key without its section, such as `lr`, the hint is where it stands: `optim.model.lr`."""
+    text, hint = _unknown(layer, (key,), list(types))
+    names = list(layer.values.get("optim") or ()) if isinstance(layer.values.get("optim"), Mapping) else []
+    there = [".".join(path) for top, kind in types.items() for path in _ending(key, kind, (top,), names)]
+    return text, f"write {' or '.join(f'`{path}`' for path in there[:4])}" if there else hint
+
+
+def _ending(key: str, kind: object, path: Path_, optimizers: Sequence[str]) -> Iterator[Path_]:
+    """The paths below `path` that end in `key`; a section for each name has one path for each optimizer."""
+    if get_origin(kind) is dict:
+        for name in optimizers:
+            yield from _ending(key, get_args(kind)[1], (*path, name), optimizers)
+    if not dataclasses.is_dataclass(kind):
+        return
+    for name, inner in get_type_hints(kind).items():
+        if name == key:
+            yield (*path, name)
+        yield from _ending(key, inner, (*path, name), optimizers)
 
 
 def _complaint(layer: Layer, key: str, kind: object, item: ErrorDetails) -> tuple[str, str | None]:

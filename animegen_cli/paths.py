@@ -48,6 +48,10 @@ def preset_file(family: str, preset: str) -> Path:
     """The YAML file of a preset; UsageError with the nearest name when there is none."""
     check_family(family)
     if preset not in presets(family):
+        if Path(preset).suffix in (".yaml", ".yml"):
+            raise UsageError(
+                f"`{family}` has no preset `{preset}`", hint=f"write `--config {preset}` for a file of your own"
+            )
         raise UsageError(f"`{family}` has no preset `{preset}`", hint=did_you_mean(preset, presets(family)))
     return presets_folder() / family / f"{preset}.yaml"
 

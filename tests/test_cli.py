@@ -125,7 +125,7 @@ def test_nothing_typed_shows_the_commands(tmp_path: Path) -> None:
         ("translate . --noize 1", "did you mean `--noise`?"),
         ("translate . --strength 0", "see `animegen translate --help`"),
         ("translate . --fit crpo", "use crop, pad or stretch"),
-        ("compare --seeds 9-3", "write `--seeds 0-63,100`"),
+        ("compare --seeds 9-3", "write `--seeds 0-7,100`"),
         ("prepare demo --fit crpo", "crop"),
     ],
 )

@@ -97,7 +97,7 @@ def test_a_run_is_scored_against_its_own_set(run: Path, faces: Path) -> None:
 
 
 def test_a_further_score_draws_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = scores(run, "--n", "10", "--repeats", "2", "--metrics", "fd,kid")
+    whole = scores(run, "--n", "10", "--repeats", "2", "--metrics", "fd", "--metrics", "kid")
     files = sorted((run / "features").rglob("*.safetensors"))
     assert len(files) == 2
     drawing = disk.unsealed(json.loads((run / "eval.json").read_text()))["drawing"]

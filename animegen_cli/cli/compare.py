@@ -151,7 +151,10 @@ def compare(
     slurm_dry_run: SlurmDryRun = False,
     device: Device = None,
 ) -> None:
-    """Lay runs side by side: one table, one picture, one page; with --study, train them first."""
+    """Lay runs side by side: one table, one picture, one page.
+
+    With --study, train them first.
+    """
     from animegen_cli import console, paths
     from animegen_cli.cli import survey as surveying
 

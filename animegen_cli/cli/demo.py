@@ -15,7 +15,9 @@ def demo(
     size: Annotated[int, typer.Option("--size", min=16, max=64, help="Pixels.")] = 32,
     device: Device = None,
 ) -> None:
-    """The whole chain on drawn faces, in minutes on a CPU: prepare, train, sample, eval, compare.
+    """Run the whole chain on drawn faces, in minutes on a CPU.
+
+    That is prepare, train, sample, eval and compare.
 
     Example:
 

@@ -126,11 +126,14 @@ def _usage(error: Any) -> UsageError:  # noqa: ANN401  # what Typer raises has n
     if kind == "NoSuchOption" and command:
         message = f"`{path}` has no option `{error.option_name}`"
         known = [name for item in command.get_params(context) for name in item.opts if name.startswith("--")]
-        close = nearest(error.option_name, known) if error.option_name.startswith("--") else None
-        hint = f"did you mean `{close}`?" if close else hint
+        hint = _for_option(error.option_name, context.info_name, known) or hint
     elif typo := re.match(r"No such command '(.*?)'", message):
         message = f"`{path}` has no command `{typo[1]}`"
         hint = did_you_mean(typo[1], getattr(command, "commands", {}))
+    elif extra := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
+        message = f"`{path}` does not know what to do with `{extra[1]}`"
+        settings = all("=" in word for word in extra[1].split())
+        hint = f"write {' '.join(f'`--set {word}`' for word in extra[1].split())}" if settings else hint
     elif kind == "BadParameter" and error.param is not None:
         message = f"{error.param.opts[0]}: {error.message}".rstrip(".")
         message = re.sub(r"valid (int|float).*", "number", message)
@@ -141,6 +144,17 @@ def _usage(error: Any) -> UsageError:  # noqa: ANN401  # what Typer raises has n
         message = f"`{path}` needs {error.param.make_metavar(context).strip('{}')}"
         hint = f"for example `{shown[0][0]}`" if shown else hint
     return UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _for_option(name: str, command: str, known: list[str]) -> str | None:
+    """What to type instead of an option that the command does not have; None where nothing is near."""
+    from animegen_cli.cli import guesses
+
+    line = guesses.corrected(command, sys.argv[1:], known)
+    if line is not None:
+        return f"type `{line}`"
+    close = nearest(name, known) if name.startswith("--") else None
+    return f"did you mean `{close}`?" if close else None
 
 
 def _of_the_system(error: OSError) -> AnimegenError | None:

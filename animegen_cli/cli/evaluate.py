@@ -28,10 +28,10 @@ def evaluate(
     data: Annotated[Path | None, typer.Option("--data", help="Where the run's own data set lies now.")] = None,
     split: Annotated[str, typer.Option("--split", help="Part of the reference: train, test or all.")] = "train",
     metrics: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--metrics",
-            help="fd,fd-infinity,kid,kid75,precision,recall,density,coverage,diversity,is,"
+            help="Some of these, with commas or repeated: fd,fd-infinity,kid,kid75,precision,recall,density,coverage,diversity,is,"
             "hair-color,eyes-color,brightness,duplicates,copies; of held-out images mse,psnr,ssim,bpd,denoise",
         ),
     ] = None,
@@ -79,7 +79,9 @@ def evaluate(
     device: Device = None,
     nproc: Nproc = None,
 ) -> None:
-    """Score a run or a folder of images against a reference, each number with its protocol.
+    """Score a run or a folder of images against a reference.
+
+    Each number comes with its protocol.
 
     Examples:
 
@@ -104,7 +106,7 @@ def evaluate(
     request = build(
         Request,
         options,
-        metrics=[word.strip() for word in metrics.split(",")] if metrics else (),
+        metrics=[word.strip() for words in metrics or () for word in words.split(",")],
         seeds=parse_seeds(seeds) if seeds is not None else None,
         overrides=config.settings_of(settings or []) | given(sampler=sampler, steps=steps),
     )

@@ -27,7 +27,9 @@ def export(
     n: Annotated[int, typer.Option("--n", "-n", min=0, max=400, help="Faces on the model card's sheet.")] = 36,
     device: Device = None,
 ) -> None:
-    """Write a run as a diffusers folder or as ONNX networks, with a model card, for programs without animegen.
+    """Write a run as a diffusers folder or as ONNX networks.
+
+    With a model card, for programs without animegen.
 
     Examples:
 

@@ -21,7 +21,9 @@ def reproduce(
     data: Annotated[Path | None, typer.Option("--data", help="Where the run's data set lies now.")] = None,
     device: Device = None,
 ) -> None:
-    """Train a run again from its own config and data, score it alike, and say whether the scores agree.
+    """Train a run again and say whether its scores agree.
+
+    From its own config and data, scored alike.
 
     Example:
 

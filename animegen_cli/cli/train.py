@@ -66,7 +66,7 @@ def train(
         bool, typer.Option("--dry-run", "-n", help="Print config, size, cost and time; train nothing.")
     ] = False,
 ) -> None:
-    """Train a family on a prepared set; the same command again goes on after a stop.
+    """Train a family; the same command goes on after a stop.
 
     Examples:
 

@@ -54,7 +54,9 @@ def translate(
     precision: Precision = "auto",
     device: Device = None,
 ) -> None:
-    """Turn pictures into pictures: photo to anime and back, reconstruction, denoising, image to image.
+    """Turn pictures into pictures, such as photos into anime.
+
+    Photo to anime and back, reconstruction, denoising, image to image.
 
     Writes PNG files with the names and folders of the inputs, upright, in sRGB, without their metadata; of animations
     the first frame. Transparent parts stay transparent where any size will do, else they become white. Every picture

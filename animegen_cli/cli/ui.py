@@ -19,7 +19,9 @@ def ui(
     no_open: Annotated[bool, typer.Option("--no-open", help="Print the address, open no browser.")] = False,
     device: Device = None,
 ) -> None:
-    """Play with your runs in the browser: draw, walk between faces, redraw pictures, watch a training.
+    """Play with your runs in the browser.
+
+    Draw, walk between faces, redraw pictures, watch a training.
 
     Needs `pip install 'animegen[ui]'`. The page is served to this machine alone and fetches nothing from elsewhere; what
     you upload lies in a temporary folder that is removed when you stop with Ctrl-C.

@@ -14,7 +14,9 @@ def weights(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="File to write; by default in the cache folder.")] = None,
 ) -> None:
-    """Fetch Inception's weights once, so that `eval` can give FID, KID and IS. Nothing else ever downloads.
+    """Fetch Inception's weights once, for FID, KID and IS.
+
+    `eval` finds them then. Nothing else ever downloads.
 
     Example:
 

@@ -1,0 +1,179 @@
+"""What people type who know other programs, and what it is called here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+from animegen_cli import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+VALUE, OPTIMIZER = "{}", "{optimizer}"
+"""In an answer: the value that was typed, and each optimizer of the family in turn."""
+
+_DEVICE = {"cpu": "--device cpu", "gpu cuda use-gpu use-cuda": "--device cuda", "mps": "--device mps"}
+_OUT = {
+    "o output output-dir outdir out-dir output-path save-dir save-path result-dir results-dir results dest": "--out {}"
+}
+_RUN = {
+    "run model model-path network checkpoint checkpoint-path ckpt ckpt-path weights pretrained load resume-from": "{}"
+}
+_COUNT = {"num num-samples num-images num-fake n-samples nsamples samples count number images": "--n {}"}
+_DATA = {"dataset data-dir data-path data-root dataroot train-data train-dir dataset-path": "--data {}"}
+_BATCH = {"b batch-size bs bsz train-batch-size": "--batch {}"}
+_LABELS = {"class class-label class-labels label cond prompt": "--labels {}"}
+
+_TRAIN = {
+    "lr learning-rate lrate": "--set optim.{optimizer}.lr={}",
+    "optimizer optim": "--set optim.{optimizer}.name={}",
+    "weight-decay wd": "--set optim.{optimizer}.weight_decay={}",
+    "grad-clip clip clip-grad max-grad-norm gradient-clip": "--set optim.{optimizer}.clip={}",
+    "lr-scheduler scheduler lr-schedule": "--set optim.{optimizer}.schedule={}",
+    "warmup warmup-steps lr-warmup-steps": "--set optim.{optimizer}.warmup={}steps",
+    "e epochs epoch num-epochs n-epochs max-epochs niter": "--duration {}epochs",
+    "steps iterations iters iter num-steps num-iterations num-train-steps train-steps": "--duration {}steps",
+    "max-steps max-iters max-iterations total-steps total-iters": "--duration {}steps",
+    "kimg total-kimg": "--duration {}kimages",
+    "num-images total-images nimg": "--duration {}images",
+    "time budget max-time hours": "--duration {}",
+    "image-size img-size size resolution res image-resolution imsize": "--set size={}",
+    "gpus num-gpus ngpus n-gpus nproc-per-node processes num-processes world-size": "--nproc {}",
+    "gradient-accumulation-steps accumulation-steps accum": "--parts {}",
+    "name exp-name experiment run-name": "--out runs/{}",
+    "resume-from checkpoint ckpt continue load load-checkpoint": "--resume {}",
+    "pretrained weights finetune transfer from init": "--init-from {}",
+    "ema ema-decay": "--set train.ema.decay={}",
+    "fp16 bf16 amp mixed-precision half": "--set train.precision=bf16",
+    "fp32": "--set train.precision=fp32",
+    "compile torch-compile": "--set train.compile=true",
+    "workers num-workers n-workers dataloader-workers j": "--set train.workers={}",
+    "channels base-channels dim num-channels model-channels": "--set model.channels={}",
+    "dropout": "--set model.dropout={}",
+    "z-dim latent-dim nz latent-size": "--set model.latent={}",
+    "cond conditional class-cond labels": "--set model.labels=all",
+    "flip mirror hflip horizontal-flip random-flip": "--set augment.flip=true",
+    "log-interval log-freq log-every print-freq logging-steps": "--set train.log_every={}steps",
+    "sample-interval sample-every sample-freq preview-every snap": "--set train.preview_every={}steps",
+    "save-interval save-freq checkpoint-interval checkpointing-steps ckpt-every save-steps": "--save-every {}steps",
+    "cfg config-file config-path yaml": "--config {}",
+    "family model arch architecture method": "{}",
+    "random-seed manual-seed": "--seed {}",
+}  # fmt: skip
+_SAMPLE = {
+    "seed random-seed": "--seeds {}",
+    "cfg cfg-scale guidance-scale guidance-weight w scale": "--guidance {}",
+    "psi trunc truncation-psi": "--truncation {}",
+    "num-steps sampling-steps ddim-steps num-inference-steps inference-steps timesteps": "--steps {}",
+    "scheduler method solver": "--sampler {}",
+    "temp": "--temperature {}",
+    "rows cols columns nrow make-grid": "--grid",
+    "gif mp4": "--video",
+    "ext extension image-format": "--format {}",
+}  # fmt: skip
+_EVAL = {
+    "metric fid-type": "--metrics {}",
+    "fid": "--metrics fid", "kid": "--metrics kid", "inception-score is": "--metrics is", "recall": "--metrics recall",
+    "precision-recall prc": "--metrics precision --metrics recall",
+    "ref reference reference-dir real reals real-dir real-path": "--data {}",
+    "fake fake-dir gen generated path": "{}",
+    "seed": "--seeds {}",
+}  # fmt: skip
+_PREPARE = {
+    "size image-size img-size res width height": "--resolution {}",
+    "input source src data dataset images input-dir": "{}",
+    "transform": "--fit {}", "center-crop": "--fit crop",
+    "val-split train-split test-split split-ratio": "--split {}",
+    "annotations csv labels-file": "--labels {}",
+    "max-images num-images n": "--limit {}",
+    "deduplicate dedup": "--dedupe near",
+    "face-crop crop-faces detect": "--faces",
+}  # fmt: skip
+_TRANSLATE = {"input source src images image": "{}", "direction": "--reverse", "denoising-strength": "--strength {}"}
+_COMPARE = {"runs run models": "{}", "preset config": "--study {}", "sort-by order": "--sort {}"}
+
+GUESSES: dict[str, tuple[Mapping[str, str], ...]] = {
+    "train": (_TRAIN, _BATCH, _OUT, _DATA, _DEVICE),
+    "sample": (_SAMPLE, _COUNT, _RUN, _BATCH, _OUT, _LABELS, _DEVICE),
+    "eval": (_EVAL, _COUNT, _RUN, _BATCH, _OUT, _DATA, _DEVICE),
+    "prepare": (_PREPARE, _OUT),
+    "translate": (_TRANSLATE, _RUN, _OUT, _DEVICE),
+    "compare": (_COMPARE, _OUT, _DATA, _DEVICE),
+    "export": ({"format type": "--to {}", "onnx": "--to onnx", "diffusers": "--to diffusers"}, _RUN, _OUT, _DEVICE),
+    "ui": ({"host": "--host {}"}, _DEVICE),
+}
+"""By command: what is typed, words of one meaning together, and what it is here; the first that fits counts."""
+
+
+def corrected(command: str, words: Sequence[str], known: Sequence[str]) -> str | None:
+    """Return the whole command with every guess put right; None where no word of it is a guess.
+
+    Args:
+        command: a name of `GUESSES`.
+        words: what was typed, without `animegen`.
+        known: the options that the command has.
+    """
+    right: list[str] = []
+    found, rest = False, list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        answer = None if name in known or not name.startswith("-") else _answer(command, name)
+        if answer is None:
+            right.append(word)
+            continue
+        found = True
+        if not equals and rest and (VALUE in answer or _is_switch(rest[0])) and not rest[0].startswith("--"):
+            value = rest.pop(0)
+        right += _written(answer, value or "N", words)
+    return shlex.join(["animegen", *right]) if found else None
+
+
+def _answer(command: str, name: str) -> str | None:
+    guess = name.lstrip("-").lower().replace("_", "-")
+    for table in GUESSES.get(command, ()):
+        for words, answer in table.items():
+            if guess in words.split():
+                return answer
+    return None
+
+
+def _is_switch(word: str) -> bool:
+    """Whether a word is the value of an option that has none here, such as the 0 of `--gpu 0`."""
+    return bool(re.fullmatch(r"\d+|true|false|yes|no|on|off", word.lower()))
+
+
+_PLURAL = re.compile(r"\{\}(epochs|steps|images|kimages)")
+
+
+def _written(answer: str, value: str, words: Sequence[str]) -> list[str]:
+    """The answer as words, with the value that was typed and, where it asks for them, the family's optimizers."""
+    names = _optimizers(words) if OPTIMIZER in answer else [""]
+    written = []
+    for name in names:
+        for word in answer.split():
+            counted = _PLURAL.sub(lambda unit: _amount(value, unit[1]), word.replace(OPTIMIZER, name))
+            written.append(counted.replace(VALUE, value))
+    return written
+
+
+def _amount(value: str, unit: str) -> str:
+    """A number with its unit, such as `10 epochs`; words that have a unit stay as they are."""
+    if not re.fullmatch(r"[\d_.]+[kM]?|N", value):
+        return value
+    return f"{value}k images" if unit == "kimages" else f"{value} {unit}"
+
+
+def _optimizers(words: Sequence[str]) -> list[str]:
+    """The sections `optim` of the family that the words name, as one of its presets lists them."""
+    import yaml
+
+    families = set(paths.families())
+    family = next((word.lower() for word in words[1:] if word.lower() in families), None)
+    if family is None:
+        return ["model"]
+    names = paths.presets(family)
+    file = paths.preset_file(family, "fast" if "fast" in names else names[0])
+    return list(yaml.safe_load(file.read_text(encoding="utf-8"))["optim"])
