@@ -94,7 +94,7 @@ def table(compared: Sequence[Record], names: Sequence[str], score_columns: Seque
                         *(Cell(text, one and one.value) for text, one in zip(texts, scores, strict=True)),
                     )
                 )
-    notes = ("Behind a mean: its 95 % interval, of Student’s t over the trainings.",)
+    notes = ("Behind a mean: its 95 % interval over the trainings.",)
     return Table("Each training seed", columns, tuple(rows), notes) if rows else None
 
 
