@@ -362,7 +362,7 @@ def open_run(spec: str | Path | None, *, able_to: str | tuple[str, ...] | None =
                 hint="train one with `animegen train ddim --preset smoke`, or name its folder",
             )
         return found[-1]
-    run = Run(_run_folder(str(spec), root))
+    run = find_run(str(spec), root)
     about = run.about
     if wanted and not set(wanted) & set(about.get("abilities", ())):
         others = [other.name for other in runs(root) if any(other.able(ability) for ability in wanted)]
@@ -377,13 +377,14 @@ def open_run(spec: str | Path | None, *, able_to: str | tuple[str, ...] | None =
     return run
 
 
-def _run_folder(spec: str, root: Path) -> Path:
+def find_run(spec: str, root: Path = RUNS) -> Run:
+    """The run that a path, or a name or number under `root`, means, whether its files can be read or not; DataError for none."""
     if Run(Path(spec)).exists:
-        return Path(spec)
+        return Run(Path(spec))
     names: Iterable[str] = [run.name for run in runs(root)]
     matches = [name for name in names if name == spec or (spec.isdigit() and name.startswith(f"{int(spec):05d}-"))]
     if matches:
-        return root / matches[0]
+        return Run(root / matches[0])
     if Path(spec).is_dir():
         raise DataError(f"{spec} is no run: it has no run.json", hint="name a folder that `animegen train` made")
     close = nearest(spec, [*names, *(str(root / name) for name in names)])

@@ -33,7 +33,7 @@ from animegen_cli import ranks
 from animegen_cli.errors import MachineError
 from animegen_cli.evaluate import evaluate
 from animegen_cli.paths import Run
-from animegen_cli.train.folder import is_locked
+from animegen_cli.train.lock import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ from filelock import SoftFileLock
 
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.paths import Run
-from animegen_cli.train.folder import is_locked, lock
+from animegen_cli.train.lock import is_locked, lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ if sys.argv[2] != "0":
         raise OSError(int(sys.argv[2]), os.strerror(int(sys.argv[2])))
     fcntl.flock = without
 from animegen_cli.paths import Run
-from animegen_cli.train.folder import lock
+from animegen_cli.train.lock import lock
 with lock(Run(Path(sys.argv[1]))):
     print("locked", flush=True)
     sys.stdin.read()

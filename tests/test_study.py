@@ -24,7 +24,7 @@ from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.paths import Run
 from animegen_cli.sample.generate import Generator
 from animegen_cli.train import speed, train
-from animegen_cli.train.folder import lock
+from animegen_cli.train.lock import lock
 from animegen_cli.train.request import Request as TrainRequest
 from animegen_cli.train.trainer import Trainer
 

@@ -26,7 +26,7 @@ from chain import (
 from animegen_cli import config
 from animegen_cli.model.checkpoint import load_weights
 from animegen_cli.paths import Run
-from animegen_cli.train.folder import is_locked, lock
+from animegen_cli.train.lock import is_locked, lock
 
 if TYPE_CHECKING:
     from pathlib import Path

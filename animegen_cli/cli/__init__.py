@@ -7,12 +7,15 @@ import typer
 from animegen_cli.cli import errors
 from animegen_cli.cli.command import Command
 from animegen_cli.cli.compare import compare
+from animegen_cli.cli.completion import completion
 from animegen_cli.cli.demo import demo
+from animegen_cli.cli.doctor import doctor
 from animegen_cli.cli.evaluate import evaluate
 from animegen_cli.cli.export import export
 from animegen_cli.cli.prepare import prepare
 from animegen_cli.cli.presets import presets
 from animegen_cli.cli.reproduce import reproduce
+from animegen_cli.cli.runs import runs
 from animegen_cli.cli.sample import sample
 from animegen_cli.cli.train import train
 from animegen_cli.cli.translate import translate
@@ -57,6 +60,9 @@ app.command(cls=Command)(export)
 app.command(cls=Command)(reproduce)
 app.command(cls=Command)(ui)
 app.add_typer(presets)
+app.add_typer(runs)
+app.command(cls=Command)(doctor)
+app.command(cls=Command)(completion)
 app.command(cls=Command)(weights)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -60,6 +60,29 @@ complete -c animegen -f -a '(__animegen)'
 
 SCRIPTS = {"animegen.bash": BASH, "_animegen": ZSH, "animegen.fish": FISH}
 """Files of `completions/` and what they hold."""
+
+
+Shell = Literal["bash", "zsh", "fish"]
+_OF_SHELLS: dict[Shell, str] = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+
+
+def completion(
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+) -> None:
+    """Print the shell script by which TAB completes animegen.
+
+    Examples:
+
+      animegen completion bash >> ~/.bashrc
+
+      animegen completion zsh > ~/.zfunc/_animegen
+
+      animegen completion fish > ~/.config/fish/completions/animegen.fish
+    """
+    from animegen_cli import console
+
+    script = _OF_SHELLS[shell]
+    console.result({"shell": shell, "script": script}, script)
 
 
 def wanted() -> str | None:

@@ -23,7 +23,7 @@ from animegen_cli.report.figures import ScorePair
 from animegen_cli.report.page import StudyPlan
 from animegen_cli.sample import generate
 from animegen_cli.train import train
-from animegen_cli.train.folder import is_locked, lock
+from animegen_cli.train.lock import is_locked, lock
 from animegen_cli.train.sweep import check_alone
 
 if TYPE_CHECKING:

@@ -50,7 +50,7 @@ class Session:
         """Build the trainer and write what a run has from its first moment: run.json, config.yaml and a log.
 
         Args:
-            run: the folder, which this process holds (`folder.lock`).
+            run: the folder, which this process holds (`lock.lock`).
             prepared: config, data, networks and options.
             score: compares held-out with drawn images where the config asks for it.
             state: what `checkpoint.load_state` read, to go on from; its log is cut back to that moment.

@@ -251,7 +251,7 @@ def _folder(request: Request) -> Run:
 
 def _left_alone(run_folder: Run) -> str | None:
     """Why this process does not train the run; None where it may."""
-    from animegen_cli.train.folder import is_locked
+    from animegen_cli.train.lock import is_locked
 
     if run_folder.path.is_dir() and is_locked(run_folder):
         return "another process trains it at this moment"

@@ -26,7 +26,8 @@ from animegen_cli.ranks import Ranks
 from animegen_cli.sample.trained import build_config
 from animegen_cli.seeds import seed_for
 from animegen_cli.train import guide, options, start
-from animegen_cli.train.folder import differences, is_locked, lock
+from animegen_cli.train.folder import differences
+from animegen_cli.train.lock import is_locked, lock
 from animegen_cli.train.options import Prepared, ResolvedOptions
 from animegen_cli.train.request import Request
 from animegen_cli.train.session import Session, TooLargeError

@@ -1,0 +1,141 @@
+"""`animegen doctor`: what this machine has for animegen, and what to type for what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+EXTRAS = {
+    "ui": "gradio", "onnx": "onnxruntime", "hf": "pyarrow", "video": "imageio", "kaggle": "kaggle", "clean-fid": "clean-fid",
+    "tensorboard": "tensorboard", "formats": "pillow-heif",
+}  # fmt: skip
+"""Extra -> the distribution that tells whether it is installed."""
+LITTLE_MEMORY, LITTLE_DISK = 4 << 30, 5 << 30
+
+
+class Line(NamedTuple):
+    """One thing that was looked at."""
+
+    what: str
+    found: str
+    advice: str = ""
+    """What to type; empty where nothing is missing."""
+
+
+def doctor() -> None:
+    """Say what this machine has, and what to type for the rest.
+
+    Example:
+
+      animegen doctor
+    """
+    from animegen_cli import console
+
+    lines = [*_versions(), *_device(), *_machine(), *_files(), *_extras()]
+    console.table("", ["", "found", "what to type"], [[one.what, one.found, one.advice or None] for one in lines])
+    console.result([one._asdict() for one in lines])
+
+
+def _versions() -> list[Line]:
+    from animegen_cli import __version__
+
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision", "numpy"))
+    return [
+        Line("animegen", f"{__version__}, Python {platform.python_version()} at {sys.executable}"),
+        Line("libraries", versions),
+    ]
+
+
+def _device() -> list[Line]:
+    import torch
+
+    from animegen_cli import device
+
+    chosen = device.pick_device(None)
+    if chosen.type == "cuda":
+        name = f"{torch.cuda.get_device_name(chosen)}, {device.free_memory(chosen) / 2**30:.1f} GiB free"
+        advice = ""
+    else:
+        name = f"cpu, {torch.get_num_threads()} threads"
+        built = torch.version.cuda is None
+        advice = "a GPU needs a CUDA build: `pip install --force-reinstall torch torchvision`" if built else ""
+        if shutil.which("nvidia-smi") is None:
+            advice = ""  # nothing to gain
+    compiler = device.has_compiler()
+    return [
+        Line("device", name, advice),
+        Line("bf16", "in hardware" if device.has_bf16(chosen) else "not in hardware: networks compute in fp32"),
+        Line(
+            "C compiler", "found" if compiler else "none: networks are not compiled",
+            "" if compiler or chosen.type != "cuda" else "`apt install gcc`",
+        ),
+    ]  # fmt: skip
+
+
+def _machine() -> list[Line]:
+    import torch
+
+    from animegen_cli import device, ranks
+
+    free = device.free_memory(torch.device("cpu"))
+    return [
+        Line("cores", f"{ranks.cores()}"),
+        Line(
+            "memory", f"{free / 2**30:.1f} GiB free",
+            "`--batch-gpu 8` needs less" if free < LITTLE_MEMORY else "",
+        ),
+    ]  # fmt: skip
+
+
+def _files() -> list[Line]:
+    from filelock import FileLock
+
+    from animegen_cli import paths
+
+    here = Path()
+    space = shutil.disk_usage(here).free
+    lines = [
+        Line(
+            "disk", f"{space / 2**30:.0f} GiB free in {here.resolve()}",
+            "`animegen runs du` shows what takes the space" if space < LITTLE_DISK else "",
+        )
+    ]  # fmt: skip
+    try:
+        with (
+            tempfile.TemporaryDirectory(dir=here, prefix=".animegen-") as folder,
+            FileLock(Path(folder) / "lock", timeout=0, fallback_to_soft=False),
+        ):
+            lines.append(Line("locks", "the file system has them"))
+    except PermissionError:
+        lines.append(Line("locks", "this folder cannot be written", "`cd` to a folder of yours"))
+    except (OSError, NotImplementedError):
+        lines.append(Line("locks", "the file system has none: files keep other processes out instead"))
+    sets = len(list(paths.DATASETS.glob("*.zip")))
+    lines.append(Line("data sets", f"{sets} in {paths.DATASETS}/", "" if sets else "`animegen prepare demo`"))
+    lines.append(Line("runs", f"{len(paths.runs())} in {paths.RUNS}/", "" if paths.runs() else "`animegen demo`"))
+    return lines
+
+
+def _extras() -> list[Line]:
+    from animegen_cli.errors import AnimegenError
+    from animegen_cli.metrics import weights
+
+    lines = []
+    try:
+        lines.append(Line("Inception", str(weights.find_inception())))
+    except AnimegenError:
+        lines.append(Line("Inception", "not there: no FID, KID and IS", "`animegen weights`"))
+    for extra, distribution in EXTRAS.items():
+        try:
+            lines.append(Line(extra, f"{distribution} {importlib.metadata.version(distribution)}"))
+        except importlib.metadata.PackageNotFoundError:
+            lines.append(Line(extra, "not installed", f"`pip install 'animegen[{extra}]'`"))
+    for program, purpose in (("nvidia-smi", "an NVIDIA GPU"), ("sbatch", "SLURM")):
+        if where := shutil.which(program):
+            lines.append(Line(purpose, where))
+    return lines

@@ -1,0 +1,125 @@
+"""`animegen runs`, `doctor` and `completion`: what a person has, without loading a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import tiny_runs
+from chain import ROOT, done, here, refused
+
+from animegen_cli.cli.completion import BASH, FISH, ZSH
+from animegen_cli.paths import Run
+from animegen_cli.train.lock import lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a finished run, a killed one and a damaged one under runs/."""
+    tiny_runs.make("vae", tmp_path / "runs" / "00000-vae", target_images=640)
+    killed = tiny_runs.make("gan", tmp_path / "runs" / "00001-gan", state="running", target_images=1000)
+    (killed.resume / "000000000640").mkdir(parents=True)
+    (killed.resume / "000000000640" / "method.safetensors").write_bytes(b"x" * 3_000_000)
+    damaged = tmp_path / "runs" / "00002-broken"
+    damaged.mkdir()
+    (damaged / "run.json").write_text('{"images": -3}')
+    for age, name in enumerate(("00002-broken", "00001-gan", "00000-vae")):
+        file = tmp_path / "runs" / name / "run.json"
+        moment = file.stat().st_mtime - 3600 * age
+        os.utime(file, (moment, moment))
+    return tmp_path
+
+
+def test_runs_are_listed_with_state_progress_and_size(place: Path) -> None:
+    vae, gan, broken = json.loads(done("runs", "list", "--json", cwd=place).out)
+    assert (vae["name"], vae["state"], vae["progress"]) == ("00000-vae", "finished", "640")
+    assert (gan["state"], gan["progress"]) == ("killed", "640 of 1k"), (
+        "it says that it is running, and no process is there"
+    )
+    assert gan["bytes"] > 3_000_000 > vae["bytes"]
+    assert broken["state"] == "damaged"
+    assert vae["age"].startswith(("2 ", "120 ", "2.0")) or "min" in vae["age"]
+    lines = done("runs", "list", cwd=place).out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["00000-vae", "00001-gan", "00002-broken"]
+
+
+def test_a_run_that_is_being_trained_is_running_and_not_removed(place: Path) -> None:
+    with lock(Run(place / "runs" / "00001-gan")):
+        _, gan, _ = json.loads(done("runs", "list", "--json", cwd=place).out)
+        assert gan["state"] == "running"
+        assert "is being trained" in refused(2, "runs", "rm", "1", "--yes", cwd=place)
+    assert (place / "runs" / "00001-gan" / "run.json").is_file()
+
+
+def test_one_run_is_shown_with_what_to_type_next(place: Path) -> None:
+    shown = here("runs", "show", "1", cwd=place)
+    assert "gan/smoke" in shown.out
+    assert "animegen train --resume" in shown.err
+    assert "animegen sample" in here("runs", "show", "0", cwd=place).err
+
+
+def test_space_is_counted_by_kind_largest_first(place: Path) -> None:
+    found = json.loads(done("runs", "du", "--json", cwd=place).out)
+    assert [one["name"] for one in found] == ["00001-gan", "00000-vae", "00002-broken", "all"]
+    assert found[0]["states"] == 3_000_000
+    assert found[1]["weights"] == (place / "runs" / "00000-vae" / "weights.safetensors").stat().st_size
+    assert found[-1]["all"] == sum(one["all"] for one in found[:-1])
+
+
+def test_removing_asks_and_yes_answers(place: Path) -> None:
+    assert "--yes" in refused(2, "runs", "rm", "0", cwd=place)
+    assert (place / "runs" / "00000-vae").is_dir()
+    done("runs", "rm", "0", "2", "--yes", cwd=place)
+    assert [path.name for path in (place / "runs").iterdir()] == ["00001-gan"]
+    assert "no run `7`" in refused(3, "runs", "rm", "7", "--yes", cwd=place)
+
+
+@pytest.mark.parametrize(("typed", "is_kept"), [("n\n", True), ("y\n", False)])
+def test_on_a_terminal_the_answer_decides(place: Path, typed: str, *, is_kept: bool) -> None:
+    ours, theirs = pty.openpty()
+    os.write(ours, typed.encode())
+    line = [sys.executable, "-m", "animegen_cli", "runs", "rm", "0"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(line, cwd=place, env=environment, stdin=theirs, capture_output=True, text=True, check=False)
+    os.close(ours)
+    os.close(theirs)
+    assert "Delete it for good?" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert (place / "runs" / "00000-vae").is_dir() == is_kept
+
+
+def test_where_there_are_none_it_says_how_to_get_one(tmp_path: Path) -> None:
+    for command in ("list", "du"):
+        assert "animegen train" in refused(3, "runs", command, cwd=tmp_path)
+
+
+def test_the_doctor_names_what_is_there_and_what_to_type(place: Path) -> None:
+    found = {one["what"]: one for one in json.loads(done("doctor", "--json", cwd=place).out)}
+    assert {"animegen", "device", "bf16", "C compiler", "memory", "disk", "locks", "Inception", "onnx"} <= found.keys()
+    assert found["runs"]["found"].startswith("3 in")
+    assert found["data sets"]["advice"] == "`animegen prepare demo`"
+    missing = [one for one in found.values() if one["found"] == "not installed"]
+    assert all("pip install 'animegen[" in one["advice"] for one in missing)
+    shown = done("doctor", cwd=place).out
+    assert "C compiler" in shown
+
+
+def test_the_doctor_looks_at_the_folder_it_stands_in(place: Path) -> None:
+    before = sorted(place.iterdir())
+    found = {one["what"]: one for one in json.loads(done("doctor", "--json", cwd=place).out)}
+    assert found["locks"]["found"] == "the file system has them"
+    assert sorted(place.iterdir()) == before, "nothing stays"
+
+
+@pytest.mark.parametrize(("shell", "script"), [("bash", BASH), ("zsh", ZSH), ("fish", FISH)])
+def test_completion_prints_the_script_of_the_shell(shell: str, script: str) -> None:
+    assert done("completion", shell).out == script
+    assert "bash" in refused(2, "completion", "tcsh")
