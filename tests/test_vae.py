@@ -60,6 +60,8 @@ class LinearDecoder(nn.Module):
 class Single(nn.Module):
     """Linear decoder with the deviation and the N(0, I) prior that the family expects of its own."""
 
+    diffusion = None
+
     def __init__(self, net: nn.Module, variance: float) -> None:
         super().__init__()
         self.net, self.log_std = net, torch.full((1, 1), 0.5 * math.log(variance), dtype=torch.float64)

@@ -213,6 +213,8 @@ def sampling_of(trained: Trained, overrides: Mapping[str, object]) -> Sampling:
             "this run has no guide that drawing could lead away from",
             hint="leave out `autoguidance`, or train with `--set train.guide.at=0.125`",
         )
+    if section.get("steps", 0) is None:
+        del section["steps"]  # what this run draws from has none
     for name in overrides:
         if name not in section:
             others, own = families_setting(name), ", ".join(f"`{key}`" for key in section)
@@ -256,7 +258,8 @@ def describe_sampling(sampling: Sampling) -> str:
     """Describe a section in one line, such as "ddim, 50 steps, spacing trailing", for protocols and notes."""
     values = asdict(sampling)
     parts = [str(values.pop("sampler"))] if "sampler" in values else []
-    parts += [f"{values.pop('steps')} steps"] if "steps" in values else []
+    steps = values.pop("steps", None)  # None: the family counts none here
+    parts += [f"{steps} steps"] if steps is not None else []
     neutral = {"eta": 0.0, "s_churn": 0.0, "guidance": 1.0, "autoguidance": 1.0, "variance": "small"}
     earlier = {"s_churn": "churn"}  # as stored protocols spell it, so that old and new scores compare
     parts += [f"{earlier.get(name, name)} {value}" for name, value in values.items() if neutral.get(name) != value]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -134,7 +134,7 @@ def preview_sampling(prepared: Prepared, steps: int | None = None) -> Sampling:
         steps: network calls per image where the family's sampler counts them; as the family says when None.
     """
     sampling: Sampling = prepared.config.sample.preview()
-    if steps is not None and any(field.name == "steps" for field in fields(sampling)):
+    if steps is not None and getattr(sampling, "steps", None) is not None:
         changed: dict[str, Any] = {"steps": steps}
         sampling = replace(sampling, **changed)
     return sampling

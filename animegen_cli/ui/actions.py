@@ -147,6 +147,8 @@ def capabilities(trained: Trained) -> Capabilities:
     """What a run can do, from its abilities and its sampling section."""
     model = trained.model
     section = asdict(trained.config.sample)
+    if section.get("steps", 1) is None:
+        del section["steps"]  # what this run draws from has none
     conditions = tuple(getattr(model, "conditions", ()))
     without = {"guidance": not conditions, "autoguidance": model.guide is None}
     return Capabilities(

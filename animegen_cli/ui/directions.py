@@ -196,4 +196,4 @@ def amount_rows(steps: int = 7, reach: float = 3.0) -> Tensor:
 
 def picture_count(trained: Trained) -> int:
     """How many pictures to draw for a run: fewer where each takes many passes."""
-    return PICTURES if getattr(trained.config.sample, "steps", 1) == 1 else PICTURES // 4
+    return PICTURES if getattr(trained.config.sample, "steps", 1) in (None, 1) else PICTURES // 4

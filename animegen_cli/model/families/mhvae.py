@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, final
 
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from animegen_cli.config import Amount, Sampling, Section, Span
 from animegen_cli.errors import ConfigError, UsageError
-from animegen_cli.model import likelihoods
+from animegen_cli.model import latent_prior, likelihoods
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Finding, Input, Losses, Network, Phase
+from animegen_cli.model.latent_prior import Diffusion, DiffusionPrior
 from animegen_cli.model.nets.hierarchy import Hierarchy, MLPEncoder, MLPHierarchy, Moments
-from animegen_cli.model.nets.hierarchy_cnn import CNNEncoder, CNNHierarchy, parse_layout
+from animegen_cli.model.nets.hierarchy_cnn import CNNEncoder, CNNHierarchy, Sizes, parse_layout
 from animegen_cli.model.nets.hierarchy_vit import Layout, ViTEncoder, ViTHierarchy
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class CNN(Section):
     """Feature maps at every resolution."""
     bottleneck: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Width of the 3x3 convolutions in units of `width`."""
+    fold: Annotated[int, Field(ge=1)] = 1
+    """Squares of so many pixels are folded into channels, and both layouts end at that part of the image's size."""
     encoder: str = "/1x2,/1d,/2x2,/2d,/4x2,/4d,/8x2,/8d,1x1"
     """Blocks from the image on: `64x4` at 64 pixels, `64d2` then pooled by 2; `/4` is a quarter of the image."""
     decoder: str = "1x1,/8m1,/8x1,/4m/8,/4x1,/2m/4,/2x1,/1m/2"
@@ -102,6 +106,12 @@ class Model(Section):
     """Weight of the divergences; 1 is the ELBO (Higgins et al. 2017)."""
     warmup: Span = "0 images"
     """The divergences' weight rises linearly over so many images or epochs."""
+    prior: Literal["normal", "diffusion"] = "normal"
+    """Of the top groups that are maps of one size: each normal given those above it, or a diffusion model of all of them."""
+    diffusion: Diffusion = field(default_factory=Diffusion)
+    """The network of that prior."""
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of each batch from which the hierarchy learns; a diffusion prior learns from all of it."""
     balance: bool = True
     """During the warm-up groups with a small divergence pay less (Vahdat & Kautz 2020, authors' code)."""
     free_bits: Annotated[float, Field(ge=0)] = 0.0
@@ -116,6 +126,8 @@ class MHVAESampling(Sampling):
     """Factor on the priors' deviations; below 1 safer and less varied."""
     levels: Annotated[int, Field(ge=1)] | None = None
     """Only so many of the top groups are drawn, the others take their prior's mean; all when None."""
+    steps: Annotated[int, Field(ge=1)] | None = None
+    """Calls of a diffusion prior's network; 16 when None. A normal prior has none."""
 
 
 class Bound(NamedTuple):
@@ -127,6 +139,10 @@ class Bound(NamedTuple):
     """Per group (B, C), nats, summed over positions."""
     means: Tensor
     """The likelihood's mean image, (B, 3, H, W)."""
+    codes: Tensor
+    """The top groups of one size as the noise that their priors draw them from, (B, ...)."""
+    entropy: Tensor
+    """Of the posterior of `codes`, (B,) nats."""
 
 
 @final
@@ -143,6 +159,9 @@ class MHVAE(Family):
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
         self.encoder, self.decoder = build(config, data.size)
+        if config.prior == "diffusion":
+            shapes = self.decoder.shapes[: self.decoder.alike]
+            self.decoder.top = DiffusionPrior((sum(s[0] for s in shapes), *shapes[0][1:]), config.diffusion)
         self.dims = 3 * data.size**2
         self.warmup = Amount.parse(config.warmup).images(batch=1, count=data.count)
         self.register_buffer("mean", torch.tensor(data.mean).view(1, 3, 1, 1), persistent=False)
@@ -163,18 +182,45 @@ class MHVAE(Family):
 
     def loss(self, batch: Batch) -> Losses:
         """Return -ELBO in nats per dimension, its divergences weighed by beta, warm-up, balance and free bits."""
-        bound = self._bound(batch.images, self._random(batch.images))
+        images = batch.images[: math.ceil(self.config.share * len(batch.images))]
+        bound = self._bound(images, self._random(images))
         coefficient = min(1.0, max(1e-4, batch.images_seen / self.warmup)) if self.warmup else 1.0
         paid = torch.stack([free_bits(kl, self.config.free_bits) for kl in bound.divergences])
         if self.config.balance and coefficient < 1:
             sizes = torch.stack([kl.sum(1).mean() for kl in bound.divergences])
             paid = paid * balance(sizes, self.decoder.scales)
         loss = (bound.nats.mean() + self.config.beta * coefficient * paid.sum()) / self.dims
-        return {"loss": loss, **self._figures(bound, batch.images), "warmup": torch.full_like(loss, coefficient)}
+        figures = self._figures(bound, images)
+        if self.decoder.top is not None:
+            denoising = self.decoder.top.loss(self._codes(batch.images))
+            loss = loss + denoising
+            del figures["bits_per_dim"]  # costs calls of its own: see `validate`
+            figures["denoising"] = denoising
+        return {"loss": loss, **figures, "warmup": torch.full_like(loss, coefficient)}
+
+    @torch.no_grad()
+    def _codes(self, images: Tensor) -> Tensor:
+        return self.decoder.codes(self._random(images), self.encoder(self._normalized(images)))
 
     def validate(self, batch: Batch) -> Losses:
         """Measure the bound on held-out images in bits per dimension, then its parts."""
-        return self._figures(self._bound(batch.images, self._random(batch.images)), batch.images)
+        noises = self._random(batch.images)
+        bound = self._bound(batch.images, noises)
+        figures = self._figures(bound, batch.images)
+        if self.decoder.top is not None:
+            probe = torch.cat([torch.randn_like(noise) for noise in noises[: self.decoder.alike]], dim=1)
+            rate = self._rate(bound, probe[:, None], latent_prior.spread(len(probe), like=probe)).mean()
+            figures["kl"] = rate
+            figures["bits_per_dim"] = likelihoods.bits_per_dim(bound.nats.mean() + rate, self.dims)
+        return figures
+
+    def _rate(self, bound: Bound, probes: Tensor, fractions: Tensor) -> Tensor:
+        """KL of all groups, (B,) nats; of those with a diffusion prior a bound by its errors, see `DiffusionPrior.nats`."""
+        kls = [kl.sum(1) for kl in bound.divergences]
+        if self.decoder.top is None:
+            return torch.stack(kls).sum(0)
+        top = self.decoder.top.nats(bound.codes, probes, fractions) - bound.entropy
+        return torch.stack([top, *kls[self.decoder.alike :]]).sum(0)
 
     def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
         """Find posterior collapse: after the warm-up most groups carry nothing."""
@@ -200,7 +246,8 @@ class MHVAE(Family):
             mean, log_std = output.chunk(2, dim=1)
             density = likelihoods.gaussian_nll(target, mean, log_std).sum((1, 2, 3))
             nats = likelihoods.eight_bit_nats(density, self.dims)
-        return Bound(nats, [divergence(moments) for moments in found], self._means(output))
+        divergences = [divergence(moments) for moments in found]
+        return Bound(nats, divergences, self._means(output), *self.decoder.whitened(noises, found))
 
     def _figures(self, bound: Bound, images: Tensor) -> Losses:
         """Bits per dimension (the true bound), MSE in units of [-1, 1]^2, and nats: all, the image's, each group's, top first."""
@@ -226,7 +273,7 @@ class MHVAE(Family):
     ) -> Tensor:
         """Draw z_l from its prior, top down, and return the likelihood's mean images (B, 3, H, W) in [-1, 1]."""
         drawn = [sampling.temperature * noise(*shape) for shape in self.decoder.shapes]
-        return self._decode(self._top(drawn, sampling.levels))
+        return self._decode(self._top(self.decoder.drawn(drawn, sampling.steps), sampling.levels))
 
     def mix(
         self,
@@ -239,7 +286,10 @@ class MHVAE(Family):
         """Draw the top `cut` groups from `coarse`, half of them when None, the rest from `fine`."""
         self._check_levels(cut, least=0)
         cut = len(self.decoder.shapes) // 2 if cut is None else cut
-        both = [[sampling.temperature * noise(*shape) for shape in self.decoder.shapes] for noise in (coarse, fine)]
+        both = [
+            self.decoder.drawn([sampling.temperature * noise(*shape) for shape in self.decoder.shapes], sampling.steps)
+            for noise in (coarse, fine)
+        ]
         return self._decode(self._top(both[0][:cut] + both[1][cut:], sampling.levels))
 
     def reconstruct(self, images: Tensor) -> Tensor:
@@ -278,12 +328,18 @@ class MHVAE(Family):
         spread = torch.special.ndtr(noise(*images.shape[1:]))
         dequantized = None if self.config.likelihood == "dmol" else likelihoods.dequantized(images, spread)
         bound = self._bound(images, noises, dequantized)
-        nats = bound.nats + torch.cat(bound.divergences, dim=1).sum(1)
+        probes = noises[0][:, None]  # of no use to a normal prior
+        if self.decoder.top is not None:
+            probes = noise(latent_prior.PROBES, *self.decoder.top.shape)
+        nats = bound.nats + self._rate(bound, probes, latent_prior.evenly(*probes.shape[:2], like=probes))
         return likelihoods.bits_per_dim(nats, self.dims).float()
 
     def exported(self, sampling: MHVAESampling) -> Exported:
         """Export the hierarchy with a noise tensor per group, top first, and encoder and hierarchy in a row."""
-        drawn = len(self.decoder.shapes) if sampling.levels is None else sampling.levels
+        asked = len(self.decoder.shapes) if sampling.levels is None else sampling.levels
+        drawn = (
+            asked if self.decoder.top is None else max(asked, self.decoder.alike)
+        )  # a diffusion walks with all noise
         noises = {
             f"noise_{group:02d}": Input("noise", "normal", shape, scale=sampling.temperature if group < drawn else 0.0)
             for group, shape in enumerate(self.decoder.shapes)
@@ -291,7 +347,7 @@ class MHVAE(Family):
         image = Input("image", "what is encoded", (3, self.data.size, self.data.size))
 
         def decode(*noises: Tensor) -> Tensor:
-            return self._decode(list(noises))
+            return self._decode(self._top(self.decoder.drawn(noises, sampling.steps), sampling.levels))
 
         networks = [
             Network("decoder", decode, noises, "the image"),
@@ -361,6 +417,13 @@ def balance(kl: Tensor, scales: Sequence[int]) -> Tensor:
 
 def build(config: Model, size: int) -> tuple[CNNEncoder | ViTEncoder | MLPEncoder, Hierarchy]:
     """Build encoder and decoder of the chosen backbone; ConfigError when size and config do not fit."""
+    if config.prior == "diffusion" and config.backbone != "cnn":
+        raise ConfigError(
+            f"a diffusion prior draws maps, the groups of `{config.backbone}` are vectors",
+            hint="use `--set model.backbone=cnn` or `--set model.prior=normal`",
+        )
+    if config.share < 1 and config.prior != "diffusion":
+        raise ConfigError("only a diffusion prior learns from what the share leaves", hint="use `--set model.share=1`")
     scaled = config.likelihood == "gaussian"
     channels = 3 if scaled else 10 * config.mixtures
     residual = config.posterior == "residual"
@@ -379,17 +442,17 @@ def build(config: Model, size: int) -> tuple[CNNEncoder | ViTEncoder | MLPEncode
 
 
 def _build_cnn(cnn: CNN, size: int, channels: int, *, residual: bool, scaled: bool) -> tuple[CNNEncoder, CNNHierarchy]:
-    middle = max(1, round(cnn.width * cnn.bottleneck))
+    sizes = Sizes(cnn.width, max(1, round(cnn.width * cnn.bottleneck)), cnn.fold)
     down = parse_layout(cnn.encoder, size, decoder=False)
     up = parse_layout(cnn.decoder, size, decoder=True)
     for name, at in (("encoder", down[0].resolution), ("decoder", up[-1].resolution)):
-        if at != size:
+        if at * cnn.fold != size:
             raise ConfigError(
-                f"`model.cnn.{name}` is laid out for {at} pixels, the images have {size}",
-                hint=f"prepare the set with `animegen prepare ./faces --resolution {at}`, or write the layout with `/1` for the "
-                "image's own size",
+                f"`model.cnn.{name}` is laid out for {at * cnn.fold} pixels, the images have {size}",
+                hint=f"prepare the set with `animegen prepare ./faces --resolution {at * cnn.fold}`, or write the layout with "
+                f"`/{cnn.fold}` for {'the image itself' if cnn.fold == 1 else 'its folded size'}",
             )
-    encoder = CNNEncoder(down, cnn.width, middle)
+    encoder = CNNEncoder(down, sizes)
     blind = {step.resolution for step in up if step.latent} - set(encoder.resolutions)
     if blind:
         raise ConfigError(
@@ -405,8 +468,7 @@ def _build_cnn(cnn: CNN, size: int, channels: int, *, residual: bool, scaled: bo
         )
     decoder = CNNHierarchy(
         up,
-        cnn.width,
-        middle,
+        sizes,
         channels_of,
         resolutions=encoder.resolutions,
         channels=channels,

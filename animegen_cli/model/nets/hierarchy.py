@@ -22,6 +22,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from animegen_cli.model.latent_prior import DiffusionPrior
+
 Moments = tuple[Tensor, Tensor, Tensor, Tensor]
 """Of one group: mean and log-deviation of its posterior, then of its prior; float32, each (B, *shape)."""
 
@@ -71,6 +73,38 @@ class Hierarchy(nn.Module, ABC):
         self.sources = tuple(sources)
         self.residual = residual
         self.log_std = nn.Parameter(torch.tensor(-1.0 / SCALE_RATE)) if scaled else None
+        self.top: DiffusionPrior | None = (
+            None  # of the noises that the top groups are drawn from; standard normal if None
+        )
+
+    @property
+    def alike(self) -> int:
+        """How many groups from the top on are maps of one size."""
+        return sum(shape[1:] == self.shapes[0][1:] for shape in self.shapes)
+
+    def codes(self, noises: Sequence[Tensor], features: Sequence[Tensor]) -> Tensor:
+        """Return the posterior's draw of the top groups in the prior's terms, see `whitened`: what a diffusion prior learns."""
+        _, found = self._walk(noises[: self.alike], features, self.alike)
+        return self.whitened(noises, found)[0]
+
+    def whitened(self, noises: Sequence[Tensor], found: Sequence[Moments]) -> tuple[Tensor, Tensor]:
+        """Turn z_l of the top groups of one size into u_l = (z_l - m_p) / s_p, the noise that their priors draw them from.
+
+        Returns:
+            u, (B, C, R, R) with the groups' channels in a row, and the entropy of its posterior, (B,) nats.
+        """
+        us, entropies = [], []
+        for (mean, log_std, mean_p, log_std_p), noise in zip(found[: self.alike], noises, strict=False):
+            us.append((mean - mean_p + log_std.exp() * noise) * (-log_std_p).exp())
+            entropies.append((log_std - log_std_p + 0.5 * math.log(2 * math.pi * math.e)).flatten(1).sum(1))
+        return torch.cat(us, dim=1), torch.stack(entropies).sum(0)
+
+    def drawn(self, noises: Sequence[Tensor], steps: int | None = None) -> list[Tensor]:
+        """Turn standard normal noises into those that a diffusion prior gives the top groups, by `steps` calls of its network."""
+        if self.top is None:
+            return list(noises)
+        us = self.top.draw(torch.cat(list(noises[: self.alike]), dim=1), steps)
+        return [*us.split([shape[0] for shape in self.shapes[: self.alike]], dim=1), *noises[self.alike :]]
 
     def forward(
         self, noises: Sequence[Tensor], features: Sequence[Tensor] | None = None, levels: int | None = None
@@ -86,6 +120,16 @@ class Hierarchy(nn.Module, ABC):
             The likelihood's parameters, (B, P, H, W), and the moments of each group that saw features.
         """
         informed = 0 if features is None else len(noises) if levels is None else levels
+        state, found = self._walk(noises, features, informed)
+        output = self.end(state)
+        if self.log_std is not None:
+            output = torch.cat([output, (SCALE_RATE * self.log_std).to(output.dtype).expand_as(output)], dim=1)
+        return output, found
+
+    def _walk(
+        self, noises: Sequence[Tensor], features: Sequence[Tensor] | None, informed: int
+    ) -> tuple[Tensor, list[Moments]]:
+        """The state after as many groups as there are noises, and the moments of the `informed` ones."""
         state = self.begin(noises[0])
         found = []
         for group, noise in enumerate(noises):
@@ -96,10 +140,7 @@ class Hierarchy(nn.Module, ABC):
                 mean, log_std = residual_posterior(prior, seen) if self.residual else seen
                 found.append((mean, log_std, *prior))
             state = self.absorb(group, state, (mean + log_std.exp() * noise).to(state.dtype))
-        output = self.end(state)
-        if self.log_std is not None:
-            output = torch.cat([output, (SCALE_RATE * self.log_std).to(output.dtype).expand_as(output)], dim=1)
-        return output, found
+        return state, found
 
     @abstractmethod
     def begin(self, noise: Tensor) -> Tensor:

@@ -30,6 +30,17 @@ class Step(NamedTuple):
     """Encoder: the resolution that the layout claims to pool to."""
 
 
+class Sizes(NamedTuple):
+    """What encoder and decoder have in common."""
+
+    width: int
+    """Feature maps at every resolution."""
+    middle: int
+    """Of them in the 3x3 convolutions."""
+    fold: int = 1
+    """Squares of so many pixels are channels: the finest resolution is that part of the image's."""
+
+
 _SIZE = r"(/?[1-9]\d*)"
 _ENCODER = re.compile(rf"{_SIZE}(?:x(?P<count>\d+)|d(?P<factor>\d*))")
 _DECODER = re.compile(rf"{_SIZE}(?:x(?P<count>\d+)|p(?P<plain>\d+)|m(?P<source>/?[1-9]\d*))")
@@ -133,9 +144,11 @@ def _resized(x: Tensor, resolution: int) -> Tensor:
 class CNNEncoder(nn.Module):
     """Residual blocks and average pooling; the last map of each resolution is a feature."""
 
-    def __init__(self, steps: Sequence[Step], width: int, middle: int) -> None:
+    def __init__(self, steps: Sequence[Step], sizes: Sizes) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        width, middle, fold = sizes
+        self.fold = fold
+        self.stem = nn.Conv2d(3 * fold**2, width, 3, padding=1)
         blocks = [Bottleneck(width, middle, width, resolution=step.resolution, residual=True) for step in steps]
         for block in blocks:
             shrink(block.last, len(steps))
@@ -150,7 +163,7 @@ class CNNEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> per resolution (B, width, R, R), coarsest first."""
-        x: Tensor = self.stem(images)
+        x: Tensor = self.stem(F.pixel_unshuffle(images, self.fold) if self.fold > 1 else images)
         found = {}
         for block, resolution in zip(self.blocks, self.pooled, strict=True):
             x = _resized(block(x), resolution)
@@ -187,8 +200,7 @@ class CNNHierarchy(Hierarchy):
     def __init__(
         self,
         steps: Sequence[Step],
-        width: int,
-        middle: int,
+        within: Sizes,
         z: Sequence[int],
         *,
         resolutions: Sequence[int],
@@ -196,6 +208,7 @@ class CNNHierarchy(Hierarchy):
         residual: bool,
         scaled: bool,
     ) -> None:
+        width, middle, fold = within
         latent = [step for step in steps if step.latent]
         sizes = sorted({step.resolution for step in latent})
         super().__init__(
@@ -217,7 +230,8 @@ class CNNHierarchy(Hierarchy):
         )
         own = [r for r in sorted({step.resolution for step in steps}) if r <= 64 or r == steps[0].resolution]
         self.biases = nn.ParameterDict({str(r): torch.zeros(width, r, r) for r in own})
-        self.head = nn.Conv2d(width, channels, 1)
+        self.fold = fold
+        self.head = nn.Conv2d(width, channels * fold**2, 3 if fold > 1 else 1, padding=int(fold > 1))
 
     def begin(self, noise: Tensor) -> Tensor:
         """Begin with the learned map of the coarsest resolution, (B, width, R, R)."""
@@ -247,8 +261,9 @@ class CNNHierarchy(Hierarchy):
         return state
 
     def end(self, state: Tensor) -> Tensor:
-        """Apply a 1x1 convolution."""
-        return self.head(state)
+        """Apply a 1x1 convolution; where pixels are folded a 3x3 one, which sees over the squares' edges, then unfold."""
+        output: Tensor = self.head(state)
+        return F.pixel_shuffle(output, self.fold) if self.fold > 1 else output
 
     def _latent_block(self, group: int) -> LatentBlock:
         block = self.blocks[self.places[group]]

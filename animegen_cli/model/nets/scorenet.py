@@ -41,6 +41,8 @@ class ScoreNetConfig:
     channels: Sequence[int]
     """Width of each level, finest first."""
     _: KW_ONLY
+    maps: int = 3
+    """Channels of what goes in and comes out: 3 for images."""
     blocks: int = 4
     """Residual blocks per level on the way down; one more on the way up."""
     attention: Sequence[int] = (16,)
@@ -212,7 +214,7 @@ class ScoreNet(nn.Module):
     def __init__(self, config: ScoreNetConfig) -> None:
         super().__init__()
         self.patch, self.scale = config.patch, config.scale
-        channels, blocks, pixels = config.channels, config.blocks, 3 * config.patch**2
+        channels, blocks, pixels = config.channels, config.blocks, config.maps * config.patch**2
         attention = attending(config.size // config.patch, len(channels), config.attention)
         self.embedding = Embedding(config)
 

@@ -18,6 +18,8 @@ from animegen_cli.model.nets.precision import at_least_float32
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from animegen_cli.model.latent_prior import DiffusionPrior
+
 STEEP = 10.0
 """The learned log-deviations are stored divided by this, so that Adam moves them in hundreds of steps, not thousands."""
 MAX_LOG_STD = 4.0
@@ -249,21 +251,29 @@ class Flow(nn.Module):
 class Generative(nn.Module):
     """p(z) and p(x | z): the decoder with its prior and its deviations."""
 
-    def __init__(self, net: nn.Module, *, flow: Flow | None, bands: int | None) -> None:
+    def __init__(
+        self, net: nn.Module, *, flow: Flow | None, bands: int | None, diffusion: DiffusionPrior | None = None
+    ) -> None:
         super().__init__()
         self.net = net
         self.flow = flow
+        self.diffusion = diffusion
         self.steepness = None
         if bands is not None:
             shape = (1 + 3 * bands, 3) if bands else (1, 1)
             self.steepness = nn.Parameter(torch.full(shape, -1.0 / STEEP))
 
-    def forward(self, z: Tensor, *, from_noise: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Mean of p(x | z) (B, 3, H, W) float32; ln p(z) (B,), None for N(0, I); log-deviations (bands, 3 or 1) or None.
+    def forward(
+        self, z: Tensor, *, from_noise: bool = False, steps: int | None = None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Mean of p(x | z) (B, 3, H, W) float32; ln p(z) (B,) of a flow, else None; log-deviations (bands, 3 or 1) or None.
 
-        Latents z (B, L); or, with `from_noise`, standard normal numbers that the prior turns into latents.
+        Latents z (B, L); or, with `from_noise`, standard normal numbers that the prior turns into latents, a diffusion by
+        `steps` calls of its network.
         """
         log_prior = None
+        if self.diffusion is not None and from_noise:
+            z = self.diffusion.draw(at_least_float32(z), steps).to(z.dtype)
         if self.flow is not None:
             if from_noise:
                 z = self.flow.inverse(at_least_float32(z)).to(z.dtype)
