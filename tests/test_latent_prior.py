@@ -11,11 +11,12 @@ from torch import Tensor
 
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import latent_prior
-from animegen_cli.model.families.mhvae import CNN, MHVAE, MHVAESampling
+from animegen_cli.model.families.mhvae import MHVAE, MHVAESampling
 from animegen_cli.model.families.mhvae import Model as HierarchyModel
 from animegen_cli.model.families.vae import VAE, Model, VAESampling
 from animegen_cli.model.family import Batch, DataSpec
 from animegen_cli.model.latent_prior import Diffusion, DiffusionPrior
+from animegen_cli.model.nets.hierarchy_build import CNN
 from animegen_cli.model.noise import Noise
 
 TINY = Diffusion(channels=(16, 16))

@@ -16,9 +16,10 @@ from torch import Tensor
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.model import likelihoods
 from animegen_cli.model.families import mhvae
-from animegen_cli.model.families.mhvae import CNN, MHVAE, MLP, MHVAESampling, Model, ViT
+from animegen_cli.model.families.mhvae import MHVAE, MHVAESampling, Model
 from animegen_cli.model.family import Batch, DataSpec, Edit
 from animegen_cli.model.nets import hierarchy
+from animegen_cli.model.nets.hierarchy_build import CNN, MLP, ViT
 from animegen_cli.model.nets.hierarchy_cnn import parse_layout
 from animegen_cli.model.noise import Noise
 
