@@ -574,7 +574,8 @@ def test_its_weights_hold_the_average_and_open_without_data(family: str, trained
 @with_ability("tunes")
 def test_a_run_that_is_tuned_comes_along_whole(family: str, faces: Path, tmp_path: Path) -> None:
     """The run's own network is built, whatever the preset says, and filled with all that the new one has."""
-    for source in families.load(family).tunes:
+    kind: Any = families.load(family)
+    for source in kind.tunes:
         done(*words(source, faces, tmp_path / source), "--set", "model.channels=24")
         done(*words(family, faces, tmp_path / f"tuned-{source}", images=0), "--init-from", tmp_path / source)
         theirs, _ = checkpoint.load_weights(Run(tmp_path / source).weights)

@@ -191,14 +191,15 @@ def test_the_tuned_network_begins_as_the_denoiser_of_its_run(tmp_path: Path) -> 
     for family, settings in (("edm", ["model.augment=0.2", "model.sigma_data=0.4"]), ("flow", ["model.t_max=0.98"])):
         run = make(family, tmp_path / family, *settings)
         trained = open_trained(run, device=torch.device("cpu"), precision="fp32")
+        model: Any = trained.model
         taken = ect.ECT.taken_over(family, trained.config.to_dict()["model"])
         tuned = ect.ECT(ect.Model(**taken), trained.data).eval()
         tuned.load_state_dict({name: t for name, t in trained.model.state_dict().items() if name in tuned.state_dict()})
         x, labels = torch.randn(3, 3, 16, 16), torch.tensor([[0, 1], [1, -1], [-1, -1]])
         sigma = torch.tensor([0.1, 1.0, 40.0])
         with torch.no_grad():
-            torch.testing.assert_close(tuned.denoise(x, sigma, labels), trained.model.denoise(x, sigma, labels))
-        assert tuned.schedule.sigma_max == pytest.approx(trained.model.schedule.sigma_max)
+            torch.testing.assert_close(tuned.denoise(x, sigma, labels), model.denoise(x, sigma, labels))
+        assert tuned.schedule.sigma_max == pytest.approx(model.schedule.sigma_max)
 
 
 def trained_words(family: str, faces: Path, out: Path, *more: object) -> list[str]:
