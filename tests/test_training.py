@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import os
+import pty
 import re
 import resource
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +19,7 @@ import pytest
 import torch
 import yaml
 from chain import (
+    ROOT,
     assert_same_tensors,
     done,
     here,
@@ -230,8 +235,36 @@ def test_defaults_are_said(faces: Path, tmp_path: Path) -> None:
     shutil.copy(faces, tmp_path / "datasets" / "some.zip")
     words = ["train", "ddim", "--dry-run", *sets("model.widths=[8,16]", "train.batch=4")]
     said = done(*words, cwd=tmp_path).err
-    assert "preset: fast" in said
+    assert "preset: laptop" in said, "this runs on a CPU"
     assert "data: datasets/some.zip" in said
+    others = ["train", "gan", "--dry-run", *sets("model.width=8", "model.critic_width=8")]
+    assert "preset: fast" in done(*others, cwd=tmp_path).err, "it has no recipe for a laptop"
+
+
+def test_a_training_says_first_how_long_it_takes(faces: Path, tmp_path: Path) -> None:
+    said = done(*train_words("ddim", faces, tmp_path / "run", duration="16 images")).err
+    assert re.search(r"training: 16 images, about [\d.]+ s on this cpu", said)
+    assert said.index("training: 16 images") < said.index("run: ")
+
+
+def test_days_of_training_are_announced_and_asked_for(faces: Path, tmp_path: Path) -> None:
+    words = train_words("ddim", faces, tmp_path / "run", duration="900M images")
+    ours, theirs = pty.openpty()
+    os.write(ours, b"n\n")
+    line = [sys.executable, "-m", "animegen_cli", *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "dumb"}
+    process = subprocess.Popen(line, env=environment, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # the terminal is gone with its process
+        while piece := os.read(ours, 4096):
+            said += piece
+    os.close(ours)
+    assert process.wait() == 2
+    assert b"900,000,000 images, about" in said
+    assert b" days on this cpu" in said
+    assert b"nothing was begun" in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_full_folder_is_never_trained_into(faces: Path, trained: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ import typer
 from animegen_cli.cli.options import Device, Nproc, Slurm, SlurmDryRun, build, complete_family, complete_preset
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from animegen_cli.config import Layer
 
 
@@ -23,7 +26,10 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            "--preset", "-p", help="A preset of the family; `fast` by default.", autocompletion=complete_preset
+            "--preset",
+            "-p",
+            help="A preset of the family; by default `laptop` on a CPU, where there is one, else `fast`.",
+            autocompletion=complete_preset,
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="A prepared data set; by default the newest.")] = None,
@@ -62,6 +68,7 @@ def train(
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Only deterministic CUDA kernels.")] = False,
     slurm: Slurm = None,
     slurm_dry_run: SlurmDryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a training of days.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="Print config, size, cost and time; train nothing.")
     ] = False,
@@ -116,7 +123,7 @@ def train(
         from animegen_cli.evaluate.features import in_run_scores
         from animegen_cli.train import train
 
-        run = train.train(request, score=in_run_scores)
+        run = train.train(request, score=in_run_scores, confirm=_confirming(yes=yes))
     about = run.about
     nexts = {
         "samples": f"sample {run.path} --grid",
@@ -126,6 +133,13 @@ def train(
     then = next(text for ability, text in nexts.items() if ability in about["abilities"])
     console.note(f"finished: {about['images']:,} images in {about['seconds']:.0f} s; next: `animegen {then}`")
     console.result({"run": str(run.path), **about}, str(run.path))
+
+
+def _confirming(*, yes: bool) -> Callable[[str], bool]:
+    """Ask whoever sits at a terminal; `--yes`, a script and a log file say yes."""
+    if yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return lambda _: True
+    return lambda question: typer.confirm(question, err=True)
 
 
 def _number(word: str | None) -> int | str | None:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from animegen_cli.train.options import Prepared
     from animegen_cli.train.request import Request
 
-# Peak arithmetic is unknown in general; these are cautious rates when nothing may be measured.
-_ASSUMED_FLOPS = {"cpu": 1e11, "cuda": 2e13, "mps": 1e12}
 _MEASURE_SECONDS = 10.0
 
 
@@ -75,9 +73,10 @@ def check_processes(run_config: RunConfig, faces: FaceSet, processes: int) -> No
 def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, images: int) -> tuple[float, str]:
     """Measure parts of steps that take under half of the free memory and a few seconds, else divide by a cautious rate."""
     micro = prepared.config.train.batch // prepared.options.parts
-    rate = _ASSUMED_FLOPS[prepared.device.type]
-    if memory > 0.5 * free_memory(prepared.device) or cost.flops * micro / rate > _MEASURE_SECONDS / 2:
-        return images * cost.flops / rate, f"estimated from its arithmetic at {rate / 1e9:,.0f} GFLOP/s"
+    precision = prepared.options.precision
+    whole = estimate.seconds(cost, images, prepared.device, precision=precision)
+    if memory > 0.5 * free_memory(prepared.device) or whole * micro / images > _MEASURE_SECONDS / 2:
+        return whole, "estimated from its arithmetic and the speed of a convolution on this machine"
     slim = prepared.config.to_dict()
     slim["train"] |= {"batch": micro}
     trainer = Trainer(

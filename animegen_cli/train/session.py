@@ -44,6 +44,7 @@ class Session:
         self,
         run: Run,
         prepared: Prepared,
+        cost: estimate.Cost,
         score: Scorer | None,
         state: tuple[checkpoint.Parts, Mapping[str, Any]] | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class Session:
         Args:
             run: the folder, which this process holds (`lock.lock`).
             prepared: config, data, networks and options.
+            cost: what a step takes.
             score: compares held-out with drawn images where the config asks for it.
             state: what `checkpoint.load_state` read, to go on from; its log is cut back to that moment.
 
@@ -62,7 +64,7 @@ class Session:
         self.run = run
         self.prepared = prepared
         self.config: RunConfig = prepared.config
-        self.cost = estimate.cost(prepared.model, precision=prepared.options.precision)
+        self.cost = cost
         self.trainer = Trainer(
             prepared.model,
             prepared.loader,

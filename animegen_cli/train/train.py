@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from animegen_cli import config, console, disk, paths, ranks
-from animegen_cli.config import Layer, RunConfig
+from animegen_cli.config import Amount, Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet, require_size
 from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.data.sources import PHOTOS
@@ -23,9 +23,10 @@ from animegen_cli.model.conditioning import requests_of
 from animegen_cli.model.family import DataSpec
 from animegen_cli.paths import Run
 from animegen_cli.ranks import Ranks
+from animegen_cli.report import units
 from animegen_cli.sample.trained import build_config
 from animegen_cli.seeds import seed_for
-from animegen_cli.train import guide, options, start
+from animegen_cli.train import estimate, guide, options, start
 from animegen_cli.train.folder import differences
 from animegen_cli.train.lock import is_locked, lock
 from animegen_cli.train.options import Prepared, ResolvedOptions
@@ -57,7 +58,7 @@ def read_config(request: Request) -> RunConfig:
     family, preset = request.named()
     kind = families.load(family)
     if preset is None:
-        preset = "fast"
+        preset = _usual_preset(family, request.device)
         console.note(f"preset: {preset} (say another with `--preset`; `animegen presets list {family}`)")
     for layer in layers:
         if layer.edited:
@@ -77,6 +78,11 @@ def read_config(request: Request) -> RunConfig:
     if not request.resumes_a_run:
         found.model.check_new()
     return found
+
+
+def _usual_preset(family: str, device: str | None) -> str:
+    """What is ready within the hour on this device: the family's recipe for a laptop on a CPU, else the one for a GPU."""
+    return "laptop" if pick_device(device).type == "cpu" and "laptop" in paths.presets(family) else "fast"
 
 
 def warn_of(run_config: RunConfig) -> None:
@@ -238,12 +244,17 @@ def _continues(run: Run, run_config: RunConfig, faces: FaceSet) -> bool:
 # ---- the run --------------------------------------------------------------------------------------------------
 
 
-def train(request: Request, *, score: Scorer | None = None) -> Run:
+def _yes(_: str) -> bool:
+    return True
+
+
+def train(request: Request, *, score: Scorer | None = None, confirm: Callable[[str], bool] = _yes) -> Run:
     """Train, or go on training, until the config's duration.
 
     Args:
         request: what was asked for.
         score: compares held-out with drawn images when the config asks for `train.validate.kid_images`.
+        confirm: asked a question before a training of more than a day begins.
 
     Raises:
         AnimegenError: bad words, config, data or state; DivergedError and StoppedError from the loop.
@@ -252,10 +263,12 @@ def train(request: Request, *, score: Scorer | None = None) -> Run:
     if place.rank:
         console.mute(same_machine=ranks.MEETING in os.environ)
     with stop_signals() as stop, ranks.together(place) as group:
-        return _train(request, score, stop, group)
+        return _train(request, score, stop, group, confirm)
 
 
-def _train(request: Request, score: Scorer | None, stop: Callable[[], bool], group: Ranks) -> Run:
+def _train(
+    request: Request, score: Scorer | None, stop: Callable[[], bool], group: Ranks, confirm: Callable[[str], bool]
+) -> Run:
     if request.runs_config:
         request = from_run(request)
     run_config = read_config(request)
@@ -263,7 +276,7 @@ def _train(request: Request, score: Scorer | None, stop: Callable[[], bool], gro
     start.warn_of_nothing(request, run_config.family)
     faces = open_data(request, run_config)
     check_stop(stop)
-    job = _Job(request, run_config, faces, group, stop)
+    job = _Job(request, run_config, faces, group, stop, confirm)
     if not group.first:
         return _follow(job)
     run, occupied = choose_folder(request, run_config, faces)
@@ -285,6 +298,7 @@ class _Job(NamedTuple):
     faces: FaceSet
     group: Ranks
     stop: Callable[[], bool]
+    confirm: Callable[[str], bool]
 
     def prepared(self, resolved: Mapping[str, Any] | None, *, resumes: bool) -> Prepared:
         """Everything built, with the weights that it starts from."""
@@ -309,8 +323,10 @@ def _lead(job: _Job, run: Run, state: _State | None, score: Scorer | None) -> No
     while True:
         prepared = job.prepared(resolved, resumes=state is not None)
         check_stop(job.stop)
+        cost = estimate.cost(prepared.model, precision=prepared.options.precision)
+        _announce(job, prepared, cost, done=state[1]["images"] if state else 0)
         console.note(f"run: {run.path}")
-        session = Session(run, prepared, score, state)
+        session = Session(run, prepared, cost, score, state)
         if state is not None:
             console.note(f"going on at {session.trainer.images:,} images")
         told = {"run": str(run.path.resolve()), "state": name, "resolved": prepared.options.to_dict()}
@@ -327,6 +343,28 @@ def _lead(job: _Job, run: Run, state: _State | None, score: Scorer | None) -> No
             torch.cuda.empty_cache()
         else:
             return
+
+
+LONG = 24 * 3600.0
+"""Seconds of training that nobody should begin without having been told."""
+
+
+def _announce(job: _Job, prepared: Prepared, cost: estimate.Cost, *, done: int) -> None:
+    """Say how long the training will take; UsageError where that is long and whoever is asked does not want it."""
+    settings = job.config.train
+    total = Amount.parse(settings.duration).images(batch=settings.batch, count=prepared.data.count)
+    left = max(total - done, 0)
+    whole = estimate.seconds(cost, left, prepared.device, precision=prepared.options.precision) / job.group.count
+    about = f"{left:,} images, about {units.duration(whole)} on this {prepared.device.type}"
+    if whole <= LONG:
+        console.note(f"training: {about}")
+        return
+    console.warn(f"{about}: stop with Ctrl-C and give the same command again to go on")
+    if not job.confirm(f"Train for {units.duration(whole)}?"):
+        raise UsageError(
+            "nothing was begun",
+            hint=f"`animegen presets list {job.config.family}` names smaller ones; `--duration` says how long",
+        )
 
 
 def _follow(job: _Job) -> Run:
