@@ -12,7 +12,7 @@ from tiny_runs import make
 from torch import Tensor
 
 from animegen_cli.errors import ConfigError
-from animegen_cli.model import families
+from animegen_cli.model import checkpoint, families
 from animegen_cli.model.families import ect
 from animegen_cli.model.family import Batch, DataSpec, Edit
 from animegen_cli.model.noise import Noise
@@ -220,7 +220,10 @@ def test_what_cannot_be_tuned_is_named(faces: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_is_tuned_and_tuned_again(faces: Path, tmp_path: Path) -> None:
-    done(*trained_words("edm", faces, tmp_path / "edm"))
+    """The guide that a diffusion run keeps beside its networks stays behind."""
+    done(*trained_words("edm", faces, tmp_path / "edm", *sets("train.guide.at=0.5", "train.guide.images=4")))
+    kept, _ = checkpoint.load_weights(Run(tmp_path / "edm").weights)
+    assert any(name.startswith("guide.") for name in kept)
     first = done(*trained_words("ect", faces, tmp_path / "ect", "--init-from", tmp_path / "edm"))
     assert "started from" in first.err
     assert "untrained" not in first.err
