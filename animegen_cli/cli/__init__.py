@@ -7,7 +7,7 @@ import typer
 from animegen_cli.cli import errors
 from animegen_cli.cli.command import Command
 from animegen_cli.cli.compare import compare
-from animegen_cli.cli.completion import completion
+from animegen_cli.cli.completion import print_script
 from animegen_cli.cli.demo import demo
 from animegen_cli.cli.doctor import doctor
 from animegen_cli.cli.evaluate import evaluate
@@ -62,7 +62,7 @@ app.command(cls=Command)(ui)
 app.add_typer(presets)
 app.add_typer(runs)
 app.command(cls=Command)(doctor)
-app.command(cls=Command)(completion)
+app.command("completion", cls=Command)(print_script)
 app.command(cls=Command)(weights)
 
 

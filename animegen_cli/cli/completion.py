@@ -66,7 +66,7 @@ Shell = Literal["bash", "zsh", "fish"]
 _OF_SHELLS: dict[Shell, str] = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
-def completion(
+def print_script(
     shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
 ) -> None:
     """Print the shell script by which TAB completes animegen.

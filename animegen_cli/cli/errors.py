@@ -123,7 +123,7 @@ def _usage(error: Any) -> UsageError:  # noqa: ANN401  # what Typer raises has n
     path = context.command_path if context else " ".join(["animegen", *takewhile(str.isalpha, sys.argv[1:])])
     hint = f"see `{path} --help`"
     message = error.format_message().rstrip(".")
-    if kind == "NoSuchOption" and command:
+    if kind == "NoSuchOption" and context and command:
         message = f"`{path}` has no option `{error.option_name}`"
         known = [name for item in command.get_params(context) for name in item.opts if name.startswith("--")]
         hint = _for_option(error.option_name, context.info_name, known) or hint
