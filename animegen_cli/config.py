@@ -201,8 +201,8 @@ class Guide(Section):
     at: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training after which the averaged weights are kept as the guide; 0 keeps none."""
     weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
-    """At the end of training that `sample.autoguidance` is set whose images are nearest to held-out ones (kernel distance); as
-    the section `sample` says when empty."""
+    """At the end of training these are tried in their order until one is worse than the one before; the one whose images are
+    nearest to held-out ones (kernel distance) becomes `sample.autoguidance`. As the section `sample` says when empty."""
     images: Annotated[int, Field(ge=2)] = 128
     """Images drawn with each of them, of the same seeds."""
 

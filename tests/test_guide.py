@@ -178,6 +178,19 @@ def test_a_run_that_was_stopped_before_and_after_it_took_the_guide_ends_the_same
         assert run.about["guided"] == Run(trained).about["guided"]
 
 
+def test_weights_are_tried_until_one_is_worse_than_the_one_before(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The distances are made up: what real ones would be is chance with so small a network."""
+    distances = iter([5.0, 3.0, 4.0, 1.0])
+    monkeypatch.setattr("animegen_cli.evaluate.features.in_run_scores", lambda *_, **__: {"kid-faces": next(distances)})
+    settings = sets("train.guide.at=0.5", "train.guide.weights=[1,2,3,4]", "train.guide.images=2")
+    done(*train_words("ddim", faces, tmp_path / "run", *settings, duration="16 images"))
+    assert Run(tmp_path / "run").about["guided"] == {"1": 5.0, "2": 3.0, "3": 4.0}
+    _, about = checkpoint.load_weights(Run(tmp_path / "run").weights)
+    assert about["config"]["sample"]["autoguidance"] == 2
+
+
 def test_pictures_are_drawn_with_the_guide_or_without_it(trained: Path, tmp_path: Path) -> None:
     grids = []
     for weight in (1, 3):

@@ -44,9 +44,10 @@ def _can_be_guided(sampling: Sampling) -> bool:
 def compare_weights(
     prepared: Prepared, averaged: Family, guide: Mapping[str, Tensor], score: Scorer
 ) -> dict[float, float]:
-    """Draw with each of `train.guide.weights` and compare with held-out images: weight -> kernel distance, lower is better.
+    """Draw with `train.guide.weights` and compare with held-out images: weight -> kernel distance, lower is better.
 
-    The images are those of the seeds 0, 1, ... whatever the weight, so that what differs is not chance.
+    In their order, until one is worse than the one before: too much guidance only gets worse. The images are those of the
+    seeds 0, 1, ... whatever the weight, so that what differs is not chance.
 
     Args:
         prepared: the data, the device and the config.
@@ -61,9 +62,13 @@ def compare_weights(
     real = faces.pixels(held_out, size=prepared.data.size)
     model = guided_by(ema_copy(averaged), guide)
     assert isinstance(model, Samples), "`check` lets no other run keep a guide"
-    found = {}
+    found: dict[float, float] = {}
+    best = float("inf")
     for weight in settings.weights:
         sampling = replace(prepared.config.sample, autoguidance=weight)
         drawn = draw(prepared, model, range(settings.images), sampling)
         found[weight] = round(next(iter(score(real, drawn).values())), 6)
+        if found[weight] > best:
+            break
+        best = found[weight]
     return found
