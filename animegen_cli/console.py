@@ -6,12 +6,14 @@ stay clean. `--json` turns the result into one JSON document, `--quiet` silences
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
 import sys
+import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -145,22 +147,37 @@ class _Silent:
         return None
 
 
+LONGEST_SILENCE = 600.0
+"""Seconds after which a log file gets another line, however slow the work is."""
+
+
 class _Plain:
-    """A bar for pipes and log files: one line at each tenth of the way."""
+    """A bar for pipes and log files: one line at each tenth of the way, and at least every ten minutes."""
 
     def __init__(self, title: str, total: float, done: float) -> None:
         self.title = title
         self.total = max(total, 1)
-        self.done = done
+        self.begun_with = self.done = done
         self.text = ""
         self.tenths_shown = int(10 * done / self.total)
+        self.began = self.shown = time.monotonic()
 
     def advance(self, steps: float = 1, /) -> None:
         self.done += steps
-        tenths = int(10 * self.done / self.total)
-        if tenths > self.tenths_shown:
-            self.tenths_shown = tenths
-            note(f"{self.title}: {min(self.done / self.total, 1):.0%} {self.text}".rstrip())
+        tenths, now = int(10 * self.done / self.total), time.monotonic()
+        if tenths > self.tenths_shown or now - self.shown >= LONGEST_SILENCE:
+            self.tenths_shown, self.shown = tenths, now
+            percent = f"{min(self.done / self.total, 1):.0%}"
+            note(f"{self.title}: {percent} {self._end(now)}{self.text}".rstrip())
+
+    def _end(self, now: float) -> str:
+        """When the work will be done, as a moment: whoever reads a log file does so later; nothing for short work."""
+        taken, gone = now - self.began, self.done - self.begun_with
+        left = taken * (self.total - self.done) / gone if gone else 0.0
+        if left < 60:
+            return ""
+        moment = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=left)
+        return f"ends about {moment:{'%H:%M' if left < 12 * 3600 else '%a %d %b %H:%M'}}  "
 
     def describe(self, text: str, /) -> None:
         self.text = text
@@ -183,18 +200,22 @@ def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]
     if not terminal.is_terminal:
         yield _Plain(title, total, done)
         return
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
 
+    def cut(words: str, **column: Any) -> TextColumn:  # noqa: ANN401  # what rich's Column takes
+        return TextColumn(words, markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", **column))
+
+    width = terminal.width
     bar = RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}", markup=False),
+        cut("{task.description}", max_width=max(width // 4, 12)),
+        BarColumn(bar_width=min(24, max(width // 6, 8))),
+        cut("{task.percentage:>3.0f}%", min_width=4),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+        cut("{task.fields[text]}", ratio=1),  # what is left of the line
         console=terminal,
+        expand=True,
     )
     with bar, _notes_above(terminal):
         task = bar.add_task(title, total=total, completed=int(done), text="")

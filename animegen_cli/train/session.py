@@ -13,7 +13,7 @@ from animegen_cli.config import Amount
 from animegen_cli.device import machine_about
 from animegen_cli.errors import DivergedError, MachineError
 from animegen_cli.model import checkpoint
-from animegen_cli.model.family import Classifies, Finding, Samples, Translates, abilities_of
+from animegen_cli.model.family import Classifies, Finding, Phase, Samples, Translates, abilities_of
 from animegen_cli.report import page
 from animegen_cli.sample.trained import GUIDE, inference_state, spec_to_dict
 from animegen_cli.train import estimate, folder, guide
@@ -202,7 +202,7 @@ class Session:
                 "loader/waited": round(self.prepared.loader.waited, 3),
             }
         )  # fmt: skip
-        self.status = f"{rate:.0f} images/s  " + "  ".join(_brief(losses))
+        self.status = f"{trainer.images:,} images, {rate:.3g}/s  " + "  ".join(_brief(losses, trainer.phases))
 
     def report(self, fresh: Sequence[Finding], trainer: Trainer) -> None:
         """Say what the doctor has newly found, with the flag to change and the state to go back to."""
@@ -332,11 +332,19 @@ class Session:
         page.write(self.run)
 
 
-def _brief(losses: Mapping[str, float]) -> Iterator[str]:
-    """Losses for a line of progress; those of single levels (`kl_07`) are for the log."""
-    for name, value in losses.items():
-        if not name[-2:].isdigit():
-            yield f"{name.split('/')[-1]} {value:.4g}"
+def _brief(losses: Mapping[str, float], phases: Sequence[Phase]) -> Iterator[str]:
+    """At most two losses for a line of progress: the first of each of two phases, or the first two of the only one."""
+    of_phases = {
+        phase.name: [name for name in losses if name.startswith(f"{phase.name}/") and not name[-2:].isdigit()]
+        for phase in phases
+        if phase.every == 1  # a penalty now and then tells little
+    }
+    names = [found[0] for found in of_phases.values() if found]
+    if len(names) == 1:
+        names = next(iter(of_phases.values()))[:2]
+    for name in names[:2]:
+        phase, _, loss = name.partition("/")
+        yield f"{loss if len(of_phases) == 1 else f'{phase} {loss}'} {losses[name]:.4g}"
 
 
 def _about(state: Path) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""Progress as people see it: a real terminal of several widths, and a log file that does not fall silent."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+from chain import ROOT
+
+from animegen_cli import console
+
+WORK = """
+import time
+from animegen_cli import console
+with console.progress("00012-stylegan2-fast-animefacedataset-64", 1000) as bar:
+    bar.describe("512,000 images, 53.2/s  G loss 1.534  D loss 0.8312")
+    for _ in range(10):
+        bar.advance(50)
+        time.sleep(0.05)
+"""
+
+
+def frames(width: int) -> list[str]:
+    """What a terminal of so many columns was told to show, one line each, without colors and movements."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
+    environment |= {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORK], env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal is gone with its process
+        while piece := os.read(ours, 4096):
+            shown += piece
+    os.close(ours)
+    assert process.wait() == 0, shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    return [line.strip() for line in re.split(r"[\r\n]+", plain) if line.strip()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_line_has_name_bar_percent_time_left_and_speed(width: int) -> None:
+    lines = frames(width)
+    assert all(len(line) <= width for line in lines)
+    last = lines[-1]
+    assert last.startswith("00012-styleg")
+    assert last.count("━") >= 8
+    assert " 50%" in last
+    assert re.search(r"\d+:\d\d", last), "the time left"
+    assert "512,000 images" in last
+    if width >= 80:
+        assert "53.2/s" in last
+    if width >= 120:
+        assert "G loss 1.534" in last
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], times: list[float], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The log of a work of 1,000 steps, one after each of the times, in seconds; the clock is set, since nobody waits so long."""
+    clock = iter([0.0, *times])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))  # type: ignore[attr-defined]
+    with console.progress("slow", 1000) as bar:
+        bar.describe("53.2/s  mse 0.5")
+        for _ in times:
+            bar.advance()
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_log_file_gets_a_line_every_ten_minutes_with_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = lines_of(capsys, [200, 400, 600, 800, 1000, 1250], monkeypatch)
+    assert len(lines) == 2
+    for line in lines:
+        assert re.fullmatch(r"slow: \d% ends about \w\w\w \d\d \w\w\w \d\d:\d\d  53\.2/s  mse 0\.5", line), (
+            "days ahead, with the day"
+        )
+
+
+def test_short_work_has_a_line_at_each_tenth_and_no_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = lines_of(capsys, [0.001 * step for step in range(1000)], monkeypatch)
+    assert [line.partition(" 53")[0] for line in lines] == [f"slow: {tenth}0%" for tenth in range(1, 11)]
