@@ -97,6 +97,7 @@ def test_modulated_convolution_is_the_one_with_weights_per_image(up: bool) -> No
     torch.manual_seed(0)
     layer = style.StyledConv(5, 7, 6, up=up).double()
     layer.bias.data.normal_()
+    assert layer.noise_strength is not None
     layer.noise_strength.data.fill_(0.4)
     x, w = doubles(3, 5, 4, 4), doubles(3, 6)
     noise = doubles(3, 1, 8, 8) if up else doubles(3, 1, 4, 4)
