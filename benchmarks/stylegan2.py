@@ -61,7 +61,7 @@ class PlainStyledConv(style.StyledConv):
         weight = self.weight.flip(2, 3) if self.up else self.weight
         x = plain_up(x, 1) if self.up else x
         x = grouped(x, weight, self.style(w) * self.scale, demodulate=True, padding=0 if self.up else 1)
-        if noise is not None:
+        if noise is not None and self.noise_strength is not None:
             x = x + noise * self.noise_strength
         return F.leaky_relu(x + self.bias[:, None, None], style.SLOPE) * style.GAIN
 
@@ -74,7 +74,9 @@ class PlainToRGB(style.ToRGB):
 
 class PlainSynthesis(style.Synthesis):
     def forward(self, ws: Tensor, noise: Any = None) -> Tensor:
-        w, x = ws.unbind(1), self.constant.expand(len(ws), -1, -1, -1)
+        w = ws.unbind(1)
+        x = self.first_grid(w[0])
+        noise = noise or [None] * len(w)
         x = self.second[0](x, w[0], noise[0])
         image = self.colours[0](x, w[1])
         for level in range(1, len(self.second)):

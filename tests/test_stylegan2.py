@@ -463,6 +463,11 @@ def test_findings() -> None:
         (finding,) = model.diagnose(healthy | change)
         assert finding.name == name
         assert finding.flag.startswith("--set model.")
+    bare = small(ada=False)
+    assert bare.diagnose(healthy) == []
+    (finding,) = bare.diagnose(healthy | {"D/signs": 0.95})
+    assert (finding.name, finding.flag) == ("critic overfits", "--set model.ada=true")
+    assert "98%" in finding.says
 
 
 def test_thumbnails_vary_with_the_colors_and_not_with_what_is_finer() -> None:

@@ -405,7 +405,7 @@ class StyleGAN2(Family):
     # ---- failure --------------------------------------------------------------------------------------------------
 
     def diagnose(self, figures: Mapping[str, float]) -> Sequence[Finding]:
-        """Find a critic that wins, generated images that are all alike, augmentation at its limit."""
+        """Find a critic that wins or overfits, generated images that are all alike, augmentation at its limit."""
         found = []
         loss, signs, ratio = (figures.get(f"D/{name}") for name in ("loss", "signs", "thumbnail_std_ratio"))
         # Two coins give 2 log 2 = 1.39, healthy runs stay above 0.6; at 0.1 the generator's gradients are noise.
@@ -417,6 +417,10 @@ class StyleGAN2(Family):
         if ratio is not None and ratio < 0.2:
             says = f"generated images vary {ratio:.2g} times as much as real ones"
             found.append(Finding("mode collapse", says, f"--set model.minibatch_std={self.config.minibatch_std * 2}"))
+        # 0.8 in the first thousands of images, then 0.4 to 0.6; ADA would hold it at 0.6 (Karras et al. 2020b, section 3.1).
+        if self.ada is None and signs is not None and signs > 0.9:
+            says = f"the critic takes {(1 + signs) / 2:.0%} of real images for real and learns them by heart"
+            found.append(Finding("critic overfits", says, "--set model.ada=true"))
         # Above about 0.85 augmentations leak into the generated images (Karras et al. 2020b, section 2.2).
         p = figures.get("D/ada_p")
         if p is not None and p > 0.85 and signs is not None and signs > self.config.ada_target:
