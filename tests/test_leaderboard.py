@@ -138,14 +138,12 @@ def test_every_preset_named_fast_or_laptop_is_a_row_or_says_why_not() -> None:
     assert all(len(why) > 20 for why in board.left_out.values())
 
 
-def test_the_page_has_the_places_and_the_rows_of_the_study() -> None:
+def test_the_page_has_a_place_for_each_of_its_tables() -> None:
     text = (ROOT / "docs" / "leaderboard.md").read_text()
     assert re.findall(r"<!-- table: (.*) -->", text) == ["32 px, 12 min", "32 px, 45 min", "64 px, 45 min"]
     assert text.count("<!-- end -->") == 3 + text.count("`<!-- end -->`")
     board = study_file.load("leaderboard")
     assert (board.budget, board.cores, board.size) == ("12 min", 1, None)
-    left_out = text.split("## Rows")[1].split("## Newcomers")[0]
-    assert set(re.findall(r"`(\w+/\w+)`", left_out)) == set(board.left_out)
 
 
 def test_the_newcomers_study_of_the_page_is_one(tmp_path: Path) -> None:
