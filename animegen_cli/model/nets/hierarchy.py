@@ -131,6 +131,8 @@ class Hierarchy(nn.Module, ABC):
     ) -> tuple[Tensor, list[Moments]]:
         """The state after as many groups as there are noises, and the moments of the `informed` ones."""
         state = self.begin(noises[0])
+        if not torch.is_grad_enabled():
+            state = state.detach()  # a view of a parameter says that it wants a gradient, and hooks believe it
         found = []
         for group, noise in enumerate(noises):
             state, raw = self.prior(group, state)
