@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import platform
@@ -79,6 +80,24 @@ def free_memory(device: torch.device) -> int:
         size = "SC_PAGE_SIZE"
         known = hasattr(os, "sysconf") and pages in os.sysconf_names
         return (os.sysconf(pages) * os.sysconf(size) // 2 if known else 4 * 2**30) // sharing
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's `mallopt`."""
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep what tensors on the CPU free, for the next step; returns whether it does (glibc alone).
+
+    By itself it gives every large block back to the system, which hands it out again page by page, filled with zeros.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # macOS, musl, Windows
+        return False
+    kept = bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+    # Older versions take no more than 32 MiB.
+    return kept and bool(mallopt(_MMAP_THRESHOLD, 2**30) or mallopt(_MMAP_THRESHOLD, 2**25))
 
 
 def machine_about(device: torch.device) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from animegen_cli.config import Amount, Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet, require_size
 from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.data.sources import PHOTOS
-from animegen_cli.device import pick_device
+from animegen_cli.device import keep_freed_memory, pick_device
 from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import checkpoint, families
 from animegen_cli.model.conditioning import requests_of
@@ -155,6 +155,8 @@ def prepare(
         size=size, count=len(faces.indices("train")), mean=loader.mean, std=loader.std,
         attributes=dict(faces.attributes), domains=kind.domains, requests=requests_of(loader.labels),
     )  # fmt: skip
+    if device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(seed_for(run_config.train.seed, "init"))
     model = kind(run_config.model, data)
     cores = ranks.cores() if request.nproc or group.count > 1 else None
