@@ -102,10 +102,10 @@ def test_nothing_typed_shows_the_commands(tmp_path: Path) -> None:
     [
         ("trian", "did you mean `train`?"),
         ("presets shwo", "did you mean `show`?"),
-        ("xyzzy", "choose one of `compare`, `demo`"),
+        ("xyzzy", "choose one of `compare`, `completion`, `demo`"),
         ("train --prset fast", "did you mean `--preset`?"),
         ("prepare x --resolutoin 32", "did you mean `--resolution`?"),
-        ("train --xyzzy", "see `animegen train --help`"),
+        ("train --wxzzw", "see `animegen train --help`"),
         ("prepare", "for example `animegen prepare ./kaggle`"),
         ("presets show", "for example `animegen presets show ddpm/ho2020`"),
         ("presets list ddmp", "did you mean `ddpm`?"),

@@ -73,11 +73,11 @@ def print_script(
 
     Examples:
 
-      animegen completion bash >> ~/.bashrc
+      animegen completion bash    append what it prints to ~/.bashrc
 
-      animegen completion zsh > ~/.zfunc/_animegen
+      animegen completion zsh     save it as ~/.zfunc/_animegen
 
-      animegen completion fish > ~/.config/fish/completions/animegen.fish
+      animegen completion fish    save it as ~/.config/fish/completions/animegen.fish
     """
     from animegen_cli import console
 

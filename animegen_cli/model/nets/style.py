@@ -243,7 +243,7 @@ class Synthesis(nn.Module):
     def first_grid(self, w: Tensor) -> Tensor:
         """What synthesis begins with: (B, width) -> (B, C, start, start)."""
         if self.constant is not None:
-            return self.constant.expand(len(w), -1, -1, -1)
+            return self.constant.expand(w.shape[0], -1, -1, -1)  # `len` would be a number to whoever exports it
         assert self.grid is not None
         with full_precision(w):
             grid = self.grid(w).unflatten(1, (-1, self.start, self.start))
