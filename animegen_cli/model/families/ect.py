@@ -14,7 +14,7 @@ from animegen_cli.config import Sampling, Section
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.model import conditioning, diffusion, preconditioning, samplers
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Input, Losses, Network, Phase
-from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, fits
+from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, check_fits
 from animegen_cli.model.schedules import KarrasSchedule
 
 if TYPE_CHECKING:
@@ -103,12 +103,7 @@ class ECT(Family):
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
-        if not fits(data.size, len(config.multipliers), config.patch):
-            multiple = config.patch * 2 ** (len(config.multipliers) - 1)
-            raise ConfigError(
-                f"a size of {data.size} pixels cannot be cut and halved: it is no multiple of {multiple}",
-                hint=f"prepare the set with a multiple of {multiple}, or remove entries of `model.multipliers`",
-            )
+        check_fits(data.size, config.multipliers, config.patch)
         self.conditions = conditioning.chosen_labels(config.labels, data)
         self.net = ScoreNet(
             ScoreNetConfig(

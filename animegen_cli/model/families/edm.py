@@ -15,7 +15,7 @@ from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import conditioning, diffusion, preconditioning
 from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
-from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, fits
+from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, check_fits
 from animegen_cli.model.samplers import SamplerConfig
 from animegen_cli.model.schedules import KarrasSchedule
 
@@ -83,12 +83,7 @@ class EDM(Family):
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
-        if not fits(data.size, len(config.multipliers), config.patch):
-            multiple = config.patch * 2 ** (len(config.multipliers) - 1)
-            raise ConfigError(
-                f"a size of {data.size} pixels cannot be cut and halved: it is no multiple of {multiple}",
-                hint=f"prepare the set with a multiple of {multiple}, or remove entries of `model.multipliers`",
-            )
+        check_fits(data.size, config.multipliers, config.patch)
         if config.sigma_min >= config.sigma_max:
             raise ConfigError(
                 f"`model.sigma_min` {config.sigma_min:g} is not below `model.sigma_max` {config.sigma_max:g}",

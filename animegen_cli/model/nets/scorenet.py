@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from animegen_cli.errors import ConfigError
 from animegen_cli.model.nets.unet import (
     Attention,
     attending,
@@ -286,3 +287,14 @@ class ScoreNet(nn.Module):
 def fits(size: int, levels: int, patch: int = 1) -> bool:
     """Return whether an image of `size` pixels can be cut into patches and halved between the levels."""
     return size % (patch * 2 ** (levels - 1)) == 0
+
+
+def check_fits(size: int, multipliers: Sequence[int], patch: int) -> None:
+    """Raise ConfigError, in terms of the section `model`, where an image cannot be cut and halved so."""
+    if fits(size, len(multipliers), patch):
+        return
+    multiple = patch * 2 ** (len(multipliers) - 1)
+    raise ConfigError(
+        f"a size of {size} pixels cannot be cut and halved: it is no multiple of {multiple}",
+        hint=f"prepare the set with a multiple of {multiple}, or remove entries of `model.multipliers`",
+    )
