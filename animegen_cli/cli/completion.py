@@ -63,7 +63,6 @@ SCRIPTS = {"animegen.bash": BASH, "_animegen": ZSH, "animegen.fish": FISH}
 
 
 Shell = Literal["bash", "zsh", "fish"]
-_OF_SHELLS: dict[Shell, str] = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 
 def print_script(
@@ -81,7 +80,7 @@ def print_script(
     """
     from animegen_cli import console
 
-    script = _OF_SHELLS[shell]
+    script = {"bash": BASH, "zsh": ZSH, "fish": FISH}[shell]
     console.result({"shell": shell, "script": script}, script)
 
 

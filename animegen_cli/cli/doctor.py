@@ -6,7 +6,6 @@ import importlib.metadata
 import platform
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,13 +58,10 @@ def _device() -> list[Line]:
     chosen = device.pick_device(None)
     if chosen.type == "cuda":
         name = f"{torch.cuda.get_device_name(chosen)}, {device.free_memory(chosen) / 2**30:.1f} GiB free"
-        advice = ""
     else:
         name = f"cpu, {torch.get_num_threads()} threads"
-        built = torch.version.cuda is None
-        advice = "a GPU needs a CUDA build: `pip install --force-reinstall torch torchvision`" if built else ""
-        if shutil.which("nvidia-smi") is None:
-            advice = ""  # nothing to gain
+    unused = torch.version.cuda is None and shutil.which("nvidia-smi") is not None
+    advice = "the GPU needs a CUDA build: `pip install --force-reinstall torch torchvision`" if unused else ""
     compiler = device.has_compiler()
     return [
         Line("device", name, advice),
@@ -93,9 +89,8 @@ def _machine() -> list[Line]:
 
 
 def _files() -> list[Line]:
-    from filelock import FileLock
-
     from animegen_cli import paths
+    from animegen_cli.train.lock import knows_locks
 
     here = Path()
     space = shutil.disk_usage(here).free
@@ -106,18 +101,14 @@ def _files() -> list[Line]:
         )
     ]  # fmt: skip
     try:
-        with (
-            tempfile.TemporaryDirectory(dir=here, prefix=".animegen-") as folder,
-            FileLock(Path(folder) / "lock", timeout=0, fallback_to_soft=False),
-        ):
-            lines.append(Line("locks", "the file system has them"))
-    except PermissionError:
-        lines.append(Line("locks", "this folder cannot be written", "`cd` to a folder of yours"))
-    except (OSError, NotImplementedError):
-        lines.append(Line("locks", "the file system has none: files keep other processes out instead"))
+        has = "has them" if knows_locks(here) else "has none: files keep other processes out instead"
+        lines.append(Line("locks", f"the file system {has}"))
+    except OSError as error:
+        lines.append(Line("locks", f"this folder cannot be written: {error.strerror}", "`cd` to a folder of yours"))
     sets = len(list(paths.DATASETS.glob("*.zip")))
     lines.append(Line("data sets", f"{sets} in {paths.DATASETS}/", "" if sets else "`animegen prepare demo`"))
-    lines.append(Line("runs", f"{len(paths.runs())} in {paths.RUNS}/", "" if paths.runs() else "`animegen demo`"))
+    runs = len(paths.runs())
+    lines.append(Line("runs", f"{runs} in {paths.RUNS}/", "" if runs else "`animegen demo`"))
     return lines
 
 

@@ -145,7 +145,7 @@ def _is_switch(word: str) -> bool:
     return bool(re.fullmatch(r"\d+|true|false|yes|no|on|off", word.lower()))
 
 
-_PLURAL = re.compile(r"\{\}(epochs|steps|images|kimages)")
+_COUNTED = re.compile(r"\{\}(epochs|steps|images|kimages)")
 
 
 def _written(answer: str, value: str, words: Sequence[str]) -> list[str]:
@@ -154,7 +154,7 @@ def _written(answer: str, value: str, words: Sequence[str]) -> list[str]:
     written = []
     for name in names:
         for word in answer.split():
-            counted = _PLURAL.sub(lambda unit: _amount(value, unit[1]), word.replace(OPTIMIZER, name))
+            counted = _COUNTED.sub(lambda unit: _amount(value, unit[1]), word.replace(OPTIMIZER, name))
             written.append(counted.replace(VALUE, value))
     return written
 

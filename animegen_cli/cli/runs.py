@@ -162,7 +162,7 @@ def _about(run: Run) -> dict[str, Any]:
     }
     found["age"] = units.duration(max(age, 1))
     try:
-        about, scores = run.about, records.read(run).scores
+        about, scores = run.about, records.scores_of(run)
     except DataError as error:
         return found | {"state": "damaged", "images": None, "progress": None, "score": None, "problem": error.message}
     images, target = about.get("images", 0), about.get("target_images", 0)

@@ -198,6 +198,12 @@ def read(run: Run) -> Record:
     return Record(run, about, config, curves, scores, tuple(problems.found), drawing, findings)
 
 
+def scores_of(run: Run) -> tuple[Score, ...]:
+    """Read what judges found and nothing else of a run, which is quick; nothing where that is missing or broken."""
+    problems = _Problems()
+    return _scores(run, _eval(run, problems), problems)
+
+
 def _config(run: Run, problems: _Problems) -> dict[str, Any]:
     try:
         text = run.config.read_text(encoding="utf-8")

@@ -121,13 +121,13 @@ def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> 
     for found in filter(None, (own, guide)):
         _check_fits(model, found, run)
     model.load_state_dict(own, strict=False)
+    if guide:
+        guided_by(model, guide)
     if precision == "auto":
         precision = "bf16" if has_bf16(device) else "fp32"
     ready = for_inference(model, device=device, precision=precision)
-    if guide:
-        weaker, _ = build(about["config"], data)
-        weaker.load_state_dict(guide, strict=False)
-        ready.guide = for_inference(weaker, device=device, precision=precision)
+    if ready.guide is not None:
+        for_inference(ready.guide, device=device, precision=precision)
     return Trained(ready, config, data, images, device, precision)
 
 

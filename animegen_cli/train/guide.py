@@ -63,12 +63,10 @@ def compare_weights(
     model = guided_by(ema_copy(averaged), guide)
     assert isinstance(model, Samples), "`check` lets no other run keep a guide"
     found: dict[float, float] = {}
-    best = float("inf")
     for weight in settings.weights:
         sampling = replace(prepared.config.sample, autoguidance=weight)
         drawn = draw(prepared, model, range(settings.images), sampling)
         found[weight] = round(next(iter(score(real, drawn).values())), 6)
-        if found[weight] > best:
+        if found[weight] > min(found.values()):
             break
-        best = found[weight]
     return found

@@ -6,7 +6,9 @@ import errno
 import functools
 import os
 import socket
+import tempfile
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
@@ -17,7 +19,6 @@ from animegen_cli.train import job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from animegen_cli.paths import Run
 
@@ -77,6 +78,18 @@ def is_locked(run: Run) -> bool:
             f"cannot lock {run.path / LOCK}: {error.strerror or error}", hint="name another folder with `--out`"
         ) from error
     return False
+
+
+def knows_locks(folder: Path) -> bool:
+    """Whether the folder's file system has `flock`; it is tried on a file that goes again. OSError where none can be written."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".animegen-") as inside:
+        try:
+            FileLock(Path(inside) / LOCK, timeout=0, fallback_to_soft=False).acquire().lock.release()
+        except OSError as error:
+            if error.errno not in _NO_FLOCK:
+                raise
+            return False
+    return True
 
 
 def _acquire(run: Run) -> BaseFileLock:

@@ -75,9 +75,7 @@ class Session:
             ranks=prepared.ranks,
         )
         self.figures: dict[str, float] = {}  # of the latest validation
-        self.guided: dict[
-            str, float
-        ] = {}  # weight of autoguidance -> distance to held-out images, at the end of training
+        self.guided: dict[str, float] = {}  # at the end: weight of autoguidance -> distance to held-out images
         self.doctor = Doctor()
         if state is not None:
             tensors, about = state
@@ -150,16 +148,16 @@ class Session:
         self.write_about("running")
 
     def _config_of_weights(self) -> dict[str, Any]:
-        """Return the config as the weights file holds it: its section `sample` says how strongly the guide it holds guides."""
+        """Return the config as the weights file holds it: its section `sample` says how strongly the guide in it guides."""
         config = self.config.to_dict()
+        if "autoguidance" not in config["sample"]:
+            return config
+        weight = config["sample"]["autoguidance"]
         if self.trainer.guide is None:
-            return config | {
-                "sample": config["sample"] | ({"autoguidance": 1.0} if "autoguidance" in config["sample"] else {})
-            }
-        return config | {"sample": config["sample"] | self._chosen_guidance()}
-
-    def _chosen_guidance(self) -> dict[str, float]:
-        return {"autoguidance": float(min(self.guided, key=self.guided.__getitem__))} if self.guided else {}
+            weight = 1.0  # there is nothing yet to lead away from
+        elif self.guided:
+            weight = float(min(self.guided, key=self.guided.__getitem__))
+        return config | {"sample": config["sample"] | {"autoguidance": weight}}
 
     def _prune(self) -> None:
         """Keep the newest states, the newest healthy one and the one with the best first figure of its validation.
