@@ -236,7 +236,7 @@ def cautions(trained: Trained, sampling: Sampling, run: Run) -> list[str]:
     if getattr(sampling, "steps", None) == 1 and isinstance(trained.model, Corrupts) and not tuned:
         kinds = [name for name in families_able("tunes") if family in getattr(families.load(name), "tunes")]  # noqa: B009
         said = f"tune it for that: `animegen train {kinds[0]} --preset fast --init-from {run.path}`" if kinds else ""
-        found.append(f"one call of a {family} run draws the mean of all pictures; {said or 'write `--steps 20`'}")
+        found.append(f"one call of this {family} run draws the mean of all pictures; {said or 'write `--steps 20`'}")
     return found
 
 

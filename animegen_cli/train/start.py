@@ -98,5 +98,7 @@ def _check_same_data(model: Family, about: Mapping[str, Any], source: str) -> No
         said = {"size": "{} pixels", "count": "{:,} images for training"}.get(changed, f"another {changed}")
         raise DataError(
             f"{source} was trained on other pictures: {said.format(before[changed])}, here {said.format(now[changed])}",
-            hint="name its own data set after `--data`",
+            hint="leave `size` out, or name its own data set after `--data`"
+            if changed == "size"
+            else "name its own data set after `--data`",
         )
