@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
-from animegen_cli import drawn
-from animegen_cli.drawn import figure, hair
-from animegen_cli.drawn.appearance import appearance
-from animegen_cli.drawn.paint import Canvas
+from animegen_cli.prepare import drawn
+from animegen_cli.prepare.drawn import figure, hair
+from animegen_cli.prepare.drawn.appearance import appearance
+from animegen_cli.prepare.drawn.paint import Canvas
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ Box = tuple[float, float, float]
 KAGGLE = (0.5, 0.56, 0.64)
 """The face in a crop of Kaggle's animefacedataset, as shares of the crop: read off the mean of 800 crops."""
 DRAWN = (0.0, 0.273, 0.99)
-"""The face in the units of `animegen_cli.drawn`, before the pose."""
+"""The face in the units of `animegen_cli.prepare.drawn`, before the pose."""
 _FIGURE = 112  # side in pixels of the drawn figures
 
 

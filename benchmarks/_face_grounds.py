@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from animegen_cli import drawn
+from animegen_cli.prepare import drawn
 
 if TYPE_CHECKING:
     from pathlib import Path

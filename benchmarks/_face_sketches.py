@@ -1,6 +1,6 @@
 """Faces of many drawing styles for the scenes of the face detector: simple shapes, but everything about them varies.
 
-`animegen_cli.drawn` has one style: large round eyes, an ink line, flat colors. Portraits of recent years differ in every
+`animegen_cli.prepare.drawn` has one style: large round eyes, an ink line, flat colors. Portraits of recent years differ in every
 one of them, so here the eyes may be narrow, closed, dots or hidden by hair or glasses, the head turned up to a profile,
 the skin of any light, the line thin, colored or missing; with hats, ears, horns, clips, masks and hands. The detector
 sees a face at 10 to 25 pixels, so nothing finer than that is drawn.

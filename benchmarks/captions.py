@@ -28,7 +28,7 @@ COLORS = ("black", "brown", "blonde", "red", "pink", "blue", "green")
 
 def pairs_of_files(folder: Path, count: int) -> Path:
     """A folder of drawn faces, 64-pixel JPEGs, each with 17 tags in a text beside it; a twentieth is drawn, the rest are copies."""
-    from animegen_cli import drawn
+    from animegen_cli.prepare import drawn
 
     folder.mkdir()
     chance = random.Random(0)

@@ -39,8 +39,7 @@ from _face_sketches import sketched_figure
 from PIL import Image, ImageDraw
 from prepare import peak_memory
 
-from animegen_cli import drawn
-from animegen_cli.prepare import face_detector, yolo
+from animegen_cli.prepare import drawn, face_detector, yolo
 
 if TYPE_CHECKING:
     from collections.abc import Callable

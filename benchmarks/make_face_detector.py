@@ -38,8 +38,7 @@ from _face_sketches import sketched_figures
 from PIL import Image
 from torch import Tensor, nn
 
-from animegen_cli import drawn
-from animegen_cli.prepare import face_detector
+from animegen_cli.prepare import drawn, face_detector
 
 SIZE = 192
 """Side in pixels of a training scene."""

@@ -26,10 +26,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from animegen_cli.drawn import ATTRIBUTES, draw
 from animegen_cli.metrics.extractors import open_extractor
 from animegen_cli.metrics.frechet import frechet_distance, moments
 from animegen_cli.model.nets import trunk as trunks
+from animegen_cli.prepare.drawn import ATTRIBUTES, draw
 
 DRAWN = 96
 """Side of the drawn faces in pixels: more than the network's 64, so that turning and cropping does not blur them."""

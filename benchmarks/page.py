@@ -27,8 +27,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import fake_runs  # noqa: E402
 from browsing import chromium, opened  # noqa: E402
 
-from animegen_cli import drawn  # noqa: E402
 from animegen_cli.compare import compare  # noqa: E402
+from animegen_cli.prepare import drawn  # noqa: E402
 from animegen_cli.report import grids  # noqa: E402
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ DRAWN = 17_400
 
 def drawn_jpegs(path: Path, count: int = DRAWN) -> Path:
     """A zip of drawn faces, 64-pixel JPEGs; a quarter is drawn, the rest are these at other qualities."""
-    from animegen_cli import drawn
+    from animegen_cli.prepare import drawn
 
     with zipfile.ZipFile(path, "w") as archive:
         for index in range(count):

@@ -63,8 +63,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def two_domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """96 drawn anime faces with ten labels and 64 drawn photographs of 16 pixels, about four fifths for training."""
-    from animegen_cli import drawn
-    from animegen_cli.prepare import prepare
+    from animegen_cli.prepare import drawn, prepare
     from animegen_cli.prepare.request import Options, Request
 
     folder = tmp_path_factory.mktemp("domains")

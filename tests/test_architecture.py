@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "animegen_cli"
 FLOORS = (
     ("", "disk", "errors"),
-    ("console", "device", "drawn", "paths", "ranks", "seeds"),
+    ("console", "device", "paths", "ranks", "seeds"),
     ("config",),
     ("data", "model"),
     ("metrics", "prepare"),
@@ -40,7 +40,7 @@ KNOWS = {
     "train": {"sample"},
     "translate": {"sample"},
     "evaluate": {"sample"},
-    "export": {"sample"},
+    "export": {"prepare", "sample"},
     "compare": {"prepare", "train", "sample", "evaluate"},
     "ui": {"sample", "translate"},
 }

@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from pictures import command, encoded, folder_of, hint_of, loader, made, picture, rows
 from PIL import Image
 
-from animegen_cli import drawn
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, cut_out
 from animegen_cli.errors import ConfigError, DataError, UsageError
 from animegen_cli.model import families
+from animegen_cli.prepare import drawn
 from animegen_cli.prepare.request import Options, Request
 from animegen_cli.train import train as training
 from animegen_cli.train.request import Request as TrainRequest

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from animegen_cli.drawn import ATTRIBUTES, _portrait, attributes, draw
-from animegen_cli.drawn.appearance import appearance
 from animegen_cli.errors import UsageError
+from animegen_cli.prepare.drawn import ATTRIBUTES, _portrait, attributes, draw
+from animegen_cli.prepare.drawn.appearance import appearance
 
 
 def pixels(index: int, size: int = 32, seed: int = 0) -> np.ndarray:
@@ -35,7 +35,7 @@ def with_label(index: int, name: str, value: str, size: int = 32) -> np.ndarray:
 def test_another_process_in_another_order_draws_the_same_bytes() -> None:
     code = """
 import hashlib, json, sys
-from animegen_cli.drawn import draw
+from animegen_cli.prepare.drawn import draw
 faces = {i: draw(i, size=32, seed=3) for i in (11, 2, 7)}
 sums = {i: hashlib.sha256(face.image.tobytes()).hexdigest() for i, face in faces.items()}
 print(json.dumps([sums, {i: face.labels for i, face in faces.items()}, sorted(sys.modules)]))
@@ -47,7 +47,7 @@ print(json.dumps([sums, {i: face.labels for i, face in faces.items()}, sorted(sy
         assert labels[str(index)] == attributes(index, seed=3)
     assert not {"torch", "scipy", "pydantic"} & set(loaded)
     ours = {name for name in loaded if name.startswith("animegen_cli") and "drawn" not in name}
-    assert ours == {"animegen_cli", "animegen_cli.errors"}
+    assert ours == {"animegen_cli", "animegen_cli.errors", "animegen_cli.prepare"}
 
 
 def test_a_seed_is_another_set_of_faces() -> None:

@@ -14,11 +14,10 @@ from pictures import command, encoded, hint_of, made, picture
 from PIL import Image, ImageDraw
 
 import animegen_cli
-from animegen_cli import drawn
 from animegen_cli.data import cleaning
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, MachineError, UsageError
-from animegen_cli.prepare import face_detector, faces
+from animegen_cli.prepare import drawn, face_detector, faces
 from animegen_cli.prepare.face_detector import Box, detect
 from animegen_cli.prepare.request import Options
 

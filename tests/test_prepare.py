@@ -18,9 +18,9 @@ import pytest
 from pictures import command, encoded, folder_of, hint_of, made, picture, values
 from PIL import Image
 
-from animegen_cli import drawn
 from animegen_cli.data import cleaning, kaggle, near_duplicates
 from animegen_cli.errors import MachineError, UsageError
+from animegen_cli.prepare import drawn
 from animegen_cli.prepare.request import Options, Request
 from animegen_cli.prepare.zip_writer import StoredZip
 

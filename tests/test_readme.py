@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from chain import here
 
-from animegen_cli.drawn import draw
+from animegen_cli.prepare.drawn import draw
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

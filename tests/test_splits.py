@@ -15,9 +15,9 @@ from chain import done, refused
 from pictures import encoded, folder_of, made, picture
 from PIL import Image, ImageOps
 
-from animegen_cli import drawn
 from animegen_cli.data import near_duplicates, splits
 from animegen_cli.data.dataset import FaceSet
+from animegen_cli.prepare import drawn
 
 
 def parts_of(path: Path, **counts: int) -> Path:

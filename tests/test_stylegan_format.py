@@ -17,7 +17,7 @@ from pictures import folder_of, made
 from PIL import Image
 
 from animegen_cli.data.dataset import FaceSet
-from animegen_cli.drawn import ATTRIBUTES
+from animegen_cli.prepare.drawn import ATTRIBUTES
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

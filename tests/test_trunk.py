@@ -16,11 +16,11 @@ from PIL import Image, ImageFilter
 from torch import Tensor
 
 import animegen_cli
-from animegen_cli.drawn import draw
 from animegen_cli.errors import DataError, MachineError
 from animegen_cli.metrics.extractors import Extractor, open_extractor
 from animegen_cli.metrics.frechet import frechet_distance, moments
 from animegen_cli.model.nets import trunk
+from animegen_cli.prepare.drawn import draw
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,13 @@ from PIL import Image, ImageFilter
 from scipy import stats
 from torch import Tensor
 
-from animegen_cli import disk, drawn
+from animegen_cli import disk
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.metrics import colors, copies, distributions
 from animegen_cli.metrics.extractors import open_extractor
 from animegen_cli.metrics.protocol import Protocol
 from animegen_cli.paths import Run
-from animegen_cli.prepare import prepare
+from animegen_cli.prepare import drawn, prepare
 from animegen_cli.prepare.request import Options, Request
 from animegen_cli.report import records
 from animegen_cli.sample.generate import Generator

@@ -13,12 +13,13 @@ import torch
 import yaml
 
 import animegen_cli
-from animegen_cli import console, disk, drawn, paths
+from animegen_cli import console, disk, paths
 from animegen_cli.device import pick_device
 from animegen_cli.errors import ConfigError, MachineError, UsageError
 from animegen_cli.export import diffusers, onnx, usage
 from animegen_cli.model.family import Converts, DiffusersModel, Edit, Samples
 from animegen_cli.model.pixels import channels_first, channels_last
+from animegen_cli.prepare import drawn
 from animegen_cli.report import card, grids, records, same_seeds
 from animegen_cli.report.card import Facts
 from animegen_cli.sample import generate

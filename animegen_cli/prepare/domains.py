@@ -178,7 +178,7 @@ def _tables(found: Sequence[Source], options: Options) -> list[labels.Labels]:
 
 
 def _drawn_labels(source: Source, options: Options) -> labels.Labels:
-    from animegen_cli import drawn
+    from animegen_cli.prepare import drawn
 
     places = {name: {value: place for place, value in enumerate(v)} for name, v in drawn.ATTRIBUTES.items()}
     rows = np.empty((len(source.members), len(places)), np.int16)
@@ -189,7 +189,7 @@ def _drawn_labels(source: Source, options: Options) -> labels.Labels:
 
 
 def _require_drawable(size: int) -> None:
-    from animegen_cli import drawn
+    from animegen_cli.prepare import drawn
 
     if not drawn.MIN_SIZE <= size <= drawn.MAX_SIZE:
         raise UsageError(

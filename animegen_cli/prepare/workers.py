@@ -66,7 +66,7 @@ def _clean(chunk: Chunk, number: int, reader: Reader) -> Seen:
     recipe = chunk.recipe
     try:
         if chunk.kind.startswith("drawn"):
-            from animegen_cli import drawn
+            from animegen_cli.prepare import drawn
 
             if chunk.kind == "drawn":
                 image = drawn.draw(member.start, size=recipe.size, seed=chunk.seed).image

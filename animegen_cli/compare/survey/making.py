@@ -12,11 +12,11 @@ from PIL import Image, features
 
 import animegen_cli
 from animegen_cli import disk, paths
-from animegen_cli import drawn as drawn_faces
 from animegen_cli.compare.compare import same_seeds
 from animegen_cli.compare.survey.design import QUESTIONS, SHEET, Contestant, Design, Question, design
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.errors import DataError, UsageError
+from animegen_cli.prepare import drawn as drawn_faces
 from animegen_cli.report import survey_page
 from animegen_cli.seeds import spell_seeds
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import random
 
-    from animegen_cli.drawn.paint import Color
+    from animegen_cli.prepare.drawn.paint import Color
 
 # The names of hair and eye colors are those that tagged sets of anime faces use.
 HAIR: dict[str, Color] = {

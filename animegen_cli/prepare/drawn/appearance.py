@@ -6,8 +6,8 @@ import colorsys
 import random
 from dataclasses import dataclass
 
-from animegen_cli.drawn.attributes import EYES, HAIR, SKIN
-from animegen_cli.drawn.paint import WHITE, Color, Pose, mix, tone
+from animegen_cli.prepare.drawn.attributes import EYES, HAIR, SKIN
+from animegen_cli.prepare.drawn.paint import WHITE, Color, Pose, mix, tone
 
 # Wide hair is drawn smaller, so that it fits into the frame.
 _ROOM = {"twintails": 0.9, "buns": 0.93, "ponytail": 0.96, "spiky": 0.9, "wavy": 0.95}

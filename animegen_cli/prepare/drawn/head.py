@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from animegen_cli.drawn.paint import (
+from animegen_cli.prepare.drawn.paint import (
     WHITE,
     Canvas,
     Color,
@@ -23,7 +23,7 @@ from animegen_cli.drawn.paint import (
 )
 
 if TYPE_CHECKING:
-    from animegen_cli.drawn.appearance import Appearance
+    from animegen_cli.prepare.drawn.appearance import Appearance
 
 EYE_X, EYE_Y = 0.29, 0.17  # the middle of an eye
 _INK = 0.018  # how wide contour lines are

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from animegen_cli.drawn.head import EYE_X, EYE_Y
-from animegen_cli.drawn.paint import WHITE, Canvas, bow, curve, mirror, mix, oval, tone
+from animegen_cli.prepare.drawn.head import EYE_X, EYE_Y
+from animegen_cli.prepare.drawn.paint import WHITE, Canvas, bow, curve, mirror, mix, oval, tone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from animegen_cli.drawn.appearance import Appearance
-    from animegen_cli.drawn.paint import Color
+    from animegen_cli.prepare.drawn.appearance import Appearance
+    from animegen_cli.prepare.drawn.paint import Color
 
     Vary = Callable[[float, float], float]
     """`Appearance.vary`: the next random number between two."""

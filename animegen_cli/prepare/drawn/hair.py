@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from animegen_cli.drawn.paint import Canvas, Points, bow, curve, lock, mirror, mix, moved, oval, ribbon, shares
+from animegen_cli.prepare.drawn.paint import Canvas, Points, bow, curve, lock, mirror, mix, moved, oval, ribbon, shares
 
 if TYPE_CHECKING:
-    from animegen_cli.drawn.appearance import Appearance
+    from animegen_cli.prepare.drawn.appearance import Appearance
 
     Point = tuple[float, float]
 

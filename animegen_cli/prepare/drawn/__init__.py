@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from animegen_cli.drawn import hair, head, photograph, scene
-from animegen_cli.drawn.appearance import Appearance, appearance
-from animegen_cli.drawn.attributes import ATTRIBUTES, choose
-from animegen_cli.drawn.paint import Canvas
 from animegen_cli.errors import UsageError
+from animegen_cli.prepare.drawn import hair, head, photograph, scene
+from animegen_cli.prepare.drawn.appearance import Appearance, appearance
+from animegen_cli.prepare.drawn.attributes import ATTRIBUTES, choose
+from animegen_cli.prepare.drawn.paint import Canvas
 
 __all__ = ["ATTRIBUTES", "MAX_SIZE", "MIN_SIZE", "Face", "attributes", "draw", "photo"]
 
