@@ -17,7 +17,7 @@ def demo(
 ) -> None:
     """Run the whole chain on drawn faces, in minutes on a CPU.
 
-    That is prepare, train, sample, eval and compare.
+    That is prepare, train, sample, eval and compare: the study `smoke`, and a sheet of faces from each of its runs.
 
     Example:
 
@@ -25,6 +25,11 @@ def demo(
     """
     from animegen_cli import console
     from animegen_cli.compare import demo
+    from animegen_cli.report import tables
 
-    made = demo.run(out, size=size, device=device)
-    console.result(made, "\n".join(f"{name:<9} {path}" for name, path in made.items()))
+    done, pictures = demo.run(out, size=size, device=device)
+    files = {name: str(path) for name, path in (pictures | dict(done.files)).items() if name != "tables"}
+    if done.compared is not None and not console.is_json():
+        tables.show(done.compared.quality)
+    console.result(files, "\n".join(f"{name:<9} {path}" for name, path in files.items()))
+    console.note("on pictures of yours: `animegen prepare ./pictures`, then `animegen train gan`")

@@ -36,12 +36,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a study: its folder, the comparison, the files of that, and why trainings are not finished, by name.
+    """What became of a study: its folder and data set, the comparison with its files, and why trainings are not finished, by name.
 
     There is no comparison where other processes have just begun with every training.
     """
 
     folder: Path
+    data: Path
     compared: Comparison | None
     files: Mapping[str, Path]
     unfinished: Mapping[str, str]
@@ -80,10 +81,10 @@ def run(request: Request) -> Done:
             started = study_plan.started(study, folder)
             if not started:
                 if all(why == _ELSEWHERE for why in unfinished.values()):
-                    return Done(folder, None, {}, unfinished)
+                    return Done(folder, faces.path, None, {}, unfinished)
                 raise DataError("no run of the study has begun", hint="read the warnings above")
             compared, files = _page(request, study, started, folder)
-    return Done(folder, compared, files, unfinished)
+    return Done(folder, faces.path, compared, files, unfinished)
 
 
 def _train(request: Request, study: StudyConfig, training: Training, data: Path) -> str | None:

@@ -57,6 +57,8 @@ class Request:
     """Runs of the study to train and score now; all when empty."""
     extractors: Sequence[str] = ()
     """Further feature networks that look at what the runs draw."""
+    size: int | None = None
+    """Pixels; those of the study when None."""
     pictures: Sequence[int] = range(10)
     """Seeds of the same-seeds picture."""
     reals: bool = True
@@ -130,6 +132,8 @@ def asked(request: Request) -> StudyConfig:
         UsageError: no such study or run of it, a budget that is no time, or a device that has no cores to count.
     """
     study = load(request.study)
+    if request.size is not None:
+        study = replace(study, size=request.size)
     if unknown := [name for name in request.only if name not in study.runs]:
         raise UsageError(f"the study has no run `{unknown[0]}`", hint=did_you_mean(unknown[0], study.runs))
     if request.seeds is not None:

@@ -217,6 +217,8 @@ class Session:
     def preview(self, trainer: Trainer) -> None:
         """Draw the sheets, and let the doctor look at what the averaged networks drew."""
         drawn = self.previews.write(trainer)
+        if len(sheets := list(self.run.samples.glob("ema-*.png"))) == 1:
+            console.note(f"first picture: {sheets[0]}")
         if drawn is None:
             return
         fresh = self.doctor.look(
