@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -28,11 +29,9 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 
 from animegen_cli import disk
 from animegen_cli.errors import ConfigError, DataError, nearest
-from animegen_cli.paths import similar
+from animegen_cli.paths import preset_file, presets_folder, similar
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
@@ -365,6 +364,30 @@ def _put(values: dict[str, Any], path: Path_, value: object) -> None:
             values[key] = {}
         values = values[key]
     values[path[-1]] = value
+
+
+def preset_layer(family: str, preset: str) -> Layer:
+    """Read the preset that `--preset` means: a name, or a file of one's own, which may say of which family it is.
+
+    Raises:
+        UsageError: no such family or preset.
+        ConfigError: it is no YAML, or a preset of another family.
+        DataError: no such file.
+    """
+    file = preset_file(family, preset)
+    layer = Layer.from_yaml(file, shown=shown_preset(file))
+    said = str(layer.values.get("family", family))
+    if said != family:
+        raise ConfigError(
+            f"{file} is a preset of {said}, not of {family}", hint=f"type `animegen train {said} --preset {file}`"
+        )
+    return layer
+
+
+def shown_preset(file: Path) -> str:
+    """How messages name a preset's file: a shipped one as the repository does, `presets/ddpm/fast.yaml`."""
+    folder = presets_folder()
+    return str(Path("presets") / file.relative_to(folder)) if file.is_relative_to(folder) else str(file)
 
 
 def merge(layers: Sequence[Layer]) -> Layer:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
+from functools import cache as remembered
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mea
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from importlib.metadata import EntryPoint
 
 PACKAGE = Path(__file__).resolve().parent
 RUNS = Path("runs")
@@ -20,9 +23,70 @@ DATASETS = Path("datasets")
 STUDIES = Path("studies")
 
 
+# ---- families and presets -------------------------------------------------------------------------------------
+
+PLUGINS = "animegen.families"
+"""The entry point group of families that other packages bring: a name and, as its value, a `Family` or a module with one."""
+
+
 def families() -> list[str]:
-    """Names of the families: the files in `model/families/`."""
+    """Names of the families: the built-in ones, and those of installed packages."""
+    return sorted([*built_in_families(), *plugins()])
+
+
+def built_in_families() -> list[str]:
+    """Names of the families in `model/families/`."""
     return sorted(f.stem for f in (PACKAGE / "model" / "families").glob("*.py") if not f.stem.startswith("_"))
+
+
+def plugins() -> dict[str, EntryPoint]:
+    """Families of installed packages by name, none of them imported; those of `plugin_problems` are left out."""
+    problems = plugin_problems()
+    return {entry.name: entry for entry in _offered(tuple(sys.path)) if entry.name not in problems}
+
+
+def plugin_problems() -> dict[str, str]:
+    """What is wrong with the name of a family that an installed package brings, by that name."""
+    found: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    for entry in _offered(tuple(sys.path)):
+        package = package_of(entry)
+        if entry.name in built_in_families():
+            found[entry.name] = f"{package} calls a family `{entry.name}`, which is built in: the built-in one is used"
+        elif not re.fullmatch(r"[a-z][a-z0-9_]*", entry.name) or entry.name == "studies":
+            found[entry.name] = f"{package} calls a family `{entry.name}`, and names are small letters, digits and _"
+        elif entry.name in packages:
+            found[entry.name] = f"{packages[entry.name]} and {package} both call a family `{entry.name}`"
+        packages[entry.name] = package
+    return found
+
+
+def package_of(entry: EntryPoint) -> str:
+    """The name of the package that brings an entry point, as pip knows it."""
+    return entry.dist.name if entry.dist else entry.module
+
+
+def package_version(family: str) -> dict[str, str]:
+    """The package that brings a family, and its version; nothing for a built-in one."""
+    entry = plugins().get(family)
+    return {entry.dist.name: entry.dist.version} if entry and entry.dist else {}
+
+
+@remembered
+def _offered(_search: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """The entry points of families in the packages that lie on Python's search path."""
+    from importlib.metadata import entry_points  # which most commands do not need
+
+    return tuple(entry_points(group=PLUGINS))
+
+
+def check_family(family: str) -> None:
+    """UsageError with the nearest name when there is no such family."""
+    if family in built_in_families() or family in plugins():
+        return
+    if problem := plugin_problems().get(family):
+        raise UsageError(problem, hint="uninstall one of them, or ask its authors for another name")
+    raise UsageError(f"no family `{family}`", hint=did_you_mean(family, families()))
 
 
 def presets_folder() -> Path:
@@ -31,29 +95,78 @@ def presets_folder() -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / "presets"
 
 
+def own_presets_folder() -> Path | None:
+    """The folder of a user's own presets, one folder per family: below XDG_CONFIG_HOME, else `~/.config`; None without a home."""
+    chosen = os.environ.get("XDG_CONFIG_HOME")
+    above = Path(chosen) if chosen else (place := home()) and place / ".config"
+    return above / "animegen" / "presets" if above else None
+
+
+def preset_files(family: str) -> list[tuple[str, Path]]:
+    """Name and file of each preset of a family: those that come with it, then the user's own."""
+    folders = [_presets_with(family), own_presets_folder()]
+    found = [sorted((folder / family).glob("*.yaml"), key=lambda f: f.stem) for folder in folders if folder]
+    return [(file.stem, file) for files in found for file in files]
+
+
+def _presets_with(family: str) -> Path | None:
+    """Where the presets that come with a family lie, each family's in a folder of its own; nothing is imported."""
+    entry = plugins().get(family)
+    if entry is None:
+        return presets_folder()
+    from importlib.util import find_spec
+
+    try:
+        found = find_spec(entry.module.partition(".")[0])
+    except (ImportError, ValueError):
+        return None
+    inside = found.submodule_search_locations if found else None
+    return Path(next(iter(inside))) / "presets" if inside else None
+
+
 def presets(family: str | None = None) -> list[str]:
-    """Names of the presets of one family (`ho2020`), or of all (`ddpm/ho2020`)."""
+    """Names of the presets of one family (`ho2020`), or of all (`ddpm/ho2020`): those that come with it and the user's own."""
     if family is None:
         return [f"{name}/{preset}" for name in families() for preset in presets(name)]
-    return sorted(f.stem for f in (presets_folder() / family).glob("*.yaml"))
+    return sorted({name for name, _ in preset_files(family)})
 
 
-def check_family(family: str) -> None:
-    """UsageError with the nearest name when there is no such family."""
-    if family not in families():
-        raise UsageError(f"no family `{family}`", hint=did_you_mean(family, families()))
+def is_preset_file(preset: str) -> bool:
+    """Whether a word of `--preset` means a file instead of a name."""
+    return Path(preset).suffix in (".yaml", ".yml")
+
+
+def preset_name(preset: str) -> str:
+    """What folders are named after that belong to a preset: its name, of a file its name without the ending."""
+    return Path(preset).stem if is_preset_file(preset) else preset
 
 
 def preset_file(family: str, preset: str) -> Path:
-    """The YAML file of a preset; UsageError with the nearest name when there is none."""
+    """The YAML file that `--preset` means: one of the family's presets by its name, or a file by its path.
+
+    Raises:
+        UsageError: no such preset, with the nearest name; or a preset of the user's own that is called as another.
+        DataError: no such file.
+    """
     check_family(family)
-    if preset not in presets(family):
-        if Path(preset).suffix in (".yaml", ".yml"):
-            raise UsageError(
-                f"`{family}` has no preset `{preset}`", hint=f"write `--config {preset}` for a file of your own"
-            )
+    if is_preset_file(preset):
+        file = Path(preset).expanduser()
+        if not file.is_file():
+            hint = similar(file) or f"make it: `animegen presets copy {family}/fast {preset}`"
+            raise DataError(f"no preset file {preset}", hint=hint)
+        return file
+    found = [file for name, file in preset_files(family) if name == preset]
+    if not found:
         raise UsageError(f"`{family}` has no preset `{preset}`", hint=did_you_mean(preset, presets(family)))
-    return presets_folder() / family / f"{preset}.yaml"
+    if len(found) > 1:
+        raise UsageError(
+            f"there are two presets {family}/{preset}: {found[0]} and your own {found[1]}",
+            hint=f"rename yours, or name its file: `--preset {found[1]}`",
+        )
+    return found[0]
+
+
+# ---- studies, downloads, data sets ------------------------------------------------------------------------------
 
 
 def studies() -> list[str]:

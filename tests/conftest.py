@@ -1,4 +1,4 @@
-"""What many tests share: one thread (so that sums are exact), a cache of their own, one small drawn data set."""
+"""What many tests share: one thread (so that sums are exact), a cache and presets of their own, one small drawn data set."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path_factory.mktemp("config"))
     os.environ.pop("ANIMEGEN_WEIGHTS", None)
     import torch
 

@@ -131,7 +131,6 @@ OTHERS = {
     "train gan --set lr=1e-4": "write `optim.G.lr` or `optim.D.lr`",
     "train edm --set sigma_data=0.4": "write `model.sigma_data`",
     "train ddpm --set model.channels=8 model.blocks=1": "write `--set model.blocks=1`",
-    "train ddpm --preset ./mine.yaml": "write `--config ./mine.yaml`",
     "compare --study 3": "`003`",
 }
 

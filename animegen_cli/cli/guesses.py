@@ -174,6 +174,7 @@ def _optimizers(words: Sequence[str]) -> list[str]:
     family = next((word.lower() for word in words[1:] if word.lower() in families), None)
     if family is None:
         return ["model"]
-    names = paths.presets(family)
-    file = paths.preset_file(family, "fast" if "fast" in names else names[0])
-    return list(yaml.safe_load(file.read_text(encoding="utf-8"))["optim"])
+    files = dict(reversed(paths.preset_files(family)))  # of two of one name the one that comes with the family
+    file = files.get("fast", next(iter(files.values()), None))
+    found = yaml.safe_load(file.read_text(encoding="utf-8")) if file else {}
+    return list(found.get("optim") or ["model"])

@@ -195,7 +195,12 @@ def _changed(about: Mapping[str, Any], device: str | None) -> list[str]:
     """What is different about the machine and the libraries, one line each."""
     now = machine_about(pick_device(device))
     then = {**(about.get("versions") or {}), "device": about.get("device"), **(about.get("hardware") or {})}
-    here = {**now["versions"], "device": now["device"], **now["hardware"]}
+    here = {
+        **now["versions"],
+        **paths.package_version(str(about.get("family"))),
+        "device": now["device"],
+        **now["hardware"],
+    }
     return [f"{key} {then[key]} -> {here.get(key)}" for key in then if then[key] != here.get(key)]
 
 

@@ -33,16 +33,12 @@ VERBS = {
 def families_able(ability: str) -> list[str]:
     """The families that have an ability."""
     # Protocols with data members refuse `issubclass`; an object without content answers as a whole one would.
-    return [name for name in paths.families() if isinstance(_empty(name), ABILITIES[ability])]
+    return [name for name, kind in families.loadable().items() if isinstance(object.__new__(kind), ABILITIES[ability])]
 
 
 def families_editing(field: str) -> list[str]:
     """The families whose translation reads this field of `Edit`."""
     return [name for name in families_able("translates") if field in getattr(families.load(name), "edits")]  # noqa: B009
-
-
-def _empty(family: str) -> object:
-    return object.__new__(families.load(family))
 
 
 def only(families: Sequence[str]) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from animegen_cli import paths
 from animegen_cli.config import Layer, RunConfig, Sampling, resolve
 from animegen_cli.device import fast_layout, has_bf16
 from animegen_cli.errors import AnimegenError, ConfigError, DataError, UsageError, did_you_mean, lacks_memory
@@ -242,7 +241,9 @@ def cautions(trained: Trained, sampling: Sampling, run: Run) -> list[str]:
 
 def families_setting(key: str) -> list[str]:
     """Name the families whose section `sample:` has this setting."""
-    return [name for name in paths.families() if key in {field.name for field in fields(families.load(name).Sampling)}]
+    return [
+        name for name, kind in families.loadable().items() if key in {field.name for field in fields(kind.Sampling)}
+    ]
 
 
 def build_config(config: Mapping[str, Any]) -> RunConfig:

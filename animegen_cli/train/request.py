@@ -52,10 +52,22 @@ class Request:
         for layer in reversed(self.config_layers()):
             family = family or layer.values.get("family")
             preset = preset or layer.values.get("preset")
+        if family is None and preset is not None and paths.is_preset_file(preset):
+            family = self._family_of(preset)
         if family is None:
             families = "|".join(paths.families())
-            raise UsageError("no family given", hint=f"type one of `animegen train {families} --preset fast`")
+            raise UsageError(
+                "no family given", hint=f"type one of `animegen train {families} --preset {preset or 'fast'}`"
+            )
         return family, preset
+
+    @staticmethod
+    def _family_of(preset: str) -> str | None:
+        """What a preset file says of its family."""
+        from animegen_cli import config
+
+        said = config.Layer.from_yaml(Path(preset).expanduser()).values.get("family")
+        return None if said is None else str(said)
 
     def config_layers(self) -> list[Layer]:
         """The files of `--config`, lowest first, or a run's own settings; DataError or ConfigError for a broken file."""
@@ -74,6 +86,10 @@ class Request:
         family, preset = self.named()
         if preset is None or any("model" in layer.values for layer in self.config_layers()):
             paths.check_family(family)
+        elif paths.is_preset_file(preset):
+            from animegen_cli import config
+
+            config.preset_layer(family, preset)
         else:
             paths.preset_file(family, preset)
         if self.settings:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from animegen_cli import __version__, config, console, disk
+from animegen_cli import __version__, config, console, disk, paths
 from animegen_cli.config import Amount
 from animegen_cli.device import machine_about
 from animegen_cli.errors import DivergedError, MachineError
@@ -101,6 +101,8 @@ class Session:
         trainer, prepared = self.trainer, self.prepared
         images, step, seconds = self.saved if self.lost else (trainer.images, trainer.step, trainer.seconds)
         rate = images / seconds if seconds else 0.0
+        machine = machine_about(prepared.device)
+        machine["versions"] |= paths.package_version(self.config.family)
         disk.write_json(
             self.run.facts,
             {
@@ -108,7 +110,7 @@ class Session:
                 "abilities": list(abilities_of(prepared.model)), "images": images, "target_images": trainer.total,
                 "steps": step, "seconds": round(seconds, 2), "images_per_second": round(rate, 2),
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
-                "data": folder.data_about(prepared.faces, prepared.data), **machine_about(prepared.device),
+                "data": folder.data_about(prepared.faces, prepared.data), **machine,
                 "resolved": trainer.options.to_dict(), "notes": prepared.model.notes, "findings": self.doctor.to_list(),
                 "quantities": dict(prepared.model.quantities), "validation": self.figures,
                 **({"guided": self.guided} if self.guided else {}),

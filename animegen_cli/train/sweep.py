@@ -81,7 +81,7 @@ def requests(request: Request, seeds: Sequence[int] | None) -> Mapping[str, Requ
     if root is None:
         data = request.data or train.data_path(request, train.read_config(_first(request, axes, fixed)))
         request = replace(request, data=data)
-        root, beginning = paths.RUNS, f"{family}-{preset}-{data.stem},"
+        root, beginning = paths.RUNS, f"{family}-{paths.preset_name(preset)}-{data.stem},"
     found: dict[str, Request] = {}
     for values in itertools.product(*(axis.values for axis in axes)):
         name = beginning + _name([axis.key for axis in axes], values)

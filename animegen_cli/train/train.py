@@ -57,6 +57,8 @@ def read_config(request: Request) -> RunConfig:
     layers = request.config_layers()
     family, preset = request.named()
     kind = families.load(family)
+    if family in (problems := paths.plugin_problems()):
+        console.warn(problems[family])
     if preset is None:
         preset = _usual_preset(family, request.device)
         console.note(f"preset: {preset} (say another with `--preset`; `animegen presets list {family}`)")
@@ -65,10 +67,10 @@ def read_config(request: Request) -> RunConfig:
             console.warn(f"{layer.edited} was edited since animegen wrote it; its settings are taken as they are now")
     base = []
     if not any("model" in layer.values for layer in layers):  # a whole config needs no preset, whose file may be gone
-        file = paths.preset_file(family, preset)
-        base.append(Layer.from_yaml(file, shown=f"presets/{family}/{file.name}"))
+        base.append(config.preset_layer(family, preset))
     decided = start.settings(request, family)
-    names = Layer({"family": family, "preset": preset}, {})
+    said = Path(preset).name if paths.is_preset_file(preset) else preset  # of a file no path: runs travel
+    names = Layer({"family": family, "preset": said}, {})
     found = config.resolve(
         [*base, decided, *layers, Layer.from_settings(request.settings), *request.flags, names],
         family=family, model=kind.Config, sample=kind.Sampling, optimizers=kind.optimizers,
@@ -220,7 +222,7 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
             if _continues(run, run_config, faces):
                 console.note(f"continuing {run.path} (start anew with `--resume none`)")
                 return run, True
-    name = "-".join([run_config.family, run_config.preset or "custom", faces.name])
+    name = "-".join([run_config.family, paths.preset_name(run_config.preset or "custom"), faces.name])
     return Run(paths.numbered_run(paths.RUNS, name)), False
 
 
