@@ -50,6 +50,13 @@ def train(
     duration: Annotated[
         str | None, typer.Option("--duration", help='"200 epochs", "800k steps" or "25M images".')
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            help='Training time such as "30 min", measured once as images; without FAMILY for the best there is.',
+        ),
+    ] = None,
     save_every: Annotated[str | None, typer.Option("--save-every", help='"10 min" or "50k images".')] = None,
     keep: Annotated[int | None, typer.Option("--keep", min=1, help="Saved states to keep, besides the best.")] = None,
     resume: Annotated[str, typer.Option("--resume", help="auto, none, or the run folder to go on with.")] = "auto",
@@ -61,7 +68,7 @@ def train(
         typer.Option(
             "--set",
             help="Any config key: --set train.ema.decay=0.999; several values, one training for each: "
-            "--set optim.main.lr=1e-4,2e-4",
+            "--set optim.model.lr=1e-4,2e-4",
         ),
     ] = None,
     configs: Annotated[list[Path] | None, typer.Option("--config", help="A YAML file over the preset.")] = None,
@@ -80,6 +87,8 @@ def train(
       animegen train ddim
 
       animegen train ddpm --preset ho2020 --data faces.zip --duration "200 epochs"
+
+      animegen train --budget "30 min"
 
       animegen train ddpm --preset laptop --nproc 2
 
@@ -107,6 +116,11 @@ def train(
     request.check()  # before torch is imported
     from animegen_cli.cli import train_many
 
+    if budget is not None:
+        train_many.refuse(request, seeds, slurm=slurm, slurm_dry_run=slurm_dry_run)
+        from animegen_cli.train.budget import spent
+
+        request = spent(request)
     if train_many.train(request, seeds, slurm=slurm, slurm_dry_run=slurm_dry_run, dry_run=dry_run):
         return  # a job was submitted, or a sweep is done
     if dry_run:

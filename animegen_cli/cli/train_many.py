@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from animegen_cli import console
+from animegen_cli.errors import UsageError
 from animegen_cli.seeds import parse_seeds
 
 if TYPE_CHECKING:
@@ -37,6 +38,17 @@ def train(request: Request, seeds: str | None, *, slurm: str | None, slurm_dry_r
         if runs:
             _train(runs)
     return bool(runs)
+
+
+def refuse(request: Request, seeds: str | None, *, slurm: str | None, slurm_dry_run: bool) -> None:
+    """UsageError where a budget was typed for a job or for several trainings, which would each measure it anew."""
+    from animegen_cli.train import sweep
+
+    if slurm is not None or slurm_dry_run:
+        raise UsageError("a job's time limit is no budget", hint="say `--duration`; `time=` in `--slurm` is the limit")
+    if seeds is not None or sweep.is_asked(request, None):
+        hint = "say `--duration`, or write a study with a `budget:` (`animegen compare --study FILE.yaml`)"
+        raise UsageError("trainings of one budget each are a study", hint=hint)
 
 
 def _plan(runs: Mapping[str, Request]) -> None:

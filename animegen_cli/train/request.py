@@ -28,6 +28,8 @@ class Request:
     resume: str = "auto"
     """`auto`, `none`, or a run to go on with."""
     init_from: str | None = None
+    budget: str | None = None
+    """Training time such as `30 min`, in place of a duration."""
     configs: Sequence[Path] = ()
     own: Layer | None = None
     """The settings of the run that is gone on with, as the run holds them."""
@@ -81,8 +83,24 @@ class Request:
 
     def check(self) -> None:
         """UsageError for a family, preset or setting that does not exist, ConfigError or DataError for a config file."""
+        self._check_budget()
         if self.runs_config:
             return
+        if not self.chooses_family:
+            self._check_names()
+        if self.settings:
+            from animegen_cli import config
+
+            for word in self.settings:  # several values are those of several trainings: `train/sweep.py`
+                key, equals, _ = word.partition("=")
+                config.Layer.from_settings([key + equals + value for value in config.values_of(word)])
+
+    @property
+    def chooses_family(self) -> bool:
+        """Whether the budget is to be spent on the family that makes the best of it."""
+        return self.budget is not None and self.family is None and not self.configs
+
+    def _check_names(self) -> None:
         family, preset = self.named()
         if preset is None or any("model" in layer.values for layer in self.config_layers()):
             paths.check_family(family)
@@ -92,9 +110,25 @@ class Request:
             config.preset_layer(family, preset)
         else:
             paths.preset_file(family, preset)
-        if self.settings:
-            from animegen_cli import config
 
-            for word in self.settings:  # several values are those of several trainings: `train/sweep.py`
-                key, equals, _ = word.partition("=")
-                config.Layer.from_settings([key + equals + value for value in config.values_of(word)])
+    def _check_budget(self) -> None:
+        """UsageError where the budget is no time, or where something else says how long to train."""
+        if self.budget is None:
+            return
+        from animegen_cli.config import Amount
+
+        example = 'write `--budget "30 min"`'
+        try:
+            seconds = Amount.parse(self.budget).seconds
+        except ValueError as error:
+            raise UsageError(f"--budget: {error}", hint=example) from error
+        if not seconds:
+            raise UsageError(
+                f"`--budget {self.budget}` is no time", hint=f"{example}, or `--duration` for images and epochs"
+            )
+        if any("duration" in layer.values.get("train", {}) for layer in self.flags):
+            raise UsageError("`--budget` and `--duration` both say how long to train", hint="leave one of them out")
+        if self.resumes_a_run:
+            raise UsageError("a run that is gone on with has its duration already", hint="`--duration` makes it longer")
+        if (self.nproc or 1) > 1:
+            raise UsageError("a budget is measured in one process", hint="leave `--nproc` out, or say `--duration`")

@@ -1,6 +1,6 @@
 """A sweep: one training for each combination of values, shared by as many processes as are started on it.
 
-`--set optim.main.lr=1e-4,2e-4 --seeds 0-2` are six trainings. Each has a folder that its values name, so every process
+`--set optim.model.lr=1e-4,2e-4 --seeds 0-2` are six trainings. Each has a folder that its values name, so every process
 that is given the same words finds the same runs: it trains those that nobody trains and skips those that are finished.
 """
 

@@ -219,7 +219,7 @@ def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tu
         return Run(request.out), occupied
     if request.resume == "auto":
         for run in reversed(paths.runs()):
-            if _continues(run, run_config, faces):
+            if continues(run, run_config, faces):
                 console.note(f"continuing {run.path} (start anew with `--resume none`)")
                 return run, True
     name = "-".join([run_config.family, paths.preset_name(run_config.preset or "custom"), faces.name])
@@ -231,7 +231,8 @@ def _has_begun(run: Run) -> bool:
     return run.exists or bool(run.states())
 
 
-def _continues(run: Run, run_config: RunConfig, faces: FaceSet) -> bool:
+def continues(run: Run, run_config: RunConfig, faces: FaceSet) -> bool:
+    """Whether a run is unfinished, nobody trains it now, and it was begun with these settings and pictures."""
     try:
         about = run.about
     except DataError:  # another run's damage is no reason not to start this one

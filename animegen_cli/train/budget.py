@@ -1,0 +1,79 @@
+"""A budget of time as what a run counts: a number of images, and where no family was named the one to spend it on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from animegen_cli import console, paths
+from animegen_cli.config import Amount, Layer
+from animegen_cli.errors import ConfigError, DataError
+from animegen_cli.paths import Run
+from animegen_cli.train import train
+from animegen_cli.train.speed import images_per_second
+
+if TYPE_CHECKING:
+    from animegen_cli.data.dataset import FaceSet
+    from animegen_cli.train.request import Request
+
+
+class Choice(NamedTuple):
+    """What a measured table says to train."""
+
+    family: str
+    preset: str
+    budget: str
+    """That of the table's best row."""
+
+
+def spent(request: Request) -> Request:
+    """Turn the budget of a request into a duration, by half a minute of training that is thrown away.
+
+    A run that the request goes on with keeps the duration that was measured when it began.
+
+    Raises:
+        AnimegenError: whatever would stop the training before its first step.
+    """
+    seconds = Amount.parse(request.budget or "").seconds or 0.0
+    if request.chooses_family:
+        choice = best(seconds)
+        console.note(
+            f"family: {choice.family}/{choice.preset}, the best of docs/leaderboard.md after {choice.budget} of one core"
+        )
+        request = replace(request, family=choice.family, preset=request.preset or choice.preset)
+    request = replace(request, budget=None)
+    run_config = train.read_config(request)
+    faces = train.open_data(request, run_config)
+    duration = _begun(request, faces)
+    if duration is None:
+        batch = run_config.train.batch
+        rate = images_per_second(train.prepare(request, run_config, faces))
+        duration = f"{max(int(rate * seconds) // batch, 1) * batch} images"
+    console.note(f"budget: {duration}")
+    return _with(request, duration)
+
+
+def best(seconds: float) -> Choice:
+    """The best row of the table whose budget is the longest that is not above `seconds`; of the shortest where all are."""
+    rows = [Choice(**row) for row in Layer.from_yaml(paths.presets_folder() / "budgets.yaml").values["best"]]
+    rows.sort(key=lambda row: Amount.parse(row.budget).seconds or 0.0)
+    within = [row for row in rows if (Amount.parse(row.budget).seconds or 0.0) <= seconds]
+    return (within or rows[:1])[-1]
+
+
+def _begun(request: Request, faces: FaceSet) -> str | None:
+    """The duration of the unfinished run that the request goes on with; None where it begins one."""
+    if request.resume == "none":
+        return None
+    for run in [Run(request.out)] if request.out else reversed(paths.runs()):
+        try:
+            duration = str(Layer.from_yaml(run.config).values["train"]["duration"])
+            if request.out or train.continues(run, train.read_config(_with(request, duration)), faces):
+                return duration
+        except (DataError, ConfigError, KeyError, TypeError):  # another run's damage is no reason not to start this one
+            continue
+    return None
+
+
+def _with(request: Request, duration: str) -> Request:
+    return replace(request, flags=[*request.flags, Layer.from_flag("--budget", "train.duration", duration)])
