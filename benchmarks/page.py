@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=6, help="runs compared (default: 6)")
     parser.add_argument("--size", type=int, default=64, help="side of the images in pixels (default: 64)")
     parser.add_argument("--repeats", type=int, default=7, help="processes and openings (default: 7)")
-    parser.add_argument("--figures", action="store_true", help="also write every figure as SVG and PNG")
+    parser.add_argument("--figures", action="store_true", help="also write every figure as SVG, PNG and PDF")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -6,12 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import fake_runs
+import numpy as np
 import pytest
 import yaml
 from fake_runs import score
 
 from animegen_cli.compare import compare
-from animegen_cli.report import conclusion
+from animegen_cli.report import boards, conclusion
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +29,8 @@ def compared(root: Path, values: dict[str, list[dict[str, Any]] | None], **optio
 
 
 def text(found: Comparison) -> str:
-    return " ".join(conclusion.words(found)).replace("<b>", "").replace("</b>", "").replace("\N{NO-BREAK SPACE}", " ")
+    said = " ".join([conclusion.sentence(found), *conclusion.details(found)])
+    return said.replace("<b>", "").replace("</b>", "").replace("\N{NO-BREAK SPACE}", " ")
 
 
 def fd(value: float, std: float | None = 0.5, **fields: Any) -> dict[str, Any]:
@@ -38,12 +40,40 @@ def fd(value: float, std: float | None = 0.5, **fields: Any) -> dict[str, Any]:
 def test_the_best_its_rivals_and_the_rest_are_told_from_the_cells(tmp_path: Path) -> None:
     found = compared(tmp_path, {"a": [fd(12.6)], "b": [fd(12.0)], "c": [fd(30.0)]})
     said = text(found)
-    assert "By fd-faces, the first of the scores here (lower is better), b is best with 12.00 ± 0.50." in said
-    assert "Not significantly different: a. All others are significantly worse." in said
+    assert "Choose b or a. fd-faces 12.00 ± 0.50 and 12.60 ± 0.50 are not significantly different; c is" in said
+    assert "Decided by fd-faces, the first of the scores here (lower is better)." in said
     table = conclusion.table(found)
     assert table is not None
     (row,) = table.rows
     assert [cell.value for cell in row[:4]] == ["fd-faces", "b", 12.0, ["a"]]
+
+
+@pytest.mark.parametrize(
+    ("worse", "said"),
+    [
+        ([30.0], "Choose a. fd-faces 12.00 ± 0.50; b is significantly worse."),
+        ([30.0, 40.0], "Choose a. fd-faces 12.00 ± 0.50; every other is significantly worse."),
+        ([12.1], "Choose a or b. fd-faces 12.00 ± 0.50 and 12.10 ± 0.50 are not significantly different."),
+    ],
+)
+def test_one_sentence_says_which_to_choose(tmp_path: Path, worse: list[float], said: str) -> None:
+    found = compared(tmp_path, dict(zip("abc", [[fd(12.0)], *([fd(value)] for value in worse)], strict=False)))
+    assert text(found).startswith(said)
+
+
+def test_a_best_run_whose_pictures_are_none_is_not_recommended(tmp_path: Path) -> None:
+    found = compared(tmp_path, {"a": [fd(12.0)], "b": [fd(30.0)], "c": [fd(40.0)]})
+
+    def draw(run: Run, seeds: Any) -> np.ndarray:
+        if run.name == "a":
+            return np.full((len(seeds), 64, 64, 3), 90, np.uint8)
+        return fake_runs.draw(run, [0] * len(seeds) if run.name == "b" else seeds)
+
+    flaws = boards.flaws_of(found, compare.same_seeds(found, range(4), draw))
+    assert flaws == {0: ["blank images"], 1: ["mode collapse"]}
+    assert conclusion.sentence(found, flaws).startswith("<b>a</b> scores best, ")
+    assert "look before you choose it: blank images" in conclusion.sentence(found, flaws)
+    assert "b: its faces above show mode collapse." in conclusion.doubts(found, flaws)
 
 
 def test_without_uncertainty_nothing_is_called_significant(tmp_path: Path) -> None:
@@ -77,7 +107,7 @@ def test_a_score_that_one_run_alone_has_decides_nothing(tmp_path: Path) -> None:
     found = compared(tmp_path, {"a": [fd(12.0), score("mse", 0.1, extractor="")], "b": [fd(20.0)]})
     assert [m.name for m in found.main()] == ["fd-faces"]
     alone = compared(tmp_path / "alone", {"a": [fd(12.0)], "b": None})
-    assert "no verdict yet" in text(alone)
+    assert "No verdict yet: there are not two rows" in text(alone)
     assert conclusion.table(alone) is None
     assert "no run has scores" in text(compared(tmp_path / "bare", {"a": None}))
 
@@ -90,7 +120,7 @@ def test_the_cheaper_of_equals_is_named(tmp_path: Path) -> None:
     assert "a took 2 h to train, needs 30 s for 100 faces and has 35.75M parameters." in said
     assert "b is the quickest to train (10 min)" in said
     assert "b is the quickest to draw (2 s)" in said
-    assert "c is" not in said
+    assert "c is the" not in said
 
 
 @pytest.fixture
@@ -127,6 +157,27 @@ def test_what_speaks_against_it_is_said(doubtful: list[Run]) -> None:
         assert doubt in said
 
 
+def test_costs_are_compared_in_processor_time_where_all_have_it(tmp_path: Path) -> None:
+    def doubts_of(*processor: float | None, device: str = "cpu") -> str:
+        root = tmp_path / "-".join(map(str, [*processor, device]))
+        runs = [
+            fake_runs.make(
+                root,
+                name,
+                scores=[fd(12.0 + seconds)],
+                seconds=seconds,
+                about={"processor_seconds": worked, "device": device},
+            )
+            for name, seconds, worked in zip("ab", (600.0, 2400.0), processor, strict=True)
+        ]
+        return "\n".join(conclusion.doubts(compare.compare(runs)))
+
+    assert "Not at equal cost" not in doubts_of(590.0, 610.0)  # the clock ran on while others worked
+    assert "Not at equal cost: training took a processor time from 2 min (a) to 10 min (b)." in doubts_of(120.0, 600.0)
+    for likes in (doubts_of(590.0, None), doubts_of(590.0, 610.0, device="NVIDIA H200")):
+        assert "Not at equal cost: training took from 10 min (a) to 40 min (b)." in likes
+
+
 def test_sound_runs_raise_no_doubts(tmp_path: Path) -> None:
     def scored(value: float) -> list[dict[str, Any]]:
         entry = score("fid", value, std=0.1, **COUNTS)
@@ -145,7 +196,9 @@ def test_sound_runs_raise_no_doubts(tmp_path: Path) -> None:
 def test_the_page_opens_with_the_conclusion_and_its_files_hold_it(doubtful: list[Run], tmp_path: Path) -> None:
     files = compare.write(compare.compare(doubtful), tmp_path / "out")
     page = files["page"].read_text(encoding="utf-8")
-    assert page.index("<h2>Verdict</h2>") < page.index("<h2>Quality</h2>")
+    assert (
+        page.index('class="verdict"') < page.index("What speaks against trusting this") < page.index("<h2>Scores</h2>")
+    )
     assert page.count("<h2>") == page.count("<section")
     assert "its &lt;weights&gt; are as printed" in page
     value = json.loads((files["tables"] / "verdict.json").read_text())

@@ -14,7 +14,8 @@ from animegen_cli.config import Section
 from animegen_cli.model import families
 from animegen_cli.model.family import DataSpec, Family, Finding, Phase
 from animegen_cli.paths import Run
-from animegen_cli.train.doctor import Doctor, roughness, thumbnail_distance
+from animegen_cli.report.looks import roughness, thumbnail_distance
+from animegen_cli.train.doctor import Doctor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -50,7 +50,7 @@ def rows(found: Comparison) -> list[dict[str, Any]]:
 
 
 def text(found: Comparison) -> str:
-    said = " ".join(conclusion.words(found)).replace("<b>", "").replace("</b>", "")
+    said = " ".join([conclusion.sentence(found), *conclusion.details(found)]).replace("<b>", "").replace("</b>", "")
     return said.replace("\N{NO-BREAK SPACE}", " ")
 
 
@@ -115,13 +115,10 @@ def test_sentences_compare_means_with_the_error_over_trainings(tmp_path: Path) -
         return comparison.compare(made)
 
     apart = two([(20.0, 21.0, 22.0), (30.0, 31.0, 32.0)], tmp_path / "apart")
-    assert "a is best with 21.00 ± 0.58 (the mean of 3 training seeds). The other is significantly worse." in text(
-        apart
-    )
+    assert "Choose a. fd-faces 21.00 ± 0.58; b is significantly worse." in text(apart)
+    assert "means of up to 3 training seeds" in text(apart)
     near = two([(20.0, 21.0, 22.0), (20.0, 24.0, 28.0)], tmp_path / "near")
-    assert "Not significantly different: b." in text(near), (
-        "each training alone is known to 0.1, the means to 0.6 and 2.3"
-    )
+    assert "Choose a or b." in text(near), "each training alone is known to 0.1, the means to 0.6 and 2.3"
     doubts = "\n".join(conclusion.doubts(near))
     assert "One training seed" not in doubts
     assert "One range of seeds" not in doubts, "each training was drawn from once, and they are several"
@@ -145,10 +142,12 @@ def test_tables_and_page_have_the_means_and_each_training(runs: list[Run], tmp_p
     assert of_a["interval"] == pytest.approx([22 - 4.3027 * 2 / 3**0.5, 22 + 4.3027 * 2 / 3**0.5], rel=1e-4)
     assert of_b["run"] == "b"
     page = files["page"].read_text()
-    assert "3 runs in 7 trainings with different seeds" in page
-    for summary in ("Each training seed", "The other training seeds"):
+    assert "7 trainings with different seeds" in page
+    for summary in ("Each training seed", "The same seeds from every training"):
         assert f"<details><summary>{summary}</summary>" in page
-    assert page.index(">a, seed 0<") < page.index("The other training seeds") < page.index(">a, seed 1</span>")
+    assert (
+        page.index("3 training seeds") < page.index("The same seeds from every training") < page.index(">a, seed 1</p>")
+    )
     assert "a-seed2" in page.split("How to reproduce")[-1]
     assert "Each training seed" in files["markdown"].read_text()
 

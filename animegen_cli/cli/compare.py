@@ -35,7 +35,7 @@ Examples:
 
   animegen compare --no-images --format latex      the table alone, for a paper
 
-  animegen compare --figures                       every figure as SVG and PNG too
+  animegen compare --figures                       every figure as SVG, PNG and PDF too
 
   animegen compare 3 5 --survey survey             a page that asks people which run is better
 
@@ -90,7 +90,7 @@ def compare(
         bool, typer.Option("--no-reals", help="Leave the real images out of the page, so that it can be published.")
     ] = False,
     figures: Annotated[
-        bool, typer.Option("--figures", help="Write each figure of the page as SVG and PNG too.")
+        bool, typer.Option("--figures", help="Write each figure of the page as SVG, PNG and PDF too.")
     ] = False,
     survey: Annotated[
         Path | None,

@@ -20,7 +20,7 @@ from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_me
 from animegen_cli.metrics import significance
 from animegen_cli.metrics.protocol import AROUND_ZERO
 from animegen_cli.paths import Run, make_folder
-from animegen_cli.report import canvas, grids, means, published, records, tables
+from animegen_cli.report import grids, means, plots, published, records, tables
 from animegen_cli.report import same_seeds as seeds
 from animegen_cli.report.columns import (
     Comparison,
@@ -180,6 +180,7 @@ def _cost(compared: Sequence[Record], names: Sequence[str]) -> Table:
         Column("parameters", "parameters"),
         Column("images", "images seen"),
         Column("seconds", "training time"),
+        Column("processor_seconds", "processor time"),
         Column("images_per_second", "images/s"),
         Column("peak_memory", "peak memory"),
         Column("seconds_per_100", "100 faces"),
@@ -200,6 +201,7 @@ def _cost(compared: Sequence[Record], names: Sequence[str]) -> Table:
                 measured(record.parameters, amount),
                 _images(record),
                 measured(get("seconds"), duration),
+                measured(record.processor_seconds, duration),
                 measured(get("images_per_second"), amount),
                 measured(get("peak_memory"), memory),
                 measured(record.drawing.get("seconds_per_100"), duration),
@@ -225,6 +227,7 @@ _SORTABLE: dict[str, Callable[[Record], Any]] = {
     "images": lambda r: r.images,
     "parameters": lambda r: r.parameters,
     "seconds": lambda r: r.about.get("seconds"),
+    "processor_seconds": lambda r: r.processor_seconds,
     "images_per_second": lambda r: r.about.get("images_per_second"),
     "peak_memory": lambda r: r.about.get("peak_memory"),
     "seconds_per_100": lambda r: r.drawing.get("seconds_per_100"),
@@ -287,7 +290,7 @@ def write(
     out: Path,
     *,
     drawn: Drawn | None = None,
-    plots: Sequence[ScorePair] = (),
+    pairs: Sequence[ScorePair] = (),
     study: StudyPlan | None = None,
     preferences: Sequence[Preference] = (),
     reals: bool = True,
@@ -301,11 +304,11 @@ def write(
         comparison: the runs and their scores.
         out: made where it is missing.
         drawn: the same-seeds picture, from `same_seeds`; None leaves it out.
-        plots: pairs of scores to plot against each other.
+        pairs: scores to plot against each other.
         study: what the runs were made for.
         preferences: what the votes of a survey say, question by question.
         reals: also show the real images that the runs learned from.
-        figures: also write each plot of the page as SVG and PNG and each picture as PNG into `figures/`.
+        figures: also write each plot of the page as SVG, PNG and PDF and each picture as PNG into `figures/`.
 
     Raises:
         DataError: `out` is a file.
@@ -313,7 +316,7 @@ def write(
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file, not a folder", hint="choose another with `--out`")
     make_folder(out)
-    page = comparison_page(comparison, drawn=drawn, plots=plots, study=study, preferences=preferences, reals=reals)
+    page = comparison_page(comparison, drawn=drawn, pairs=pairs, study=study, preferences=preferences, reals=reals)
     texts = {
         "page": ("index.html", page.html),
         "markdown": ("table.md", as_text(comparison, "markdown")),
@@ -350,11 +353,12 @@ def _write_tables(numbering: Numbering, folder: Path) -> Path:
 
 
 def _write_figures(numbering: Numbering, folder: Path) -> Path:
-    """Each plot of the page as SVG and PNG, each picture as PNG, under its own name."""
+    """Each plot of the page as SVG, PNG and PDF, each picture as PNG, under its own name."""
     make_folder(folder)
     for name, plot in numbering.plots.items():
-        disk.write_text(folder / f"{name}.svg", canvas.svg(plot) + "\n")
-        grids.save(canvas.pixels(plot), folder / f"{name}.png")
+        disk.write_text(folder / f"{name}.svg", plots.svg(plot))
+        disk.write_bytes(folder / f"{name}.png", plots.png(plot))
+        disk.write_bytes(folder / f"{name}.pdf", plots.pdf(plot))
     for name, path in numbering.pictures.items():
         with Image.open(path) as picture:
             grids.save(picture.convert("RGB"), folder / f"{name}.png")

@@ -164,7 +164,7 @@ def _page(
         compared,
         folder / "comparison",
         drawn=drawn,
-        plots=[ScorePair(plot.x, plot.y, plot.runs) for plot in study.plots],
+        pairs=[ScorePair(plot.x, plot.y, plot.runs) for plot in study.plots],
         study=StudyPlan(study.title, study.about, study_plan.table(study, folder), printed.tables(study, compared)),
         reals=request.reals,
         figures=request.figures,

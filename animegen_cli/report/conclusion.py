@@ -9,10 +9,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from markupsafe import Markup, escape
+
 from animegen_cli.report.columns import Comparison, ScoreColumn
-from animegen_cli.report.markup import Markup, el, join
+from animegen_cli.report.records import training_time
 from animegen_cli.report.tables import ARROWS, DASH, Cell, Column, Table, measured
-from animegen_cli.report.units import amount, duration
+from animegen_cli.report.units import amount, cut, duration
 
 if TYPE_CHECKING:
     from animegen_cli.report.records import Record
@@ -56,13 +58,12 @@ def table(compared: Comparison) -> Table | None:
         Column("best", "best", right=False),
         Column("value", "value"),
         Column("tied", "not significantly different", right=False),
-        Column("seconds", "training time"),
+        Column("seconds", training_time(compared.records).measure),
         Column("seconds_per_100", "100 faces"),
         Column("parameters", "parameters"),
     )
     rows = []
     for place in _places(compared):
-        record = compared.records[compared.entries[place.best].run]
         rivals = [compared.labels[i] for i in place.tied]
         arrow = ARROWS[place.column.better].replace(" ", _NBSP)
         none = "not known" if place.unsure and place.worse else "none"
@@ -73,16 +74,17 @@ def table(compared: Comparison) -> Table | None:
                 Cell(compared.labels[place.best], compared.labels[place.best]),
                 Cell(value.text, value.value),
                 Cell(", ".join(rivals) or none, rivals),
-                *_cost(record),
+                *_cost(compared, compared.entries[place.best].run),
             )
         )
     return Table("Best by each main score", columns, tuple(rows)) if rows else None
 
 
-def _cost(record: Record) -> tuple[Cell, Cell, Cell]:
+def _cost(compared: Comparison, run: int) -> tuple[Cell, Cell, Cell]:
     """Seconds of training, seconds to draw 100 faces, and parameters."""
+    record = compared.records[run]
     return (
-        measured(record.about.get("seconds"), duration),
+        measured(training_time(compared.records).seconds[run], duration),
         measured(record.drawing.get("seconds_per_100"), duration),
         measured(record.parameters, amount),
     )
@@ -91,53 +93,63 @@ def _cost(record: Record) -> tuple[Cell, Cell, Cell]:
 # ---- in words ---------------------------------------------------------------------------------------------------
 
 
-def words(compared: Comparison) -> list[Markup]:
-    """Put the conclusion in two or three paragraphs."""
+def sentence(compared: Comparison, flaws: Mapping[int, Sequence[str]] | None = None) -> Markup:
+    """Say in one sentence which run to choose; `flaws` are what is wrong with the pictures of runs, by their places."""
     places = _places(compared)
     if not places:
         scored = sum(bool(entry.scores) for entry in compared.entries)
         why = "no run has scores" if not scored else "there are not two rows with a score of one protocol"
-        return [el("p", f"There is no verdict yet: {why}.", class_="lead")]
-    paragraphs = [el("p", *_best(compared, places[0]), class_="lead")]
-    if len(places) > 1:
-        paragraphs.append(el("p", *_overall(compared, places)))
-    paragraphs += [el("p", text) for text in _costs(compared, places[0])]
-    return paragraphs
-
-
-def _best(compared: Comparison, place: _Place) -> Iterator[Markup | str]:
-    column = place.column
-    best = el("b", compared.labels[place.best])
-    value = compared.cells(column)[place.best].text
-    yield join("By ", column.label, f", the first of the scores here ({column.better} is better), ", best)
-    trainings = len(compared.entries[place.best].scores[column.identity].trainings)
-    mean = f" (the mean of {trainings} training seeds)" if trainings else ""
-    yield f" is best with {value.replace(' ', _NBSP)}{mean}. "
-    if place.tied:
-        yield join("Not significantly different: ", *_listed([compared.labels[i] for i in place.tied]), ". ")
-    if not place.worse:
-        return
+        return Markup("No verdict yet: {}.").format(why)
+    place = places[0]
+    value = f"{place.column.name} {compared.cells(place.column)[place.best].text}".replace(" ", _NBSP)
+    labels = [cut(label, 44) for label in compared.labels]
+    best = _bold(labels[place.best])
+    if wrong := (flaws or {}).get(compared.entries[place.best].run):
+        return Markup("{} scores best, {}, but look before you choose it: {}.").format(best, value, ", ".join(wrong))
+    tied = [labels[i] for i in place.tied]
     if place.unsure:
-        yield "How sure the other differences are is not known: values without an uncertainty cannot be tested."
-    elif place.tied:
-        yield "All others are significantly worse."
-    else:
-        yield "All others are significantly worse." if len(place.worse) > 1 else "The other is significantly worse."
+        text = "{} has the best {}; how sure that is is not known, since not every value has an uncertainty."
+        return Markup(text).format(best, value)
+    others = "every other is" if len(place.worse) > 1 else f"{labels[place.worse[0]]} is" if place.worse else ""
+    worse = f"; {others} significantly worse" if others else ""
+    if not tied:
+        return Markup("Choose {}. {}{}.").format(best, value, worse)
+    values = _and([compared.cells(place.column)[i].text.replace(" ", _NBSP) for i in (place.best, *place.tied)])
+    text = "Choose {} or {}. {} {} are not significantly different{}."
+    return Markup(text).format(best, _listed(tied), place.column.name, values, worse)
 
 
-def _overall(compared: Comparison, places: Sequence[_Place]) -> Iterator[Markup | str]:
+def details(compared: Comparison) -> list[Markup]:
+    """Say in a paragraph or two how the other main scores see it, and what the best runs cost."""
+    places = _places(compared)
+    if not places:
+        return []
+    first = places[0]
+    scores = [entry.scores.get(first.column.identity) for entry in compared.entries]
+    trainings = max((len(score.trainings) for score in scores if score is not None), default=0)
+    means = f" Scores are means of up to {trainings} training seeds." if trainings else ""
+    said = f"Decided by {first.column.label}, the first of the scores here ({first.column.better} is better).{means}"
+    if len(places) > 1:
+        return [Markup("{} {}").format(said, _overall(compared, places)), *map(escape, _costs(compared, first))]
+    return [escape(said), *map(escape, _costs(compared, first))]
+
+
+def _overall(compared: Comparison, places: Sequence[_Place]) -> Markup:
     wins = {i: sum(i == p.best or i in p.tied for p in places) for i in range(len(compared.entries))}
     order = sorted((i for i in wins if wins[i]), key=lambda i: -wins[i])
-    yield f"Of the {len(places)} main scores, "
-    for turn, i in enumerate(order):
-        said = " is best, or not significantly worse than the best, by " if not turn else " by "
-        yield join(", " if turn else None, el("b", compared.labels[i]), said, wins[i])
-    never = [compared.labels[i] for i in wins if not wins[i] and compared.entries[i].scores]
-    yield join(", ", *_listed(never), " by none." if never else None) if never else "."
+    counted = [
+        Markup("{} {}by {}").format(
+            _bold(compared.labels[i]), "" if turn else "is best, or not significantly worse than the best, ", wins[i]
+        )
+        for turn, i in enumerate(order)
+    ]
+    if never := [compared.labels[i] for i in wins if not wins[i] and compared.entries[i].scores]:
+        counted.append(Markup("{} by none").format(_listed(never)))
+    return Markup("Of the {} main scores, {}.").format(len(places), Markup(", ").join(counted))
 
 
 def _costs(compared: Comparison, place: _Place) -> Iterator[str]:
-    costs = {i: _cost(compared.records[compared.entries[i].run]) for i in (place.best, *place.tied)}
+    costs = {i: _cost(compared, compared.entries[i].run) for i in (place.best, *place.tied)}
     of_best = costs[place.best]
     templates = ("took {} to train", "needs {} for 100 faces", "has {} parameters")
     known = [said.format(cell.text) for said, cell in zip(templates, of_best, strict=True) if cell.text != DASH]
@@ -154,10 +166,13 @@ def _costs(compared: Comparison, place: _Place) -> Iterator[str]:
     yield text
 
 
-def _listed(names: Sequence[str]) -> Iterator[Markup]:
+def _bold(name: str) -> Markup:
+    return Markup("<b>{}</b>").format(name)
+
+
+def _listed(names: Sequence[str]) -> Markup:
     """Names in bold with commas between them."""
-    for i, name in enumerate(names):
-        yield join(", " if i else None, el("b", name))
+    return Markup(", ").join(map(_bold, names))
 
 
 def _and(parts: Sequence[str]) -> str:
@@ -167,13 +182,19 @@ def _and(parts: Sequence[str]) -> str:
 # ---- what speaks against it -------------------------------------------------------------------------------------
 
 
-def doubts(compared: Comparison) -> list[str]:
-    """Say why the conclusion may be wrong, a sentence each; what files and the doctor say comes first."""
+def doubts(compared: Comparison, flaws: Mapping[int, Sequence[str]] | None = None) -> list[str]:
+    """Say why the conclusion may be wrong, a sentence each; what files, the doctor and the pictures (`flaws`) say comes first."""
     found = [
         text if text.startswith((*compared.names, "/", ".")) else text[:1].upper() + text[1:]
         for text in compared.warnings
     ]
     names = dict(zip(compared.names, compared.records, strict=True))
+    for run, wrong in (flaws or {}).items():
+        known = {
+            name for one in compared.records[run].trainings or (compared.records[run],) for name in one.finding_names
+        }
+        if seen := [name for name in wrong if name not in known]:
+            found.append(f"{compared.names[run]}: its faces above show {' and '.join(seen)}.")
     found += [f"{name}: {r.config['warning']}" for name, r in names.items() if r.config.get("warning")]
     halves = [f"{name} ({r.state})" for name, r in names.items() if r.state != "finished"]
     if halves:
@@ -226,10 +247,12 @@ def _of_trainings(names: Mapping[str, Record]) -> Iterator[str]:
     if single:
         which = "every setting" if len(single) == len(names) else ", ".join(single)
         yield f"One training seed: {which} was trained once, and how far another training would differ is not known."
-    took = {n: float(s) for n, r in names.items() if isinstance(s := r.about.get("seconds"), (int, float)) and s > 0}
+    time = training_time([*names.values()])
+    took = {name: seconds for name, seconds in zip(names, time.seconds, strict=True) if seconds}
     if took and max(took.values()) > UNEQUAL * min(took.values()):
         low, high = min(took, key=lambda n: took[n]), max(took, key=lambda n: took[n])
-        yield f"Not at equal cost: training took from {duration(took[low])} ({low}) to {duration(took[high])} ({high})."
+        what = "training took from" if time.measure == "training time" else "training took a processor time from"
+        yield f"Not at equal cost: {what} {duration(took[low])} ({low}) to {duration(took[high])} ({high})."
 
 
 def _setting_and_seed(config: Mapping[str, Any]) -> tuple[str, str]:

@@ -8,28 +8,28 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from animegen_cli.metrics.protocol import Denoising
 from animegen_cli.report import plots
-from animegen_cli.report.markup import Markup, el
+from animegen_cli.report.numbering import FigurePart, Folded, Numbering, Panel, folded
 from animegen_cli.report.plots import Mark, RunShares, Series, Style
+from animegen_cli.report.records import training_time
 
 if TYPE_CHECKING:
-    from animegen_cli.report.canvas import Drawing
     from animegen_cli.report.columns import Comparison, ScoreColumn
-    from animegen_cli.report.numbering import Numbering
     from animegen_cli.report.records import Record
 
-_ASIDE = ("grad_norm", "ema/", "lr/", "loader/", "images_per_second")
-"""Parts of the names of logged values that are folded away."""
+_ASIDE = {
+    "grad_norm": "gradient norms", "ema/": "averaging", "lr/": "learning rates", "loader/": "loading",
+    "images_per_second": "images/s",
+}  # fmt: skip
+"""Parts of the names of logged values that are folded away, and what the plots of them are called."""
 _NO_CURVE = {"step", "seconds"}
 _OF_DENOISING = ("reference", "reference_split", "n_real", "size", "precision")
 """Fields of a protocol, besides the name, that decide what is denoised."""
-_NARROW = (372, 300)
-"""Of plots that stand three in a row."""
 
 
 @dataclass(frozen=True)
@@ -47,31 +47,32 @@ class ScorePair:
 # ---- quality against cost, score against score ------------------------------------------------------------------
 
 
-def trade_offs(compared: Comparison, numbering: Numbering, most: int = 2) -> Iterator[Markup]:
-    """Plot the first main scores against hours of training, seconds of sampling and parameters, a figure per score."""
+def trade_offs(compared: Comparison, numbering: Numbering) -> FigurePart | None:
+    """Plot the first main score against the time of training and of drawing and the parameters, side by side."""
+    columns = compared.main()
+    if not columns:
+        return None
+    column, time = columns[0], training_time(compared.records)
     devices = {str(r.about["device"]) for r in compared.records if r.about.get("device")}
     on = f" on {devices.pop()}" if len(devices) == 1 else " of the device that it ran on"
-    costs: list[tuple[str, str, Callable[[Record], object]]] = [
-        ("hours", f"training time (hours{on})", lambda r: _hours(r.about.get("seconds"))),
-        ("sampling", "time to draw 100 faces (s)", lambda r: r.drawing.get("seconds_per_100")),
-        ("parameters", "parameters", lambda r: r.parameters),
+    costs: list[tuple[str, str, Sequence[object]]] = [
+        ("time", f"{time.measure} (minutes{on})", [seconds and seconds / 60 for seconds in time.seconds]),
+        ("sampling", "time to draw 100 faces (s)", [r.drawing.get("seconds_per_100") for r in compared.records]),
+        ("parameters", "parameters", [r.parameters for r in compared.records]),
     ]
-    for column in compared.main()[:most]:
-        panels = []
-        for name, label, cost in costs:
-            marks = list(_against_cost(compared, column, cost))
-            if len(marks) > 1:
-                title = f"{column.name} against {label.partition(' (')[0]}"
-                plot = _scatter(marks, title, label, column.name, size=_NARROW)
-                panels.append(numbering.plot(f"{column.key}-{name}", plot))
-        if panels:
-            text = (
-                f"{column.label} ({column.better} is better) against what it costs; bars are the score’s uncertainty."
+    panels = []
+    for name, label, cost in costs:
+        marks = list(_against_cost(compared, column, cost))
+        if len(marks) > 1:
+            title = f"{column.name} against {label.partition(' (')[0]}"
+            panels.append(
+                numbering.plot(f"{column.key}-{name}", plots.scatter(marks, title=title, x=label, y=column.name))
             )
-            yield numbering.figure(panels, text, class_="trio")
+    text = f"{column.label} ({column.better} is better) against what it costs; bars are the score’s uncertainty."
+    return numbering.figure(panels, text)
 
 
-def pairs(compared: Comparison, wanted: Sequence[ScorePair], numbering: Numbering) -> Iterator[Markup]:
+def pairs(compared: Comparison, wanted: Sequence[ScorePair], numbering: Numbering) -> Iterator[FigurePart]:
     """Plot two scores against each other, a point per run, the named runs joined by a line in their order."""
     for pair in wanted:
         panels = []
@@ -80,19 +81,20 @@ def pairs(compared: Comparison, wanted: Sequence[ScorePair], numbering: Numberin
             line = [place for run in pair.runs for place, mark in enumerate(marks) if mark.run == run]
             if len(marks) > 1:
                 label_x, label_y = (f"{c.name}, {c.better} is better" if c.better else c.name for c in (x, y))
-                plot = _scatter(marks, f"{y.name} against {x.name}", label_x, label_y, joined=line)
+                title = f"{y.name} against {x.name}"
+                plot = plots.scatter(marks, title=title, x=label_x, y=label_y, joined=line)
                 panels.append(numbering.plot(f"{y.key}-against-{x.key}", plot))
-        if panels:
-            joined = f", joined in the order {', '.join(pair.runs)}" if pair.runs else ""
-            text = f"{pair.y} against {pair.x}, a point per run{joined}; bars are their uncertainty."
-            yield numbering.figure(panels, text)
+        joined = f", joined in the order {', '.join(pair.runs)}" if pair.runs else ""
+        text = f"{pair.y} against {pair.x}, a point per run{joined}; bars are their uncertainty."
+        if (part := numbering.figure(panels, text)) is not None:
+            yield part
 
 
-def _against_cost(compared: Comparison, column: ScoreColumn, cost: Callable[[Record], object]) -> Iterator[Mark]:
+def _against_cost(compared: Comparison, column: ScoreColumn, cost: Sequence[object]) -> Iterator[Mark]:
     styles = plots.styles(compared.names)
     for entry, label in zip(compared.entries, compared.labels, strict=True):
         score = entry.scores.get(column.identity)
-        x = cost(compared.records[entry.run])
+        x = cost[entry.run]
         if score is not None and isinstance(x, int | float) and x > 0:
             run = compared.names[entry.run]
             yield Mark(label, float(x), score.value, y_interval=score.range, run=run, style=styles[run])
@@ -112,21 +114,10 @@ def _named(compared: Comparison, name: str) -> list[ScoreColumn]:
     return [column for column in compared.score_columns if f"{column.name}-".startswith(f"{name}-")]
 
 
-def _scatter(
-    marks: Sequence[Mark], title: str, x: str, y: str, *, joined: Sequence[int] = (), size: tuple[int, int] = plots.SIZE
-) -> Drawing:
-    log_x, log_y = _spread([mark.x for mark in marks]), _spread([mark.y for mark in marks])
-    return plots.scatter(marks, title=title, x=x, y=y, log_x=log_x, log_y=log_y, joined=joined, size=size)
-
-
-def _hours(seconds: object) -> float | None:
-    return seconds / 3600 if isinstance(seconds, int | float) else None
-
-
 # ---- what eval saw ----------------------------------------------------------------------------------------------
 
 
-def histograms(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Markup | None:
+def histograms(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> FigurePart | None:
     """Plot how often each value of each attribute occurs, real against drawn, all runs of an attribute in one plot."""
     styles = plots.styles(names)
     together: dict[tuple[str, str, tuple[str, ...], tuple[float, ...]], list[RunShares]] = {}
@@ -138,13 +129,11 @@ def histograms(records: Sequence[Record], names: Sequence[str], numbering: Numbe
         numbering.plot(f"shares-{name}", plots.shares(values, real, runs, title=f"{name}, seen by {by}"))
         for (name, by, values, real), runs in together.items()
     ]
-    if not panels:
-        return None
     text = "How often each value occurs: gray bars among the real images, dots among what each run draws."
     return numbering.figure(panels, text)
 
 
-def denoising(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Markup | None:
+def denoising(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> FigurePart | None:
     """Plot how near the images come that runs find behind noise: over its deviation, and over a hierarchy's top levels.
 
     Scores share a plot where all but the run is equal: the held-out images, their number and the arithmetic.
@@ -162,7 +151,7 @@ def denoising(records: Sequence[Record], names: Sequence[str], numbering: Number
             unit = {"psnr": "PSNR (dB)", "ssim": "SSIM"}.get(measure, measure)
             over_noise = [Series(run, _over_noise(of_run, measure), styles[run]) for run, of_run in runs.items()]
             if measure == "psnr":
-                over_noise.append(Series("the noisy images", _noisy(over_noise), plots.Style("#888888", "2 3")))
+                over_noise.append(Series("the noisy images", _noisy(over_noise), Style("#888888", (2, 3))))
             plot = plots.lines(over_noise, title=f"denoised: {unit}", x="deviation of the noise, in [-1, 1]", y=unit)
             panels.append(numbering.plot(f"denoising-{measure}{mark}", plot))
             if over_levels := list(_over_levels(runs, measure, styles)):
@@ -170,8 +159,6 @@ def denoising(records: Sequence[Record], names: Sequence[str], numbering: Number
                     over_levels, title=f"top levels kept: {unit}", x="levels from the noisy image", y=unit
                 )
                 panels.append(numbering.plot(f"denoising-levels-{measure}{mark}", plot))
-    if not panels:
-        return None
     text = "Held-out images behind noise, as the runs find them, against the images themselves: higher is better."
     return numbering.figure(panels, text)
 
@@ -205,7 +192,7 @@ def _over_levels(
 # ---- training ---------------------------------------------------------------------------------------------------
 
 
-def levels(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Markup | None:
+def levels(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> FigurePart | None:
     """Plot what each level of a hierarchy carries at the end, from values logged as `name_00`, `name_01`, ...
 
     One run is shown as bars, several as lines.
@@ -227,8 +214,6 @@ def levels(records: Sequence[Record], names: Sequence[str], numbering: Numbering
             ]
             plot = plots.lines(series, title=title, x=x, y=y)
         panels.append(numbering.plot(f"levels-{kind}", plot))
-    if not panels:
-        return None
     return numbering.figure(panels, "What each latent level carries at the end: levels near zero have collapsed.")
 
 
@@ -245,32 +230,35 @@ def _is_level(key: str) -> bool:
     return re.fullmatch(r".+_\d\d", key) is not None
 
 
-def curves(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
+def curves(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[FigurePart | Folded]:
     """Plot each logged value over images seen, a line per run: losses and validation first.
 
-    Runs share a plot of a loss where their families say that it is the same quantity. Folded away are speeds, learning
-    rates and gradients and, of several runs, what one has logged alone.
+    Runs share a plot of a loss where their families say that it is the same quantity; what one of several runs has logged
+    alone is on its own page. Speeds, learning rates and gradients of a single run are folded away, a plot for each kind.
     """
-    logged = dict.fromkeys(key for record in records for key in record.curves)
+    logged = dict.fromkeys(key for record in records for key, points in record.curves.items() if len(points) > 1)
     keys = [key for key in logged if key not in _NO_CURVE and not _is_level(key)]  # `levels` shows those
-    aside = [key for key in keys if any(part in key for part in _ASIDE) or "/" not in key]
-    main: list[_Curve] = []
-    single: list[_Curve] = []
-    for key in (key for key in keys if key not in aside):
-        for curve in _alike(key, records):
-            (single if len(records) > 1 == len(curve.runs) else main).append(curve)
-    parts = []
-    if main:
-        text = "Losses and validation scores over images seen, smoothed; of few runs the single values too, faint."
-        main.sort(key=lambda curve: curve.key.startswith("validation/"))
-        parts.append(numbering.figure([_curve(curve, records, names, numbering) for curve in main], text))
-    speeds = [_Curve(key, [place for place, record in enumerate(records) if key in record.curves]) for key in aside]
-    alone = "What runs logged alone: no other has a loss of this name that measures the same"
-    for title, folded in ((alone, single), ("Speed, learning rates and gradients", speeds)):
-        if folded:
-            panels = el("div", *(_curve(curve, records, names, numbering) for curve in folded), class_="pair")
-            parts.append(el("details", el("summary", title), panels))
-    return parts
+    aside = {key: next(kind for kind in _ASIDE if kind in key) for key in keys if any(kind in key for kind in _ASIDE)}
+    found = [curve for key in keys if key not in aside and "/" in key for curve in _alike(key, records)]
+    shared = [curve for curve in found if len(curve.runs) > 1 or len(records) == 1]
+    shared.sort(key=lambda curve: curve.key.startswith("validation/"))
+    text = "Losses and validation scores over images seen, smoothed; of few runs the single values too, faint."
+    if len(shared) < len(found):
+        text += " Losses that no other run shares are in each run’s own report.html."
+    main = numbering.figure([_curve(curve, records, names, numbering) for curve in shared], text)
+    kinds = dict.fromkeys(aside.values()) if len(records) == 1 else ()
+    panels = [_of_a_kind(kind, [key for key in aside if aside[key] == kind], records[0], numbering) for kind in kinds]
+    rates = folded(
+        "Speed, learning rates and gradients", numbering.figure(panels, "How training went beside its losses.")
+    )
+    return [part for part in (main, rates) if part is not None]
+
+
+def _of_a_kind(kind: str, keys: Sequence[str], record: Record, numbering: Numbering) -> Panel:
+    """Logged values of one kind, such as all learning rates, in one plot."""
+    title = _ASIDE[kind]
+    series = [Series(key.replace(kind, "").strip("/") or title, record.curves[key]) for key in keys]
+    return numbering.plot(f"curve-{title}", plots.lines(series, title=title))
 
 
 class _Curve(NamedTuple):
@@ -291,16 +279,10 @@ def _alike(key: str, records: Sequence[Record]) -> list[_Curve]:
     return [_Curve(key, runs, part) for part, runs in enumerate(together.values())]
 
 
-def _curve(curve: _Curve, records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Markup:
+def _curve(curve: _Curve, records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Panel:
     key, styles = curve.key, plots.styles(names)
     series = [Series(names[place], records[place].curves[key], styles[names[place]]) for place in curve.runs]
-    log = _spread([value for line in series for _, value in line.points])
     longest = max(len(line.points) for line in series)
     smooth = 0.0 if longest < 60 else min(0.98, 1 - 40 / longest)
-    plot = plots.lines(series, title=key, y=key.split("/", 1)[-1], log=log, smooth=smooth)
+    plot = plots.lines(series, title=key, y=key.split("/", 1)[-1], smooth=smooth)
     return numbering.plot(f"curve-{key}" + (f"-{curve.part + 1}" if curve.part else ""), plot)
-
-
-def _spread(values: Sequence[float]) -> bool:
-    """Whether values need a logarithmic axis to be told apart."""
-    return min(values) > 0 and max(values) > 20 * min(values)

@@ -56,7 +56,7 @@ def joined(name: str, records: Sequence[Record]) -> Record:
     most = max(record.images for record in records)
     whole = [record for record in records if record.images == most]
     first = whole[0]
-    about = {**first.about, "seconds": _mean(whole, "seconds"), "images_per_second": _mean(whole, "images_per_second")}
+    about = {**first.about, **{key: _mean(whole, key) for key in ("seconds", "processor_seconds", "images_per_second")}}
     seeds = spell_seeds([record.seed or 0 for record in records])
     return replace(
         first,

@@ -1,4 +1,4 @@
-"""One HTML file that holds everything: conclusion, tables, pictures, curves, settings, commands. No network, no scripts."""
+"""One HTML file that holds everything: the choice, faces, tables, plots, settings, commands. No network, no scripts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from animegen_cli import disk
-from animegen_cli.report import conclusion, figures, means, pictures, published, records, tables
+from animegen_cli.report import boards, conclusion, figures, html, means, pictures, published, records, tables
 from animegen_cli.report.columns import Comparison, ScoreColumn, columns_of, identity, protocol_notes
-from animegen_cli.report.document import document, section, todo, warnings
-from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.numbering import Numbering, table_html
+from animegen_cli.report.numbering import (
+    Commands,
+    Folded,
+    Numbering,
+    Part,
+    Section,
+    TablePart,
+    Words,
+    doubts,
+    folded,
+    section,
+)
 from animegen_cli.report.preferences import Preference, intervals
 from animegen_cli.report.settings import commands, settings
 from animegen_cli.report.tables import Cell, Column, Table
@@ -53,7 +62,7 @@ def comparison_page(
     compared: Comparison,
     *,
     drawn: pictures.Drawn | None = None,
-    plots: Sequence[ScorePair] = (),
+    pairs: Sequence[ScorePair] = (),
     study: StudyPlan | None = None,
     preferences: Sequence[Preference] = (),
     reals: bool = True,
@@ -62,74 +71,71 @@ def comparison_page(
 
     Args:
         compared: the runs and their scores.
-        drawn: the same-seeds picture; None leaves its section out.
-        plots: pairs of scores to plot against each other.
+        drawn: the same-seeds picture; None leaves the faces out of the first screen.
+        pairs: scores to plot against each other.
         study: what the runs were made for.
         preferences: what the votes of a survey say, question by question.
         reals: also show the real images that the runs learned from; leave them out of pages that are published.
     """
     numbering = Numbering()
     runs, names, trainings = compared.records, compared.names, compared.trainings
-    title = f"Comparison of {len(runs)} runs" if len(runs) > 1 else f"One run: {names[0]}"
+    flaws = boards.flaws_of(compared, drawn)
+    printed = study.printed if study else ()
     parts = [
-        section("Verdict", *_conclusion(compared, numbering)),
-        section("Plan", _plan(study.table, numbering) if study else None),
-        section("Beside the document", *_printed(study.printed, numbering)) if study else None,
         section(
-            "Quality",
-            *_quality(compared, numbering),
-            _seeds(compared, numbering),
-            todo(compared.todo.values()),
-            _published(numbering),
+            "Before you trust it", doubts("What speaks against trusting this:", conclusion.doubts(compared, flaws))
         ),
-        section("People as judges", *(_preference(preference, numbering) for preference in preferences)),
-        section("The same seeds", _same_seeds(drawn, compared, numbering) if drawn is not None else None),
-        section("Cost", numbering.table("cost", tables.slim(compared.cost), "Settings and what each run cost.")),
-        section("Quality and cost", *figures.trade_offs(compared, numbering)),
-        section("Scores against each other", *figures.pairs(compared, plots, numbering)),
+        section("Quality and cost", figures.trade_offs(compared, numbering), *map(Words, conclusion.details(compared))),
+        section("People as judges", *(p for preference in preferences for p in _preference(preference, numbering))),
         section("Attributes", figures.histograms(runs, names, numbering), *_requests(runs, names, numbering)),
+        section("Scores against each other", *figures.pairs(compared, pairs, numbering)),
         section("Denoising", figures.denoising(runs, names, numbering)),
         section("Training", *figures.curves(runs, names, numbering)),
         section("Levels", figures.levels(runs, names, numbering)),
-        section("Samples", *pictures.samples(runs, names, numbering, reals=reals)),
-        section("Nearest neighbors", *pictures.sheets(runs, names, numbering)) if reals else None,
+        section("Scores", *_scores_of_all(compared, numbering)),
+        section("Cost", numbering.table("cost", compared.cost, "Settings and what each run cost.", slim=True)),
+        section("Beside the document", *_printed(printed, numbering)),
+        section(
+            "Plan",
+            numbering.table("plan", study.table, "What the study set out to train.", wrap=True) if study else None,
+        ),
+        section("Pictures", *_pictures(compared, drawn, numbering, reals=reals)),
         section("Settings", *settings(runs, names, numbering)),
         section("How to reproduce", *commands(trainings, compared.training_names)),
     ]
-    lead = _lead(compared, study.about if study else "")
-    return Made(document((study.title if study else "") or title, lead, parts), numbering)
+    title = f"Comparison of {len(runs)} runs" if len(runs) > 1 else f"One run: {names[0]}"
+    return _made(
+        numbering, parts, title=(study.title if study else "") or title, verdict=conclusion.sentence(compared, flaws),
+        about=study.about if study else "", facts=boards.facts(compared), board=boards.board(compared, drawn, flaws),
+    )  # fmt: skip
 
 
-def _lead(compared: Comparison, about: str) -> str:
-    runs, trainings = compared.records, len(compared.trainings)
-    data = sorted({f"{r.data.get('name')} at {r.data.get('size')} px" for r in runs if r.data})
-    count = f"{len(runs)} run{'s' * (len(runs) > 1)}"
-    if trainings > len(runs):
-        count += f" in {trainings} trainings with different seeds; curves, settings and samples are those of each run’s first"
-    sentences = [about] if about else []
-    sentences += [f"{count}, trained on {'; '.join(data)}."] if data else []
-    return " ".join(sentences) or f"{count}."
+def _made(numbering: Numbering, parts: Sequence[Section | None], **head: object) -> Made:
+    sections = [part for part in parts if part is not None]
+    return Made(html.render("page.html", sections=sections, style=html.file("page.css"), **head), numbering)
 
 
-def _conclusion(compared: Comparison, numbering: Numbering) -> Iterator[Markup | None]:
-    yield from conclusion.words(compared)
-    best = conclusion.table(compared)
-    if best is not None:
-        text = "The best run by each main score, its uncertainty, its rivals and its cost."
-        yield numbering.table("verdict", best, text)
-    yield warnings(conclusion.doubts(compared), "What speaks against trusting this:")
-
-
-def _plan(plan: Table, numbering: Numbering) -> Markup:
-    return numbering.table("plan", plan, "What the study set out to train.", wrap=True)
-
-
-def _printed(printed: Sequence[Table], numbering: Numbering) -> Iterator[Markup]:
+def _printed(printed: Sequence[Table], numbering: Numbering) -> Iterator[Part]:
     for number, table in enumerate(printed, 1):
         yield numbering.table(f"printed-{number}", table, f"{table.title}: as printed, and what was measured here.")
 
 
-def _quality(compared: Comparison, numbering: Numbering) -> Iterator[Markup]:
+def _scores_of_all(compared: Comparison, numbering: Numbering) -> Iterator[Part | None]:
+    best = conclusion.table(compared)
+    if best is not None:
+        text = "The best run by each main score, its uncertainty, its rivals and its cost."
+        yield numbering.table("verdict", best, text)
+    yield from _quality(compared, numbering)
+    yield _seeds(compared, numbering)
+    if compared.todo:
+        yield Commands("Not scored yet", list(compared.todo.values()))
+    results, validation = published.results(), published.validation()
+    text = f"{published.TITLE}. For orientation only: none of these numbers may be read against the tables above."
+    curve = TablePart(0, validation, "Validation as training went.")
+    yield Folded("Published numbers, not ranked", [numbering.table("published", results, text), curve])
+
+
+def _quality(compared: Comparison, numbering: Numbering) -> Iterator[Part]:
     """The scores in a table per subject, so that each fits a page; rows without any of its scores are in none but the
     first."""
     table = compared.quality
@@ -138,7 +144,8 @@ def _quality(compared: Comparison, numbering: Numbering) -> Iterator[Markup]:
         score_columns = [column for column in compared.score_columns if column.group == subject]
         keys = {column.key for column in score_columns}
         first = subject == subjects[0]
-        own = [i for i, column in enumerate(table.columns) if column.key in keys or (first and column.key == "drawn")]
+        own = [i for i, column in enumerate(table.columns) if column.key in keys]
+        own += [i for i, column in enumerate(table.columns) if first and column.key == "drawn"]
         rows = [
             (replace(row[0], text=label), *(row[i] for i in own))
             for row, label in zip(table.rows, compared.labels, strict=True)
@@ -150,10 +157,10 @@ def _quality(compared: Comparison, numbering: Numbering) -> Iterator[Markup]:
         ]
         section_table = Table(subject, tuple(table.columns[i] for i in (0, *own)), tuple(rows), tuple(notes))
         name, text = ("quality", "Quality") if len(subjects) == 1 else (f"quality-{subject}", subject)
-        yield numbering.table(name, tables.slim(section_table), f"{text}. {_QUALITY}")
+        yield numbering.table(name, section_table, f"{text}. {_QUALITY}", slim=True)
 
 
-def _seeds(compared: Comparison, numbering: Numbering) -> Markup | None:
+def _seeds(compared: Comparison, numbering: Numbering) -> Part | None:
     """The trainings of runs that have several, one by one, with the main scores; folded."""
     table = compared.seeds
     if table is None:
@@ -163,30 +170,23 @@ def _seeds(compared: Comparison, numbering: Numbering) -> Markup | None:
     rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
     narrow = Table(table.title, tuple(table.columns[i] for i in kept), rows, table.notes)
     text = "The trainings of each run, one by one, below their mean with its 95 % interval."
-    return el("details", el("summary", table.title), numbering.table("seeds", tables.slim(narrow), text))
+    return folded(table.title, numbering.table("seeds", narrow, text, slim=True))
 
 
-def _same_seeds(drawn: pictures.Drawn, compared: Comparison, numbering: Numbering) -> Markup:
-    """A strip of each run's first training; those of its other seeds are folded."""
-    shown: list[int] = []
-    folded: list[int] = []
-    place = 0
-    for record in compared.records:
-        count = len(record.trainings) or 1
-        shown.append(place)
-        folded += range(place + 1, place + count)
-        place += count
-    names = compared.training_names
-    return join(
-        pictures.same_seeds(drawn, names, numbering, only=shown),
-        el(
-            "details",
-            el("summary", "The other training seeds"),
-            pictures.same_seeds(drawn, names, numbering, only=folded),
+def _pictures(
+    compared: Comparison, drawn: pictures.Drawn | None, numbering: Numbering, *, reals: bool
+) -> Iterator[Part | None]:
+    """Strips of all trainings where there are more than the first screen shows, grids, neighbors; all folded."""
+    several = len(compared.trainings) > len(compared.records)
+    if drawn is not None and (several or len(drawn.seeds) > boards.MOST_FACES):
+        yield folded(
+            "The same seeds from every training", pictures.same_seeds(drawn, compared.training_names, numbering)
         )
-        if folded
-        else None,
-    )
+    grids = pictures.samples(compared.records, compared.names, numbering, reals=reals)
+    yield folded("Grids of samples", *grids)
+    if reals:
+        sheets = pictures.sheets(compared.records, compared.names, numbering)
+        yield folded("Nearest neighbors in the training set", *sheets)
 
 
 def _own_notes(compared: Comparison, score_columns: Sequence[ScoreColumn], *, tied: bool) -> Iterator[str]:
@@ -203,14 +203,13 @@ def _own_notes(compared: Comparison, score_columns: Sequence[ScoreColumn], *, ti
             yield note
 
 
-def _preference(preference: Preference, numbering: Numbering) -> Markup:
+def _preference(preference: Preference, numbering: Numbering) -> Iterator[Part | None]:
     name, title = f"people-{preference.question}", preference.table.title
-    table = numbering.table(name, preference.table, f"{title}, best first. ↑ higher is better.")
-    plot = numbering.plot(name, intervals(preference))
-    return join(table, numbering.figure([plot], f"{title}: Elo with 95 % intervals."))
+    yield numbering.figure([numbering.plot(name, intervals(preference))], f"{title}: Elo with 95 % intervals.")
+    yield numbering.table(name, preference.table, f"{title}, best first. ↑ higher is better.")
 
 
-def _requests(runs: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Iterator[Markup]:
+def _requests(runs: Sequence[Record], names: Sequence[str], numbering: Numbering) -> Iterator[Part]:
     """Tables of what conditional models were asked for against what a network recognized, a column per run."""
     answers: dict[str, dict[tuple[str, str], dict[int, Cell]]] = {}
     for place, record in enumerate(runs):
@@ -232,14 +231,6 @@ def _requests(runs: Sequence[Record], names: Sequence[str], numbering: Numbering
         yield numbering.table(f"requests-{by}", table, f"How often what was asked for is what {by} recognizes.")
 
 
-def _published(numbering: Numbering) -> Markup:
-    results, validation = published.results(), published.validation()
-    text = f"{published.TITLE}. For orientation only: none of these numbers may be read against the tables above."
-    curve = table_html(validation, "Validation as training went.")
-    folded = el("details", el("summary", validation.title), curve)
-    return el("div", numbering.table("published", results, text), folded, class_="aside")
-
-
 # ---- one run ----------------------------------------------------------------------------------------------------
 
 
@@ -251,25 +242,33 @@ def run_page(run: Run, *, reals: bool = True) -> str:
     """
     record, numbering = records.read(run), Numbering()
     runs, names = [record], [record.name]
-    doubts = [*record.problems, *record.diagnoses, *filter(None, [record.config.get("warning")])]
+    known = [*record.problems, *record.diagnoses, *filter(None, [record.config.get("warning")])]
     parts = [
-        section(
-            "Summary",
-            numbering.table("run", _facts(record), "The run."),
-            warnings(map(str, doubts), "Before you trust it:"),
-        ),
+        section("Before you trust it", doubts("What speaks against trusting this run:", map(str, known))),
+        section("Samples", *pictures.newest(record, numbering)),
         section("Scores", _scores(record, numbering)),
         section("Training", *figures.curves(runs, names, numbering), figures.levels(runs, names, numbering)),
-        section("Validation", _validation(record, numbering)),
-        section("Samples", *pictures.progress(record, numbering)),
+        section("Validation", folded("Held-out figures as training went", _validation(record, numbering))),
         section("Attributes", figures.histograms(runs, names, numbering), *_requests(runs, names, numbering)),
         section("Denoising", figures.denoising(runs, names, numbering)),
-        section("Nearest neighbors", *pictures.sheets(runs, names, numbering)) if reals else None,
+        section(
+            "More pictures",
+            *pictures.course(record, numbering),
+            *(pictures.sheets(runs, names, numbering) if reals else ()),
+        ),
+        section("Facts", numbering.table("run", _facts(record), "The run.", wrap=True)),
         section("Settings", *settings(runs, names, numbering)),
         section("How to reproduce", *commands(runs, names)),
     ]
-    lead = f"{record.about.get('family', 'A run')}, {record.state}, {amount(record.images)} images seen."
-    return document(record.name, lead, parts)
+    main = next((score for score in record.scores if score.better), None)
+    about = record.about.get
+    facts = [
+        str(about("family", "a run")), f"{record.data.get('size', '?')} px", record.state, f"{amount(record.images)} images seen",
+        main and f"{main.name} {main.text}", _measured(about("seconds"), lambda s: f"{duration(s)} of training"),
+        _measured(record.parameters, lambda n: f"{amount(n)} parameters"),
+    ]  # fmt: skip
+    head = {"title": record.name, "verdict": "", "board": None, "about": record.config.get("about") or ""}
+    return _made(numbering, parts, facts=[fact for fact in facts if fact], **head).html
 
 
 def write(run: Run) -> Path:
@@ -291,6 +290,7 @@ def _facts(record: Record) -> Table:
         "images seen": amount(record.images),
         "parameters": amount(record.parameters) if record.parameters else None,
         "training time": _measured(about("seconds"), duration),
+        "processor time": _measured(record.processor_seconds, duration),
         "images/s": _measured(about("images_per_second"), amount),
         "peak memory": _measured(about("peak_memory"), memory),
         "100 faces": _measured(record.drawing.get("seconds_per_100"), duration),
@@ -305,10 +305,11 @@ def _measured(value: object, written: Callable[[float], str]) -> str | None:
     return None if cell.value is None else cell.text
 
 
-def _scores(record: Record, numbering: Numbering) -> Markup | None:
+def _scores(record: Record, numbering: Numbering) -> Part | None:
     """Every score with its protocol, or the command that makes some."""
     if not record.scores:
-        return None if record.classifies else todo([shlex.join(["animegen", "eval", str(record.run.path)])])
+        command = shlex.join(["animegen", "eval", str(record.run.path)])
+        return None if record.classifies else Commands("Not scored yet", [command])
     columns = [
         Column("score", "score", right=False), Column("value", "value"), Column("images", "images seen"),
         Column("values", "each range of seeds", right=False),
@@ -331,10 +332,10 @@ def _scores(record: Record, numbering: Numbering) -> Markup | None:
         measured_as.setdefault(text, []).append(score.name)
     notes = (f"{', '.join(names)}: {text}." for text, names in measured_as.items())
     table = Table("Scores", tuple(columns), tuple(rows), tuple(notes))
-    return numbering.table("scores", tables.slim(table), "Scores, each with its protocol.")
+    return numbering.table("scores", table, "Scores, each with its protocol.", slim=True)
 
 
-def _validation(record: Record, numbering: Numbering) -> Markup | None:
+def _validation(record: Record, numbering: Numbering) -> Part | None:
     """Held-out figures as training went, a row per validation (document 001, table II); None without any."""
     curves = {
         key.removeprefix("validation/"): dict(points)

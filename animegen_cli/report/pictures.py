@@ -1,4 +1,4 @@
-"""The pictures of a page: the same seeds, raw against averaged weights, the course of training, nearest neighbors."""
+"""The pictures of a page: strips of the same seeds, preview grids, the course of training, nearest neighbors."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
 from animegen_cli import disk
-from animegen_cli.report.markup import Markup, el
+from animegen_cli.report.numbering import FigurePart, Numbering, Panel
 from animegen_cli.report.units import amount
 from animegen_cli.seeds import spell_seeds
 
 if TYPE_CHECKING:
-    from animegen_cli.report.numbering import Numbering
     from animegen_cli.report.records import Record
 
 BUDGET = 3_900_000
@@ -41,31 +41,35 @@ class _Picture(NamedTuple):
 
 
 class _Figure(NamedTuple):
-    """Pictures side by side under one caption, and the name of their files."""
+    """Pictures side by side under one caption, and the name of their files, or the names of each."""
 
     pictures: list[_Picture]
     caption: str
     name: str
+    names: Sequence[str] = ()
 
 
 # ---- embedding --------------------------------------------------------------------------------------------------
 
 
-def embed(image: Image.Image, alt: str, budget: float, source: bytes | None = None) -> Markup:
+def embed(
+    image: Image.Image, alt: str, budget: float, source: bytes | None = None, *, class_: str = "", widest: int = WIDEST
+) -> Markup:
     """Write an `<img>` with its bytes inside: as they are (`source`, a PNG of the image) or as PNG where they fit the budget,
     else as JPEG of full color resolution, the coarser the smaller the budget. (WebP is smaller and six times slower.)
     """
     width, height = image.size
-    if width > WIDEST:
-        image = image.resize((WIDEST, max(round(height * WIDEST / width), 1)), Image.Resampling.LANCZOS, reducing_gap=2)
+    if width > widest:
+        image = image.resize((widest, max(round(height * widest / width), 1)), Image.Resampling.LANCZOS, reducing_gap=2)
         source = None
     kind, coded = "png", source or (_coded(image, "PNG", compress_level=6) if width * height < 2 * budget else b"")
     for quality in (90, 80, 65, 45):
         if 0 < len(coded) <= budget:
             break
         kind, coded = "jpeg", _coded(image, "JPEG", quality=quality, subsampling=0)
-    data = base64.b64encode(coded).decode("ascii")
-    return el("img", src=Markup(f"data:image/{kind};base64,{data}"), alt=alt, width=image.width, height=image.height)
+    address = f"data:image/{kind};base64,{base64.b64encode(coded).decode('ascii')}"
+    tag = '<img src="{}" alt="{}" width="{}" height="{}" class="{}">'
+    return Markup(tag).format(address, alt, image.width, image.height, class_)
 
 
 def _coded(image: Image.Image, kind: str, **options: int) -> bytes:
@@ -82,7 +86,8 @@ def _embedded(picture: _Picture, budget: float) -> Markup | None:
             as_it_is = source if image.format == "PNG" else None
             if as_it_is:
                 disk.check_png(as_it_is)
-            return embed(image.convert("RGB"), picture.alt, budget, as_it_is)
+            small = image.width < 400  # shown larger, with pixels that stay squares
+            return embed(image.convert("RGB"), picture.alt, budget, as_it_is, class_="exact" if small else "")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
 
@@ -90,32 +95,35 @@ def _embedded(picture: _Picture, budget: float) -> Markup | None:
 # ---- figures ----------------------------------------------------------------------------------------------------
 
 
-def same_seeds(drawn: Drawn, names: Sequence[str], numbering: Numbering, *, only: Sequence[int]) -> Markup:
-    """Show one strip of images per run, under each other; of the runs at the places `only`."""
-    numbers = spell_seeds(drawn.seeds)
-    budget = 0.2 * BUDGET / max(len(names), 1)
-    cells: list[Markup] = []
-    for place in only:
-        name, row = names[place], drawn.rows[place]
-        if isinstance(row, str):
-            shown = el("div", row, class_="none")
-        else:
-            strip = Image.fromarray(np.concatenate(list(row), axis=1))
-            shown = embed(strip, f"{len(row)} images drawn by {name} from seeds {numbers}", budget)
-        cells += [el("span", name), shown]
-    text = f"What each run draws from the same starting noise: seeds {numbers}, from left to right."
-    return numbering.figure(cells, text, class_="seeds")
+def same_seeds(drawn: Drawn, names: Sequence[str], numbering: Numbering) -> FigurePart | None:
+    """Show one strip of images per training, under each other."""
+    budget = 0.15 * BUDGET / max(len(names), 1)
+    strips = [
+        Panel(
+            embed(Image.fromarray(np.concatenate(list(row), axis=1)), f"{len(row)} images drawn by {name}", budget),
+            name,
+        )
+        for name, row in zip(names, drawn.rows, strict=True)
+        if not isinstance(row, str)
+    ]
+    return numbering.figure(
+        strips, f"What each training draws from seeds {spell_seeds(drawn.seeds)}, from left to right.", wide=True
+    )
 
 
-def samples(records: Sequence[Record], names: Sequence[str], numbering: Numbering, *, reals: bool) -> list[Markup]:
-    """Show the newest preview grids of each run, raw beside averaged weights, and each data set's real images where they
-    may be shown. Translators' previews show their inputs, which are real."""
-    figures: list[_Figure] = []
-    for name, record in zip(names, records, strict=True):
-        if reals or "samples" in (record.about.get("abilities") or ()):
-            figures.append(
-                _Figure(_newest(record, name), f"What {name} {_does(record)} at the end.", f"samples-{name}")
-            )
+def samples(records: Sequence[Record], names: Sequence[str], numbering: Numbering, *, reals: bool) -> list[FigurePart]:
+    """Show the newest preview grid of each run, and each data set's real images where they may be shown.
+
+    Translators' previews show their inputs, which are real.
+    """
+    newest = [
+        (grid, name)
+        for name, record in zip(names, records, strict=True)
+        if reals or "samples" in (record.about.get("abilities") or ())
+        for grid in _newest(record, name)[-1:]
+    ]
+    grids = [grid._replace(below=f"{name}: {grid.below}") for grid, name in newest]
+    figures = [_Figure(grids, "What each run draws at the end.", "samples", [f"samples-{name}" for _, name in newest])]
     sets: dict[object, Record] = {}
     for record in records if reals else ():
         if (record.run.samples / "reals.png").is_file():
@@ -123,33 +131,38 @@ def samples(records: Sequence[Record], names: Sequence[str], numbering: Numberin
     for record in sets.values():
         name = str(record.data.get("name", "the data set"))
         figures.append(_Figure([_reals(record, name)], f"Real images of {name}.", f"reals-{name}"))
-    return _figures(figures, numbering, 0.55 * BUDGET)
+    return _figures(figures, numbering, 0.5 * BUDGET)
 
 
-def progress(record: Record, numbering: Numbering) -> list[Markup]:
-    """Show a run's preview grids: raw beside averaged weights at the end, its start and middle, and the real images."""
+def newest(record: Record, numbering: Numbering) -> list[FigurePart]:
+    """Show a run's newest preview grids, raw beside averaged weights, and the real images."""
+    grids = _newest(record, record.name)
+    if (record.run.samples / "reals.png").is_file():
+        grids.append(_reals(record, "the data set")._replace(below="real images of the data set"))
+    return _figures([_Figure(grids, f"What the run {_does(record)} at the end.", "samples")], numbering, 0.35 * BUDGET)
+
+
+def course(record: Record, numbering: Numbering) -> list[FigurePart]:
+    """Show the preview grids of a run's start and middle."""
     grids = record.grids("ema") or record.grids("raw")
     early = sorted({0, len(grids) // 2} - {len(grids) - 1}) if grids else []
-    course = [_grid(grids[i], record.name) for i in early]
-    figures = [
-        _Figure(_newest(record, record.name), f"What the run {_does(record)} at the end.", "samples"),
-        _Figure(course, f"What it {_does(record)} on the way.", "course"),
-    ]
-    if (record.run.samples / "reals.png").is_file():
-        figures.append(_Figure([_reals(record, "the data set")], "Real images of the data set.", "reals"))
-    return _figures(figures, numbering, 0.55 * BUDGET)
+    shown = [_grid(grids[i], record.name) for i in early]
+    return _figures([_Figure(shown, f"What it {_does(record)} on the way.", "course")], numbering, 0.2 * BUDGET)
 
 
-def sheets(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
+def sheets(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[FigurePart]:
     """Show the sheets that `eval` left: drawn images beside their nearest neighbors in the training set. They show real images."""
     said = {"neighbours": "drawn images and, beside each, the real images that it is most like"}
-    figures = []
-    for name, record in zip(names, records, strict=True):
-        for kind, path in record.findings.sheets:
-            text = f"{name}: {said.get(kind, kind)}."
-            picture = _Picture(path, f"{kind} of {name}: {said.get(kind, kind)}", "")
-            figures.append(_Figure([picture], text, f"{kind}-{name}"))
-    return _figures(figures, numbering, 0.25 * BUDGET)
+    figures = [
+        _Figure(
+            [_Picture(path, f"{kind} of {name}: {said.get(kind, kind)}", "")],
+            f"{name}: {said.get(kind, kind)}.",
+            f"{kind}-{name}",
+        )
+        for name, record in zip(names, records, strict=True)
+        for kind, path in record.findings.sheets
+    ]
+    return _figures(figures, numbering, 0.2 * BUDGET)
 
 
 def _does(record: Record) -> str:
@@ -174,22 +187,23 @@ def _reals(record: Record, name: str) -> _Picture:
     return _Picture(record.run.samples / "reals.png", f"A grid of real images of {name}", "")
 
 
-def _figures(figures: Sequence[_Figure], numbering: Numbering, budget: float) -> list[Markup]:
+def _figures(figures: Sequence[_Figure], numbering: Numbering, budget: float) -> list[FigurePart]:
     """Embed the pictures of all figures in `budget` bytes together; a line stands for those that are damaged."""
     share = budget / max(sum(len(figure.pictures) for figure in figures), 1)
     made = []
     for figure in figures:
         panels = []
-        for picture in figure.pictures:
+        for place, picture in enumerate(figure.pictures):
             if not picture.path.is_file():
                 continue
             image = _embedded(picture, share)
             if image is None:
-                panels.append(el("div", f"{picture.path.name} is damaged and left out", class_="none"))
+                panels.append(Panel(Markup(""), f"{picture.path.name} is damaged and left out"))
                 continue
             kind = picture.path.stem.partition("-")[0]
-            numbering.keep(f"{figure.name}-{kind}" if len(figure.pictures) > 1 else figure.name, picture.path)
-            panels.append(el("div", image, el("p", picture.below, class_="below") if picture.below else None))
-        if panels:
-            made.append(numbering.figure(panels, figure.caption))
+            several = f"{figure.name}-{kind}" if len(figure.pictures) > 1 else figure.name
+            numbering.keep(figure.names[place] if figure.names else several, picture.path)
+            panels.append(Panel(image, picture.below))
+        if (part := numbering.figure(panels, figure.caption)) is not None:
+            made.append(part)
     return made

@@ -1,42 +1,71 @@
-"""Line charts, scatter plots, bars and shares as drawings (`canvas.py`), which become SVG and PNG.
+"""Line charts, scatter plots, bars, shares and intervals by matplotlib: inside pages as SVG, as files SVG, PNG and PDF too.
 
-Colors are of middle lightness, so that they hold on white and on black; dashes tell lines apart without color, and
-numbers points. All sizes are (width, height) in SVG's units.
+Colors are of middle lightness, so that they hold on white and on black; dashes and markers tell runs apart without color. Inside a
+page they are the page's CSS variables, so a plot follows the reader's color scheme. Matplotlib takes longer to import than the rest
+of a page to make, so it is imported with the first plot.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+import re
+import threading
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from animegen_cli.report.canvas import Circle, Drawing, Line, Point, Polyline, Rectangle, Shape, Text, cut
-from animegen_cli.report.units import amount
+from markupsafe import Markup, escape
+
+from animegen_cli.report.units import amount, cut
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure  # noqa: TC004 - no annotation is evaluated
 
 COLORS = (
     "#2b7bba", "#c8581f", "#23896a", "#b0528f", "#8a7420", "#7466c8",
     "#b3404a", "#6f7680", "#3e8d9c", "#96603a", "#5d8a2c", "#a35bd0",
 )  # fmt: skip
-DASHES = (None, "7 3", "2 2.5", "9 3 2 3", "4 2", "1 3", "12 3", "6 2 1 2")
-SIZE = (480, 300)
-_LEFT, _RIGHT, _BOTTOM, _LEGEND = 64, 12, 44, 18
-_MOST_POINTS = 360
+_DASHES = ((), (7, 3), (2, 2.5), (9, 3, 2, 3), (4, 2), (1, 3), (12, 3), (6, 2, 1, 2))
+_MARKERS = "osD^vPX<>hp"
+_INK = "#26262a"
+_WIDTH, _HEIGHT = 372, 220
+"""Of a plot in points: three stand side by side on a page, one in a column of a paper. Its legend adds to the height."""
+_LEFT, _RIGHT, _TOP, _BOTTOM, _LEGEND_LINE = 54, 10, 24, 40, 15
+_MOST_POINTS = 240
 _MOST_RAW = 4
 """Lines in a plot up to which their raw values are shown too."""
+_SETTINGS = {
+    "svg.fonttype": "none", "svg.hashsalt": "animegen", "pdf.fonttype": 42, "text.parse_math": False, "font.size": 11,
+    "font.family": ["DejaVu Sans"], "lines.scale_dashes": False, "lines.solid_capstyle": "round", "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK, "text.color": _INK, "xtick.color": _INK, "ytick.color": _INK, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.spines.left": False, "ytick.left": False, "grid.color": _INK, "grid.alpha": 0.13,
+    "grid.linewidth": 0.8, "legend.frameon": False, "axes.axisbelow": True, "axes.unicode_minus": False,
+}  # fmt: skip
+_DRAWING = threading.RLock()
+"""Matplotlib's settings are one for all threads."""
+# XML knows no way to write these characters, not even escaped.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+Point = tuple[float, float]
 
 
 class Style(NamedTuple):
-    """How something looks in a plot: its color, and the dash pattern of its line (None: solid)."""
+    """How something looks in a plot: its color, the dashes of its line in points (none: solid), the marker of its points."""
 
     color: str
-    dash: str | None
+    dash: tuple[float, ...] = ()
+    marker: str = "o"
 
 
 def style(place: int) -> Style:
-    """The style of what stands at this place of a list; styles repeat after 24 places."""
-    return Style(COLORS[place % len(COLORS)], DASHES[place % len(DASHES)])
+    """The style of what stands at this place of a list."""
+    return Style(COLORS[place % len(COLORS)], _DASHES[place % len(_DASHES)], _MARKERS[place % len(_MARKERS)])
 
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
@@ -55,16 +84,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Mark:
-    """One point of a scatter plot, with the intervals (low, high) of its values where they are known.
-
-    `run` names the run that it belongs to; without a `style` it takes that of its place in the plot.
-    """
+    """One point, with the intervals (low, high) of its values where they are known; `run` names the run that it belongs to."""
 
     name: str
     x: float
     y: float
-    x_interval: tuple[float, float] | None = None
-    y_interval: tuple[float, float] | None = None
+    x_interval: Point | None = None
+    y_interval: Point | None = None
     run: str = ""
     style: Style | None = None
 
@@ -79,56 +105,143 @@ class RunShares:
 
 
 @dataclass(frozen=True)
-class Axis:
-    """A scale from values low..high to positions start..end, linear or (`log`) logarithmic."""
+class Plot:
+    """A finished plot: its title, what it shows in words, and matplotlib's figure."""
 
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool = False
+    title: str
+    description: str
+    figure: Figure
 
-    @classmethod
-    def over(cls, values: Iterable[float], start: float, end: float, *, log: bool, pad: float = 0.05) -> Axis:
-        """Make an axis that holds all values with a margin of `pad` of its length at both ends."""
-        values = list(values)
-        low = min(values)
-        high = max(values)
-        if high - low <= 1e-9 * abs(high):  # constant but for rounding
-            low = high
-        if log:
-            grow = (high / low) ** pad if high > low else 1.5
-            return cls(low / grow, high * grow, start, end, True)
-        grow = (high - low) * pad or abs(high) * 0.1 or 1.0
-        return cls(low - grow, high + grow, start, end)
 
-    def __call__(self, value: float) -> float:
-        """The position of a value."""
-        low, high = self.low, self.high
-        if self.log:
-            low, high, value = map(math.log10, (low, high, value))
-        return self.start + (value - low) / (high - low) * (self.end - self.start)
+# ---- kinds of plots ---------------------------------------------------------------------------------------------
 
-    def ticks(self, about: int = 5) -> list[float]:
-        """About so many round numbers on the axis: multiples of 1, 2 or 5 times a power of ten."""
-        if self.log and (ticks := self._log_ticks(about)):
-            return ticks
-        rough = (self.high - self.low) / about
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = power * min((f for f in (1, 2, 5, 10) if f * power >= rough * 0.999), default=10)
-        first = math.ceil(self.low / step - 1e-9)
-        last = math.floor(self.high / step + 1e-9)
-        return [i * step for i in range(first, last + 1)]
 
-    def _log_ticks(self, about: int) -> list[float]:
-        """Decades, with 2 and 5 between them where there are few; empty when even those are fewer than two."""
-        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        inside = [10.0**d * f for d in decades for f in (1, 2, 5) if self.low <= 10.0**d * f <= self.high]
-        whole = [v for v in inside if math.isclose(math.log10(v), round(math.log10(v)), abs_tol=1e-9)]
-        if len(whole) > about:
-            return whole[:: math.ceil(len(whole) / about)]
-        ticks = whole if len(whole) >= 3 else inside
-        return ticks if len(ticks) >= 2 else []
+def lines(series: Sequence[Series], *, title: str, x: str = "images seen", y: str = "", smooth: float = 0.0) -> Plot:
+    """Draw a line chart; its vertical axis is logarithmic where the values need it. Values that are not finite are left out.
+
+    Args:
+        series: the lines, in the order of the legend.
+        title: what the plot is called.
+        x: label of the horizontal axis.
+        y: label of the vertical axis; empty for none.
+        smooth: weight of the past in [0, 1); above 0 the raw values of a few lines stay behind, faint.
+    """
+    given = [
+        (one.name, one.style or style(i), [p for p in one.points if all(map(math.isfinite, p))])
+        for i, one in enumerate(series)
+    ]
+    given = [entry for entry in given if entry[2]]
+    if not given:
+        return _empty(title)
+    with _settings():
+        figure, axes = _framed(title, x, y, [name for name, _, _ in given])
+        curves = [thinned(smoothed(points, smooth)) for _, _, points in given]
+        sentences = []
+        for (name, look, points), curve in zip(given, curves, strict=True):
+            if smooth and len(given) <= _MOST_RAW:
+                axes.plot(*_columns(thinned(points)), color=look.color, alpha=0.25, linewidth=1)
+            marker = look.marker if len(curve) <= 12 else ""
+            axes.plot(
+                *_columns(curve), label=cut(name, 44), color=look.color, linestyle=(0, look.dash) if look.dash else "-",
+                linewidth=1.7, marker=marker, markersize=4,
+            )  # fmt: skip
+            (start, first), (end, last) = points[0], curve[-1]
+            sentences.append(f"{name}: {amount(first)} at {amount(start)}, {amount(last)} at {amount(end)}.")
+        # The raw values of a noisy loss would flatten the smoothed line, so the smoothed ones set the range.
+        _scale(axes.yaxis, [value for curve in curves for _, value in curve])
+        _scale(axes.xaxis, [value for curve in curves for value, _ in curve], log=False)
+        _legend(figure, axes)
+    return Plot(title, f"{y or title} over {x}. {' '.join(sentences)}", figure)
+
+
+def scatter(marks: Sequence[Mark], *, title: str, x: str, y: str, joined: Sequence[int] = ()) -> Plot:
+    """Draw a scatter plot, such as quality against cost: a marker per point, intervals as bars.
+
+    Args:
+        marks: the points, in the order of the legend; those that are not finite are left out.
+        title: what the plot is called.
+        x: label of the horizontal axis.
+        y: label of the vertical axis.
+        joined: places of the marks that a line joins, in this order.
+    """
+    shown = {i: mark for i, mark in enumerate(marks) if math.isfinite(mark.x) and math.isfinite(mark.y)}
+    if not shown:
+        return _empty(title)
+    with _settings():
+        figure, axes = _framed(title, x, y, [mark.name for mark in shown.values()])
+        line = [(shown[i].x, shown[i].y) for i in joined if i in shown]
+        axes.plot(*_columns(line), color=_INK, alpha=0.5, linewidth=1)
+        for i, mark in shown.items():
+            look = mark.style or style(i)
+            for (low, high), across in (
+                (mark.x_interval or (mark.x,) * 2, True),
+                (mark.y_interval or (mark.y,) * 2, False),
+            ):
+                ends = ([low, high], [mark.y] * 2) if across else ([mark.x] * 2, [low, high])
+                axes.plot(*ends, color=look.color, linewidth=1.3)
+            axes.plot([mark.x], [mark.y], look.marker, color=look.color, markersize=7, label=cut(mark.name, 44))
+        _scale(axes.xaxis, [v for m in shown.values() for v in (m.x, *(m.x_interval or ()))], pad=0.08)
+        _scale(axes.yaxis, [v for m in shown.values() for v in (m.y, *(m.y_interval or ()))], pad=0.08)
+        _legend(figure, axes)
+    told = " ".join(f"{mark.name}: {amount(mark.y)} at {amount(mark.x)}." for mark in shown.values())
+    return Plot(title, f"{y} against {x}. {told}", figure)
+
+
+def bars(values: Sequence[tuple[str, float]], *, title: str, x: str, y: str) -> Plot:
+    """Draw one bar per (name, value), in their order; values that are negative or not finite are left out."""
+    shown = [(name, value) for name, value in values if math.isfinite(value) and value >= 0]
+    if not shown:
+        return _empty(title)
+    with _settings():
+        figure, axes = _framed(title, x, y, [])
+        axes.bar(range(len(shown)), [value for _, value in shown], 0.76, color=COLORS[0])
+        every = math.ceil(len(shown) / 14)
+        axes.set_xticks(range(0, len(shown), every), [cut(name, 12) for name, _ in shown[::every]])
+        _scale(axes.yaxis, [0.0, *(value for _, value in shown)], log=False)
+    return Plot(title, f"{y} per {x}. " + " ".join(f"{name}: {amount(value)}." for name, value in shown), figure)
+
+
+def shares(values: Sequence[str], real: Sequence[float], drawn: Sequence[RunShares], *, title: str) -> Plot:
+    """Draw how often each value occurs: the real share as a gray bar, each run's as a marker, a row per value.
+
+    Args:
+        values: names of the values.
+        real: shares of the values in [0, 1] among real images; empty where they are not known.
+        drawn: the shares among the images of each run.
+        title: what the plot is called.
+    """
+    row = 13 + 3 * min(len(drawn), 6)
+    with _settings():
+        keys = (["real"] if real else []) + [run.run for run in drawn]
+        figure, axes = _framed(title, "% of the images", "", keys, inside=row * len(values), names=values)
+        if real:
+            axes.barh(range(len(values)), [100 * share for share in real], 0.74, color=_INK, alpha=0.2, label="real")
+        for turn, run in enumerate(drawn):
+            rows = [place + 0.6 * ((turn + 0.5) / len(drawn) - 0.5) for place in range(len(values))]
+            look, percent = run.style, [100 * share for share in run.shares]
+            axes.plot(percent, rows, look.marker, color=look.color, markersize=5, label=cut(run.run, 44))
+        axes.set_xlim(left=0)
+        _legend(figure, axes)
+    everyone = [*([("real", real)] if real else []), *((run.run, run.shares) for run in drawn)]
+    told = " ".join(
+        f"{who}: {', '.join(f'{name} {share:.0%}' for name, share in zip(values, of_who, strict=True))}."
+        for who, of_who in everyone
+    )
+    return Plot(title, f"Shares of {title}. {told}", figure)
+
+
+def intervals(values: Sequence[tuple[str, float, float, float]], *, title: str) -> Plot:
+    """Draw (name, low, middle, high) as a dot with a bar, a line each, the first on top."""
+    with _settings():
+        figure, axes = _framed(title, "", "", [], inside=22 * len(values), names=[name for name, *_ in values])
+        for place, (_, low, middle, high) in enumerate(values):
+            axes.plot([low, high], [place, place], color=COLORS[0], linewidth=2)
+            axes.plot([middle], [place], "o", color=COLORS[0], markersize=7)
+    told = " ".join(f"{name}: {middle:.0f}, from {low:.0f} to {high:.0f}." for name, low, middle, high in values)
+    return Plot(title, told, figure)
+
+
+# ---- values -----------------------------------------------------------------------------------------------------
 
 
 def smoothed(points: Sequence[Point], weight: float) -> list[Point]:
@@ -138,8 +251,7 @@ def smoothed(points: Sequence[Point], weight: float) -> list[Point]:
         points: (x, y) in rising x.
         weight: of the past, in [0, 1); 0 leaves the points as they are.
     """
-    average = 0.0
-    mass = 0.0
+    average = mass = 0.0
     averaged = []
     for x, y in points:
         average = weight * average + (1 - weight) * y
@@ -149,313 +261,165 @@ def smoothed(points: Sequence[Point], weight: float) -> list[Point]:
 
 
 def thinned(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
-    """At most `most` points: the first, the means of equally large groups, and the last."""
+    """Leave at most `most` points: the ends, and between them means of equal numbers of neighbors."""
     if len(points) <= most:
         return list(points)
     edges = [round(i * len(points) / (most - 2)) for i in range(most - 1)]
     groups = [points[a:b] for a, b in itertools.pairwise(edges)]
-    means = [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
+    means = [(math.fsum(x for x, _ in g) / len(g), math.fsum(y for _, y in g) / len(g)) for g in groups]
     return [points[0], *means, points[-1]]
 
 
-def lines(
-    series: Sequence[Series],
-    *,
-    title: str,
-    x: str = "images seen",
-    y: str = "",
-    log: bool = False,
-    smooth: float = 0.0,
-    size: tuple[int, int] = SIZE,
-) -> Drawing:
-    """Draw a line chart. Values that are not finite (or, with `log`, not positive) are left out.
-
-    Args:
-        series: the lines, in the order of the legend.
-        title: what the plot is called.
-        x: label of the horizontal axis.
-        y: label of the vertical axis; empty for none.
-        log: makes the vertical axis logarithmic.
-        smooth: weight of the past in [0, 1); above 0 the raw values of a few lines stay behind, faint.
-        size: width and height; a legend of several lines adds to the height.
-    """
-    drawable = [(s.name, s.style or style(i), [p for p in s.points if _drawable(p, log)]) for i, s in enumerate(series)]
-    drawable = [entry for entry in drawable if entry[2]]
-    frame = _Frame(title, x, y, size)
-    if not drawable:
-        return frame.empty()
-    frame.legend([_Key(name, "line", *look) for name, look, _ in drawable])
-    curves = [thinned(smoothed(points, smooth)) for _, _, points in drawable]
-    # The raw values of a noisy loss would flatten the smoothed line, so the smoothed ones set the range.
-    frame.axes([point for curve in curves for point in curve], log_x=False, log_y=log)
-    if smooth and len(drawable) <= _MOST_RAW:
-        for _, look, points in drawable:
-            frame.line(thinned(points), look.color, width=1.0, opacity=0.25)
-    sentences = []
-    for (name, look, points), curve in zip(drawable, curves, strict=True):
-        frame.line(curve, look.color, dash=look.dash)
-        for point in curve if len(curve) <= 12 else ():
-            frame.dot(point, look.color, radius=3)
-        (start, first), (end, _) = points[0], points[-1]
-        sentences.append(f"{name}: {amount(first)} at {amount(start)}, {amount(curve[-1][1])} at {amount(end)}.")
-    return frame.finished(f"{y or title} over {x}. " + " ".join(sentences))
+def needs_log(values: Iterable[float]) -> bool:
+    """Whether values need a logarithmic axis to be told apart."""
+    values = list(values)
+    return min(values) > 0 and max(values) > 20 * min(values)
 
 
-def scatter(
-    marks: Sequence[Mark],
-    *,
+# ---- the frame --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Matplotlib with its own defaults and ours over them, whatever its user has set, for this thread alone."""
+    import matplotlib
+
+    with _DRAWING, matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # kana in a name: boxes in pixels, letters in SVG
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def _framed(
     title: str,
     x: str,
     y: str,
-    log_x: bool = False,
-    log_y: bool = False,
-    joined: Sequence[int] = (),
-    size: tuple[int, int] = SIZE,
-) -> Drawing:
-    """Draw a scatter plot, such as quality against cost: numbered points with intervals as bars.
-
-    Args:
-        marks: the points, in the order of their numbers; those that an axis cannot show are left out.
-        title: what the plot is called.
-        x: label of the horizontal axis.
-        y: label of the vertical axis.
-        log_x: makes the horizontal axis logarithmic.
-        log_y: makes the vertical axis logarithmic.
-        joined: places of the marks that a line joins, in this order.
-        size: width and height; a legend of several lines adds to the height.
-    """
-
-    def can_show(point: Point) -> bool:
-        return _drawable(point, log_y) and (point[0] > 0 or not log_x)
-
-    shown = {i: mark for i, mark in enumerate(marks) if can_show((mark.x, mark.y))}
-    colors = {i: (mark.style or style(i)).color for i, mark in shown.items()}
-    frame = _Frame(title, x, y, size)
-    if not shown:
-        return frame.empty()
-    frame.legend([_Key(f"{number} {mark.name}", "dot", colors[i]) for number, (i, mark) in enumerate(shown.items(), 1)])
-    intervals = [
-        (colors[i], ends) for i, mark in shown.items() for ends in _intervals(mark) if all(map(can_show, ends))
-    ]
-    points = [(mark.x, mark.y) for mark in shown.values()]
-    frame.axes([*points, *(end for _, ends in intervals for end in ends)], log_x=log_x, log_y=log_y)
-    line = [(shown[i].x, shown[i].y) for i in joined if i in shown]
-    if len(line) > 1:
-        frame.line(line, None, width=1.0, opacity=0.5)
-    for color, ends in intervals:
-        frame.line(ends, color, width=1.2)
-    for i, mark in shown.items():
-        frame.dot((mark.x, mark.y), colors[i], mark.name)
-    frame.numbers(points)
-    description = " ".join(f"{mark.name}: {amount(mark.y)} at {amount(mark.x)}." for mark in shown.values())
-    return frame.finished(f"{y} against {x}. {description}")
-
-
-def _intervals(mark: Mark) -> list[tuple[Point, Point]]:
-    """The ends of a point's bars, upright and across."""
-    bars = []
-    if mark.y_interval is not None:
-        low, high = mark.y_interval
-        bars.append(((mark.x, low), (mark.x, high)))
-    if mark.x_interval is not None:
-        low, high = mark.x_interval
-        bars.append(((low, mark.y), (high, mark.y)))
-    return bars
-
-
-def bars(values: Sequence[tuple[str, float]], *, title: str, x: str, y: str, size: tuple[int, int] = SIZE) -> Drawing:
-    """Draw one bar per (name, value), in their order; names are written below as far as there is room.
-
-    Values that are negative or not finite are left out.
-    """
-    shown = [(name, value) for name, value in values if math.isfinite(value) and value >= 0]
-    frame = _Frame(title, x, y, size)
-    if not shown:
-        return frame.empty()
-    corners = [(0.0, 0.0), (float(len(shown)), max(value for _, value in shown))]
-    frame.axes(corners, log_x=False, log_y=False, ticks_x=False)
-    every = math.ceil(len(shown) / 14)
-    for place, (name, value) in enumerate(shown):
-        left, right = frame.x(place + 0.12), frame.x(place + 0.88)
-        top, bottom = frame.y(value), frame.y(0.0)
-        height = max(bottom - top, 0.5)
-        text = f"{name}: {amount(value)}"
-        frame.shapes.append(Rectangle((left, top), right - left, height, COLORS[0], description=text))
-        if place % every == 0:
-            frame.shapes.append(Text(name, ((left + right) / 2, size[1] - 27), "middle"))
-    return frame.finished(f"{y} per {x}. " + " ".join(f"{name}: {amount(value)}." for name, value in shown))
-
-
-def shares(
-    values: Sequence[str],
-    real: Sequence[float],
-    drawn: Sequence[RunShares],
+    keys: Sequence[str],
     *,
-    title: str,
-    width: int = SIZE[0],
-) -> Drawing:
-    """Draw how often each value occurs: the real share as a gray bar, each run's as a dot, a row per value.
+    inside: float = _HEIGHT - _TOP - _BOTTOM,
+    names: Sequence[str] = (),
+) -> tuple[Figure, Axes]:
+    """An empty plot with room for a legend of the `keys` below its title; `names` are those of rows, the first on top."""
+    from matplotlib.figure import Figure
 
-    Args:
-        values: names of the values.
-        real: shares of the values in [0, 1] among real images; empty where they are not known.
-        drawn: the shares among the images of each run.
-        title: what the plot is called.
-        width: of the plot; its height follows from the number of values.
-    """
-    row = 14 + 4 * min(len(drawn), 6)
-    names = [cut(value, 18) for value in values]
-    frame = _Frame(title, "% of the images", "", (width, 50 + _BOTTOM + row * len(values)))
-    frame.left = 20 + 6.6 * max(map(len, names), default=0)
-    keys = [_Key("real", "box")] if real else []
-    frame.legend([*keys, *(_Key(run.run, "dot", run.style.color) for run in drawn)])
-    largest = 100 * max((share for shares_ in (real, *(run.shares for run in drawn)) for share in shares_), default=0.0)
-    frame.axes([(0.0, 0.0), (largest or 100.0, float(len(values)))], log_x=False, log_y=False, ticks_y=False)
-    for place, name in enumerate(names):
-        middle = frame.top + row * (place + 0.5)
-        frame.shapes.append(Text(name, (frame.left - 8, middle + 4), "end"))
-        start = frame.x(0.0)
-        if real:
-            corner, length = (start, middle - row * 0.38), frame.x(100 * real[place]) - start
-            text = f"{name}, real: {real[place]:.1%}"
-            frame.shapes.append(Rectangle(corner, length, row * 0.76, opacity=0.2, description=text))
-        for turn, run in enumerate(drawn):
-            y = middle + row * 0.6 * ((turn + 0.5) / len(drawn) - 0.5)
-            text = f"{name}, {run.run}: {run.shares[place]:.1%}"
-            frame.shapes.append(Circle((frame.x(100 * run.shares[place]), y), 3.5, run.style.color, text))
-    everyone = [*([("real", real)] if real else []), *((run.run, run.shares) for run in drawn)]
-    description = " ".join(
-        f"{who}: {', '.join(f'{name} {share:.0%}' for name, share in zip(names, shares_, strict=True))}."
-        for who, shares_ in everyone
+    top = _TOP + _LEGEND_LINE * math.ceil(len(keys) / _legend_columns(keys)) + (4 if keys else 0)
+    height = top + inside + _BOTTOM
+    names = [cut(_plain(name), 24) for name in names]
+    left = 14 + 6.4 * max(map(len, names)) if names else _LEFT
+    figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72, facecolor="none")
+    figure.text(0, 1 - 4 / height, cut(_plain(title), 54), weight="bold", va="top", size=12)
+    axes = figure.add_axes(
+        (left / _WIDTH, _BOTTOM / height, 1 - (left + _RIGHT) / _WIDTH, inside / height), facecolor="none"
     )
-    return frame.finished(f"Shares of {title}. {description}")
+    axes.set_xlabel(_plain(x))
+    axes.set_ylabel(cut(_plain(y), 34))
+    axes.grid(visible=True, axis="x" if names else "y")
+    if names:
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+    return figure, axes
 
 
-def _drawable(point: Point, log: bool) -> bool:
-    """Whether both numbers are finite and the second can stand on its axis."""
-    return all(map(math.isfinite, point)) and (point[1] > 0 or not log)
+def _legend_columns(keys: Sequence[str]) -> int:
+    widest = 40 + 6.4 * max((len(cut(key, 44)) for key in keys), default=0)
+    return max(1, min(len(keys), int(_WIDTH / widest)))
 
 
-class _Key(NamedTuple):
-    """An entry of a legend: a sample of what is drawn, and its name. Without a color it is drawn in the text's."""
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    height = figure.get_figheight() * 72
+    figure.legend(
+        handles, [_plain(name) for name in names], loc="upper left", bbox_to_anchor=(0, 1 - (_TOP - 4) / height), fontsize=10,
+        ncols=_legend_columns(names), borderpad=0, borderaxespad=0, labelspacing=0.25, handlelength=2, handletextpad=0.5,
+        columnspacing=1.2,
+    )  # fmt: skip
 
-    name: str
-    kind: Literal["line", "dot", "box"]
-    color: str | None = None
-    dash: str | None = None
+
+def _scale(axis: Axis, values: Sequence[float], *, log: bool | None = None, pad: float = 0.03) -> None:
+    """Make an axis hold the values, logarithmic where they need it; nothing is ever at less than no images and no loss."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    low, high = min(values), max(values)
+    if needs_log(values) if log is None else log:
+        getattr(axis.axes, f"set_{axis.axis_name}scale")("log")
+        decades = math.log10(high / low)
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,), numticks=7))
+        axis.set_minor_formatter(NullFormatter())
+        grow = (high / low) ** pad
+        limits = low / grow, high * grow
+    else:
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        # What is constant but for rounding gets an axis all the same.
+        grow = (high - low) * pad if high - low > 1e-9 * abs(high) else abs(high) * 0.1 or 1.0
+        limits = (max(low - grow, 0.0) if low >= 0 else low - grow), high + grow
+    axis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))
+    getattr(axis.axes, f"set_{axis.axis_name}lim")(*limits)
 
 
-@dataclass
-class _Frame:
-    """A plot being drawn: legend on top, then the axes, then what goes between them."""
+def _empty(title: str) -> Plot:
+    """The plot of no values, which says so."""
+    with _settings():
+        figure, axes = _framed(title, "", "", [])
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "no values yet", ha="center", transform=axes.transAxes)
+    return Plot(title, "No values yet.", figure)
 
-    title: str
-    x_label: str
-    y_label: str
-    size: tuple[int, int]
-    top: float = 26
-    left: float = _LEFT
-    shapes: list[Shape] = field(default_factory=list)
-    x: Axis = field(init=False)
-    y: Axis = field(init=False)
 
-    def legend(self, keys: Sequence[_Key]) -> None:
-        """Add samples and names; each line of them beyond the first makes the plot taller, not its inside smaller."""
-        x, y = float(_LEFT), 38.0
-        for key in keys:
-            name = cut(key.name, 44)
-            width = 26 + 6.8 * len(name) + 12
-            if x > _LEFT and x + width > self.size[0] - _RIGHT:
-                x, y = float(_LEFT), y + _LEGEND
-            if key.kind == "dot":
-                self.shapes.append(Circle((x + 9, y - 4), 4, key.color or COLORS[0]))
-            elif key.kind == "box":
-                self.shapes.append(Rectangle((x + 2, y - 9), 16, 10, key.color, 0.2))
-            else:
-                self.shapes.append(Line((x, y - 4), (x + 20, y - 4), 1.0, 2.0, key.color, key.dash))
-            self.shapes.append(Text(name, (x + 25, y)))
-            x += width
-        self.top = y + 12
-        self.size = (self.size[0], self.size[1] + round(y - 38))
+def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
-    def axes(
-        self,
-        points: Sequence[Point],
-        *,
-        log_x: bool,
-        log_y: bool,
-        ticks_x: bool = True,
-        ticks_y: bool = True,
-    ) -> None:
-        """Add axes that hold all points, with their ticks and labels."""
-        width, height = self.size
-        left, right, bottom = self.left, width - _RIGHT, height - _BOTTOM
-        pad = 0.02 if len({x for x, _ in points}) > 8 else 0.08
-        self.x = Axis.over((x for x, _ in points), left, right, log=log_x, pad=pad)
-        self.y = Axis.over((y for _, y in points), bottom, self.top, log=log_y)
-        # Nothing is ever at less than no images, no seconds and no loss.
-        if not log_x and min(x for x, _ in points) >= 0:
-            self.x = Axis(max(self.x.low, 0.0), self.x.high, left, right)
-        for value in self.y.ticks() if ticks_y else ():
-            at = self.y(value)
-            self.shapes += [
-                Line((left, at), (right, at), 0.12),
-                Text(amount(value), (left - 7, at + 4), "end"),
-            ]
-        for value in self.x.ticks() if ticks_x else ():
-            at = self.x(value)
-            self.shapes += [
-                Line((at, bottom), (at, bottom + 4), 0.6),
-                Text(amount(value), (at, bottom + 17), "middle"),
-            ]
-            if not ticks_y:
-                self.shapes.append(Line((at, self.top), (at, bottom), 0.12))
-        self.shapes += [
-            Line((left, bottom), (right, bottom), 0.6),
-            Text(self.x_label, ((left + right) / 2, height - 8), "middle"),
-        ]
-        if self.y_label:
-            self.shapes.append(Text(self.y_label, (14, (self.top + bottom) / 2), "middle", turned=True))
 
-    def line(
-        self,
-        points: Sequence[Point],
-        color: str | None,
-        *,
-        width: float = 1.7,
-        opacity: float = 1.0,
-        dash: str | None = None,
-    ) -> None:
-        """Add a line through points, held between the ends of the vertical axis."""
-        low, high = sorted((self.y.start, self.y.end))
-        at = tuple((self.x(x), min(max(self.y(y), low), high)) for x, y in points)
-        self.shapes.append(Polyline(at, color, width, opacity, dash))
+def _plain(text: str) -> str:
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
 
-    def dot(self, point: Point, color: str, name: str = "", radius: float = 4.5) -> None:
-        """Add a point that shows its name to a reader who points at it."""
-        self.shapes.append(Circle((self.x(point[0]), self.y(point[1])), radius, color, name))
 
-    def numbers(self, points: Sequence[Point]) -> None:
-        """Add a number beside each point, on the side where it is least in the way of points and other numbers."""
-        positions = [(self.x(x), self.y(y)) for x, y in points]
-        taken = list(positions)
-        for number, (x, y) in enumerate(positions, 1):
-            width = 7.0 * len(str(number))
-            # The middle of the number, on each of the sides that it may stand on.
-            candidates = [(x + side * (6 + width / 2), y + rise) for side in (1, -1) for rise in (-6, 8)]
-            inside = [at for at in candidates if self.x.start < at[0] < self.x.end] or candidates
-            clear = [min(math.dist(at, other) for other in taken) for at in inside]
-            best = inside[clear.index(max(clear))]
-            taken.append(best)
-            self.shapes.append(Text(str(number), (best[0], best[1] + 4), "middle", size=11))
+# ---- files ------------------------------------------------------------------------------------------------------
 
-    def empty(self) -> Drawing:
-        """The plot of no values, which says so."""
-        width, height = self.size
-        self.shapes.append(Text("no values yet", (width / 2, height / 2), "middle"))
-        return self.finished("No values yet.")
 
-    def finished(self, description: str) -> Drawing:
-        """The plot under its title."""
-        title = Text(self.title, (12, 17), size=14, bold=True)
-        return Drawing(self.title, description, self.size, (title, *self.shapes))
+def svg(plot: Plot) -> str:
+    """Write the plot as an SVG file: dark on white, with its title and description for who cannot see it."""
+    return _svg(plot).replace("<svg ", '<svg style="background: #fff" ', 1)
+
+
+def inline(plot: Plot) -> Markup:
+    """Write the plot as SVG for inside a page, whose colors are the page's: `--ink` and `--c0` to `--c11`."""
+    text = _svg(plot).replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    colors = {_INK: "var(--ink, currentColor)"} | {c: f"var(--c{i}, {c})" for i, c in enumerate(COLORS)}
+    pattern = re.compile("|".join(colors))
+    return Markup(re.sub(r'style="[^"<>]*"', lambda found: pattern.sub(lambda c: colors[c[0]], found[0]), text))
+
+
+def png(plot: Plot, *, scale: int = 2) -> bytes:
+    """Draw the plot as a PNG on white, `scale` pixels per point."""
+    return _saved(plot, "png", dpi=72 * scale, facecolor="white")
+
+
+def pdf(plot: Plot) -> bytes:
+    """Write the plot as a PDF with its fonts inside, as wide as a column of a paper needs it."""
+    return _saved(plot, "pdf")
+
+
+def _saved(plot: Plot, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}[kind]
+    with _settings():
+        plot.figure.savefig(buffer, format=kind, metadata=dates, **options)
+    return buffer.getvalue()
+
+
+def _svg(plot: Plot) -> str:
+    """What matplotlib writes, without what would meddle with other plots of a page, and with words for who cannot see it."""
+    text = _saved(plot, "svg").decode("utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(
+        r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->", "", text, flags=re.DOTALL
+    )
+    used = set(re.findall(r'(?:href="|url\()#([\w-]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
+    text = re.sub(r"font: (?:(bold) )?(\S+) '[^\"]*?(?=[;\"])", r"font-size: \2; font-weight: \1", text)
+    text = re.sub(r"\s*\n\s*", "\n", text)
+    words = f"<title>{escape(_plain(plot.title))}</title><desc>{escape(_plain(plot.description))}</desc>"
+    head = '<svg class="plot" role="img" font-family="system-ui, sans-serif" stroke-linejoin="round" '
+    return text.replace("<svg ", head, 1).replace(">", ">" + words, 1)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from animegen_cli.metrics.bradley_terry import elo
-from animegen_cli.report.canvas import Circle, Drawing, Line, Shape, Text, cut
-from animegen_cli.report.plots import COLORS, Axis
+from animegen_cli.report import plots
 from animegen_cli.report.tables import Table
 
-_WIDTH, _NAMES, _LINE = 480, 170, 26
+if TYPE_CHECKING:
+    from animegen_cli.report.plots import Plot
 
 
 class Standing(NamedTuple):
@@ -40,23 +40,8 @@ class Preference(NamedTuple):
     table: Table
 
 
-def intervals(preference: Preference) -> Drawing:
-    """Plot Elo scores as dots with their intervals as bars, a line per contestant."""
-    values: list[list[float]] = elo(np.array([(one.low, one.theta, one.high) for one in preference.standings])).tolist()
-    names = [one.name for one in preference.standings]
-    bottom = 32 + _LINE * len(values)
-    x = Axis.over([value for row in values for value in row], _NAMES, _WIDTH - 16, log=False)
-    title = f"Elo of {preference.question}"
-    drawn: list[Shape] = [Text(title, (12, 17), size=14, bold=True)]
-    for value in x.ticks():
-        drawn.append(Line((x(value), 26), (x(value), bottom), 0.12))
-        drawn.append(Text(f"{value:.0f}", (x(value), bottom + 16), "middle"))
-    for line, (name, (low, middle, high)) in enumerate(zip(names, values, strict=True)):
-        y = 32 + _LINE * (line + 0.5)
-        drawn.append(Text(cut(name, 25), (_NAMES - 10, y + 4), "end"))
-        drawn.append(Line((x(low), y), (x(high), y), width=2, color=COLORS[0]))
-        drawn.append(Circle((x(middle), y), 4.5, COLORS[0], name))
-    description = " ".join(
-        f"{n}: {m:.0f}, from {low:.0f} to {high:.0f}." for n, (low, m, high) in zip(names, values, strict=True)
-    )
-    return Drawing(title, description, (_WIDTH, bottom + 24), tuple(drawn))
+def intervals(preference: Preference) -> Plot:
+    """Plot Elo scores with their intervals, best contestant first."""
+    scores = elo(np.array([(one.low, one.theta, one.high) for one in preference.standings])).tolist()
+    rows = [(one.name, *row) for one, row in zip(preference.standings, scores, strict=True)]
+    return plots.intervals(rows, title=f"Elo of {preference.question}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
@@ -117,6 +117,15 @@ class Record:
         return sum(map(_whole, counts.values())) if isinstance(counts, Mapping) and counts else None
 
     @property
+    def processor_seconds(self) -> float | None:
+        """Processor time of the training, all threads together; None where run.json does not say, or where an accelerator
+        did the work, beside which it says nothing."""
+        found = self.about.get("processor_seconds")
+        return (
+            float(found) if isinstance(found, int | float) and found > 0 and self.about.get("device") == "cpu" else None
+        )
+
+    @property
     def notes(self) -> dict[str, str]:
         """What the family says of the run, such as the network whose features its losses compare."""
         found = self.about.get("notes")
@@ -137,12 +146,20 @@ class Record:
     @property
     def diagnoses(self) -> list[str]:
         """What the doctor found at the end of training, a sentence each."""
-        found = self.about.get("findings")
-        entries = [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
         return [
             f"{entry.get('name')} since {_whole(entry.get('since')):,} images: {entry.get('says')}. Change: {entry.get('flag')}"
-            for entry in entries
+            for entry in self._doctor
         ]
+
+    @property
+    def finding_names(self) -> list[str]:
+        """What the doctor found at the end of training, in two words each, such as `mode collapse`."""
+        return [str(entry.get("name")) for entry in self._doctor]
+
+    @property
+    def _doctor(self) -> list[Mapping[str, Any]]:
+        found = self.about.get("findings")
+        return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list) else []
 
     @property
     def classifies(self) -> bool:
@@ -196,6 +213,24 @@ def read(run: Run) -> Record:
     findings = Findings.read(run.path, stored, lambda what: problems.add(run.scores, what))
     drawing = drawing if isinstance(drawing, dict) else {}
     return Record(run, about, config, curves, scores, tuple(problems.found), drawing, findings)
+
+
+class TrainingTime(NamedTuple):
+    """What trainings took, in one measure for all: its name, and the seconds of each (None: not known)."""
+
+    measure: Literal["processor time", "training time"]
+    seconds: tuple[float | None, ...]
+
+
+def training_time(records: Sequence[Record]) -> TrainingTime:
+    """Processor time where all that trained have it, which other work on the machine does not lengthen; else the clock's."""
+    trained = [record for record in records if record.images]
+    if trained and all(record.processor_seconds for record in trained):
+        return TrainingTime("processor time", tuple(record.processor_seconds for record in records))
+    seconds = [record.about.get("seconds") for record in records]
+    return TrainingTime(
+        "training time", tuple(float(s) if isinstance(s, int | float) and s > 0 else None for s in seconds)
+    )
 
 
 def scores_of(run: Run) -> tuple[Score, ...]:

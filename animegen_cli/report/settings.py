@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from animegen_cli.report import tables
 from animegen_cli.report.columns import eval_options
-from animegen_cli.report.markup import Markup, el, escape, join
-from animegen_cli.report.numbering import Numbering, table_html
+from animegen_cli.report.numbering import Commands, Folded, Numbering, Part, TablePart, Words
 from animegen_cli.report.records import Record, flattened
 from animegen_cli.report.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_LONG = 24
-"""Rows from which a table of differences is folded away."""
 
-
-def settings(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Markup]:
+def settings(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> list[Part]:
     """Show the settings in which the runs differ and, folded away, those that they share."""
     flat = [dict(flattened({**record.config, **_chosen(record)})) for record in records]
     keys = [key for key in dict.fromkeys(k for one in flat for k in one) if key not in {"about", "warning"}]
@@ -27,17 +23,18 @@ def settings(records: Sequence[Record], names: Sequence[str], numbering: Numberi
         return []
     differ = [key for key in keys if len({one.get(key) for one in flat}) > 1]
     same = [key for key in keys if key not in differ]
-    parts = []
+    parts: list[Part] = []
     if differ:
         table = _differences(flat, differ, names)
         text = f"The {len(differ)} settings in which the runs differ; tinted where a run is unlike the first one."
-        shown = numbering.table("settings", table, text, wrap=True)
-        parts.append(_folded(f"All {len(differ)} differences", shown) if len(differ) > _LONG else shown)
+        parts.append(
+            Folded(f"The {len(differ)} settings that differ", [numbering.table("settings", table, text, wrap=True)])
+        )
     if same:
         rows = [[key, flat[0][key]] for key in same]
         title = f"The {len(same)} settings that all runs share" if len(records) > 1 else f"All {len(same)} settings"
         table = tables.text_table(title, ("setting", "value"), rows)
-        parts.append(_folded(title, table_html(table, escape(title + "."), wrap=True)))
+        parts.append(Folded(title, [TablePart(0, table, f"{title}.", wrap=True)]))
     return parts
 
 
@@ -53,18 +50,14 @@ def _differences(flat: Sequence[Mapping[str, str]], keys: Sequence[str], names: 
     return Table("Settings that differ", columns, tuple(rows))
 
 
-def _folded(title: str, inside: Markup) -> Markup:
-    return el("details", el("summary", title), inside)
-
-
 def _chosen(record: Record) -> dict[str, Any]:
     """What the run settled at its start, which belongs to its settings."""
     return {key: record.about[key] for key in ("resolved", "versions", "animegen") if record.about.get(key)}
 
 
-def commands(records: Sequence[Record], names: Sequence[str]) -> list[Markup]:
+def commands(records: Sequence[Record], names: Sequence[str]) -> list[Part]:
     """Show what to type to get each run and its scores again, with the data, the code and the machine of the first time."""
-    parts = []
+    parts: list[Part] = []
     for name, record in zip(names, records, strict=True):
         data = record.data.get("path")
         folder = str(record.run.path)
@@ -78,16 +71,13 @@ def commands(records: Sequence[Record], names: Sequence[str]) -> list[Markup]:
             f"code {record.about['git']}" if record.about.get("git") else None,
             f"on {record.about['device']}" if record.about.get("device") else None,
         ]
-        text = "; ".join(filter(None, facts))
-        parts.append(
-            join(el("h3", name), el("pre", "\n".join(lines), tabindex=0), el("p", text, class_="by") if text else None)
-        )
-    if parts:
-        lead = (
-            "The first line trains and scores again and says what differs; the others are its two steps by themselves."
-        )
-        parts.insert(0, el("p", lead))
-    if len(records) > 1:
-        line = shlex.join(["animegen", "compare", *(str(record.run.path) for record in records)])
-        parts.append(join(el("h3", "This page"), el("pre", line, tabindex=0)))
-    return parts
+        parts.append(Commands(name, lines, "; ".join(filter(None, facts))))
+    if not parts:
+        return []
+    lead = Words(
+        "The first line trains and scores again and says what differs; the others are its two steps by themselves."
+    )
+    if len(records) == 1:
+        return [lead, *parts]
+    page = shlex.join(["animegen", "compare", *(str(record.run.path) for record in records)])
+    return [Commands("This page", [page]), Folded("Each run", [lead, *parts])]

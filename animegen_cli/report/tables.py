@@ -6,11 +6,10 @@ import csv
 import io
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from animegen_cli import console
-from animegen_cli.report.markup import Markup, el, escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 DASH = "–"
 ARROWS: dict[Literal["lower", "higher"] | None, str] = {"lower": " ↓", "higher": " ↑", None: ""}
 """What stands behind a heading: which direction is better."""
-_LONG = 28
-"""Letters from which a cell may be folded on a page."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,16 @@ def measured(value: object, written: Callable[[float], str]) -> Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A title, columns, rows of as many cells, and notes that belong below; ValueError for a row of another length."""
+    """A title, columns, rows of as many cells, and notes that belong below; ValueError for a row of another length.
+
+    `common` says what is the same in all rows and stands in no column.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
+    common: str = ""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -133,13 +134,6 @@ def latex(table: Table) -> str:
     return "\n".join([*lines, "\\end{table}"]) + "\n"
 
 
-def as_html(table: Table, *, class_: str | None = None) -> Markup:
-    """Write a `<table>` with scopes for screen readers; the first cell of each row heads it."""
-    heads = [_html_head(column) for column in table.columns]
-    body = el("tbody", *(_html_row(table, row) for row in table.rows))
-    return el("table", el("thead", el("tr", *heads)), body, class_=class_)
-
-
 def show(table: Table) -> None:
     """Print on the terminal; a star marks the best of a column. A table too wide for it comes in several bands."""
     heads = ["\n".join(filter(None, (c.title + c.arrow, c.detail and f"({c.detail})"))) for c in table.columns]
@@ -162,22 +156,6 @@ def bands(widths: Sequence[int], room: int) -> list[list[int]]:
         groups[-1].append(i)
         used += width + 3
     return groups
-
-
-def _html_head(column: Column) -> Markup:
-    detail = el("small", column.detail) if column.detail else None
-    title = el("span", column.title + column.arrow.replace(" ", "\N{NO-BREAK SPACE}"))
-    return el("th", title, detail, scope="col", class_="n" if column.right else None)
-
-
-def _html_row(table: Table, row: tuple[Cell, ...]) -> Markup:
-    cells = []
-    for i, (column, cell) in enumerate(zip(table.columns, row, strict=True)):
-        inside = el("strong", cell.shown) if cell.best else escape(cell.shown)
-        kinds = {"n": column.right, "odd": cell.odd, "long": len(cell.shown) > _LONG}
-        classes = " ".join(kind for kind, true in kinds.items() if true) or None
-        cells.append(el("td" if i else "th", inside, scope=None if i else "row", class_=classes))
-    return el("tr", *cells)
 
 
 def _marked(cell: Cell, escaped: Callable[[str], str], best: str) -> str:
@@ -207,19 +185,16 @@ def _latex(text: str) -> str:
 
 
 def slim(table: Table) -> Table:
-    """Leave out the columns of words that say the same in all rows; a note says it instead."""
+    """Leave out the columns that say the same in all rows, or nothing; `common` says it once instead."""
     if len(table.rows) < 2:
         return table
-    words = [i for i, column in enumerate(table.columns) if i and not column.right]
-    texts = {i: {row[i].text for row in table.rows} - {DASH} for i in words}
-    equal = {i: "".join(same) for i, same in texts.items() if len(same) < 2}
-    if not equal:
-        return table
-    others = [i for i in range(len(table.columns)) if i not in equal]
-    same = "; ".join(f"{table.columns[i].title} {text}" for i, text in equal.items() if text)
-    rows = tuple(tuple(row[i] for i in others) for row in table.rows)
-    notes = (*([f"All rows: {same}."] if same else []), *table.notes)
-    return Table(table.title, tuple(table.columns[i] for i in others), rows, notes)
+    texts = [{row[i].text for row in table.rows} for i in range(len(table.columns))]
+    # A word that some rows lack goes without saying; a number that some lack does not.
+    said = [of if column.right else of - {DASH} for column, of in zip(table.columns, texts, strict=True)]
+    kept = [i for i, of in enumerate(said) if not i or len(of) > 1]
+    common = [f"{table.columns[i].title} {text}" for i, of in enumerate(said) if i not in kept for text in of - {DASH}]
+    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows, common=", ".join(common))
 
 
 def text_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:

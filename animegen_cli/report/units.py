@@ -22,3 +22,8 @@ def duration(seconds: float) -> str:
 def memory(size: float) -> str:
     """Bytes in binary units: 512 MiB, 1.4 GiB."""
     return f"{size / 2**30:.3g} GiB" if size >= 2**30 else f"{size / 2**20:.3g} MiB"
+
+
+def cut(text: str, letters: int) -> str:
+    """Shorten text to at most so many letters, the last of which is then an ellipsis."""
+    return text if len(text) <= letters else text[: letters - 1] + "…"

@@ -8,26 +8,18 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from animegen_cli.model.family import Diagnoses, Family, Finding
+from animegen_cli.report.looks import LEAST_CONTRAST, LEAST_DISTANCE, NOISE, contrast, roughness, thumbnail_distance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import numpy as np
+
 SETTLED = 0.1
 """Pictures are judged after this share of the training: before it, every network draws one gray face."""
-LEAST_DISTANCE = 0.2
-"""Drawn images whose `thumbnail_distance` is under this share of the real ones' are one image with variations. A blurred
-but healthy VAE has 0.4 to 0.7."""
-LEAST_CONTRAST = 6.0
-"""Standard deviation inside an image, in gray levels, under which it shows nothing."""
-NOISE = 0.8
-"""`roughness` from which pictures are noise, when it is twice that of real ones too; of faces at 32 pixels it is about 0.2."""
 NOISE_AFTER = 20_000
 """Images seen before which a network that draws noise may simply be young."""
-THUMBNAIL = 8
-"""Height and width of the thumbnails that are compared."""
 
 
 class Doctor:
@@ -92,9 +84,8 @@ def _finding(entry: Mapping[str, Any]) -> Finding:
 
 
 def _seen(drawn: np.ndarray, reals: np.ndarray, flag: str) -> list[Finding]:
-    contrast = float(np.median(drawn.reshape(len(drawn), -1).std(1)))
-    if contrast < LEAST_CONTRAST:
-        return [Finding("blank images", f"the pictures vary by {contrast:.1f} gray levels inside", flag)]
+    if (inside := contrast(drawn)) < LEAST_CONTRAST:
+        return [Finding("blank images", f"the pictures vary by {inside:.1f} gray levels inside", flag)]
     if min(len(drawn), len(reals)) > 1:
         share = thumbnail_distance(drawn) / max(thumbnail_distance(reals), 1e-9)
         if share < LEAST_DISTANCE:
@@ -108,30 +99,3 @@ def _noise(drawn: np.ndarray, reals: np.ndarray, flag: str) -> list[Finding]:
         return []
     says = f"neighboring pixels differ by {ours:.0%} of what they do in white noise, of real images by {of_reals:.0%}"
     return [Finding("noise instead of pictures", says, flag)]
-
-
-def roughness(images: np.ndarray) -> float:
-    """Return the median of how much neighboring pixels differ, in units of white noise of the same contrast: 1 for noise.
-
-    Args:
-        images: uint8 (n, H, W, 3); H and W at least 2.
-    """
-    pixels = images.astype(np.float64)
-    steps = [np.square(np.diff(pixels, axis=axis)).mean((1, 2, 3)) for axis in (1, 2)]
-    spread = pixels.var((1, 2)).mean(1)
-    return float(np.median((steps[0] + steps[1]) / np.maximum(4 * spread, 1e-9)))
-
-
-def thumbnail_distance(images: np.ndarray) -> float:
-    """Return the mean distance between two of the images as 8 x 8 thumbnails: root mean square in gray levels.
-
-    Args:
-        images: uint8 (n, H, W, 3), at least two; H and W at least 8.
-    """
-    n, height, width, _ = images.shape
-    rows = height // THUMBNAIL * THUMBNAIL
-    columns = width // THUMBNAIL * THUMBNAIL
-    blocks = images[:, :rows, :columns].reshape(n, THUMBNAIL, rows // THUMBNAIL, THUMBNAIL, columns // THUMBNAIL, 3)
-    small = blocks.mean((2, 4)).reshape(n, -1)
-    squares = ((small[:, None] - small[None]) ** 2).mean(2)
-    return float(np.sqrt(squares)[np.triu_indices(n, 1)].mean())

@@ -85,7 +85,7 @@ class Session:
             self.doctor = Doctor(about.get("findings", ()))
         self.previews = Previews(run.samples, prepared)
         self.validation = Validation(prepared, score)
-        self.saved = self.trainer.images, self.trainer.step, self.trainer.seconds  # at the last state
+        self.saved = self._counted()  # at the last state
         self.lost = False  # whether what came after it will never be saved
         self.status = ""  # for the line of progress
         self.logged = (self.trainer.seconds, self.trainer.images)  # at the last line of the log
@@ -99,7 +99,7 @@ class Session:
     def write_about(self, state: str) -> None:
         """Write run.json: what the run is, how far it has come, and its `state` (see `Run.state`)."""
         trainer, prepared = self.trainer, self.prepared
-        images, step, seconds = self.saved if self.lost else (trainer.images, trainer.step, trainer.seconds)
+        images, step, seconds, processor_seconds = self.saved if self.lost else self._counted()
         rate = images / seconds if seconds else 0.0
         machine = machine_about(prepared.device)
         machine["versions"] |= paths.package_version(self.config.family)
@@ -109,6 +109,7 @@ class Session:
                 "animegen": __version__, "family": self.config.family, "preset": self.config.preset, "state": state,
                 "abilities": list(abilities_of(prepared.model)), "images": images, "target_images": trainer.total,
                 "steps": step, "seconds": round(seconds, 2), "images_per_second": round(rate, 2),
+                "processor_seconds": processor_seconds if processor_seconds is None else round(processor_seconds, 2),
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
                 "data": folder.data_about(prepared.faces, prepared.data), **machine,
                 "resolved": trainer.options.to_dict(), "notes": prepared.model.notes, "findings": self.doctor.to_list(),
@@ -117,6 +118,11 @@ class Session:
             },
             seal=True,
         )  # fmt: skip
+
+    def _counted(self) -> tuple[int, int, float, float | None]:
+        """Images seen, steps, seconds by the clock and of the processors, so far."""
+        trainer = self.trainer
+        return trainer.images, trainer.step, trainer.seconds, trainer.processor_seconds
 
     def write_config(self) -> None:
         """Write config.yaml, whole or not at all: every setting, and the data set; it runs again as it is."""
@@ -130,7 +136,8 @@ class Session:
         """
         trainer.check()
         about = {
-            "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds, "figures": self.figures,
+            "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds,
+            "processor_seconds": trainer.processor_seconds, "figures": self.figures,
             "findings": self.doctor.to_list(), "resolved": trainer.options.to_dict(), "guided": self.guided,
             "config": self.config.to_dict() | {"data": str(self.prepared.faces.path)},
             "identity": self.prepared.faces.identity,
@@ -145,7 +152,7 @@ class Session:
         state = self.run.resume / f"{trainer.images:012d}"
         if not state.is_dir():  # else it is what this process went on from
             checkpoint.save_state(state, trainer.state_dict(), about)
-        self.saved = trainer.images, trainer.step, trainer.seconds
+        self.saved = self._counted()
         self._prune()
         self.write_about("running")
 

@@ -124,6 +124,7 @@ class Trainer:
         self.images = 0
         self.step = 0
         self.seconds = 0.0
+        self.processor_seconds: float | None = 0.0
         self.bad = torch.zeros((), device=device)
         self.first_bad = torch.full((), -1, dtype=torch.int64, device=device)
         self.sums: dict[str, Tensor] = {}
@@ -300,9 +301,11 @@ class Trainer:
         """
         due = [self._next_due(hook.every) for hook in hooks]
         while self.images < self.total:
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             taken = self.train_step(stop)
             self.seconds += time.perf_counter() - began
+            if self.processor_seconds is not None:  # the others do as much in the same steps
+                self.processor_seconds += (time.process_time() - worked) * self.ranks.count
             if taken:
                 on_step(self)
             stopping = not taken or self.stopping or (self.ranks.count == 1 and stop())
@@ -407,6 +410,7 @@ class Trainer:
         self.images = about["images"]
         self.step = about["step"]
         self.seconds = about["seconds"]
+        self.processor_seconds = about.get("processor_seconds")  # older states do not know it
 
 
 def _forget_gradients(weights: Sequence[nn.Parameter]) -> None:

@@ -18,11 +18,11 @@ from gradio.components import Component
 
 from animegen_cli.errors import AnimegenError
 from animegen_cli.report import records
-from animegen_cli.report.markup import Markup, el, join
 from animegen_cli.seeds import spell_seeds
 from animegen_cli.ui import actions, directions, guard, render, training_status
 from animegen_cli.ui.actions import Capabilities, PictureRequest
 from animegen_cli.ui.controls import TRAINING_TAB, Controls
+from animegen_cli.ui.markup import Markup, el, join
 from animegen_cli.ui.training_status import Fingerprint
 from animegen_cli.ui.widgets import progress, with_errors_shown
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from animegen_cli.report import grids
-from animegen_cli.report.markup import Markup, el, escape, join
 from animegen_cli.report.units import amount, duration
+from animegen_cli.ui.markup import Markup, el, escape, join
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

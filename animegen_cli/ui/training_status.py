@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from animegen_cli.report import figures, pictures, records
-from animegen_cli.report.markup import Markup, el, join
+from animegen_cli.report import figures, html, pictures, records
 from animegen_cli.report.numbering import Numbering
 from animegen_cli.report.units import amount, duration
+from animegen_cli.ui.markup import Markup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,47 +61,35 @@ def render(run: Run, *, now: float | None = None) -> Markup:
     record = records.read(run)
     numbering = Numbering()
     written = max(_stamp(file)[0] for file in (run.facts, run.log)) / 1e9
-    parts: list[Markup] = [_progress(record, (time.time() if now is None else now) - written)]
-    parts += [el("p", el("b", "Doctor: "), diagnosis, class_="finding") for diagnosis in record.diagnoses]
-    parts += [el("p", problem, class_="finding") for problem in record.problems]
-    previews = pictures.samples([record], [record.name], numbering, reals=True)
-    parts += previews or [el("p", "No previews yet.", class_="notice")]
-    curves = figures.curves([record], [record.name], numbering)
-    parts += curves or [el("p", "No curves yet: they begin with the first line of the log.", class_="notice")]
-    return el("div", join(*parts), class_="live")
+    silence = (time.time() if now is None else now) - written
+    state, share, is_training = _progress(record, silence)
+    stopped = record.about.get("state") != "finished" and not is_training
+    return Markup(
+        html.render(
+            "live.html", state=state, percent=round(100 * share), diagnoses=record.diagnoses, problems=record.problems,
+            resume=f"animegen train --resume {run.path}" if stopped else "", previews=pictures.newest(record, numbering),
+            curves=figures.curves([record], [record.name], numbering),
+        )
+    )  # fmt: skip
 
 
-def _progress(record: Record, silence: float) -> Markup:
-    """The state in words, a bar, and how to resume a run that stopped; `silence` in seconds."""
+def _progress(record: Record, silence: float) -> tuple[str, float, bool]:
+    """The state in words, the share of the training that is done in [0, 1], and whether it goes on now; `silence` in seconds."""
     about = record.about
     images = _images_seen(record)
     target = float(about.get("target_images") or 0)
     rate = _last_value(record, "images_per_second") or float(about.get("images_per_second") or 0)
-    share = min(images / target, 1) if target else 0.0
     state = str(about.get("state", "unknown"))
     position = f"{amount(images)} of {amount(target)} images"
-    training = state == "running" and silence <= MAX_SILENCE
-    if training:
+    is_training = state == "running" and silence <= MAX_SILENCE
+    if is_training:
         left = f", about {duration((target - images) / rate)} left" if rate and target > images else ""
         text = f"training now: {position}, {amount(rate)} per second{left}"
     elif state == "running":
         text = f"nothing heard for {duration(silence)}: killed or waiting at {position}"
     else:
         text = f"{state} at {position}"
-    bar = el(
-        "div",
-        el("div", style=f"width:{share:.1%}"),
-        class_="bar",
-        role="progressbar",
-        aria_valuenow=round(100 * share),
-        aria_valuemin=0,
-        aria_valuemax=100,
-        aria_label="progress",
-    )
-    resume = None
-    if state != "finished" and not training:
-        resume = el("p", "Go on with ", el("code", f"animegen train --resume {record.run.path}"), class_="notice")
-    return join(el("p", text, class_="state"), bar, resume)
+    return text, min(images / target, 1) if target else 0.0, is_training
 
 
 def _images_seen(record: Record) -> float:

@@ -13,7 +13,7 @@ from animegen_cli import paths
 from animegen_cli.compare.survey.making import FORMAT, KEY, VERSION
 from animegen_cli.errors import DataError
 from animegen_cli.paths import Run
-from animegen_cli.report.canvas import cut
+from animegen_cli.report.units import cut
 
 COLUMNS = ("survey", "rater", "pair", "left", "answer", "ms")
 _MOST_NAMED = 5
