@@ -103,7 +103,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     texts = [["–" if cell is None else printable(str(cell)) for cell in row] for row in rows]
     out = _rich(stderr=False)
     if not out.is_terminal:
-        sys.stdout.write(_plain_table(title, columns, texts, right))
+        sys.stdout.write(plain_table(title, columns, texts, right))
         return
     from rich.markup import escape
     from rich.table import Table
@@ -116,7 +116,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     out.print(drawn)
 
 
-def _plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:
+def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> str:
     """Columns two spaces apart, nothing folded: what `grep`, `cut` and a log file can use."""
     lines = [list(columns), *rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
@@ -185,7 +185,7 @@ class _Plain:
 
 @contextmanager
 def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]:
-    """Show a progress bar with time left on a terminal, a line per tenth in a pipe, nothing with `--quiet`.
+    """Show a progress bar with time left on a terminal and in a notebook, a line per tenth in a pipe, nothing with `--quiet`.
 
     Args:
         title: what is being done, such as "drawing".
@@ -197,7 +197,7 @@ def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]
         yield _Silent()
         return
     terminal = _rich(stderr=True)
-    if not terminal.is_terminal:
+    if not (terminal.is_terminal or _moves_in_notebook(terminal)):
         yield _Plain(title, total, done)
         return
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -228,6 +228,15 @@ def progress(title: str, total: float, *, done: float = 0) -> Iterator[Progress]
                 bar.update(task, text=printable(text))
 
         yield _Bar()
+
+
+def _moves_in_notebook(shown: Console) -> bool:
+    """Whether this is a notebook in which rich can draw a bar that moves: it does so with ipywidgets, and warns without."""
+    if not shown.is_jupyter:
+        return False
+    from importlib.util import find_spec
+
+    return find_spec("ipywidgets") is not None
 
 
 @contextmanager

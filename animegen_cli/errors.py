@@ -28,6 +28,8 @@ class AnimegenError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint and hasattr(self, "add_note"):  # Python 3.11: tracebacks in notebooks and scripts show it too
+            self.add_note(hint)
 
 
 class UsageError(AnimegenError):

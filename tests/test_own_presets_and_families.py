@@ -111,11 +111,8 @@ def test_a_broken_preset_of_the_users_own_does_not_hide_the_others(own: Path) ->
 # ---- families of other packages -------------------------------------------------------------------------------
 
 
-Install = "Callable[..., Path]"
-
-
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Install a package of one module with an entry point of a family, as pip leaves one; gone after the test."""
     site = tmp_path / "site-packages"
     site.mkdir()

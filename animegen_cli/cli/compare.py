@@ -14,8 +14,6 @@ from animegen_cli.seeds import parse_seeds
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
-
     from animegen_cli.cli.survey import WeighedVotes
     from animegen_cli.paths import Run
     from animegen_cli.report.columns import Comparison
@@ -192,10 +190,16 @@ def compare(
         console.warn(warning)
     if survey and not weighed:
         surveying.ask(
-            compared, numbers, _draw(device), survey, pairs=pairs or 60, what=ask or "both", reals=not no_reals
+            compared,
+            numbers,
+            comparison.drawing(device),
+            survey,
+            pairs=pairs or 60,
+            what=ask or "both",
+            reals=not no_reals,
         )
         return
-    drawn = None if no_images else _drawn(compared, numbers, _draw(device))
+    drawn = None if no_images else _drawn(compared, numbers, comparison.drawing(device))
     preferences = weighed.result.preferences if weighed else ()
     written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, preferences=preferences, figures=figures)
     _print_result(compared, written, form, out, weighed)
@@ -323,22 +327,6 @@ def _print_tables(compared: Comparison, form: Form | None) -> None:
         console.note(f"* the best of its column, {significance.NOTE}; protocols are on the page")
     else:
         console.result(None, comparison.as_text(compared, form))
-
-
-def _draw(device: str | None) -> Draw:
-    """Draws from a run. The networks (and torch) are loaded only for one that has not stored its images."""
-    from animegen_cli import console
-
-    def draw(run: Run, seeds: Sequence[int]) -> np.ndarray:
-        from animegen_cli.device import pick_device
-        from animegen_cli.model.pixels import channels_last
-        from animegen_cli.sample import generate
-
-        console.note(f"drawing {len(seeds)} images from {run.name}")
-        images: Any = generate.images(run, seeds, device=pick_device(device))
-        return channels_last(images)
-
-    return draw
 
 
 def _drawn(compared: Comparison, numbers: Sequence[int], draw: Draw) -> Drawn:

@@ -13,8 +13,6 @@ from animegen_cli.cli.options import Device, Nproc, Slurm, SlurmDryRun, build, c
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from animegen_cli.config import Layer
-
 
 def train(
     family: Annotated[
@@ -100,7 +98,7 @@ def train(
     """
     options = locals()
     from animegen_cli import console
-    from animegen_cli.train.request import Request
+    from animegen_cli.train.request import Request, layers
 
     flags: list[tuple[str, str, object]] = [
         ("--seed", "train.seed", seed),
@@ -112,7 +110,7 @@ def train(
         ("--keep", "train.keep", keep),
         ("--deterministic", "train.deterministic", True if deterministic else None),
     ]
-    request = build(Request, options, flags=_layers([flag for flag in flags if flag[2] is not None]))
+    request = build(Request, options, flags=layers([flag for flag in flags if flag[2] is not None]))
     request.check()  # before torch is imported
     from animegen_cli.cli import train_many
 
@@ -159,12 +157,3 @@ def _confirming(*, yes: bool) -> Callable[[str], bool]:
 def _number(word: str | None) -> int | str | None:
     """A number that may also be `auto`."""
     return int(word) if word and word.isdigit() else word
-
-
-def _layers(flags: list[tuple[str, str, object]]) -> list[Layer]:
-    """The flags that were typed as layers of the config, which is loaded only then."""
-    if not flags:
-        return []
-    from animegen_cli import config
-
-    return [config.Layer.from_flag(*flag) for flag in flags]

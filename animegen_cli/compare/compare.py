@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
-from animegen_cli import disk
+from animegen_cli import console, disk
 from animegen_cli.compare import cautions
 from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
 from animegen_cli.metrics import significance
@@ -261,6 +261,20 @@ def _names(compared: Sequence[Record]) -> tuple[str, ...]:
 
 
 # ---- pictures and files ---------------------------------------------------------------------------------------
+
+
+def drawing(device: str | None) -> seeds.Draw:
+    """Give a function that draws from a run on this device. Networks (and torch) are loaded once it is called."""
+
+    def draw(run: Run, numbers: Sequence[int]) -> np.ndarray:
+        from animegen_cli.device import pick_device
+        from animegen_cli.model.pixels import channels_last
+        from animegen_cli.sample import generate
+
+        console.note(f"drawing {len(numbers)} images from {run.name}")
+        return channels_last(generate.images(run, numbers, device=pick_device(device)))
+
+    return draw
 
 
 def same_seeds(comparison: Comparison, numbers: Sequence[int], draw: seeds.Draw) -> Drawn:

@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING
 
 from animegen_cli import console, paths
 from animegen_cli.compare import compare, printed, study_plan
-from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, DivergedError, StoppedError
 from animegen_cli.evaluate import evaluate
 from animegen_cli.evaluate.features import in_run_scores
 from animegen_cli.evaluate.request import Request as EvalRequest
-from animegen_cli.model.pixels import channels_last
 from animegen_cli.report.columns import Comparison
 from animegen_cli.report.figures import ScorePair
 from animegen_cli.report.page import StudyPlan
-from animegen_cli.sample import generate
 from animegen_cli.train import train
 from animegen_cli.train.lock import is_locked, lock
 from animegen_cli.train.sweep import check_alone
@@ -156,10 +153,8 @@ def _page(
     request: Request, study: StudyConfig, started: Mapping[str, Sequence[Run]], folder: Path
 ) -> tuple[Comparison, Mapping[str, Path]]:
     compared = compare.compare(started)
-    device = pick_device(study_plan.device_of(request, study))
-    drawn = compare.same_seeds(
-        compared, request.pictures, lambda run, seeds: channels_last(generate.images(run, seeds, device=device))
-    )
+    draw = compare.drawing(study_plan.device_of(request, study))
+    drawn = compare.same_seeds(compared, request.pictures, draw)
     files = compare.write(
         compared,
         folder / "comparison",

@@ -306,13 +306,14 @@ def _scores(run: Run, stored: Mapping[str, Any], problems: _Problems) -> tuple[S
     found = []
     for number, entry in enumerate(entries, 1):
         try:
-            found.append(_score(entry))
+            found.append(score(entry))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError, DataError) as error:
             problems.add(run.scores, f"score {number} is left out ({_first_line(error)})")
     return tuple(found)
 
 
-def _score(entry: Mapping[str, Any]) -> Score:
+def score(entry: Mapping[str, Any]) -> Score:
+    """Read one entry of eval.json; ValueError, TypeError, KeyError and others like them for one that fits no protocol."""
     value = entry["value"]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"its value is {value!r}, not a number")

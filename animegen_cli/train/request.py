@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,16 @@ from animegen_cli.errors import UsageError
 
 if TYPE_CHECKING:  # at runtime where it is needed: pydantic takes longer to load than most answers
     from animegen_cli.config import Layer  # noqa: TC004  # nobody evaluates this dataclass's annotations
+
+
+def layers(flags: Iterable[tuple[str, str, object]]) -> list[Layer]:
+    """Make layers of the config, which is loaded only then, of what was typed: (how messages call it, key, value)."""
+    typed = list(flags)
+    if not typed:
+        return []
+    from animegen_cli import config
+
+    return [config.Layer.from_flag(*flag) for flag in typed]
 
 
 @dataclass(frozen=True, kw_only=True)
