@@ -40,7 +40,7 @@ def spent(request: Request) -> Request:
         console.note(
             f"family: {choice.family}/{choice.preset}, the best of docs/leaderboard.md after {choice.budget} of one core"
         )
-        request = replace(request, family=choice.family, preset=request.preset or choice.preset)
+        request = replace(request, family=choice.family, preset=choice.preset)
     request = replace(request, budget=None)
     run_config = train.read_config(request)
     faces = train.open_data(request, run_config)

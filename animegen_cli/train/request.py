@@ -108,7 +108,7 @@ class Request:
     @property
     def chooses_family(self) -> bool:
         """Whether the budget is to be spent on the family that makes the best of it."""
-        return self.budget is not None and self.family is None and not self.configs
+        return self.budget is not None and self.family is None and self.preset is None and not self.configs
 
     def _check_names(self) -> None:
         family, preset = self.named()
