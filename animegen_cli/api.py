@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from animegen_cli import console, paths
 from animegen_cli.errors import DataError, UsageError, did_you_mean
-from animegen_cli.report import records, tables, units
-from animegen_cli.report.markup import Markup, el, join
-from animegen_cli.report.rows import Rows
+from animegen_cli.report import records, units
+from animegen_cli.report.rows import Rows, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from animegen_cli.report import columns
+    from animegen_cli.report.tables import Table
     from animegen_cli.sample.images import Images
 
 PathLike = str | os.PathLike[str]
@@ -76,7 +76,7 @@ class DataSet:
         """Say where it lies and what is in it."""
         return f"{self.path}: {self.images:,} images of {self.size} pixels"
 
-    def _repr_html_(self) -> Markup:
+    def _repr_html_(self) -> str:
         split = self.about["split"]
         facts = {
             "file": self.path,
@@ -87,10 +87,10 @@ class DataSet:
         }
         sheet = self.sheet
         if sheet is None:
-            return _facts(facts)
+            return shown(facts=facts)
         from animegen_cli.report.pictures import embed
 
-        return join(_facts(facts), embed(sheet, "some of the images", 300_000))
+        return shown(facts=facts, picture=embed(sheet, "some of the images", 300_000))
 
 
 class Run:
@@ -186,8 +186,9 @@ class Run:
         facts = self._facts()
         return f"{self.path}: {facts['family']}, {facts['state']}, {facts['images seen']} images seen"
 
-    def _repr_html_(self) -> Markup:
-        return join(_facts(self._facts()), self.scores._repr_html_() if len(self.scores) else None)
+    def _repr_html_(self) -> str:
+        scores = self.scores
+        return shown(facts=self._facts(), tables=[scores.table()] if scores else [])
 
     @property
     def _run(self) -> paths.Run:
@@ -318,12 +319,9 @@ class Comparison:
         """Return the table of scores as text."""
         return repr(self.quality)
 
-    def _repr_html_(self) -> Markup:
+    def _repr_html_(self) -> str:
         found = [self._found.quality, self._found.cost]
-        notes = [el("li", note) for note in (*self.warnings, *(note for table in found for note in table.notes))]
-        return join(
-            *(part for table in found for part in (el("b", table.title), tables.as_html(table))), el("ul", *notes)
-        )
+        return shown(tables=found, notes=[*self.warnings, *(note for table in found for note in table.notes)])
 
     def _drawn(self, seeds: Sequence[int], device: str | None) -> Any:  # noqa: ANN401  # a class that only the page needs
         from animegen_cli.compare import compare as verb
@@ -553,12 +551,6 @@ def _score(score: records.Score) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _rows(table: tables.Table) -> Rows:
+def _rows(table: Table) -> Rows:
     names = [column.key for column in table.columns]
     return Rows(({name: cell.value for name, cell in zip(names, row, strict=True)} for row in table.rows), names)
-
-
-def _facts(facts: Mapping[str, object]) -> Markup:
-    """A table of two columns, without what is not known."""
-    rows = [el("tr", el("th", name, scope="row"), el("td", value)) for name, value in facts.items() if value]
-    return el("table", el("tbody", *rows))

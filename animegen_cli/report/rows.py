@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Any, overload
 
 from animegen_cli import console
 from animegen_cli.errors import MachineError, UsageError, did_you_mean
-from animegen_cli.report import tables
+from animegen_cli.report import html
 from animegen_cli.report.tables import DASH, Cell, Column, Table
 
 if TYPE_CHECKING:
     import pandas
 
-    from animegen_cli.report.markup import Markup
-
 MOST_SHOWN = 30
 """Rows that are shown of longer lists, half of them from the end."""
+
+
+def shown(
+    *,
+    facts: Mapping[str, object] | None = None,
+    tables: Sequence[Table] = (),
+    picture: str = "",
+    notes: Sequence[str] = (),
+) -> str:
+    """Write what a notebook shows of an object: facts that are known, tables, a picture (an `<img>`) and notes."""
+    return html.render("notebook.html", facts=facts or {}, tables=tables, picture=picture, notes=notes)
 
 
 class Rows(Sequence[dict[str, Any]]):
@@ -85,8 +94,8 @@ class Rows(Sequence[dict[str, Any]]):
         right = [column.title for column in found.columns if column.right]
         return console.plain_table("", self.columns, texts, right).rstrip("\n") if self.columns else "no rows"
 
-    def _repr_html_(self) -> Markup:
-        return tables.as_html(self.table())
+    def _repr_html_(self) -> str:
+        return shown(tables=[self.table()])
 
 
 def _text(value: object) -> str:
