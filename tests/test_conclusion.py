@@ -48,6 +48,11 @@ def test_the_best_its_rivals_and_the_rest_are_told_from_the_cells(tmp_path: Path
     assert [cell.value for cell in row[:4]] == ["fd-faces", "b", 12.0, ["a"]]
 
 
+def test_runs_without_the_score_are_not_called_worse(tmp_path: Path) -> None:
+    found = compared(tmp_path, {"a": [fd(12.0)], "b": [fd(30.0)], "c": [fd(40.0)], "d": []})
+    assert "every other that has this score is significantly worse." in text(found)
+
+
 @pytest.mark.parametrize(
     ("worse", "said"),
     [

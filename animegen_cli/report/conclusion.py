@@ -110,7 +110,9 @@ def sentence(compared: Comparison, flaws: Mapping[int, Sequence[str]] | None = N
     if place.unsure:
         text = "{} has the best {}; how sure that is is not known, since not every value has an uncertainty."
         return Markup(text).format(best, value)
-    others = "every other is" if len(place.worse) > 1 else f"{labels[place.worse[0]]} is" if place.worse else ""
+    scored = {compared.entries[i].run for i in (place.best, *place.tied, *place.worse)}
+    every = "every other is" if len(scored) == len(compared.records) else "every other that has this score is"
+    others = every if len(place.worse) > 1 else f"{labels[place.worse[0]]} is" if place.worse else ""
     worse = f"; {others} significantly worse" if others else ""
     if not tied:
         return Markup("Choose {}. {}{}.").format(best, value, worse)
