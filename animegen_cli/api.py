@@ -167,7 +167,6 @@ class Run:
         """
         from animegen_cli.sample import sample as verb
         from animegen_cli.sample.images import Images
-        from animegen_cli.sample.output import file_of
         from animegen_cli.sample.request import Request
 
         numbers = list(seeds)
@@ -178,7 +177,7 @@ class Run:
                 device=device, overrides=settings,
             )  # fmt: skip
             drawn = verb.sample(request)
-            files = [file_of(Path(folder), seed).read_bytes() for seed in numbers]
+            files = [file.read_bytes() for file in drawn.files]
         return Images(files, numbers, drawn.sampling)
 
     def __repr__(self) -> str:
