@@ -1,7 +1,7 @@
 """animegen: train, sample, translate, evaluate and compare generators of anime faces.
 
 For notebooks: `import animegen_cli as animegen`, then `animegen.load`, `.prepare`, `.train`, `.evaluate`, `.compare` and `.study`
-(`animegen_cli/api.py`). Importing this loads nothing; what is used is loaded then.
+(`animegen_cli/api/`). Importing this loads nothing; what is used is loaded then.
 """
 
 from __future__ import annotations
