@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import copy
 import html
@@ -39,9 +40,10 @@ from animegen_cli.errors import AnimegenError, DataError, UsageError
 from animegen_cli.model.family import DataSpec
 from animegen_cli.model.noise import Noise
 from animegen_cli.paths import Run
+from animegen_cli.sample import recipe
 from animegen_cli.sample.generate import Generator
 from animegen_cli.sample.trained import Trained, guided_by, open_trained
-from animegen_cli.ui import actions, directions, training_status
+from animegen_cli.ui import actions, directions, render, training_status
 from animegen_cli.ui.actions import Models
 
 gradio = pytest.importorskip("gradio")
@@ -197,6 +199,51 @@ def test_pictures_are_redrawn_and_translated_both_ways(models: Models, runs: Pat
     assert not np.array_equal(translated[-1][1], edited("translator", reverse=True)[-1][1])
     with pytest.raises(UsageError):
         edited("diffusion", strength=0.0)
+
+
+def saved(html: str, folder: Path) -> list[Path]:
+    """The pictures in a piece of the page, as a browser saves them."""
+    files = []
+    for number, coded in enumerate(re.findall(r"data:image/png;base64,([\w+/=]+)", html)):
+        files.append(folder / f"{number}.png")
+        files[-1].write_bytes(base64.b64decode(coded))
+    return files
+
+
+def test_what_the_page_draws_is_drawn_again_by_its_recipe(models: Models, runs: Path, tmp_path: Path) -> None:
+    run = trained(models, runs, "diffusion")
+    generator = actions.generator_of(run, {"steps": 2, "guidance": 3.0}, ["hair=pink"])
+    seeds = [4, 9]
+    told = [recipe.of_seeds(actions.batched(generator, 2), [seed]) for seed in seeds]
+    whole = recipe.of_seeds(actions.batched(generator, 2), seeds, grid=True, captions=True, zoom=render.sheet_zoom(16))
+    drawn = actions.draw(generator, seeds)
+    faces = saved(render.sheet(drawn, ["seed 4", "seed 9"], told, "x.png", whole), tmp_path)
+    steps = [recipe.of_walk(actions.batched(generator, 3), (1, 2), 3, frame=frame) for frame in range(3)]
+    strip = recipe.of_walk(actions.batched(generator, 3), (1, 2), 3, zoom=render.sheet_zoom(16))
+    (tmp_path / "walk").mkdir()
+    walk = saved(render.walk(actions.walk(generator, 1, 2, 3), steps, strip, "x"), tmp_path / "walk")
+    assert (len(faces), len(walk)) == (3, 9)  # the walk: each frame twice, both links, the film
+    for file in [*faces, *walk[:3], walk[-1]]:
+        again = json.loads(done("sample", "--like", file, "--json", cwd=runs.parent).out)
+        assert (again["equal"], again["differs"]) == (True, [])
+    assert "is an animation" in refused(2, "sample", "--like", walk[3], cwd=runs.parent)
+
+
+def test_a_recipe_opens_the_tab_of_its_kind_with_its_seeds(models: Models, runs: Path, tmp_path: Path) -> None:
+    vae, diffusion = (actions.generator_of(trained(models, runs, name), {}) for name in ("vae", "diffusion"))
+    assert actions.run_of(recipe.of_seeds(vae, [3]), runs).name == "vae"
+    assert actions.place_of(recipe.of_seeds(vae, [3, 5], grid=True)) == ("draw", {"seeds": "3,5"})
+    walk = actions.place_of(recipe.of_walk(vae, (3, 14), 900))
+    assert walk == ("walk", {"start_seed": 3, "end_seed": 14, "frames": actions.MAX_FRAMES})
+    edit = actions.recipe_of_edit(diffusion, actions.PictureRequest({"strength": 0.4, "reverse": True}, seed=2))
+    assert actions.place_of(edit) == ("picture", {"edit_seed": 2})
+    assert "translate RUN PICTURE --strength 0.4 --fit crop --seed 2 " in edit.command
+    eager = replace(diffusion, sampling=replace(diffusion.sampling, eta=0.5, steps=2))  # type: ignore[call-arg]
+    assert "It also says eta 0.5, which" in actions.told_by(recipe.of_seeds(eager, [3]), diffusion.trained)
+    assert "It also" not in actions.told_by(recipe.of_seeds(diffusion, [3]), diffusion.trained)
+    with pytest.raises(DataError, match="is not under") as caught:
+        actions.run_of(recipe.of_seeds(vae, [3]), tmp_path)
+    assert "--runs" in str(caught.value.hint)
 
 
 def test_a_translator_cannot_draw_and_says_who_can(models: Models, runs: Path) -> None:
@@ -651,6 +698,13 @@ def test_drawing_walking_and_steering(
         page.get_by_text("seed 3, moved").wait_for()
         assert not np.array_equal(before, pixels(page, ".faces figure:only-child img")[0])
 
+        pick(page, "diffusion")
+        page.get_by_label("Sampler").wait_for()
+        page.set_input_files("#recipe input[type=file]", tmp_path / "sheet.png")
+        page.get_by_text("Drawn by a vae/smoke run after 64 images").wait_for()
+        assert page.get_by_label("Run", exact=True).input_value() == "vae"
+        assert page.get_by_label("Seeds, such as 0-15,100").filter(visible=True).input_value() == "2,5-6"
+
 
 def test_pictures_are_uploaded_redrawn_and_translated(browser: Browser, served: Served, tmp_path: Path) -> None:
     picture(3, (48, 40)).save(tmp_path / "face.png")
@@ -659,12 +713,12 @@ def test_pictures_are_uploaded_redrawn_and_translated(browser: Browser, served: 
         to(page, "Picture")
         press(page, "Redraw")
         assert "no picture yet" in message(page)
-        page.set_input_files("input[type=file]", tmp_path / "lie.png")
+        page.set_input_files("#upload input[type=file]", tmp_path / "lie.png")
         page.get_by_label("Remove Image").wait_for()
         press(page, "Redraw")
         assert "cannot be used: not a picture" in message(page)
         page.get_by_label("Remove Image").click()
-        page.set_input_files("input[type=file]", tmp_path / "face.png")
+        page.set_input_files("#upload input[type=file]", tmp_path / "face.png")
         page.get_by_label("Remove Image").wait_for()
         press(page, "Redraw")
         page.locator("figcaption", has_text="after").wait_for()
@@ -770,7 +824,6 @@ def test_the_page_suits_a_phone(browser: Browser, served: Served) -> None:
 
 
 def test_errors_are_text_not_markup() -> None:
-    from animegen_cli.ui import render
 
     said = render.problem(AnimegenError("no `<img src=x>` & co", hint="write `a`"))
     assert "<img" not in said

@@ -15,6 +15,10 @@ def sample(
     run: NewestRun = None,
     n: Annotated[int | None, typer.Option("--n", "-n", min=1, help="Draw seeds 0..n-1.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds such as 0-63,100; excludes --n.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option("--like", help="Draw this picture again by its recipe; says what differs.", metavar="PICTURE"),
+    ] = None,
     grid: Annotated[bool, typer.Option("--grid", help="One picture of all (10x10 for 100) beside the files.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder; by default <run>/drawn.")] = None,
     form: Annotated[
@@ -91,6 +95,8 @@ def sample(
       animegen sample --interpolate 3 14 --frames 12
 
       animegen sample --mix 0-4 10-14 --truncation 0.7
+
+      animegen sample --like face.png
 
       animegen sample --inpaint mask.png --image face.png --n 6
     """

@@ -7,13 +7,13 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from animegen_cli import disk
 from animegen_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 PAPER, INK, BLANK = (255, 255, 255), (38, 38, 42), (232, 232, 236)
@@ -147,11 +147,19 @@ def pairs(
     return drawn
 
 
-def png(image: Image.Image) -> bytes:
-    """Code the image as PNG; the same pixels give the same bytes with the same Pillow."""
+def png(image: Image.Image, text: Mapping[str, str] | None = None) -> bytes:
+    """Code the image as PNG, with text chunks by keyword; the same pixels and text give the same bytes with the same Pillow."""
     buffer = BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, "PNG", pnginfo=png_text(text or {}))
     return buffer.getvalue()
+
+
+def png_text(text: Mapping[str, str]) -> PngImagePlugin.PngInfo:
+    """Text chunks by keyword, as Pillow writes them."""
+    chunks = PngImagePlugin.PngInfo()
+    for keyword, words in text.items():
+        chunks.add_text(keyword, words)
+    return chunks
 
 
 def save(image: Image.Image, path: Path) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 
 from animegen_cli import disk
 from animegen_cli.errors import MachineError
+from animegen_cli.report import grids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,16 +16,18 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from animegen_cli.sample.recipe import Recipe
+
 PER_FOLDER = 1000
 """Images of one folder at most."""
 
 
-def save(image: Image.Image, path: Path) -> Path:
-    """Write a PNG and, where it is missing, its folder; MachineError when there is no room or no permission."""
+def save(image: Image.Image, path: Path, recipe: Recipe) -> Path:
+    """Write a PNG with its recipe and, where it is missing, its folder; MachineError when there is no room or no permission."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with disk.replacing(path, durable=False) as temporary:
-            image.save(temporary, "PNG")
+            temporary.write_bytes(grids.png(image, recipe.chunks(image)))
     except OSError as error:
         raise _unwritable(path, error) from error
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ class Request:
 
     run: str | None = None
     """Folder, name or number; None is the newest run that draws."""
+    like: Path | None = None
+    """A picture whose recipe is followed; only the run, the folder, device, precision and batch are chosen beside it."""
     seeds: Sequence[int] | None = None
     """None draws the seeds 0 to 15, unless something else is asked for."""
     grid: bool = False
@@ -59,6 +61,8 @@ class Request:
 
     def check(self) -> None:
         """UsageError for words that do not exist or do not fit together, DataError where there is no such run."""
+        if self.like is not None:
+            self._check_like(self.like)
         if self.form not in ("png", "npz"):
             raise UsageError(f"no format `{self.form}`", hint="use `--format png` or `--format npz`")
         check_precision(self.precision)
@@ -77,6 +81,26 @@ class Request:
             )
         if self.run is not None:
             paths.open_run(self.run)
+
+    def _check_like(self, picture: Path) -> None:
+        """UsageError for anything beside `--like` that the recipe says itself, DataError for a picture without a recipe."""
+        from animegen_cli.sample import recipe  # with Pillow, which most commands do not need
+
+        free = ("run", "like", "out", "device", "precision", "batch")
+        own = [
+            field for field in fields(self) if field.name not in free and getattr(self, field.name) != _default(field)
+        ]
+        if own:
+            raise UsageError(
+                "`--like` draws what the picture's recipe says, and nothing else can be chosen beside it but the run, `--out`, "
+                "`--device`, `--precision` and `--batch`",
+                hint=f"write `animegen sample --like {picture}` alone",
+            )
+        recipe.read(picture)
+
+
+def _default(field: Field[Any]) -> object:
+    return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def check_precision(precision: str) -> None:

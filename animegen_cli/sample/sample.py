@@ -19,15 +19,18 @@ from animegen_cli.model import abilities
 from animegen_cli.model.pixels import channels_last
 from animegen_cli.paths import Run
 from animegen_cli.report import grids
-from animegen_cli.sample import sheets
+from animegen_cli.sample import like as likeness
+from animegen_cli.sample import recipe, sheets
 from animegen_cli.sample.generate import Generator
 from animegen_cli.sample.output import file_of, save, save_array, save_video
 from animegen_cli.sample.trained import cautions, describe_sampling, label_row, open_trained, sampling_of
+from animegen_cli.seeds import spell_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from animegen_cli.ranks import Ranks
+    from animegen_cli.sample.like import Likeness
     from animegen_cli.sample.request import Request
 
 
@@ -54,8 +57,8 @@ class Drawn:
         return "\n".join(str(file) for file in (self.files if len(self.files) <= 4 else [*self.files[-1:], self.out]))
 
 
-def sample(request: Request, group: Ranks = ranks.ALONE) -> Drawn:
-    """Draw and write what was asked for.
+def sample(request: Request, group: Ranks = ranks.ALONE) -> Drawn | Likeness:
+    """Draw and write what was asked for, or a picture again by its recipe.
 
     Args:
         request: what was asked for.
@@ -67,6 +70,9 @@ def sample(request: Request, group: Ranks = ranks.ALONE) -> Drawn:
         MachineError: no such device, no room, or a missing extra.
     """
     request.check()
+    if request.like is not None:
+        group.told(json.dumps({}))
+        return likeness.like(request, request.like)
     run = abilities.open_run(request.run, "samples")
     console.note(f"run: {run.path}")
     out = request.out or run.path / "drawn"
@@ -102,16 +108,25 @@ def _strips(request: Request, run: Run, generator: Generator, out: Path) -> list
     trained, frames = generator.trained, request.frames
     first = request.seeds[0] if request.seeds else 0
     files = []
+    count = ["--frames", frames]
     if request.progress_strip:
-        files.append(save(sheets.progress_strip(run, trained, frames, first), out / "progress.png"))
+        made = recipe.of(
+            generator, "progress", ["--progress-strip", *count, "--seeds", first], seeds=str(first), frames=frames
+        )
+        files.append(save(sheets.progress_strip(run, trained, frames, first), out / "progress.png", made))
     if request.forward_strip:
-        files.append(save(sheets.forward_strip(trained, request.forward_strip, frames), out / "forward.png"))
+        made = recipe.of(generator, "edit", ["--forward-strip", "PICTURE", *count], frames=frames)
+        files.append(save(sheets.forward_strip(trained, request.forward_strip, frames), out / "forward.png", made))
     if request.denoise_strip:
-        files.append(save(sheets.denoise_strip(generator, frames, first), out / "denoise.png"))
+        made = recipe.of(
+            generator, "denoise", ["--denoise-strip", *count, "--seeds", first], seeds=str(first), frames=frames
+        )
+        files.append(save(sheets.denoise_strip(generator, frames, first), out / "denoise.png", made))
     if request.interpolate:
         start, end = request.interpolate
+        made = recipe.of_walk(generator, (start, end), frames)
         walk = channels_last(generator.interpolate(start, end, frames))
-        files.append(save(grids.strip(walk, gap=0), out / f"interpolate-{start}-{end}.png"))
+        files.append(save(grids.strip(walk, gap=0), out / f"interpolate-{start}-{end}.png", made))
         if request.video:
             files.append(save_video(walk, out / f"interpolate-{start}-{end}.mp4"))
     return files
@@ -120,7 +135,10 @@ def _strips(request: Request, run: Run, generator: Generator, out: Path) -> list
 def _edits(request: Request, generator: Generator, out: Path) -> list[Path]:
     files = []
     if request.mix:
-        files.append(save(sheets.mix_table(generator, *request.mix, request.cut), out / "mix.png"))
+        rows, columns = map(spell_seeds, request.mix)
+        cut = ["--cut", request.cut] if request.cut is not None else []
+        made = recipe.of(generator, "mix", ["--mix", rows, columns, *cut], rows=rows, columns=columns, cut=request.cut)
+        files.append(save(sheets.mix_table(generator, *request.mix, request.cut), out / "mix.png", made))
     if request.project:
         files += sheets.projected(generator, request.project, request, out)
     if request.inpaint and request.image:
@@ -146,14 +164,14 @@ def _images(request: Request, generator: Generator, out: Path, group: Ranks) -> 
                 shown.append(pixels)
             if request.form == "png":  # written as they come: a kill loses one batch, and memory stays small
                 for seed, image in zip(piece, pixels, strict=True):
-                    save(Image.fromarray(image), file_of(out, seed))
+                    save(Image.fromarray(image), file_of(out, seed), recipe.of_seeds(generator, [seed]))
     group.said(len(own))  # all are written
     files = [file_of(out, seed) for seed in seeds] if request.form == "png" else []
     pixels = group.gathered(torch.from_numpy(np.concatenate(shown))).numpy() if whole else shown[0]
     if request.form == "npz" and group.first:
         files.append(save_array(pixels, seeds, out / "samples.npz"))
     if request.grid and group.first:
-        files.append(save(grids.grid(pixels), out / "grid.png"))
+        files.append(save(grids.grid(pixels), out / "grid.png", recipe.of_seeds(generator, seeds, grid=True)))
     return files
 
 

@@ -19,8 +19,10 @@ from animegen_cli.model.nets.perceptual import open_features
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_first, channels_last, from_uint8, to_uint8
 from animegen_cli.report import grids
+from animegen_cli.sample import recipe
 from animegen_cli.sample.output import file_of, save
 from animegen_cli.sample.trained import require
+from animegen_cli.seeds import spell_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,11 +146,18 @@ def projected(generator: Generator, picture: Path, request: Request, out: Path) 
     pictures = torch.cat([target[None], *(image for _, image in chosen), found])
     captions = ["target", *(f"step {step}" for step, _ in chosen), "result"]
     strip = grids.strip(channels_last(pictures), captions, zoom=max(1, 96 // trained.data.size))
+    loss = request.project_loss if request.project_loss in ("perceptual", "pixels") else "VGG19.pt"
+    words = ["--project", "PICTURE", "--project-steps", steps, "--project-loss", loss]
+    made = recipe.of(generator, "edit", [*words, *_fitted(request), "--seeds", seed], seed=seed)
     return [
-        save(Image.fromarray(channels_last(target[None])[0]), out / "project-target.png"),
-        save(Image.fromarray(channels_last(found)[0]), out / "project-result.png"),
-        save(strip, out / "project.png"),
+        save(Image.fromarray(channels_last(target[None])[0]), out / "project-target.png", made),
+        save(Image.fromarray(channels_last(found)[0]), out / "project-result.png", made),
+        save(strip, out / "project.png", made),
     ]
+
+
+def _fitted(request: Request) -> list[str]:
+    return ["--fit", request.fit] if request.fit else []
 
 
 def inpainted(generator: Generator, image: Path, over: Path, request: Request, out: Path) -> list[Path]:
@@ -163,11 +172,16 @@ def inpainted(generator: Generator, image: Path, over: Path, request: Request, o
     seeds = list(request.seeds) if request.seeds is not None else list(range(6))
     with console.progress("drawing", len(seeds)) as bar:
         variants = channels_last(generator.inpaint(picture, mask, seeds, on_progress=bar.advance))
+    words = ["--inpaint", "MASK", "--image", "PICTURE", *_fitted(request), "--seeds"]
     files = [
-        save(Image.fromarray(image), file_of(out, seed, "inpainted"))
+        save(
+            Image.fromarray(image), file_of(out, seed, "inpainted"), recipe.of(generator, "edit", [*words, seed], seeds=str(seed))
+        )
         for seed, image in zip(seeds, variants, strict=True)
-    ]
+    ]  # fmt: skip
     masked = torch.where(mask, torch.full_like(picture, 128), picture)
     shown = np.concatenate([channels_last(torch.stack([picture, masked])), variants])
     captions = ["picture", "mask", *(f"seed {seed}" for seed in seeds)]
-    return [*files, save(grids.grid(shown, labels=captions, zoom=max(1, 96 // trained.data.size)), out / "inpaint.png")]
+    sheet = grids.grid(shown, labels=captions, zoom=max(1, 96 // trained.data.size))
+    spelled = spell_seeds(seeds)
+    return [*files, save(sheet, out / "inpaint.png", recipe.of(generator, "edit", [*words, spelled], seeds=spelled))]

@@ -41,6 +41,8 @@ class Trained:
     device: torch.device
     precision: str
     """`fp32` or `bf16`: what the networks compute in."""
+    identity: str = ""
+    """Of its weights: see `checkpoint.identity`."""
 
 
 def spec_to_dict(data: DataSpec) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> 
     ready = for_inference(model, device=device, precision=precision)
     if ready.guide is not None:
         for_inference(ready.guide, device=device, precision=precision)
-    return Trained(ready, config, data, images, device, precision)
+    return Trained(ready, config, data, images, device, precision, checkpoint.identity(run.weights))
 
 
 GUIDE = "guide."

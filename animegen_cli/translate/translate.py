@@ -25,6 +25,7 @@ from animegen_cli.errors import DataError, UsageError
 from animegen_cli.model import abilities
 from animegen_cli.model.family import Edit
 from animegen_cli.report import grids
+from animegen_cli.sample import recipe
 from animegen_cli.sample.generate import Generator
 from animegen_cli.sample.output import save
 from animegen_cli.sample.trained import micro_batch, open_trained, require, sampling_of
@@ -85,7 +86,7 @@ def translate(request: Request) -> dict[str, Any]:
     text = [str(files[0]) if len(files) == 1 else f"{out}: {len(files):,} pictures"]
     if request.grid:
         sheet = grids.pairs([work.shown[name] for name in targets if name in work.shown])
-        files.append(save(sheet, _beside(out)))
+        files.append(save(sheet, _beside(out), work.recipe))
         text.append(str(files[-1]))
     if work.animations:
         text.append(_of_animations(work.animations))
@@ -238,6 +239,9 @@ class _Work:
         drawing_settings = {**config.settings_of(request.settings), **request.overrides}
         self.edit = asked_edit(trained, request.edits)
         self.generator = Generator(trained, sampling_of(trained, drawing_settings), batch=request.batch)
+        chosen = {"--fit": request.fit, "--size": request.size, "--seed": request.seed or None}
+        words = typed(request.edits, [word for option in chosen.items() if option[1] is not None for word in option])
+        self.recipe = recipe.of(self.generator, "edit", words, seed=request.seed)
         self.waiting: dict[tuple[int, ...], list[_Waiting]] = {}
         self.written: dict[str, Path] = {}
         self.skipped: list[tuple[str, str]] = []
@@ -286,10 +290,18 @@ class _Work:
             before = Image.fromarray(one.pixels)
             if one.alpha is not None:
                 before, after = (_with_alpha(image, one.alpha) for image in (before, after))
-            self.written[one.name] = save(after, one.target)
+            self.written[one.name] = save(after, one.target, self.recipe)
             if self.request.grid and len(self.shown) < ON_SHEET:
                 left, right = (grids.thumbnail(np.asarray(_on_white(image))) for image in (before, after))
                 self.shown[one.name] = (left, right, PurePosixPath(one.name).name)
+
+
+def typed(edits: Mapping[str, object], more: Sequence[object]) -> list[object]:
+    """The words of a command that edits a picture so, as a recipe tells them; `more` are other options with their values."""
+    words: list[object] = ["translate", "PICTURE"]
+    for field, value in edits.items():
+        words += [_OPTIONS.get(field, f"--{field}"), *([] if value is True else [value])]
+    return [*words, *more]
 
 
 class _Waiting(NamedTuple):

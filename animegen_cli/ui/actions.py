@@ -16,6 +16,7 @@ from animegen_cli.model import abilities
 from animegen_cli.model.family import Corrupts, Samples, Translates
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_last, from_uint8, to_uint8
+from animegen_cli.sample import like, recipe
 from animegen_cli.sample.generate import Generator, OnProgress
 from animegen_cli.sample.request import check_fit
 from animegen_cli.sample.trained import Trained, label_row, open_trained, require, sampling_of
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from animegen_cli.model.family import Edit
     from animegen_cli.paths import Run
+    from animegen_cli.sample.recipe import Recipe
 
 MAX_FACES = 100
 MAX_FRAMES = 60
@@ -194,6 +196,58 @@ def generator_of(trained: Trained, settings: Mapping[str, object], labels: Seque
     return Generator(trained, sampling, label_row(trained, values) if values else None)
 
 
+# ---- recipes --------------------------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """Where on the page a picture is drawn again."""
+
+    tab: str
+    seeds: Mapping[str, object]
+    """Values by control of `Controls`."""
+
+
+def run_of(told: Recipe, root: Path) -> Run:
+    """The run under `root` that drew a picture; DataError where its weights are not there any more."""
+    try:
+        return like.find(told, "the picture", root)
+    except DataError as error:
+        raise DataError(error.message, hint="show the folder it is in: `animegen ui --runs FOLDER`") from error
+
+
+def place_of(told: Recipe) -> Place:
+    """The tab for a picture of this kind, and the seeds that belong there."""
+    how = told.how
+    if told.kind in ("walk", "film"):
+        (start, end), frames = how["ends"], how["frames"]
+        return Place("walk", {"start_seed": start, "end_seed": end, "frames": min(frames, MAX_FRAMES)})
+    if told.kind == "steer":
+        return Place("steer", {"steer_seed": int(how["seeds"])})
+    if told.kind == "edit":
+        return Place("picture", {"edit_seed": how["seed"]} if "seed" in how else {})
+    return Place("draw", {"seeds": how["seeds"]} if "seeds" in how else {})
+
+
+def told_by(told: Recipe, trained: Trained) -> str:
+    """What a recipe says in a sentence or two, with what is not as the run has it and the page does not offer."""
+    own, offered = asdict(trained.config.sample), capabilities(trained).settings
+    kept = {key: value for key, value in own.items() if key not in offered}
+    hidden = [f"{key} {told.sampling[key]}" for key, value in kept.items() if told.sampling.get(key, value) != value]
+    rest = f" It also says {', '.join(hidden)}, which stays as the run has it here." if hidden else ""
+    more = " The picture that it was made of is needed again." if told.kind == "edit" else ""
+    return f"Drawn by {told.run}, animegen {told.version}.{more}{rest} Bit by bit: `animegen sample --like PICTURE`."
+
+
+def recipe_of_edit(generator: Generator, request: PictureRequest) -> Recipe:
+    """The recipe of a picture that was redrawn or translated."""
+    fields = require(generator.trained, "translates").edits
+    edits = {key: value for key, value in request.edits.items() if key in fields and value not in (None, False)}
+    sized = ["--size", request.side] if tiles.any_size(generator.trained) and request.side else []
+    fitted = [] if tiles.any_size(generator.trained) else ["--fit", request.fit]
+    words = translate.typed(edits, [*fitted, *sized, "--seed", request.seed])
+    return recipe.of(replace(generator, batch=1), "edit", words, seed=request.seed)
+
+
 # ---- pictures -------------------------------------------------------------------------------------------------
 
 
@@ -223,14 +277,18 @@ def read_seed(value: float | None) -> int:
     return int(value)
 
 
+def batched(generator: Generator, count: int) -> Generator:
+    """The generator as the page draws `count` pictures with it."""
+    return replace(generator, batch=min(count, MAX_BATCH))
+
+
 def draw(generator: Generator, seeds: Sequence[int], on_progress: OnProgress | None = None) -> np.ndarray:
     """Draw one face per seed: uint8 (n, H, W, 3).
 
     Raises:
         UsageError: the run does not draw from noise.
     """
-    batched = replace(generator, batch=min(len(seeds), MAX_BATCH))
-    return channels_last(batched.draw(seeds, on_progress=on_progress))
+    return channels_last(batched(generator, len(seeds)).draw(seeds, on_progress=on_progress))
 
 
 def walk(generator: Generator, start: int, end: int, frames: int) -> np.ndarray:
@@ -242,7 +300,7 @@ def walk(generator: Generator, start: int, end: int, frames: int) -> np.ndarray:
     require(generator.trained, "samples")
     if not 2 <= frames <= MAX_FRAMES:
         raise UsageError(f"a walk of {frames} pictures", hint=f"choose 2 to {MAX_FRAMES}")
-    return channels_last(replace(generator, batch=min(frames, MAX_BATCH)).interpolate(start, end, frames))
+    return channels_last(batched(generator, frames).interpolate(start, end, frames))
 
 
 def steer(

@@ -18,6 +18,7 @@ from gradio.components import Component
 
 from animegen_cli.errors import AnimegenError
 from animegen_cli.report import records
+from animegen_cli.sample import recipe
 from animegen_cli.seeds import spell_seeds
 from animegen_cli.ui import actions, directions, guard, render, training_status
 from animegen_cli.ui.actions import Capabilities, PictureRequest
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
     from animegen_cli.paths import Run
     from animegen_cli.sample.generate import Generator
+    from animegen_cli.sample.recipe import Recipe
+    from animegen_cli.sample.trained import Trained
     from animegen_cli.ui.actions import Models
 
 Values = Mapping[Component, Any]
@@ -59,6 +62,8 @@ class PickedRun(NamedTuple):
     name: str | None
     at: float
     """When, in seconds of the monotonic clock."""
+    recipe: str = ""
+    """Of the picture that it was picked by, as JSON."""
 
 
 class LastLook(NamedTuple):
@@ -98,10 +103,13 @@ class Page:
         controls.run.input(self._run_input, {controls.run, controls.picked}, controls.picked, **_LIGHT)
         controls.picked.change(
             with_errors_shown(self._pick_run),
-            {controls.run, controls.other_run},
-            controls.run_dependent,
+            {controls.run, controls.other_run, controls.picked},
+            [*controls.recipe_dependent, controls.tabs],
             **_DRAWING_LATEST,
             show_progress="hidden",
+        )
+        controls.dropped.upload(
+            with_errors_shown(self._read_recipe), {controls.dropped}, [controls.run, controls.picked], **_LIGHT
         )
 
     def _wire_drawing(self) -> None:
@@ -223,7 +231,8 @@ class Page:
             changes[amount] = gr.update(value=0, label=f"Direction {i + 1}")
         try:
             changes[controls.facts] = render.facts(records.read(run))
-            capabilities = actions.capabilities(self.models.open(run))
+            trained = self.models.open(run)
+            capabilities = actions.capabilities(trained)
         except AnimegenError as error:
             changes[controls.settings_box] = gr.update(visible=False)
             notice = render.notice(render.problem(error))
@@ -234,7 +243,37 @@ class Page:
             samples=render.notice("" if capabilities.draws else actions.unable(family, "samples")),
             translates=render.notice("" if reads_pictures else actions.unable(family, "translates")),
         )
-        return changes | self._draw_controls(capabilities) | self._edit_controls(capabilities)
+        changes |= self._draw_controls(capabilities) | self._edit_controls(capabilities)
+        picked: PickedRun | None = values[controls.picked]
+        changes[controls.recipe_notice] = ""
+        return self._follow(picked.recipe, trained, changes) if picked and picked.recipe else changes
+
+    def _read_recipe(self, values: Values) -> Changes:
+        """Pick the run that drew the dropped picture; what else its recipe says is set when the run's controls are."""
+        controls = self.controls
+        told = guard.read_recipe(values[controls.dropped], self.folder)
+        run = actions.run_of(told, self.root)
+        return {controls.run: run.name, controls.picked: PickedRun(run.name, time.monotonic(), told.to_json())}
+
+    def _follow(self, text: str, trained: Trained, changes: Changes) -> Changes:
+        """Set seeds, settings and labels as a recipe says, over the run's own in `changes`, and open its tab."""
+        controls = self.controls
+        told = recipe.parse({recipe.KEY: text}, "the picture")
+        values: dict[Block, object] = {
+            control: told.sampling[key]
+            for key, control in controls.settings.items()
+            if key in actions.capabilities(trained).settings and key in told.sampling
+        }
+        values[controls.labels] = [f"{name}={value}" for name, value in told.labels.items()]
+        place = actions.place_of(told)
+        values |= {getattr(controls, name): value for name, value in place.seeds.items()}
+        followed: Changes = {}
+        for control, value in values.items():
+            own = changes.get(control)
+            followed[control] = {**(own if isinstance(own, dict) else gr.update()), "value": value}
+        followed[controls.tabs] = gr.update(selected=place.tab)
+        followed[controls.recipe_notice] = render.notice(render.coded(actions.told_by(told, trained)))
+        return changes | followed
 
     def _tab_bodies(self, *, samples: Markup, translates: Markup) -> Changes:
         """Show in each tab the notice for the ability that it needs, or, where that is empty, its controls."""
@@ -303,7 +342,10 @@ class Page:
         seeds = actions.read_seeds(values[self.controls.seeds])
         images = actions.draw(generator, seeds, progress(len(seeds)))
         file = f"{run.name}-{spell_seeds(seeds).replace(',', '_')[:60]}.png"
-        return {self.controls.faces: render.sheet(images, _captions(seeds), file)}
+        batched = actions.batched(generator, len(seeds))
+        zoom = render.sheet_zoom(images.shape[2])
+        whole = recipe.of_seeds(batched, seeds, grid=True, captions=True, zoom=zoom)
+        return {self.controls.faces: render.sheet(images, _captions(seeds), _recipes(batched, seeds), file, whole)}
 
     def _walk(self, values: Values) -> Changes:
         """Draw the way from one seed to another."""
@@ -314,7 +356,10 @@ class Page:
         frames = int(values[controls.frames])
         progress(frames)
         images = actions.walk(generator, start, end, frames)
-        return {controls.walk_frames: render.walk(images, (start, end), f"{run.name}-{start}-{end}")}
+        batched, ends = actions.batched(generator, frames), (start, end)
+        told = [recipe.of_walk(batched, ends, frames, frame=frame) for frame in range(frames)]
+        whole = recipe.of_walk(batched, ends, frames, zoom=render.sheet_zoom(images.shape[2]))
+        return {controls.walk_frames: render.walk(images, told, whole, f"{run.name}-{start}-{end}")}
 
     def _find_directions(self, values: Values) -> Changes:
         """Find the run's directions, and draw the seed's face along each of them."""
@@ -326,13 +371,20 @@ class Page:
         found = self.models.directions(run, generator, on_progress)
         images = actions.steer(generator, seed, rows, found, on_progress)
         strips = np.split(images, len(found.shares))
-        steps = rows[: len(strips[0]), 0].tolist()
+        told = [_steered(generator, seed, amounts) for amounts in rows.tolist()]
+        width = len(strips[0])
+        steps = rows[:width, 0].tolist()
         titles = [f"{i + 1}: {share:.0%}" for i, share in enumerate(found.shares)]
-        table = render.strips(list(zip(titles, strips, strict=True)), [f"{step:+g}" if step else "0" for step in steps])
+        by_direction = [told[start : start + width] for start in range(0, len(told), width)]
+        table = render.strips(
+            list(zip(titles, strips, by_direction, strict=True)), [f"{step:+g}" if step else "0" for step in steps]
+        )
         note = f"What each direction explains of the variance between {found.pictures // 2} other faces."
         middle = len(steps) // 2
         changes: Changes = {
-            controls.steered_face: render.faces(strips[0][middle : middle + 1], _captions([seed]), size=240),
+            controls.steered_face: render.faces(
+                strips[0][middle : middle + 1], _captions([seed]), told[middle : middle + 1], size=240
+            ),
             controls.strips: join(table, render.notice(note)),
         }
         for amount, title in zip(controls.amounts, titles, strict=True):
@@ -348,7 +400,8 @@ class Page:
         amounts = [values[amount] for amount in controls.amounts]
         row = torch.tensor([amounts], dtype=torch.float32)[:, : len(found.shares)]
         images = actions.steer(generator, seed, row, found)
-        return {controls.steered_face: render.faces(images, [f"seed {seed}, moved"], size=240)}
+        told = [_steered(generator, seed, amounts)]
+        return {controls.steered_face: render.faces(images, [f"seed {seed}, moved"], told, size=240)}
 
     def _edit_picture(self, values: Values) -> Changes:
         """Redraw or translate the uploaded picture."""
@@ -363,7 +416,8 @@ class Page:
             seed=actions.read_seed(values[controls.edit_seed]),
         )
         pictures = actions.edit_picture(generator, image, request)
-        return {controls.edited_pictures: render.edited(pictures, f"{run.name}-picture")}
+        told = actions.recipe_of_edit(generator, request)
+        return {controls.edited_pictures: render.edited(pictures, f"{run.name}-picture", told)}
 
     def _compare(self, values: Values) -> Changes:
         """Draw the picked run as its settings say, and another run by its own, from the same seeds."""
@@ -373,8 +427,10 @@ class Page:
         on_progress = progress(2 * len(seeds))
         images = actions.draw(generator, seeds, on_progress)
         other = actions.find_run(self.root, values[controls.other_run])
-        other_images = actions.draw(actions.generator_of(self.models.open(other), {}), seeds, on_progress)
-        pairs = [(run.name, images), (other.name, other_images)]
+        others = actions.generator_of(self.models.open(other), {})
+        other_images = actions.draw(others, seeds, on_progress)
+        told, others_told = (_recipes(actions.batched(one, len(seeds)), seeds) for one in (generator, others))
+        pairs = [(run.name, images, told), (other.name, other_images, others_told)]
         return {controls.compared_faces: render.side_by_side(pairs, _captions(seeds))}
 
     # ---- the training ---------------------------------------------------------------------------------------------
@@ -401,6 +457,14 @@ class Page:
 
 def _captions(seeds: list[int]) -> list[str]:
     return [f"seed {seed}" for seed in seeds]
+
+
+def _recipes(generator: Generator, seeds: list[int]) -> list[Recipe]:
+    return [recipe.of_seeds(generator, [seed]) for seed in seeds]
+
+
+def _steered(generator: Generator, seed: int, amounts: list[float]) -> Recipe:
+    return recipe.of(generator, "steer", ["--seeds", seed], seeds=str(seed), amounts=[round(a, 3) for a in amounts])
 
 
 def _tab_selected(tab: gr.SelectData) -> dict[str, Any]:

@@ -71,6 +71,12 @@ class Controls:
             *self.results,
         ]
 
+    @property
+    def recipe_dependent(self) -> list[Block]:
+        """What a picture's recipe sets besides."""
+        seeds = [self.seeds, self.start_seed, self.end_seed, self.frames, self.steer_seed, self.edit_seed]
+        return [*self.run_dependent, self.recipe_notice, *(seed for seed in seeds if seed not in self.run_dependent)]
+
     def _lay_out_run(self) -> None:
         with gr.Row(elem_classes="line"):
             self.run = gr.Dropdown(label="Run", choices=[], interactive=True, scale=5, min_width=160)
@@ -94,6 +100,8 @@ class Controls:
                 "levels": gr.Number(label="Top levels drawn", info="empty: all", precision=0, minimum=1, visible=False),
             }
             """By key of a run's `sample` section."""
+        self.dropped = upload_box("Take run and seeds of a picture", "recipe", height=130)
+        self.recipe_notice = gr.HTML()
 
     def _tab_body(self, ability: Literal["samples", "translates"]) -> gr.Column:
         """The column for the controls of a tab, below its notice; one of the two is hidden."""
@@ -141,7 +149,7 @@ class Controls:
     def _lay_out_picture(self) -> None:
         with gr.Tab("Picture", id="picture"), self._tab_body("translates"), gr.Row():
             with gr.Column(scale=2, min_width=240):
-                self.upload = upload_box()
+                self.upload = upload_box("Picture", "upload", height=240)
                 self.edits: dict[str, Component] = {
                     "reverse": gr.Radio(
                         [("photo → anime", False), ("anime → photo", True)],

@@ -17,10 +17,13 @@ from starlette.responses import PlainTextResponse
 from animegen_cli.data.decoding import decode
 from animegen_cli.data.sources import Unusable
 from animegen_cli.errors import DataError
+from animegen_cli.sample import recipe
 
 if TYPE_CHECKING:
     from PIL import Image
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from animegen_cli.sample.recipe import Recipe
 
 MAX_BYTES = 32 * 2**20
 """Most bytes of one request, and so of an uploaded picture."""
@@ -161,17 +164,30 @@ def _with_policy(send: Send) -> Send:
     return send_part
 
 
+def read_recipe(name: str | None, folder: Path) -> Recipe:
+    """The recipe in an uploaded file; DataError as of `read_upload`, and for a picture that has none."""
+    path = _uploaded(name, folder)
+    read_upload(name, folder)
+    return recipe.parse(recipe.texts(path), path.name)
+
+
+def _uploaded(name: str | None, folder: Path) -> Path:
+    """The uploaded file; DataError for none, or one outside `folder`."""
+    if not name:
+        raise DataError("there is no picture yet", hint="drop one into the box, or paste it")
+    path = Path(name)
+    if folder.resolve() not in path.resolve().parents:
+        raise DataError("that file was not uploaded here", hint="choose a picture again")
+    return path
+
+
 def read_upload(name: str | None, folder: Path) -> Image.Image:
     """An uploaded file as an upright RGB picture, whatever its name says that it is.
 
     Raises:
         DataError: no file, one outside `folder`, too large, or no picture that can be read.
     """
-    if not name:
-        raise DataError("there is no picture yet", hint="drop one into the box, or paste it")
-    path = Path(name)
-    if folder.resolve() not in path.resolve().parents:
-        raise DataError("that file was not uploaded here", hint="choose a picture again")
+    path = _uploaded(name, folder)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise Unusable(f"more than {MAX_BYTES // 2**20} MB")

@@ -40,9 +40,11 @@ def theme() -> gr.themes.Base:
     )  # fmt: skip
 
 
-def upload_box() -> gr.Image:
-    """An image input whose file is decoded by `guard.read_upload` alone: Gradio would open it before any check."""
-    box = gr.Image(label="Picture", type="filepath", sources=["upload", "clipboard"], height=240, buttons=[])
+def upload_box(label: str, name: str, height: int) -> gr.Image:
+    """An image input, called `name` in HTML, whose file is read by `guard` alone: Gradio would open it before any check."""
+    box = gr.Image(
+        label=label, elem_id=name, type="filepath", sources=["upload", "clipboard"], height=height, buttons=[]
+    )
 
     def path_of(payload: FileData | None) -> str | None:
         return payload.path if payload is not None else None
