@@ -241,6 +241,8 @@ class Train(Section):
     """Images in a preview grid."""
     log_every: Interval = "50 steps"
     """Interval between lines of the log."""
+    loggers: tuple[Literal["csv", "tensorboard", "wandb", "mlflow"], ...] = ()
+    """Where curves and previews go besides the run's own log."""
     validate: Validate = field(default_factory=Validate)
     """Held-out losses and scores, where the family has them."""
     guide: Guide = field(default_factory=Guide)

@@ -462,7 +462,7 @@ def test_a_log_that_grows_too_large_goes_on_with_half_of_its_lines(
         curve.write({"images": 8 * number, "step": number, "lr": {"model": 1e-3}, "model/mse": 1 / number})
         assert file.stat().st_size <= 4000
     curve.write({"images": 3200, "step": 400, "findings": ["blank"]})
-    curve.close()
+    curve.close("finished")
     entries = [disk.from_line(line) for line in file.read_text(encoding="utf-8").splitlines()]
     images = [entry["images"] for entry in entries]
     assert images == sorted(images)

@@ -67,6 +67,8 @@ LINES = {
     "train ddpm --sample-interval 200": "train ddpm --set 'train.preview_every=200 steps'",
     "train --model ddpm": "train ddpm",
     "train --family ddpm --epochs 3 --cpu": "train ddpm --duration '3 epochs' --device cpu",
+    "train ddpm --report-to wandb": "train ddpm --logger wandb",
+    "train ddpm --use-wandb": "train ddpm --logger wandb",
     "train ddpm --random-seed 7": "train ddpm --seed 7",
     "sample --num-samples 16": "sample --n 16",
     "sample --num 16": "sample --n 16",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 EXTRAS = {
     "ui": "gradio", "onnx": "onnxruntime", "hf": "pyarrow", "video": "imageio", "kaggle": "kaggle", "clean-fid": "clean-fid",
-    "tensorboard": "tensorboard", "formats": "pillow-heif", "notebooks": "ipywidgets",
+    "tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "formats": "pillow-heif", "notebooks": "ipywidgets",
 }  # fmt: skip
 """Extra -> the distribution that tells whether it is installed."""
 LITTLE_MEMORY, LITTLE_DISK = 4 << 30, 5 << 30

@@ -63,6 +63,9 @@ _TRAIN = {
     "cfg config-file config-path yaml": "--config {}",
     "family model arch architecture method": "{}",
     "random-seed manual-seed": "--seed {}",
+    "loggers log-with report-to tracker trackers": "--logger {}",
+    "wandb use-wandb": "--logger wandb", "tensorboard use-tensorboard tb": "--logger tensorboard",
+    "mlflow": "--logger mlflow", "csv": "--logger csv",
 }  # fmt: skip
 _SAMPLE = {
     "seed random-seed": "--seeds {}",

@@ -70,6 +70,13 @@ def train(
         ),
     ] = None,
     configs: Annotated[list[Path] | None, typer.Option("--config", help="A YAML file over the preset.")] = None,
+    loggers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--logger",
+            help="Some of csv,tensorboard,wandb,mlflow, with commas or repeated, or none; a run that goes on keeps its own.",
+        ),
+    ] = None,
     deterministic: Annotated[bool, typer.Option("--deterministic", help="Only deterministic CUDA kernels.")] = False,
     slurm: Slurm = None,
     slurm_dry_run: SlurmDryRun = False,
@@ -92,12 +99,15 @@ def train(
 
       animegen train ddpm --preset fast --set model.channels=64 --dry-run
 
+      animegen train ddpm --logger csv,tensorboard
+
       animegen train gan --seeds 0-4 --set optim.G.lr=1e-4,2e-4
 
       animegen train ddpm --slurm "partition=gpu,gpus=1,time=04:00:00"
     """
     options = locals()
     from animegen_cli import console
+    from animegen_cli.train import loggers as logging
     from animegen_cli.train.request import Request, layers
 
     flags: list[tuple[str, str, object]] = [
@@ -108,6 +118,7 @@ def train(
         ("--duration", "train.duration", duration),
         ("--save-every", "train.save_every", save_every),
         ("--keep", "train.keep", keep),
+        ("--logger", "train.loggers", logging.parse(loggers) if loggers else None),
         ("--deterministic", "train.deterministic", True if deterministic else None),
     ]
     request = build(Request, options, flags=layers([flag for flag in flags if flag[2] is not None]))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # These may change when a run goes on; everything else decides its numbers.
 _FREE = {
     "data", "about", "warning", "train.duration", "train.workers", "train.save_every", "train.keep", "train.preview_every",
-    "train.preview", "train.log_every",
+    "train.preview", "train.log_every", "train.loggers",
 }  # fmt: skip
 
 

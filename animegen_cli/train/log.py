@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from animegen_cli import console, disk
+from animegen_cli.train.loggers import Loggers, flat
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from torch.utils.tensorboard import SummaryWriter
-
 
 MOST_BYTES = 32 * 2**20
 """Of a log. One that grows beyond goes on with half of its lines: a month of training has curves of 45,000 points at least,
@@ -20,24 +18,35 @@ in one file that reports read in seconds."""
 
 
 class Log:
-    """Appends to log.jsonl and, where TensorBoard is installed, to its event files."""
+    """Appends to log.jsonl, and hands numbers and pictures on to the run's loggers."""
 
-    def __init__(self, path: Path, *, images: int) -> None:
-        """Open the log at `path` and drop its lines after `images` images seen."""
+    def __init__(self, path: Path, *, images: int, config: Mapping[str, Any] | None = None) -> None:
+        """Open the log at `path` and drop its lines after `images` images seen.
+
+        Args:
+            path: in the run's folder.
+            images: seen by the state that training goes on from.
+            config: the run's, whose `train.loggers` names the loggers; none without it.
+        """
         self.path = path
-        _cut(path, images)
+        heard = _cut(path, images)
         self._file = path.open("a", encoding="utf-8")
-        self._events = _event_writer(path.parent, images)
+        names = config["train"]["loggers"] if config else ()
+        self._loggers = Loggers(names, path.parent, images=images, heard=heard, config=config or {})
 
     def write(self, entry: Mapping[str, Any]) -> None:
-        """Append one line; numbers also become TensorBoard scalars over `entry["images"]`, the images seen."""
+        """Append one line; the loggers get its numbers over `entry["images"]`, the images seen."""
         self._file.write(disk.to_line(entry))
         self._file.flush()
         if self._file.tell() > MOST_BYTES:
             self._thin()
-        if self._events is not None:
-            for name, value in _scalars(entry):
-                self._events.add_scalar(name, value, entry["images"])
+        numbers = flat(entry)
+        if numbers:
+            self._loggers.scalars(numbers, entry["images"])
+
+    def picture(self, name: str, file: Path, images: int) -> None:
+        """Hand a PNG file on to the loggers."""
+        self._loggers.picture(name, file, images)
 
     def _thin(self) -> None:
         """Leave out half of the lines of losses, so that the others are evenly spread; what was found and validated stays."""
@@ -55,19 +64,22 @@ class Log:
         disk.write_text(self.path, "".join(kept))
         self._file = self.path.open("a", encoding="utf-8")
 
-    def close(self) -> None:
-        """Flush to the disk and close."""
+    def close(self, state: str) -> None:
+        """Flush to the disk and close; the loggers are told the run's state."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        if self._events is not None:
-            self._events.close()
+        self._loggers.close(state)
 
 
-def _cut(path: Path, images: int) -> None:
-    """Drop what was logged after the state that training goes on from, and lines that are damaged; the others stay as they are."""
+def _cut(path: Path, images: int) -> int:
+    """Drop what was logged after the state that training goes on from, and lines that are damaged; the others stay as they are.
+
+    Returns:
+        Images of the last line that was there.
+    """
     if not path.is_file():
-        return
+        return 0
     lines = _entries(path)
     kept = [line for line, entry in lines if entry is not None and entry["images"] <= images]
     # A kill cuts the last line short, which is no news.
@@ -77,6 +89,7 @@ def _cut(path: Path, images: int) -> None:
     if damaged:
         console.warn(f"{damaged} damaged line{'s' * (damaged > 1)} of {path} left out")
     disk.write_text(path, "".join(kept))
+    return int(max((entry["images"] for _, entry in lines if entry), default=0))
 
 
 def _entries(path: Path) -> list[tuple[str, dict[str, Any] | None]]:
@@ -90,22 +103,4 @@ def _entries(path: Path) -> list[tuple[str, dict[str, Any] | None]]:
         except (ValueError, TypeError, KeyError, OverflowError):
             entry = None
         found.append((line if line.endswith("\n") or entry is None else line + "\n", entry))
-    return found
-
-
-def _event_writer(folder: Path, images: int) -> SummaryWriter | None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder), purge_step=images + 1)
-
-
-def _scalars(entry: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for name, value in entry.items():
-        if isinstance(value, Mapping):
-            found += _scalars(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and name not in ("images", "step"):
-            found.append((prefix + name, float(value)))
     return found

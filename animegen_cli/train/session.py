@@ -92,7 +92,7 @@ class Session:
         with self._explained():
             self.write_about("running")
             self.write_config()
-            self.log = Log(run.log, images=self.trainer.images)
+            self.log = Log(run.log, images=self.trainer.images, config=self.config.to_dict())
 
     # ---- files ---------------------------------------------------------------------------------------
 
@@ -226,6 +226,9 @@ class Session:
     def preview(self, trainer: Trainer) -> None:
         """Draw the sheets, and let the doctor look at what the averaged networks drew."""
         drawn = self.previews.write(trainer)
+        sheet = self.run.samples / f"ema-{trainer.images:012d}.png"
+        if sheet.is_file():
+            self.log.picture("previews", sheet, trainer.images)
         if len(sheets := list(self.run.samples.glob("ema-*.png"))) == 1:
             console.note(f"first picture: {sheets[0]}")
         if drawn is None:
@@ -336,7 +339,7 @@ class Session:
             self.lost = True
             raise
         finally:
-            self.log.close()
+            self.log.close(state)
             self.write_about(state)
         page.write(self.run)
 
