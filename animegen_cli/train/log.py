@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from animegen_cli import console, disk
-from animegen_cli.train.loggers import Loggers, flat
+from animegen_cli.train.loggers import Loggers, numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MOST_BYTES = 32 * 2**20
@@ -40,9 +40,9 @@ class Log:
         self._file.flush()
         if self._file.tell() > MOST_BYTES:
             self._thin()
-        numbers = flat(entry)
-        if numbers:
-            self._loggers.scalars(numbers, entry["images"])
+        found = numbers(entry)
+        if found:
+            self._loggers.scalars(found, entry["images"])
 
     def picture(self, name: str, file: Path, images: int) -> None:
         """Hand a PNG file on to the loggers."""

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import secrets
 import time
 from importlib import util
 from typing import TYPE_CHECKING, Any, Protocol
@@ -156,7 +157,7 @@ class CsvFile:
         self._columns = ["images"]
         lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
         entries = [disk.from_line(line) for line in lines]
-        self._write([{"images": entry["images"], **numbers} for entry in entries if (numbers := flat(entry))])
+        self._write([{"images": entry["images"], **found} for entry in entries if (found := numbers(entry))])
 
     def scalars(self, values: Mapping[str, float], images: int) -> None:
         """Append a row; a number that is new makes a column, and the file is written once more."""
@@ -183,12 +184,17 @@ class CsvFile:
         """Nothing is left to do: every row is written."""
 
 
-def flat(entry: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of a line of the log by their whole names, such as `lr/model`; without `images`."""
+def numbers(entry: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of the log by their whole names, such as `lr/model`; none of a line that only names findings."""
+    found = _flat(entry)
+    return found if found.keys() - {"step"} else {}
+
+
+def _flat(entry: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in entry.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}/")
+            found |= _flat(value, f"{prefix}{name}/")
         elif isinstance(value, int | float) and not isinstance(value, bool) and prefix + name != "images":
             found[prefix + name] = value
     return found
@@ -233,7 +239,7 @@ class Wandb:
         """Begin a run there, or go on with the one that is known."""
         import wandb
 
-        known.setdefault("id", wandb.util.generate_id())
+        known.setdefault("id", secrets.token_hex(4))
         quiet = wandb.Settings(console="off", silent=True, save_code=False, disable_git=True)
         self._wandb = wandb
         self._run = wandb.init(
