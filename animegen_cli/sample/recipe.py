@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from animegen_cli import __version__, disk
+from animegen_cli import disk
 from animegen_cli.errors import DataError
 from animegen_cli.seeds import spell_seeds
 
@@ -61,7 +61,7 @@ class Recipe:
     precision: str
     torch: str
     """The version of PyTorch."""
-    version: str = __version__
+    version: str
     """The version of animegen."""
     pixels: str = ""
     """Of the picture: the first 16 hex digits of the hash of its size and pixels."""
@@ -91,9 +91,10 @@ def of(generator: Generator, kind: str, words: Sequence[object], **how: object) 
         words: of the command, after RUN, such as `--seeds 3`; a leading `translate` makes it that command.
         how: see `Recipe`.
     """
-    import torch
+    from animegen_cli.device import machine_about
 
     trained = generator.trained
+    machine = machine_about(trained.device)
     config = trained.config
     sampling = asdict(generator.sampling)
     own = asdict(config.sample)
@@ -106,14 +107,13 @@ def of(generator: Generator, kind: str, words: Sequence[object], **how: object) 
         typed += [word for one in listed for word in (name, one)]
     if generator.batch is not None:
         typed += ["--batch", str(generator.batch)]
-    gpu = trained.device.type == "cuda"
     return Recipe(
         kind, how,
         command=shlex.join(["animegen", verb, "RUN", *typed, "--precision", trained.precision]),
         identity=trained.identity, family=config.family, preset=config.preset, images=trained.images,
         sampling=sampling, labels=labels, batch=generator.call_size,
-        device=torch.cuda.get_device_name(trained.device) if gpu else trained.device.type,
-        precision=trained.precision, torch=torch.__version__.partition("+")[0],
+        device=machine["device"], precision=trained.precision, torch=machine["versions"]["torch"].partition("+")[0],
+        version=machine["versions"]["animegen"],
     )  # fmt: skip
 
 
