@@ -73,7 +73,7 @@ def test_every_line_of_the_page_runs_and_says_what_it_says(page: dict[str, Any])
 
 
 def test_scores_are_those_of_the_command(page: dict[str, Any]) -> None:
-    words = "eval runs/vae --extractor faces --metrics fd,kid --n 16 --repeats 1 --device cpu --json"
+    words = "eval runs/vae --extractor faces --metrics fd,kid --n 16 --repeats 1 --json"
     by_command = json.loads(here(*words.split()).out)["scores"]
     assert [score["value"] for score in by_command] == page["scores"]["value"]
     assert [score["protocol_id"] for score in by_command] == page["scores"]["protocol"]
@@ -82,7 +82,7 @@ def test_scores_are_those_of_the_command(page: dict[str, Any]) -> None:
 
 
 def test_images_are_those_of_the_command(page: dict[str, Any]) -> None:
-    assert here("sample", "runs/vae", "--n", "4", "--out", "by-command", "--device", "cpu").code == 0
+    assert here("sample", "runs/vae", "--n", "4", "--out", "by-command").code == 0
     for seed in range(4):
         written, ours = (Path(name) for name in (f"by-command/seeds/{seed:06d}.png", f"drawn/{seed:06d}.png"))
         assert np.array_equal(np.asarray(Image.open(written)), np.asarray(Image.open(ours)))
@@ -176,7 +176,7 @@ def test_a_wrong_setting_is_named_as_the_argument_it_came_in(page: dict[str, Any
 
 def test_a_training_goes_on_where_it_was_stopped(page: dict[str, Any], tmp_path: Path) -> None:
     copy = shutil.copytree(page["run"], tmp_path / "vae")
-    longer = animegen.train(resume=copy, duration="96 images", device="cpu")
+    longer = animegen.train(resume=copy, duration="96 images")
     assert (longer.path, longer.about["images"]) == (copy, 96)
 
 

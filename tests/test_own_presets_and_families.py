@@ -150,7 +150,9 @@ def of_the_page(language: str, number: int = 0) -> str:
 def test_the_family_of_the_docs_works_as_a_package(
     install: Callable[..., Path], faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install("blur", of_the_page("python"), presets={"smoke": of_the_page("yaml"), "fast": of_the_page("yaml")})
+    package = install(
+        "blur", of_the_page("python"), presets={"smoke": of_the_page("yaml"), "fast": of_the_page("yaml")}
+    )
     monkeypatch.chdir(tmp_path)
     assert "blur" in paths.families()
     assert paths.presets("blur") == ["fast", "smoke"]
@@ -178,6 +180,10 @@ def test_the_family_of_the_docs_works_as_a_package(
     assert "blur" in families_able("samples")
     rows = json.loads(here("presets", "list", "blur", "--json").out)
     assert [row["from"] for row in rows] == ["blur-family", "blur-family"]
+    sys.path.remove(str(package.parent))
+    without = here("sample", "blur", "--n", "2", "--device", "cpu")
+    assert without.code == 3
+    assert "the family `blur`, which is not here" in without.err
 
 
 def test_the_entry_point_of_the_docs_is_the_groups() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from animegen_cli import paths
 from animegen_cli.config import Layer, RunConfig, Sampling, resolve
 from animegen_cli.device import fast_layout, has_bf16
 from animegen_cli.errors import AnimegenError, ConfigError, DataError, UsageError, did_you_mean, lacks_memory
@@ -107,6 +108,12 @@ def open_trained(run: Run, *, device: torch.device, precision: str = "auto") -> 
     """
     tensors, about = checkpoint.load_weights(run.weights)
     try:
+        family = about["config"]["family"]
+        if family not in paths.families():
+            raise DataError(
+                f"{run.weights} is of the family `{family}`, which is not here",
+                hint=f"install the package that brings it; {run.facts} names it with its version",
+            )
         data, images = spec_from_dict(about["data"]), int(about["images"])
         model, config = build(about["config"], data)
     except AnimegenError:
