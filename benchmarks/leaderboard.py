@@ -2,6 +2,7 @@
 
     animegen compare --study leaderboard --data faces-32.zip --seeds 0-2 --extractor squeezenet:trunk.npz
     python benchmarks/leaderboard.py studies/leaderboard --write docs/leaderboard.md --machine "AMD EPYC 7B13"
+    python benchmarks/leaderboard.py studies/leaderboard --write README.md --short --strip gan,stylegan2,ddpm,vae
 
 The page has a place for each table, between two lines that this script looks for: `<!-- table: 32 px, 12 min -->` and
 `<!-- end -->`. Rows that break the rules of the page (three training seeds, two judges) are left out and named below the table.
@@ -16,6 +17,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+from PIL import Image
+
 from animegen_cli.compare import compare, study_plan
 from animegen_cli.report import grids
 from animegen_cli.report.units import amount, duration
@@ -23,8 +27,6 @@ from animegen_cli.seeds import spell_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    import numpy as np
 
     from animegen_cli.compare.study_file import StudyConfig
     from animegen_cli.paths import Run
@@ -54,6 +56,12 @@ def main() -> None:
     parser.add_argument("--machine", help="what the study ran on, in words")
     parser.add_argument("--seeds", type=int, default=3, help="fewest training seeds of a row (default: 3)")
     parser.add_argument("--judges", type=int, default=2, help="fewest networks that scored a row (default: 2)")
+    parser.add_argument(
+        "--short", action="store_true", help="faces, the first judge's distance and the drawing time alone"
+    )
+    parser.add_argument(
+        "--strip", metavar="RUNS", help="also write docs/pictures/strip.png: the same seeds of these runs"
+    )
     args = parser.parse_args()
     plan = study_plan.begun(args.study / study_plan.FILE)
     started = study_plan.started(plan, args.study)
@@ -68,11 +76,15 @@ def main() -> None:
     rows = {name: runs for name, runs in started.items() if name not in left_out}
     lines = []
     if rows:
-        pictures = args.write.parent / "results" / "leaderboard" / re.sub(r"[^a-z0-9]+", "-", title)
+        docs = args.write.parent / "docs" if (args.write.parent / "docs").is_dir() else args.write.parent
+        pictures = docs / "results" / "leaderboard" / re.sub(r"[^a-z0-9]+", "-", title)
         compared = compare.compare(rows)  # anew: marks are about the rows of the table alone
-        lines += [*table(compared, pictures, args.write.parent), "", how(plan, compared, args.machine)]
+        lines += [*table(compared, pictures, args.write.parent, short=args.short)]
+        lines += [] if args.short else ["", how(plan, compared, args.machine)]
         print(f"faces: {pictures}/")
-    if left_out:
+        if args.strip:
+            print(f"strip: {_strip(compared, args.strip.split(','), docs / 'pictures' / 'strip.png')}")
+    if left_out and not args.short:
         lines += ["", f"Not in the table: {'; '.join(f'`{name}` ({why})' for name, why in left_out.items())}."]
     text = "\n".join(lines).strip()
     args.write.write_text(place.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page), encoding="utf-8")
@@ -87,17 +99,19 @@ def title_of(plan: StudyConfig, compared: Comparison) -> str:
     return f"{sizes.pop()} px, {plan.budget}"
 
 
-def table(compared: Comparison, pictures: Path, root: Path) -> Iterator[str]:
-    """The lines of the table, best first by the first judge; its faces are written into `pictures`, which lies under `root`."""
-    score_columns = _columns(compared)
+def table(compared: Comparison, pictures: Path, root: Path, *, short: bool = False) -> Iterator[str]:
+    """The lines of the table, best first by the first judge; its faces are written into `pictures`, which lies under `root`.
+
+    A short one has the first judge's distance alone.
+    """
+    score_columns = _columns(compared)[: 1 if short else None]
     first = score_columns[0]
     arrows = {"lower": " ↓", "higher": " ↑", None: ""}
     scores = [column.name + arrows[column.better] for column in score_columns]
     heads = ["run", f"faces of seeds {spell_seeds(PICTURES)}", *scores, "100 faces", "images"]
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "---|" * len(heads)
-    shown = compare.same_seeds(compared, PICTURES, _draw).rows
-    strips = {name: shown[place] for place, name in _first_trainings(compared)}
+    strips = _faces(compared)
     entries = {
         entry.run: i for i, entry in reversed(list(enumerate(compared.entries)))
     }  # the first way of drawing of each run
@@ -105,6 +119,28 @@ def table(compared: Comparison, pictures: Path, root: Path) -> Iterator[str]:
         name = compared.names[compared.entries[i].run]
         picture = _picture(strips[name], pictures / f"{name}.png")
         yield _row(compared, i, score_columns, f"![{name}]({picture.relative_to(root).as_posix()})")
+
+
+def _faces(compared: Comparison) -> dict[str, np.ndarray | str]:
+    """What the first training of each run draws from the same seeds, or why it draws nothing."""
+    shown = compare.same_seeds(compared, PICTURES, _draw).rows
+    return {name: shown[place] for place, name in _first_trainings(compared)}
+
+
+def _strip(compared: Comparison, names: Sequence[str], path: Path) -> Path:
+    """Some runs one below the other, a column per seed, each face 128 pixels wide."""
+    strips = _faces(compared)
+    rows = [strips[name] for name in names if not isinstance(strips.get(name, ""), str)]
+    if len(rows) < len(names):
+        sys.exit(f"--strip: no faces of {', '.join(name for name in names if isinstance(strips.get(name, ''), str))}")
+    faces = np.concatenate(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet = grids.grid(faces, len(PICTURES), gap=0)
+    size = faces.shape[1]
+    sheet.resize((sheet.width * 128 // size, sheet.height * 128 // size), Image.Resampling.BICUBIC).save(
+        path, optimize=True
+    )
+    return path
 
 
 def _first_trainings(compared: Comparison) -> Iterator[tuple[int, str]]:
@@ -178,10 +214,13 @@ def how(plan: StudyConfig, compared: Comparison, machine: str | None) -> str:
     for column in _columns(compared):
         texts.setdefault(column.protocol_text, []).append(column.name)
     protocols = [f"{', '.join(names)}: {text}." for text, names in texts.items()]
+    who = f"Means of the training seeds {spell_seeds(plan.seeds)} with 95 % intervals"
+    if len(plan.seeds) == 1:
+        who = f"One training each so far, seed {plan.seeds[0]}; its 95 % intervals do not hold what another seed would change"
     said = (
-        f"Means of the training seeds {spell_seeds(plan.seeds)} with 95 % intervals; bold: the best, ≈: not significantly "
-        f"different from it (Welch's t, 5 %, Holm). {plan.budget} of processor time on {cores}{on}, turned into images by "
-        f"measuring once; torch {', '.join(sorted(versions))}; data {', '.join(sorted(data))}."
+        f"{who}; bold: the best, ≈: not significantly different from it (Welch's t, 5 %, Holm). {plan.budget} of processor "
+        f"time on {cores}{on}, turned into images by measuring once; torch {', '.join(sorted(versions))}; "
+        f"data {', '.join(sorted(data))}."
     )
     return " ".join([said, *protocols])
 

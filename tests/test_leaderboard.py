@@ -99,6 +99,21 @@ def test_a_finished_study_is_written_between_the_lines_of_the_page(
     assert write(study, tmp_path / "docs.md", monkeypatch, "--machine", "a test") == text, "the same again"
 
 
+def test_a_short_table_and_a_strip_are_for_the_readme(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docs").mkdir()
+    text = write(study, tmp_path / "README.md", monkeypatch, "--short", "--strip", "vae,gan")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[0] == "| run | faces of seeds 0-9 | fd-faces ↓ | 100 faces | images |"
+    assert "![gan](docs/results/leaderboard/32-px-12-min/gan.png)" in lines[2]
+    assert "late" not in text
+    with Image.open(tmp_path / "docs" / "pictures" / "strip.png") as picture:
+        assert picture.size == (10 * 128, 2 * 128)
+    with pytest.raises(SystemExit, match="no faces of nobody"):
+        write(study, tmp_path / "README.md", monkeypatch, "--strip", "gan,nobody")
+
+
 def test_rows_that_break_the_rules_are_left_out_and_named(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
