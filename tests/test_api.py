@@ -85,7 +85,7 @@ def test_images_are_those_of_the_command(page: dict[str, Any]) -> None:
     assert here("sample", "runs/vae", "--n", "4", "--out", "by-command").code == 0
     for seed in range(4):
         written, ours = (Path(name) for name in (f"by-command/seeds/{seed:06d}.png", f"drawn/{seed:06d}.png"))
-        assert np.array_equal(np.asarray(Image.open(written)), np.asarray(Image.open(ours)))
+        assert written.read_bytes() == ours.read_bytes()  # the recipe too
 
 
 def test_images_are_a_sequence_of_pictures_that_shows_as_a_grid(page: dict[str, Any]) -> None:
@@ -93,6 +93,7 @@ def test_images_are_a_sequence_of_pictures_that_shows_as_a_grid(page: dict[str, 
     assert [picture.size for picture in images] == [(16, 16)] * 4
     assert images[1:3].seeds == (1, 2)
     assert np.array_equal(np.asarray(images[-1]), images.numpy()[3])
+    assert images[2].info["Comment"].startswith("animegen sample RUN --seeds 2 ")
     assert images.tensor()[0, 0, 0, 0].item() == pytest.approx(images.numpy()[0, 0, 0, 0] / 127.5 - 1)
     shown = Image.open(io.BytesIO(images._repr_png_()))
     assert shown.width > 2 * 90  # small faces are enlarged

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 R = TypeVar("R")
-_FLAGS = ("seed", "batch", "parts", "batch_gpu", "duration", "save_every", "keep", "deterministic")
+_FLAGS = ("seed", "batch", "parts", "batch_gpu", "duration", "save_every", "keep", "deterministic", "loggers")
 """Options of `animegen train` that are keys of the section `train` of a config."""
 
 
@@ -89,9 +89,9 @@ def train(
         init_from: a run, or a diffusers folder, whose weights the training begins with.
         budget: training time such as `"30 min"`, in place of a duration; measured once as a number of images.
         device: `cpu`, `cuda`, ...; a GPU where there is one when None.
-        settings: what replaces the preset's. The command's options by their names (`duration="200 epochs"`, `batch` in
-            images, `seed`, `save_every="10 min"`, `parts`, `batch_gpu`, `keep`, `deterministic`), and sections of the config as
-            dicts: `model={"channels": 64}, optim={"model": {"lr": 1e-4}}, train={"ema": {"decay": 0.999}}`.
+        settings: what replaces the preset's. The command's options by their names (`duration="200 epochs"`, `batch` in images,
+            `seed`, `save_every="10 min"`, `parts`, `batch_gpu`, `keep`, `deterministic`, `loggers=["csv"]`), and sections of the
+            config as dicts: `model={"channels": 64}, optim={"model": {"lr": 1e-4}}, train={"ema": {"decay": 0.999}}`.
 
     Raises:
         UsageError: no such family or preset, or a folder that holds another run.
