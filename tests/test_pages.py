@@ -80,10 +80,14 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fake_runs.write_neighbours(run)
         runs.append(run)
     compared = compare.compare(runs)
-    study = StudyPlan(f"A study {NASTY}", NASTY, tables.text_table("t", ("run", NASTY), [("a", NASTY)]))
+    study = StudyPlan(
+        f"A study {NASTY}",
+        NASTY,
+        tables.text_table("t", ("run", NASTY), [("a", NASTY)]),
+        pairs=[ScorePair("mse", "diversity", compared.names[:4])],
+    )
     compare.write(
         compared, root / "comparison", drawn=compare.same_seeds(compared, range(10), fake_runs.draw), study=study, figures=True,
-        pairs=[ScorePair("mse", "diversity", compared.names[:4])],
     )  # fmt: skip
     (root / "comparison/comparison.html").symlink_to(root / "comparison/index.html")
     (root / "comparison/run.html").symlink_to(page.write(runs[1]))

@@ -21,7 +21,7 @@ from animegen_cli.compare.compare import compare
 from animegen_cli.errors import DataError, UsageError
 from animegen_cli.paths import Run
 from animegen_cli.report import figures, grids, page, pictures, plots, records, tables
-from animegen_cli.report.numbering import Numbering
+from animegen_cli.report.numbering import FigurePart, Numbering
 from animegen_cli.report.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
@@ -260,16 +260,33 @@ def test_csv_holds_plain_values_and_no_formulas() -> None:
     assert rows[1]["run"] == "'=1+1"
 
 
+def test_csv_has_the_uncertainty_in_columns_of_its_own() -> None:
+    columns = (Column("run", "run", right=False), Column("fid", "fid"), Column("seconds", "time"))
+    one = (Cell("a", "a"), Cell("12.3 ± 0.4", 12.3, std=0.4, interval=(11.5, 13.1)), Cell("2 min", 120))
+    first, second = csv.DictReader(
+        io.StringIO(tables.as_csv(Table("t", columns, (one, (Cell("b", "b"), Cell(), Cell())))))
+    )
+    assert first == {
+        "table": "t", "run": "a", "fid": "12.3", "fid_std": "0.4", "fid_low": "11.5", "fid_high": "13.1", "seconds": "120",
+    }  # fmt: skip
+    assert [second[key] for key in ("fid", "fid_std", "fid_low", "fid_high")] == [""] * 4
+
+
 def test_latex_is_balanced_and_escapes_every_special_letter() -> None:
     text = tables.latex(TABLE)
     body = text.split("\\midrule\n")[1].split("\n\\bottomrule")[0]
     assert len(body.splitlines()) == 2
     bare = re.sub(r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar)\{\}", "", body)
-    assert not re.search(r"(?<!\\)[#%_~^]", bare.replace("$\\pm$", "").replace("$\\approx$", ""))
+    assert not re.search(r"(?<!\\)[#%_~^]", bare)
     assert [len(re.findall(r"(?<!\\)&", line)) for line in body.splitlines()] == [2, 2]
     unescaped = re.sub(r"\\[{}]", "", text)
     assert unescaped.count("{") == unescaped.count("}")
-    assert "\\textbf{12.3 $\\pm$ 0.4}" in body
+    assert "$\\mathbf{12.3 \\pm 0.4}$" in body
+    assert "$12.6 \\pm 0.4$ $\\approx$" in body
+    assert "\\label" not in text
+    assert tables.latex(TABLE, label="tab:x").index("\\caption{") < tables.latex(TABLE, label="tab:x").index(
+        "\\label{tab:x}"
+    )
 
 
 def test_json_is_plain() -> None:
@@ -399,6 +416,7 @@ def test_losses_share_axes_only_where_families_say_that_they_are_one_quantity(tm
     names = [record.name for record in read]
     numbering = Numbering()
     (main,) = figures.curves(read, names, numbering)
+    assert isinstance(main, FigurePart)
     assert "Losses that no other run shares are in each run’s own report.html" in main.caption
     assert set(numbering.plots) == {"curve-model-mse", "curve-validation-kid-faces"}
     (loss,) = [plot.description for name, plot in numbering.plots.items() if name == "curve-model-mse"]

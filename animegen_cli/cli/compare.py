@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from animegen_cli.cli.survey import WeighedVotes
+    from animegen_cli.compare.papers import Paper
     from animegen_cli.paths import Run
     from animegen_cli.report.columns import Comparison
     from animegen_cli.report.pictures import Drawn
@@ -31,7 +32,7 @@ Examples:
 
   animegen compare runs/00003-* --seeds 0-7,100    the same seeds from each
 
-  animegen compare --no-images --format latex      the table alone, for a paper
+  animegen compare --no-images --format latex --columns fd,recall,seconds --label tab:faces    a table for a paper
 
   animegen compare --figures                       every figure as SVG, PNG and PDF too
 
@@ -114,6 +115,25 @@ def compare(
         Form | None,
         typer.Option("--format", help="Print markdown, csv or latex instead of the drawn table.", show_default=False),
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Columns of the printed tables and of table.*, such as fid,kid,recall,seconds. [default: all]",
+            show_default=False,
+        ),
+    ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Published numbers beside them: xmu2023, kumari2024, ho2020 or none. [default: all; none with --columns]",
+            show_default=False,
+        ),
+    ] = None,
+    label: Annotated[
+        str, typer.Option(metavar="NAME", help="Label of the LaTeX table, such as tab:results.", show_default=False)
+    ] = "",
     study: Annotated[
         str | None,
         typer.Option(
@@ -161,7 +181,7 @@ def compare(
         seeds, picture_seeds, study=study, default="0-47" if survey and not votes else "0-9"
     )
     runs, votes = surveying.separate(runs or [], votes or [])
-    unfit = bool(runs or sort or no_images or survey or votes)
+    unfit = bool(runs or sort or no_images or survey or votes or columns or published or label)
     _check_words(
         unfit=unfit, study=study, data=data, budget=budget, only=only, extractor=extractor, dry_run=dry_run, slurm=slurm,
         slurm_dry_run=slurm_dry_run,
@@ -178,7 +198,10 @@ def compare(
         _study(words, numbers, form, reals=not no_reals, figures=figures, dry_run=dry_run)
         return
     from animegen_cli.compare import compare as comparison
+    from animegen_cli.compare.papers import Paper
 
+    words = [word.strip() for word in columns.split(",") if word.strip()] if columns else []
+    paper = Paper(columns=words, published=published, label=label)
     out = out or Path("comparison")
     weighed = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
     chosen = _chosen(runs, weighed)
@@ -201,8 +224,10 @@ def compare(
         return
     drawn = None if no_images else _drawn(compared, numbers, comparison.drawing(device))
     preferences = weighed.result.preferences if weighed else ()
-    written = comparison.write(compared, out, drawn=drawn, reals=not no_reals, preferences=preferences, figures=figures)
-    _print_result(compared, written, form, out, weighed)
+    written = comparison.write(
+        compared, out, drawn=drawn, reals=not no_reals, preferences=preferences, figures=figures, paper=paper
+    )
+    _print_result(compared, written, form, out, weighed=weighed, paper=paper)
 
 
 def _seeds(
@@ -243,7 +268,7 @@ def _check_words(*, unfit: bool, study: str | None, **of_study: object) -> None:
     if study is not None and unfit:
         raise UsageError(
             "a study names its own runs and pictures",
-            hint="leave out the runs, `--sort`, `--no-images` and surveys; compare them afterwards without `--study`",
+            hint="leave out the runs, `--sort`, `--no-images`, `--columns` and surveys; compare them afterwards without `--study`",
         )
 
 
@@ -291,13 +316,19 @@ def _submit(words: Mapping[str, Any], wish: str | None, *, dry_run: bool, slurm_
 
 
 def _print_result(
-    compared: Comparison, written: Mapping[str, Path], form: Form | None, out: Path, weighed: WeighedVotes | None = None
+    compared: Comparison,
+    written: Mapping[str, Path],
+    form: Form | None,
+    out: Path,
+    *,
+    weighed: WeighedVotes | None = None,
+    paper: Paper | None = None,
 ) -> None:
     """Print the tables, what is left to score, and where everything lies."""
     from animegen_cli import console
     from animegen_cli.compare import compare as comparison
 
-    _print_tables(compared, form)
+    _print_tables(compared, form, paper)
     for command in compared.todo.values():
         console.note(f"not scored yet: {command}")
     files = {name: str(path) for name, path in written.items()} | (weighed.files if weighed else {})
@@ -313,20 +344,22 @@ def _print_result(
         console.note(f"figures  {files['figures']}/")
 
 
-def _print_tables(compared: Comparison, form: Form | None) -> None:
+def _print_tables(compared: Comparison, form: Form | None, paper: Paper | None) -> None:
     from animegen_cli import console
-    from animegen_cli.compare import compare as comparison
+    from animegen_cli.compare import papers
     from animegen_cli.metrics import significance
     from animegen_cli.report import published, tables
 
     if console.is_json():
         return
     if form is None:
-        for table in (compared.quality, compared.cost, published.summary()):
+        chosen = paper is not None and (paper.columns or paper.published)
+        whole = (compared.quality, compared.cost, published.summary())
+        for table in papers.tables_of(compared, paper) if paper is not None and chosen else whole:
             tables.show(table)
         console.note(f"* the best of its column, {significance.NOTE}; protocols are on the page")
     else:
-        console.result(None, comparison.as_text(compared, form))
+        console.result(None, papers.as_text(compared, form, paper))
 
 
 def _drawn(compared: Comparison, numbers: Sequence[int], draw: Draw) -> Drawn:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from animegen_cli import console, disk
-from animegen_cli.compare import cautions
+from animegen_cli.compare import cautions, papers
 from animegen_cli.errors import AnimegenError, DataError, UsageError, did_you_mean
 from animegen_cli.metrics import significance
 from animegen_cli.metrics.protocol import AROUND_ZERO
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from animegen_cli.compare.papers import Paper
     from animegen_cli.report.columns import Entry, ScoreColumn
-    from animegen_cli.report.figures import ScorePair
     from animegen_cli.report.numbering import Numbering
     from animegen_cli.report.page import StudyPlan
     from animegen_cli.report.preferences import Preference
@@ -166,7 +166,8 @@ def _marked(scores: Sequence[Score | None], column: ScoreColumn) -> list[Cell]:
 
     def cell(score: Score) -> Cell:
         is_tied, is_best = next(tied), score.value == best
-        return Cell(score.text, score.value, best=is_best, tied=is_tied and not is_best)
+        ends = {"std": score.std, "interval": score.interval}
+        return Cell(score.text, score.value, best=is_best, tied=is_tied and not is_best, **ends)
 
     return [Cell() if score is None else cell(score) for score in scores]
 
@@ -304,11 +305,11 @@ def write(
     out: Path,
     *,
     drawn: Drawn | None = None,
-    pairs: Sequence[ScorePair] = (),
     study: StudyPlan | None = None,
     preferences: Sequence[Preference] = (),
     reals: bool = True,
     figures: bool = False,
+    paper: Paper | None = None,
 ) -> dict[str, Path]:
     """Write the page, the tables and the picture into the folder `out`; name of each -> its path.
 
@@ -318,24 +319,27 @@ def write(
         comparison: the runs and their scores.
         out: made where it is missing.
         drawn: the same-seeds picture, from `same_seeds`; None leaves it out.
-        pairs: scores to plot against each other.
         study: what the runs were made for.
         preferences: what the votes of a survey say, question by question.
         reals: also show the real images that the runs learned from.
         figures: also write each plot of the page as SVG, PNG and PDF and each picture as PNG into `figures/`.
+        paper: which columns and published numbers `table.*` hold.
 
     Raises:
         DataError: `out` is a file.
+        UsageError: `paper` names a column or a table that is not there.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file, not a folder", hint="choose another with `--out`")
+    if paper is not None:
+        papers.tables_of(comparison, paper)  # complain before anything is written
     make_folder(out)
-    page = comparison_page(comparison, drawn=drawn, pairs=pairs, study=study, preferences=preferences, reals=reals)
+    page = comparison_page(comparison, drawn=drawn, study=study, preferences=preferences, reals=reals)
     texts = {
         "page": ("index.html", page.html),
-        "markdown": ("table.md", as_text(comparison, "markdown")),
-        "latex": ("table.tex", as_text(comparison, "latex")),
-        "csv": ("table.csv", as_text(comparison, "csv")),
+        "markdown": ("table.md", papers.as_text(comparison, "markdown", paper)),
+        "latex": ("table.tex", papers.as_text(comparison, "latex", paper)),
+        "csv": ("table.csv", papers.as_text(comparison, "csv", paper)),
         "json": ("table.json", json.dumps(as_json(comparison), indent=1, default=str) + "\n"),
     }
     written = {}
@@ -377,15 +381,6 @@ def _write_figures(numbering: Numbering, folder: Path) -> Path:
         with Image.open(path) as picture:
             grids.save(picture.convert("RGB"), folder / f"{name}.png")
     return folder
-
-
-def as_text(comparison: Comparison, form: Literal["markdown", "latex", "csv"]) -> str:
-    """Write the measured and the published tables as one text; CSV has them stacked, with the measured ones joined."""
-    several = [] if comparison.seeds is None else [comparison.seeds]
-    if form == "csv":
-        return tables.as_csv(comparison.joined, *several, published.results())
-    write_one = {"markdown": tables.markdown, "latex": tables.latex}[form]
-    return "\n".join(write_one(table) for table in (comparison.quality, comparison.cost, *several, published.results()))
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

@@ -159,8 +159,13 @@ def _page(
         compared,
         folder / "comparison",
         drawn=drawn,
-        pairs=[ScorePair(plot.x, plot.y, plot.runs) for plot in study.plots],
-        study=StudyPlan(study.title, study.about, study_plan.table(study, folder), printed.tables(study, compared)),
+        study=StudyPlan(
+            study.title,
+            study.about,
+            study_plan.table(study, folder),
+            printed.tables(study, compared),
+            [ScorePair(plot.x, plot.y, plot.runs) for plot in study.plots],
+        ),
         reals=request.reals,
         figures=request.figures,
     )

@@ -91,11 +91,15 @@ def table(compared: Sequence[Record], names: Sequence[str], score_columns: Seque
                         Cell("mean", "mean") if is_mean else Cell(str(part.seed), part.seed),
                         Cell(entry.drawn, entry.drawn) if entry.drawn else Cell(),
                         Cell(amount(part.images), part.images),
-                        *(Cell(text, one and one.value) for text, one in zip(texts, scores, strict=True)),
+                        *(_cell(text, one) for text, one in zip(texts, scores, strict=True)),
                     )
                 )
     notes = ("Behind a mean: its 95 % interval over the trainings.",)
     return Table("Each training seed", columns, tuple(rows), notes) if rows else None
+
+
+def _cell(text: str, score: Score | None) -> Cell:
+    return Cell(text) if score is None else Cell(text, score.value, std=score.std, interval=score.interval)
 
 
 def _means(records: Sequence[Record]) -> Iterator[Score]:

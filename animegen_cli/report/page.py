@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from animegen_cli import disk
 from animegen_cli.report import boards, conclusion, figures, html, means, pictures, published, records, tables
 from animegen_cli.report.columns import Comparison, ScoreColumn, columns_of, identity, protocol_notes
+from animegen_cli.report.figures import ScorePair
 from animegen_cli.report.numbering import (
     Commands,
     Folded,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from animegen_cli.paths import Run
-    from animegen_cli.report.figures import ScorePair
     from animegen_cli.report.records import Record
 
 _QUALITY = "↓ lower is better, ↑ higher is better; the best of each column is bold. A column holds one protocol."
@@ -46,13 +46,14 @@ class Made(NamedTuple):
 
 
 class StudyPlan(NamedTuple):
-    """What the runs of a page were made for: the title and lead of the page, the table of what was to be trained, and what
-    a document prints beside what was measured."""
+    """What the runs of a page were made for: the title and lead of the page, the table of what was to be trained, what
+    a document prints beside what was measured, and the scores to plot against each other."""
 
     title: str
     about: str
     table: Table
     printed: Sequence[Table] = ()
+    pairs: Sequence[ScorePair] = ()
 
 
 # ---- several runs -----------------------------------------------------------------------------------------------
@@ -62,7 +63,6 @@ def comparison_page(
     compared: Comparison,
     *,
     drawn: pictures.Drawn | None = None,
-    pairs: Sequence[ScorePair] = (),
     study: StudyPlan | None = None,
     preferences: Sequence[Preference] = (),
     reals: bool = True,
@@ -72,7 +72,6 @@ def comparison_page(
     Args:
         compared: the runs and their scores.
         drawn: the same-seeds picture; None leaves the faces out of the first screen.
-        pairs: scores to plot against each other.
         study: what the runs were made for.
         preferences: what the votes of a survey say, question by question.
         reals: also show the real images that the runs learned from; leave them out of pages that are published.
@@ -88,7 +87,7 @@ def comparison_page(
         section("Quality and cost", figures.trade_offs(compared, numbering), *map(Words, conclusion.details(compared))),
         section("People as judges", *(p for preference in preferences for p in _preference(preference, numbering))),
         section("Attributes", figures.histograms(runs, names, numbering), *_requests(runs, names, numbering)),
-        section("Scores against each other", *figures.pairs(compared, pairs, numbering)),
+        section("Scores against each other", *figures.pairs(compared, study.pairs if study else (), numbering)),
         section("Denoising", figures.denoising(runs, names, numbering)),
         section("Training", *figures.curves(runs, names, numbering)),
         section("Levels", figures.levels(runs, names, numbering)),

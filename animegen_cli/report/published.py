@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.report.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 TITLE = "As published, protocol unknown: not ranked"
 _COST = {"parameters": "parameters", "images": "images seen", "seconds": "training time", "device": "device"}
+"""What sources report of the cost, as they write it: words in columns of their own, never beside measured numbers."""
 
 
 @functools.cache
@@ -33,9 +35,21 @@ def find(name: str) -> Mapping[str, Any] | None:
     return next((source for source in _sources() if source["id"] == name), None)
 
 
-def results() -> Table:
-    """Give every published end result, a column per published metric; the notes name the sources."""
-    sources = [source for source in _sources() if not source.get("curve")]
+def results(word: str | None = None) -> Table:
+    """Give the published end results, a column per published metric; the notes name the sources.
+
+    Args:
+        word: the name of a table (`song2023-table-1`), of its document (`song2023`) or of the study that repeats it
+            (`xmu2023`); all tables when None.
+
+    Raises:
+        UsageError: there is no such table.
+    """
+    whole = [source for source in _sources() if not source.get("curve")]
+    sources = [source for source in whole if word is None or word in _words(source)]
+    if not sources:
+        known = dict.fromkeys(name for source in whole for name in _words(source))
+        raise UsageError(f"there is no published table `{word}`", hint=did_you_mean(str(word), ["none", *known]))
     numbered = [(i, source, row) for i, source in enumerate(sources, 1) for row in source["rows"]]
     metrics = sorted(
         dict.fromkeys(metric for _, _, row in numbered for metric in row["scores"]),
@@ -45,7 +59,7 @@ def results() -> Table:
         Column("run", "published", right=False),
         Column("data", "data", right=False),
         *(Column(f"published {metric}", metric) for metric in metrics),
-        *(Column(key, title) for key, title in _COST.items()),
+        *(Column(f"published {key}", title, right=False) for key, title in _COST.items()),
     )
     rows = [
         (
@@ -60,10 +74,16 @@ def results() -> Table:
     return Table(TITLE, columns, tuple(rows), tuple(notes))
 
 
+def _words(source: Mapping[str, Any]) -> list[str]:
+    """What a published table may be called."""
+    return [source["id"], source["id"].partition("-")[0], *([source["study"]] if "study" in source else [])]
+
+
 def summary() -> Table:
     """Give the same results in two columns, for the terminal."""
     table = results()
-    scores = [i for i, column in enumerate(table.columns) if column.key.startswith("published ")]
+    costs = {f"published {key}" for key in _COST}
+    scores = [i for i, c in enumerate(table.columns) if c.key.startswith("published ") and c.key not in costs]
     rows = []
     for row in table.rows:
         text = ", ".join(f"{table.columns[i].title} {row[i].text}" for i in scores if row[i].value is not None)

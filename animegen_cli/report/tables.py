@@ -42,13 +42,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What a reader sees, and the value behind it for CSV and JSON (None: not known); `odd` cells are tinted on pages."""
+    """What a reader sees, and the value behind it for CSV and JSON (None: not known); `odd` cells are tinted on pages.
+
+    `std` and `interval` are the uncertainty of the value, where it is known.
+    """
 
     text: str = DASH
     value: Any = None
     best: bool = False
     tied: bool = False
     odd: bool = False
+    std: float | None = None
+    interval: tuple[float, float] | None = None
 
     @property
     def shown(self) -> str:
@@ -86,22 +91,39 @@ def markdown(table: Table) -> str:
     """Write the table as GitHub's Markdown; best values are bold."""
     heads = [_markdown(column.heading) for column in table.columns]
     lines = [heads, ["---:" if column.right else ":---" for column in table.columns]]
-    lines += [[_marked(cell, _markdown, "**{}**") for cell in row] for row in table.rows]
+    lines += [
+        [f"**{_markdown(cell.shown)}**" if cell.best else _markdown(cell.shown) for cell in row] for row in table.rows
+    ]
     parts = [f"**{_markdown(table.title)}**", "\n".join("| " + " | ".join(line) + " |" for line in lines)]
     parts += ["\n".join(f"- {_markdown(note)}" for note in table.notes)] if table.notes else []
     return "\n\n".join(parts) + "\n"
 
 
 def as_csv(*many: Table) -> str:
-    """Write plain values under the columns' keys; several tables are stacked, and a first column names each."""
-    keys = list(dict.fromkeys(column.key for table in many for column in table.columns))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["table", *keys])
+    """Write plain values under the columns' keys; several tables are stacked, and a first column names each.
+
+    Behind a value whose uncertainty some row knows stand its standard deviation and the ends of its interval: `fid`,
+    `fid_std`, `fid_low`, `fid_high`.
+    """
+    lines = []
+    keys = dict.fromkeys(column.key for table in many for column in table.columns)
+    uncertain = {
+        c.key for t in many for row in t.rows for c, v in zip(t.columns, row, strict=True) if v.std or v.interval
+    }
     for table in many:
         for row in table.rows:
-            values = {column.key: cell.value for column, cell in zip(table.columns, row, strict=True)}
-            writer.writerow([table.title, *(_plain(values.get(key)) for key in keys)])
+            line: dict[str, object] = {"table": table.title}
+            for column, cell in zip(table.columns, row, strict=True):
+                line[column.key] = _plain(cell.value)
+                low, high = cell.interval or (None, None)
+                line |= {f"{column.key}_std": cell.std, f"{column.key}_low": low, f"{column.key}_high": high}
+            lines.append(line)
+    ends = ("", "_std", "_low", "_high")
+    heads = ["table", *(key + end for key in keys for end in (ends if key in uncertain else ends[:1]))]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, heads, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return buffer.getvalue()
 
 
@@ -121,17 +143,27 @@ def as_json(table: Table) -> dict[str, Any]:
     }
 
 
-def latex(table: Table) -> str:
-    """Write the table with booktabs; it needs `\\usepackage{booktabs}` and nothing else."""
+def latex(table: Table, *, label: str = "") -> str:
+    """Write the table with booktabs; it needs `\\usepackage{booktabs}` and nothing else. `label` is for `\\ref`."""
     spec = "".join("r" if column.right else "l" for column in table.columns)
-    lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering"]
-    lines += [f"\\caption{{{_latex(table.title)}}}", f"\\begin{{tabular}}{{{spec}}}", "\\toprule"]
+    lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering\\small\\setlength{\\tabcolsep}{4pt}"]
+    lines += [f"\\caption{{{_latex(table.title)}}}", *([f"\\label{{{label}}}"] if label else [])]
+    lines += [f"\\begin{{tabular}}{{@{{}}{spec}@{{}}}}", "\\toprule"]
     lines += [" & ".join(_latex(column.heading) for column in table.columns) + " \\\\"]
     lines.append("\\midrule")
-    lines += [" & ".join(_marked(cell, _latex, "\\textbf{{{}}}") for cell in row) + " \\\\" for row in table.rows]
+    lines += [" & ".join(map(_latex_cell, row)) + " \\\\" for row in table.rows]
     lines += ["\\bottomrule", "\\end{tabular}"]
     lines += [f"\\par\\smallskip{{\\footnotesize {_latex(note)}}}" for note in table.notes]
     return "\n".join([*lines, "\\end{table}"]) + "\n"
+
+
+def _latex_cell(cell: Cell) -> str:
+    """A number with its uncertainty in one formula, bold where it is the best; other text as it is."""
+    number = re.fullmatch(r"(-?[\d.]+) ± ([\d.]+)", cell.text)
+    if number is None:
+        return f"\\textbf{{{_latex(cell.shown)}}}" if cell.best else _latex(cell.shown)
+    formula = f"{number[1]} \\pm {number[2]}"
+    return f"$\\mathbf{{{formula}}}$" if cell.best else f"${formula}$" + (" $\\approx$" if cell.tied else "")
 
 
 def show(table: Table) -> None:
@@ -156,10 +188,6 @@ def bands(widths: Sequence[int], room: int) -> list[list[int]]:
         groups[-1].append(i)
         used += width + 3
     return groups
-
-
-def _marked(cell: Cell, escaped: Callable[[str], str], best: str) -> str:
-    return best.format(escaped(cell.shown)) if cell.best else escaped(cell.shown)
 
 
 def _plain(value: object) -> object:
