@@ -592,6 +592,17 @@ def test_channels_last_is_saved_plain_and_comes_back(tmp_path: Path) -> None:
             assert torch.equal(tensor, other.state_dict()[part][name]), (part, name)
 
 
+def test_processor_time_goes_on_from_a_state_and_stays_unknown_where_it_was() -> None:
+    for stored, said in ((100.0, 100.0), (None, None)):
+        loop = trainer(plain())
+        about = {"images": 0, "step": 0, "seconds": 5.0, "processor_seconds": stored}
+        loop.restore(loop.state_dict(), about if stored else {key: about[key] for key in ("images", "step", "seconds")})
+        assert loop.processor_seconds == said
+        loop.run([], stop=lambda: False, on_step=lambda _: None)
+        assert (loop.processor_seconds is None) == (said is None)
+        assert said is None or loop.processor_seconds > said
+
+
 def test_a_state_of_other_networks_is_refused(tmp_path: Path) -> None:
     from animegen_cli.errors import DataError
 

@@ -79,6 +79,7 @@ def test_the_folder_says_what_was_trained_on_what(trained: Path, faces: Path) ->
     assert about["resolved"]["parts"] == 1
     assert about["parameters"] == {"net": sum(t.numel() for t in _parameters(trained).values())}
     assert about["seconds"] > 0
+    assert 0 < about["processor_seconds"] < 1.5 * about["seconds"] * about["hardware"]["cores"] + 0.1
     assert about["flops_per_image"] > 3 * 2 * about["parameters"]["net"]
     assert about["peak_memory"] > 50e6
 

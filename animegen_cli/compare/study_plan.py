@@ -331,9 +331,9 @@ def _measured(request: Request, study: StudyConfig, one: Training, faces: FaceSe
     batch = run_config.train.batch
     seconds = Amount.parse(study.budget or "").seconds or 0.0
     images = max(int(rate * seconds) // batch, 1) * batch
-    console.note(
-        f"{study_run.family}/{study_run.preset}: {rate:,.0f} images/s, so {study.budget} are {images:,} images"
-    )
+    counted = f"of processor time on {_cores(study.cores)}" if study.cores else "by the clock"
+    name = f"{study_run.family}/{study_run.preset}"
+    console.note(f"{name}: {rate:,.0f} images/s, so {study.budget} {counted} are {images:,} images")
     return replace(study_run, duration=f"{images} images", images_per_second=round(rate, 2))
 
 

@@ -234,7 +234,8 @@ def curves(records: Sequence[Record], names: Sequence[str], numbering: Numbering
     """Plot each logged value over images seen, a line per run: losses and validation first.
 
     Runs share a plot of a loss where their families say that it is the same quantity; what one of several runs has logged
-    alone is on its own page. Speeds, learning rates and gradients of a single run are folded away, a plot for each kind.
+    alone is on its own page. Folded away is what a phase logs beside its first loss and, of a single run, its speed, learning
+    rates and gradients, a plot for each kind.
     """
     logged = dict.fromkeys(key for record in records for key, points in record.curves.items() if len(points) > 1)
     keys = [key for key in logged if key not in _NO_CURVE and not _is_level(key)]  # `levels` shows those
@@ -245,13 +246,20 @@ def curves(records: Sequence[Record], names: Sequence[str], numbering: Numbering
     text = "Losses and validation scores over images seen, smoothed; of few runs the single values too, faint."
     if len(shared) < len(found):
         text += " Losses that no other run shares are in each run’s own report.html."
-    main = numbering.figure([_curve(curve, records, names, numbering) for curve in shared], text)
+    phases: dict[str, str] = {}
+    for curve in shared:
+        phases.setdefault(curve.key.partition("/")[0], curve.key)
+    first = [curve for curve in shared if curve.key.startswith("validation/") or curve.key in phases.values()]
+    others = [curve for curve in shared if curve not in first]
+    main = numbering.figure([_curve(curve, records, names, numbering) for curve in first], text)
+    beside = numbering.figure([_curve(c, records, names, numbering) for c in others], "What else the phases logged.")
     kinds = dict.fromkeys(aside.values()) if len(records) == 1 else ()
     panels = [_of_a_kind(kind, [key for key in aside if aside[key] == kind], records[0], numbering) for kind in kinds]
     rates = folded(
         "Speed, learning rates and gradients", numbering.figure(panels, "How training went beside its losses.")
     )
-    return [part for part in (main, rates) if part is not None]
+    parts = (main, folded("What else was logged", beside), rates)
+    return [part for part in parts if part is not None]
 
 
 def _of_a_kind(kind: str, keys: Sequence[str], record: Record, numbering: Numbering) -> Panel:

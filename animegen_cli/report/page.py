@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 _QUALITY = "↓ lower is better, ↑ higher is better; the best of each column is bold. A column holds one protocol."
 
 
+_MOST_COLUMNS = 7
+"""Scores of a table that fit the page beside names and samplers."""
+
+
 class Made(NamedTuple):
     """A page, and the tables, plots and pictures on it."""
 
@@ -137,26 +141,30 @@ def _scores_of_all(compared: Comparison, numbering: Numbering) -> Iterator[Part 
 def _quality(compared: Comparison, numbering: Numbering) -> Iterator[Part]:
     """The scores in a table per subject, so that each fits a page; rows without any of its scores are in none but the
     first."""
-    table = compared.quality
     subjects = list(dict.fromkeys(column.group for column in compared.score_columns)) or ["Quality"]
     for subject in subjects:
         score_columns = [column for column in compared.score_columns if column.group == subject]
-        keys = {column.key for column in score_columns}
-        first = subject == subjects[0]
-        own = [i for i, column in enumerate(table.columns) if column.key in keys]
-        own += [i for i, column in enumerate(table.columns) if first and column.key == "drawn"]
-        rows = [
-            (replace(row[0], text=label), *(row[i] for i in own))
-            for row, label in zip(table.rows, compared.labels, strict=True)
-            if first or any(row[i].value is not None for i in own)
-        ]
-        notes = [
-            *_own_notes(compared, score_columns, tied=any(c.tied for row in rows for c in row)),
-            *protocol_notes(score_columns),
-        ]
-        section_table = Table(subject, tuple(table.columns[i] for i in (0, *own)), tuple(rows), tuple(notes))
         name, text = ("quality", "Quality") if len(subjects) == 1 else (f"quality-{subject}", subject)
-        yield numbering.table(name, section_table, f"{text}. {_QUALITY}", slim=True)
+        for start in range(0, max(len(score_columns), 1), _MOST_COLUMNS):
+            first = subject == subjects[0] and not start
+            table = _quality_table(compared, text, score_columns[start : start + _MOST_COLUMNS], whole=first)
+            more = " Further columns." if start else ""
+            yield numbering.table(name, table, f"{text}.{more} {_QUALITY}", slim=True)
+
+
+def _quality_table(compared: Comparison, title: str, score_columns: Sequence[ScoreColumn], *, whole: bool) -> Table:
+    """Some of the scores; where it is not `whole`, without the rows that have none of them and what they were drawn with."""
+    table, keys = compared.quality, {column.key for column in score_columns}
+    own = [i for i, column in enumerate(table.columns) if column.key in keys]
+    own += [i for i, column in enumerate(table.columns) if whole and column.key == "drawn"]
+    rows = [
+        (replace(row[0], text=label), *(row[i] for i in own))
+        for row, label in zip(table.rows, compared.labels, strict=True)
+        if whole or any(row[i].value is not None for i in own)
+    ]
+    tied = any(cell.tied for row in rows for cell in row)
+    notes = [*_own_notes(compared, score_columns, tied=tied), *protocol_notes(score_columns)]
+    return Table(title, tuple(table.columns[i] for i in (0, *own)), tuple(rows), tuple(notes))
 
 
 def _seeds(compared: Comparison, numbering: Numbering) -> Part | None:
@@ -262,11 +270,16 @@ def run_page(run: Run, *, reals: bool = True) -> str:
     main = next((score for score in record.scores if score.better), None)
     about = record.about.get
     facts = [
-        str(about("family", "a run")), f"{record.data.get('size', '?')} px", record.state, f"{amount(record.images)} images seen",
-        main and f"{main.name} {main.text}", _measured(about("seconds"), lambda s: f"{duration(s)} of training"),
-        _measured(record.parameters, lambda n: f"{amount(n)} parameters"),
-    ]  # fmt: skip
-    head = {"title": record.name, "verdict": "", "board": None, "about": record.config.get("about") or ""}
+        f"{record.data.get('name', '?')}, {record.data.get('size', '?')} px",
+        _measured(about("seconds"), lambda seconds: f"{duration(seconds)} of training"),
+        _measured(record.parameters, lambda count: f"{amount(count)} parameters"),
+    ]
+    ways = f"{about('family', 'A run')}, {record.state}"
+    wrong = f" The doctor found {', '.join(record.finding_names)}." if record.finding_names else ""
+    verdict = (
+        f"{ways}: {f'{main.name} {main.text}' if main else 'not scored'} after {amount(record.images)} images.{wrong}"
+    )
+    head = {"title": record.name, "verdict": verdict, "board": None, "about": record.config.get("about") or ""}
     return _made(numbering, parts, facts=[fact for fact in facts if fact], **head).html
 
 

@@ -220,7 +220,8 @@ def shares(values: Sequence[str], real: Sequence[float], drawn: Sequence[RunShar
             rows = [place + 0.6 * ((turn + 0.5) / len(drawn) - 0.5) for place in range(len(values))]
             look, percent = run.style, [100 * share for share in run.shares]
             axes.plot(percent, rows, look.marker, color=look.color, markersize=5, label=cut(run.run, 44))
-        axes.set_xlim(left=0)
+        largest = max((share for of_who in (real, *(run.shares for run in drawn)) for share in of_who), default=0.0)
+        _scale(axes.xaxis, [0.0, 100 * largest], log=False)
         _legend(figure, axes)
     everyone = [*([("real", real)] if real else []), *((run.run, run.shares) for run in drawn)]
     told = " ".join(

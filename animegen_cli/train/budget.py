@@ -34,7 +34,8 @@ def spent(request: Request) -> Request:
     Raises:
         AnimegenError: whatever would stop the training before its first step.
     """
-    seconds = Amount.parse(request.budget or "").seconds or 0.0
+    budget = request.budget or ""
+    seconds = Amount.parse(budget).seconds or 0.0
     if request.chooses_family:
         choice = best(seconds)
         console.note(
@@ -49,7 +50,7 @@ def spent(request: Request) -> Request:
         batch = run_config.train.batch
         rate = images_per_second(train.prepare(request, run_config, faces))
         duration = f"{max(int(rate * seconds) // batch, 1) * batch} images"
-    console.note(f"budget: {duration}")
+    console.note(f"budget: {duration}, {budget} of training by the clock")
     return _with(request, duration)
 
 
