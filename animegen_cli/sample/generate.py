@@ -87,7 +87,7 @@ class Generator:
 
         return self._collected(len(coarse), network)
 
-    def interpolate(self, start: int, end: int, frames: int) -> Tensor:
+    def interpolate(self, start: int, end: int, frames: int, *, on_progress: OnProgress | None = None) -> Tensor:
         """Walk from seed `start` to seed `end` in `frames` images: in the family's own space of codes where it knows one,
         else spherically in the space of noise."""
         model, device = self.trained.model, self.trained.device
@@ -100,7 +100,7 @@ class Generator:
             along = fractions[list(rows)].to(device)
             return model.interpolate(first, last, along, self._label_rows(len(rows)), self.sampling)
 
-        return self._collected(frames, network)
+        return self._collected(frames, network, on_progress)
 
     def inpaint(
         self, pixels: Tensor, mask: Tensor, seeds: Sequence[int], *, on_progress: OnProgress | None = None

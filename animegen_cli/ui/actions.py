@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -68,6 +69,11 @@ def find_run(root: Path, name: str | None) -> Run:
     return runs[name]
 
 
+def draws(run: Run) -> bool:
+    """Whether a run has weights and draws from noise."""
+    return run.weights.is_file() and run.able("samples")
+
+
 class _LoadedRun(NamedTuple):
     """A run in memory."""
 
@@ -86,6 +92,7 @@ class Models:
         self.device = pick_device(device)
         self.most = most
         self._loaded: OrderedDict[Path, _LoadedRun] = OrderedDict()
+        self._lock = threading.Lock()
 
     def open(self, run: Run) -> Trained:
         """The run's networks, which are read again when training has written new weights.
@@ -95,8 +102,15 @@ class Models:
         """
         return self._load(run).trained
 
-    def directions(self, run: Run, generator: Generator, on_progress: OnProgress | None = None) -> Directions:
+    def directions(
+        self, run: Run, generator: Generator, on_progress: Callable[[int, int], None] | None = None
+    ) -> Directions:
         """The run's directions, which are searched for once for each sampling section and label row.
+
+        Args:
+            run: one that draws.
+            generator: of that run.
+            on_progress: called with how many pictures are drawn, and of how many.
 
         Raises:
             UsageError: the run does not draw from noise.
@@ -106,9 +120,8 @@ class Models:
         key = str((generator.sampling, generator.labels))
         if key not in loaded.directions:
             require(loaded.trained, "samples")
-            loaded.directions[key] = directions.find(
-                generator, pictures=directions.picture_count(loaded.trained), on_progress=on_progress
-            )
+            pictures = directions.PICTURES if directions.is_quick(loaded.trained) else directions.PICTURES // 4
+            loaded.directions[key] = directions.find(generator, pictures=pictures, on_progress=on_progress)
         return loaded.directions[key]
 
     def _load(self, run: Run) -> _LoadedRun:
@@ -117,12 +130,13 @@ class Models:
         status = run.weights.stat()
         version = (status.st_mtime_ns, status.st_size)
         path = run.path.resolve()
-        loaded = self._loaded.pop(path, None)
-        if loaded is None or loaded.version != version:
-            loaded = _LoadedRun(version, open_trained(run, device=self.device), {})
-        self._loaded[path] = loaded
-        while len(self._loaded) > self.most:
-            self._loaded.popitem(last=False)
+        with self._lock:  # the page draws and looks for directions at the same time
+            loaded = self._loaded.pop(path, None)
+            if loaded is None or loaded.version != version:
+                loaded = _LoadedRun(version, open_trained(run, device=self.device), {})
+            self._loaded[path] = loaded
+            while len(self._loaded) > self.most:
+                self._loaded.popitem(last=False)
         return loaded
 
 
@@ -278,8 +292,10 @@ def read_seed(value: float | None) -> int:
 
 
 def batched(generator: Generator, count: int) -> Generator:
-    """The generator as the page draws `count` pictures with it."""
-    return replace(generator, batch=min(count, MAX_BATCH))
+    """The generator as the page draws `count` pictures with it: where a processor takes many steps for each, a few at once,
+    so that the bar moves."""
+    slow = generator.trained.device.type == "cpu" and not directions.is_quick(generator.trained)
+    return replace(generator, batch=min(count, MAX_BATCH // 4 if slow else MAX_BATCH))
 
 
 def draw(generator: Generator, seeds: Sequence[int], on_progress: OnProgress | None = None) -> np.ndarray:
@@ -291,7 +307,7 @@ def draw(generator: Generator, seeds: Sequence[int], on_progress: OnProgress | N
     return channels_last(batched(generator, len(seeds)).draw(seeds, on_progress=on_progress))
 
 
-def walk(generator: Generator, start: int, end: int, frames: int) -> np.ndarray:
+def walk(generator: Generator, start: int, end: int, frames: int, on_progress: OnProgress | None = None) -> np.ndarray:
     """Draw the way from one seed to another: uint8 (frames, H, W, 3).
 
     Raises:
@@ -300,7 +316,7 @@ def walk(generator: Generator, start: int, end: int, frames: int) -> np.ndarray:
     require(generator.trained, "samples")
     if not 2 <= frames <= MAX_FRAMES:
         raise UsageError(f"a walk of {frames} pictures", hint=f"choose 2 to {MAX_FRAMES}")
-    return channels_last(batched(generator, frames).interpolate(start, end, frames))
+    return channels_last(batched(generator, frames).interpolate(start, end, frames, on_progress=on_progress))
 
 
 def steer(

@@ -1,14 +1,16 @@
 """Directions in a run's noise along which its pictures change most; they are found after training, not trained.
 
-They are the principal components of pictures that the run draws, led back by linear regression to the noise that the
-pictures came from (Härkönen et al. 2020, section 2.2, where the components are those of features and the noise is
-BigGAN's). This asks nothing of a family but to draw. The noise is a run's first draw: the code z of one-pass families, the
-top group of hierarchies, the starting noise of diffusion. Of noise shaped like an image the means of 4 x 4 blocks are
-used: its coarse content, and few enough numbers for a regression.
+They are the principal directions of J^T J, where J is the Jacobian of the picture by the noise: how its thumbnail changes
+as each coordinate of the noise moves by one standard deviation, for a few seeds together (active subspaces: Constantine,
+Dow, Wang 2014; for generators: Zhu et al. 2021, "Low-Rank Subspaces in GANs", at one code and by derivatives). Finite
+differences ask nothing of a family but to draw. The noise is a run's first draw: the code z of one-pass families, the top
+group of hierarchies, the starting noise of diffusion. Of noise shaped like an image the means of 4 x 4 blocks are
+moved: its coarse content, and few enough coordinates.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -28,10 +30,11 @@ if TYPE_CHECKING:
 COUNT = 5
 """How many directions are found."""
 PICTURES = 512
-"""Pictures drawn where drawing is one pass, a quarter of it where it takes steps: half of them to find directions, the
-other half to measure them."""
+"""About how many pictures are drawn where drawing is one pass, a quarter of it where it takes steps."""
 BLOCKS = 4
 """Blocks along each side of noise that is shaped like an image."""
+MOVES = 64
+"""Moves of the noise that are in memory at once."""
 _THUMBNAIL = 16
 """Height and width in pixels of the thumbnails that pictures are compared as."""
 
@@ -42,10 +45,7 @@ class Directions(NamedTuple):
     vectors: Tensor
     """(COUNT, *shape of the noise), orthogonal, of length 1: one unit is a standard deviation of the noise along it."""
     shares: tuple[float, ...]
-    """Share of the variance of the pictures' thumbnails that each direction explains, in [0, 1]; measured on pictures that
-    had no part in finding it."""
-    pictures: int
-    """How many pictures were drawn."""
+    """Share of each direction, in [0, 1], in the squared change of the thumbnails along all that were tried."""
 
 
 class ShiftedNoise(Noise):
@@ -63,66 +63,85 @@ class ShiftedNoise(Noise):
 
 
 class _RecordedNoise(Noise):
-    """Noise that remembers its first draw."""
+    """Noise that remembers the shape of its first draw."""
 
-    first: Tensor | None = None
+    first: tuple[int, ...] | None = None
 
     def __call__(self, *shape: int) -> Tensor:
-        noise = super().__call__(*shape)
-        if self.first is None:
-            self.first = noise
-        return noise
+        self.first = self.first or shape
+        return super().__call__(*shape)
 
 
 def find(
     generator: Generator,
     *,
     pictures: int = PICTURES,
-    on_progress: Callable[[int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Directions:
-    """Draw the faces of the seeds 0, 1, 2, ... and find the directions of their noise that change them most.
+    """Draw the faces of the seeds 0, 1, ... with every coordinate of their noise moved in turn, and find the directions
+    that change them most.
 
     Args:
         generator: of a run that draws.
-        pictures: how many to draw.
-        on_progress: called with the number of pictures that each network call drew.
+        pictures: about how many to draw; where the noise has more coordinates, as many random directions are tried.
+        on_progress: called with how many pictures are drawn, and of how many.
 
     Raises:
         UsageError: the run does not draw, or its pictures do not depend on a first draw of noise.
     """
-    trained = generator.trained
-    batch = min(micro_batch(trained.device, trained.data.size), pictures)
-    codes = []
-    thumbnails = []
-    for start in range(0, pictures, batch):
-        noise = _RecordedNoise(range(start, start + batch), trained.device)
-        images = generator.draw_noise(noise)
-        if noise.first is None:
-            raise UsageError("this run draws without noise", hint="there is nothing to steer; pick another run")
-        codes.append(noise.first.cpu())
-        thumbnails.append(F.interpolate(images.float(), (_THUMBNAIL, _THUMBNAIL), mode="area").flatten(1))
+    noise = _RecordedNoise([0], generator.trained.device)
+    generator.draw_noise(noise)
+    if noise.first is None:
+        raise UsageError("this run draws without noise", hint="there is nothing to steer; pick another run")
+    shape = noise.first
+    tried = _tried(_coordinates(shape), pictures)
+    seeds = max(1, round(pictures / len(tried)))
+    total = seeds * (len(tried) + 1)
+    drawn = 0
+
+    def advance(count: int) -> None:
+        nonlocal drawn
+        drawn += count
         if on_progress:
-            on_progress(batch)
-    code = torch.cat(codes)
-    coarse = _coarse(code).double()
-    seen = torch.cat(thumbnails).double()
-    half = len(seen) // 2
-    vectors = _regressed(coarse[:half], seen[:half])
-    shares = _explained(coarse[half:] @ vectors, seen[half:])
-    order = sorted(range(len(shares)), key=lambda i: -shares[i])
-    return Directions(
-        _fine(vectors.T[order], code.shape[1:]).float(), tuple(shares[i] for i in order), pictures=len(seen)
-    )
+            on_progress(drawn, total)
+
+    squares = torch.zeros(len(tried), len(tried), dtype=torch.float64)
+    moves = torch.cat([torch.zeros_like(tried[:1]), tried])
+    for seed in range(seeds):
+        seen = torch.cat(
+            [_thumbnails(_moved(generator, seed, _fine(some, shape), advance)) for some in moves.split(MOVES)]
+        )
+        changes = seen[1:] - seen[0]
+        squares += changes @ changes.T
+    values, vectors = torch.linalg.eigh(squares)
+    strongest = vectors.flip(1)[:, :COUNT].T.float() @ tried
+    shares = values.flip(0)[:COUNT] / values.sum().clamp(min=1e-12)
+    return Directions(_fine(strongest, shape), tuple(shares.tolist()))
 
 
-def _regressed(noise: Tensor, thumbnails: Tensor) -> Tensor:
-    """Noise (n, D) and thumbnails (n, P) -> (D, COUNT): where in noise the principal components of the thumbnails come from."""
-    thumbnails = thumbnails - thumbnails.mean(0)
-    _, _, components = torch.linalg.svd(thumbnails, full_matrices=False)
-    # The noise is white: regression is a correlation. Orthogonal, so that each slider leaves the others alone.
-    slopes = (noise - noise.mean(0)).T @ (thumbnails @ components[:COUNT].T)
-    vectors, _ = torch.linalg.qr(slopes)
-    return vectors * torch.where((vectors * slopes).sum(0) < 0, -1.0, 1.0)
+def _tried(coordinates: int, most: int) -> Tensor:
+    """(k, coordinates) directions that are tried: each coordinate's own, or, where those are too many, random ones at right
+    angles to each other."""
+    if coordinates <= most:
+        return torch.eye(coordinates)
+    random = torch.randn(coordinates, most, generator=torch.Generator().manual_seed(0))
+    return torch.linalg.qr(random)[0].T
+
+
+def _thumbnails(images: Tensor) -> Tensor:
+    """Images (n, 3, H, W) -> (n, P), float64."""
+    return F.interpolate(images.float(), (_THUMBNAIL, _THUMBNAIL), mode="area").flatten(1).double()
+
+
+def _moved(generator: Generator, seed: int, shifts: Tensor, advance: Callable[[int], None] | None) -> Tensor:
+    """The seed's image with its noise moved by each of the shifts (n, *shape): uint8 (n, 3, H, W)."""
+    trained = generator.trained
+    images = []
+    for some in shifts.split(micro_batch(trained.device, trained.data.size)):
+        images.append(generator.draw_noise(ShiftedNoise([seed] * len(some), some, trained.device)))
+        if advance:
+            advance(len(some))
+    return torch.cat(images)
 
 
 def steer(
@@ -143,14 +162,7 @@ def steer(
         on_progress: called with the number of images that each network call drew.
     """
     shifts = torch.tensordot(amounts.float(), directions.vectors[: amounts.shape[1]], dims=1)
-    trained = generator.trained
-    images = []
-    for shift in shifts.split(micro_batch(trained.device, trained.data.size)):
-        noise = ShiftedNoise([seed] * len(shift), shift, trained.device)
-        images.append(generator.draw_noise(noise))
-        if on_progress:
-            on_progress(len(shift))
-    return torch.cat(images)
+    return _moved(generator, seed, shifts, on_progress)
 
 
 def _has_blocks(shape: Sequence[int]) -> bool:
@@ -158,31 +170,18 @@ def _has_blocks(shape: Sequence[int]) -> bool:
     return len(shape) == 3 and shape[1] == shape[2] and shape[1] % BLOCKS == 0 and shape[1] > BLOCKS
 
 
-def _coarse(code: Tensor) -> Tensor:
-    """(n, *shape) -> (n, D) of deviation 1: the code, or the means of the blocks of noise shaped like an image."""
-    if not _has_blocks(code.shape[1:]):
-        return code.flatten(1)
-    side = code.shape[2] // BLOCKS
-    return F.avg_pool2d(code, side).flatten(1) * side
+def _coordinates(shape: Sequence[int]) -> int:
+    """How many numbers of noise are moved: all, or the means of the blocks of noise shaped like an image."""
+    return shape[0] * BLOCKS**2 if _has_blocks(shape) else math.prod(shape)
 
 
 def _fine(vectors: Tensor, shape: Sequence[int]) -> Tensor:
-    """(k, D) -> (k, *shape), of the same length: the inverse of `_coarse` for vectors that are even inside each block."""
+    """Directions of the coordinates (k, D) -> of the noise (k, *shape), of the same length, even inside each block."""
     if not _has_blocks(shape):
         return vectors.reshape(len(vectors), *shape)
     side = shape[1] // BLOCKS
     planes = vectors.reshape(len(vectors), shape[0], BLOCKS, BLOCKS)
     return planes.repeat_interleave(side, 2).repeat_interleave(side, 3) / side
-
-
-def _explained(projected: Tensor, thumbnails: Tensor) -> list[float]:
-    """Share of the variance of thumbnails (n, P) that a straight line in each column of `projected` (n, k) explains."""
-    projected = projected - projected.mean(0)
-    thumbnails = thumbnails - thumbnails.mean(0)
-    squares = projected.square().sum(0).clamp(min=1e-12)
-    slopes = projected.T @ thumbnails / squares[:, None]
-    explained = slopes.square().sum(1) * squares
-    return [float(share) for share in explained / thumbnails.square().sum().clamp(min=1e-12)]
 
 
 def amount_rows(steps: int = 7, reach: float = 3.0) -> Tensor:
@@ -194,6 +193,6 @@ def amount_rows(steps: int = 7, reach: float = 3.0) -> Tensor:
     return rows.flatten(0, 1)
 
 
-def picture_count(trained: Trained) -> int:
-    """How many pictures to draw for a run: fewer where each takes many passes."""
-    return PICTURES if getattr(trained.config.sample, "steps", 1) in (None, 1) else PICTURES // 4
+def is_quick(trained: Trained) -> bool:
+    """Whether a picture takes one pass."""
+    return getattr(trained.config.sample, "steps", 1) in (None, 1)

@@ -6,6 +6,7 @@ All bytes are inside it as data addresses, so that nothing that the page draws e
 from __future__ import annotations
 
 import base64
+import shlex
 from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from animegen_cli.errors import AnimegenError
+    from animegen_cli.paths import Run
     from animegen_cli.report.records import Record
     from animegen_cli.sample.recipe import Recipe
 
@@ -40,7 +42,7 @@ def picture(image: np.ndarray, alt: str, recipe: Recipe | None) -> Markup:
     return el("img", src=_png_address(Image.fromarray(image), recipe), alt=alt, width=width, height=height)
 
 
-def faces(images: np.ndarray, captions: Sequence[str], recipes: Sequence[Recipe], *, size: int = 104) -> Markup:
+def faces(images: np.ndarray, captions: Sequence[str], recipes: Sequence[Recipe], *, size: int = 190) -> Markup:
     """Drawn faces, uint8 (n, H, W, 3), each with its recipe inside and its caption below, at least `size` pixels wide on the
     page."""
     cells = [
@@ -140,10 +142,24 @@ def edited(pictures: Sequence[tuple[str, np.ndarray]], name: str, recipe: Recipe
     return join(el("div", *cells, class_="pair-of"), el("p", *links, class_="links"))
 
 
-def side_by_side(runs: Sequence[tuple[str, np.ndarray, Sequence[Recipe]]], captions: Sequence[str]) -> Markup:
-    """What several runs draw from the same seeds: for each its title above its faces, uint8 (n, H, W, 3), and their recipes."""
-    blocks = [el("section", el("h3", title), faces(images, captions, told, size=72)) for title, images, told in runs]
+def side_by_side(runs: Sequence[tuple[Run, np.ndarray, Sequence[Recipe]]], captions: Sequence[str]) -> Markup:
+    """What several runs draw from the same seeds: for each its name above its faces, uint8 (n, H, W, 3), and their recipes."""
+    blocks = [
+        el("section", el("h3", run.name), of_run(run, faces(images, captions, told, size=96)))
+        for run, images, told in runs
+    ]
     return el("div", *blocks, class_="sides")
+
+
+def of_run(run: Run, pictures: Markup) -> Markup:
+    """Pictures with what their recipes leave open, which run drew them, for the commands that the page shows."""
+    return el("div", pictures, data_run=shlex.quote(str(run.path)), data_name=run.name)
+
+
+def kept() -> Markup:
+    """Where page.js shows the faces that were kept."""
+    title = el("h2", "Kept ", el("small", "in this browser"))
+    return el("section", title, el("div", class_="faces", style="--face:110px"), id="kept", hidden=True)
 
 
 def strips(rows: Sequence[tuple[str, np.ndarray, Sequence[Recipe]]], captions: Sequence[str]) -> Markup:
@@ -174,19 +190,16 @@ def coded(text: str) -> Markup:
 
 
 def facts(record: Record) -> Markup:
-    """A list of what a run is: its family, training, pictures, state and scores."""
+    """A line of what a run is: its family, training, pictures, state and scores."""
     about, data = record.about, record.data
     rows = [
         ("family", f"{about.get('family', '?')} · {about.get('preset') or 'no preset'}"),
-        ("trained", f"{amount(record.images)} images in {duration(float(about.get('seconds') or 0))}"),
         ("pictures", f"{data['size']} × {data['size']}, {data.get('name', '')}" if "size" in data else "–"),
+        ("trained", f"{amount(record.images)} images in {duration(float(about.get('seconds') or 0))}"),
         ("state", record.state),
         *((score.name + _ARROWS[score.better], score.text) for score in record.scores),
     ]
-    if not record.scores:
-        rows.append(("scores", "none yet"))
-    cells = [join(el("dt", key), el("dd", value)) for key, value in rows]
-    return el("dl", *cells, class_="facts")
+    return el("dl", *(el("div", el("dt", key), el("dd", value)) for key, value in rows), class_="facts")
 
 
 def _animation(images: np.ndarray, zoom: int, recipe: Recipe) -> bytes:

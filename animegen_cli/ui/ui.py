@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 _STYLE = Path(__file__).with_name("page.css")
+_SCRIPT = Path(__file__).with_name("page.js")
 _ICON = Path(__file__).with_name("icon.svg")
 
 
@@ -82,14 +83,15 @@ def _page(request: Request, folder: Path, port: int) -> ASGIApp:
     from animegen_cli.ui import app, guard, widgets
     from animegen_cli.ui.actions import Models
 
-    blocks = app.Page(request.runs, Models(request.device), folder).blocks
+    page = app.Page(request.runs, Models(request.device), folder)
+    threading.Thread(target=page.warm_up, daemon=True).start()
     no_documentation: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
     outer = fastapi.FastAPI(**no_documentation)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         gradio.mount_gradio_app(
             outer,
-            blocks,
+            page.blocks,
             path="/",
             server_name=HOST,
             server_port=port,
@@ -108,6 +110,7 @@ def _page(request: Request, folder: Path, port: int) -> ASGIApp:
             favicon_path=str(_ICON),
             theme=widgets.theme(),
             css_paths=_STYLE,
+            head=f"<script>{_SCRIPT.read_text()}</script>",
         )
     return guard.guarded(outer, port=port, uploads=folder)
 
