@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from animegen_cli.paths import Run
 
-MEGABYTES, SECONDS = 6.0, 1.0
+MEGABYTES, SECONDS, MAKING = 6.0, 1.0, 3.0
 COMPARE = """
 import sys
 from animegen_cli.cli import main
@@ -71,7 +71,7 @@ def main() -> None:
             f"{MEGABYTES:.0f} MB",
             found["megabytes"] < MEGABYTES,
         ),
-        ("animegen " + " ".join(words), f"{found['compare']:.2f} s", f"{SECONDS:.0f} s", found["compare"] < SECONDS),
+        ("animegen " + " ".join(words), f"{found['compare']:.2f} s", f"{MAKING:.0f} s", found["compare"] < MAKING),
         ("  of it on the processor", f"{found['processor']:.2f} s", "", None),
         ("opened in Chromium", f"{found['opens']:.2f} s", f"{SECONDS:.0f} s", found["opens"] < SECONDS),
     ]

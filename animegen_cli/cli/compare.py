@@ -200,8 +200,8 @@ def compare(
     from animegen_cli.compare import compare as comparison
     from animegen_cli.compare.papers import Paper
 
-    words = [word.strip() for word in columns.split(",") if word.strip()] if columns else []
-    paper = Paper(columns=words, published=published, label=label)
+    named = [word.strip() for word in columns.split(",") if word.strip()] if columns else []
+    paper = Paper(columns=named, published=published, label=label)
     out = out or Path("comparison")
     weighed = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
     chosen = _chosen(runs, weighed)

@@ -166,8 +166,8 @@ def _marked(scores: Sequence[Score | None], column: ScoreColumn) -> list[Cell]:
 
     def cell(score: Score) -> Cell:
         is_tied, is_best = next(tied), score.value == best
-        ends = {"std": score.std, "interval": score.interval}
-        return Cell(score.text, score.value, best=is_best, tied=is_tied and not is_best, **ends)
+        is_tied = is_tied and not is_best
+        return Cell(score.text, score.value, is_best, is_tied, std=score.std, interval=score.interval)
 
     return [Cell() if score is None else cell(score) for score in scores]
 

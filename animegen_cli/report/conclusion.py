@@ -97,8 +97,8 @@ def sentence(compared: Comparison, flaws: Mapping[int, Sequence[str]] | None = N
     """Say in one sentence which run to choose; `flaws` are what is wrong with the pictures of runs, by their places."""
     places = _places(compared)
     if not places:
-        scored = sum(bool(entry.scores) for entry in compared.entries)
-        why = "no run has scores" if not scored else "there are not two rows with a score of one protocol"
+        bare = not any(entry.scores for entry in compared.entries)
+        why = "no run has scores" if bare else "there are not two rows with a score of one protocol"
         return Markup("No verdict yet: {}.").format(why)
     place = places[0]
     value = f"{place.column.name} {compared.cells(place.column)[place.best].text}".replace(" ", _NBSP)
