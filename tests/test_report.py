@@ -162,17 +162,13 @@ def test_svg_is_well_formed_named_described_alone_on_a_page_and_the_same_each_ti
 def test_a_users_own_settings_of_matplotlib_are_neither_used_nor_changed() -> None:
     import matplotlib
 
-    plain = plots.svg(plots.bars([("a", 1.0)], title="t", x="x", y="y"))
+    def made() -> str:
+        return plots.svg(plots.intervals([("a", 1.0, 2.0, 3.0)], title="t"))
+
+    plain = made()
     with matplotlib.rc_context({"axes.facecolor": "#123456", "font.size": 30}):
-        assert plots.svg(plots.bars([("a", 1.0)], title="t", x="x", y="y")) == plain
+        assert made() == plain
         assert matplotlib.rcParams["font.size"] == 30
-
-
-def test_bars_are_as_high_as_their_values_and_what_is_no_value_has_none() -> None:
-    plot = plots.bars([(NASTY, 3.0), ("1", 0.0), ("2", 1.5), ("bad", float("nan"))], title=NASTY, x="level", y="nats")
-    assert [bar.get_height() for bar in plot.figure.axes[0].patches] == [3.0, 0.0, 1.5]
-    assert plot.figure.axes[0].get_ylim()[0] == 0
-    assert "no values yet" in plots.svg(plots.bars([], title="t", x="x", y="y"))
 
 
 def test_a_line_falls_on_the_page_as_its_values_fall_and_many_decades_are_even() -> None:
@@ -184,13 +180,13 @@ def test_a_line_falls_on_the_page_as_its_values_fall_and_many_decades_are_even()
     assert np.diff(near[:, 1])[0] == pytest.approx(2 * np.diff(near[:, 1])[1])
 
 
-def test_values_that_cannot_be_drawn_are_left_out_and_nothing_is_said_plainly() -> None:
-    bad = [(0.0, float("nan")), (1.0, float("inf")), (3.0, 2.0), (4.0, 1.0)]
-    (line,) = drawn_lines(plots.lines([plots.Series("a", bad)], title="t"))
-    assert line.get_xydata().tolist() == [[3, 2], [4, 1]]
-    assert "no values yet" in plots.svg(plots.lines([plots.Series("a", bad[:2])], title="t"))
-    assert "no values yet" in plots.svg(plots.scatter([], title="t", x="x", y="y"))
-    assert len(drawn_lines(plots.lines([plots.Series("a", [(5.0, 0.0)])], title="t"))) == 1
+def test_a_constant_and_a_single_point_have_an_axis() -> None:
+    for points in ([(5.0, 0.0)], [(float(i), 2e-4) for i in range(90)]):
+        plot = plots.lines([plots.Series("a", points)], title="t", smooth=0.9 if len(points) > 1 else 0.0)
+        (line,) = drawn_lines(plot)
+        assert len(line.get_xydata()) == len(points)
+        low, high = plot.figure.axes[0].get_ylim()
+        assert low <= points[0][1] < high
 
 
 def test_smoothing_keeps_a_constant_from_the_first_value_on_and_calms_noise() -> None:

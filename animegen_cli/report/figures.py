@@ -193,26 +193,17 @@ def _over_levels(
 
 
 def levels(records: Sequence[Record], names: Sequence[str], numbering: Numbering) -> FigurePart | None:
-    """Plot what each level of a hierarchy carries at the end, from values logged as `name_00`, `name_01`, ...
-
-    One run is shown as bars, several as lines.
-    """
+    """Plot what each level of a hierarchy carries at the end, from values logged as `name_00`, `name_01`, ..., a line per run."""
     styles = plots.styles(names)
-    kinds: dict[str, dict[str, list[tuple[str, float]]]] = {}
+    kinds: dict[str, list[Series]] = {}
     for run, record in zip(names, records, strict=True):
         for kind, keys in _levels([*record.curves]).items():
-            kinds.setdefault(kind, {})[run] = [(str(int(key[-2:])), record.curves[key][-1][1]) for key in keys]
+            points = [(float(key[-2:]), record.curves[key][-1][1]) for key in keys]
+            kinds.setdefault(kind, []).append(Series(run, points, styles[run]))
     panels = []
-    for kind, of_runs in kinds.items():
-        title, x, y = f"{kind} per level", "level, coarsest first", f"{kind.split('/')[-1]} (nats)"
-        if len(records) == 1:
-            plot = plots.bars(of_runs[names[0]], title=title, x=x, y=y)
-        else:
-            series = [
-                Series(run, [(float(level), value) for level, value in latest], styles[run])
-                for run, latest in of_runs.items()
-            ]
-            plot = plots.lines(series, title=title, x=x, y=y)
+    for kind, series in kinds.items():
+        y = f"{kind.split('/')[-1]} (nats)"
+        plot = plots.lines(series, title=f"{kind} per level", x="level, coarsest first", y=y)
         panels.append(numbering.plot(f"levels-{kind}", plot))
     return numbering.figure(panels, "What each latent level carries at the end: levels near zero have collapsed.")
 

@@ -1,4 +1,4 @@
-"""Line charts, scatter plots, bars, shares and intervals by matplotlib: inside pages as SVG, as files SVG, PNG and PDF too.
+"""Line charts, scatter plots, shares and intervals by matplotlib: inside pages as SVG, as files SVG, PNG and PDF too.
 
 Colors are of middle lightness, so that they hold on white and on black; dashes and markers tell runs apart without color. Inside a
 page they are the page's CSS variables, so a plot follows the reader's color scheme. Matplotlib takes longer to import than the rest
@@ -117,22 +117,16 @@ class Plot:
 
 
 def lines(series: Sequence[Series], *, title: str, x: str = "images seen", y: str = "", smooth: float = 0.0) -> Plot:
-    """Draw a line chart; its vertical axis is logarithmic where the values need it. Values that are not finite are left out.
+    """Draw a line chart; its vertical axis is logarithmic where the values need it.
 
     Args:
-        series: the lines, in the order of the legend.
+        series: the lines, in the order of the legend; all values are finite.
         title: what the plot is called.
         x: label of the horizontal axis.
         y: label of the vertical axis; empty for none.
         smooth: weight of the past in [0, 1); above 0 the raw values of a few lines stay behind, faint.
     """
-    given = [
-        (one.name, one.style or style(i), [p for p in one.points if all(map(math.isfinite, p))])
-        for i, one in enumerate(series)
-    ]
-    given = [entry for entry in given if entry[2]]
-    if not given:
-        return _empty(title)
+    given = [(one.name, one.style or style(i), one.points) for i, one in enumerate(series) if one.points]
     with _settings():
         figure, axes = _framed(title, x, y, [name for name, _, _ in given])
         curves = [thinned(smoothed(points, smooth)) for _, _, points in given]
@@ -158,47 +152,26 @@ def scatter(marks: Sequence[Mark], *, title: str, x: str, y: str, joined: Sequen
     """Draw a scatter plot, such as quality against cost: a marker per point, intervals as bars.
 
     Args:
-        marks: the points, in the order of the legend; those that are not finite are left out.
+        marks: the points, in the order of the legend; all values are finite.
         title: what the plot is called.
         x: label of the horizontal axis.
         y: label of the vertical axis.
         joined: places of the marks that a line joins, in this order.
     """
-    shown = {i: mark for i, mark in enumerate(marks) if math.isfinite(mark.x) and math.isfinite(mark.y)}
-    if not shown:
-        return _empty(title)
     with _settings():
-        figure, axes = _framed(title, x, y, [mark.name for mark in shown.values()])
-        line = [(shown[i].x, shown[i].y) for i in joined if i in shown]
-        axes.plot(*_columns(line), color=_INK, alpha=0.5, linewidth=1)
-        for i, mark in shown.items():
+        figure, axes = _framed(title, x, y, [mark.name for mark in marks])
+        axes.plot(*_columns([(marks[i].x, marks[i].y) for i in joined]), color=_INK, alpha=0.5, linewidth=1)
+        for i, mark in enumerate(marks):
             look = mark.style or style(i)
-            for (low, high), across in (
-                (mark.x_interval or (mark.x,) * 2, True),
-                (mark.y_interval or (mark.y,) * 2, False),
-            ):
-                ends = ([low, high], [mark.y] * 2) if across else ([mark.x] * 2, [low, high])
-                axes.plot(*ends, color=look.color, linewidth=1.3)
+            (left, right), (low, high) = mark.x_interval or (mark.x, mark.x), mark.y_interval or (mark.y, mark.y)
+            axes.plot([left, right], [mark.y, mark.y], color=look.color, linewidth=1.3)
+            axes.plot([mark.x, mark.x], [low, high], color=look.color, linewidth=1.3)
             axes.plot([mark.x], [mark.y], look.marker, color=look.color, markersize=7, label=cut(mark.name, 44))
-        _scale(axes.xaxis, [v for m in shown.values() for v in (m.x, *(m.x_interval or ()))], pad=0.08)
-        _scale(axes.yaxis, [v for m in shown.values() for v in (m.y, *(m.y_interval or ()))], pad=0.08)
+        _scale(axes.xaxis, [value for mark in marks for value in (mark.x, *(mark.x_interval or ()))], pad=0.08)
+        _scale(axes.yaxis, [value for mark in marks for value in (mark.y, *(mark.y_interval or ()))], pad=0.08)
         _legend(figure, axes)
-    told = " ".join(f"{mark.name}: {amount(mark.y)} at {amount(mark.x)}." for mark in shown.values())
+    told = " ".join(f"{mark.name}: {amount(mark.y)} at {amount(mark.x)}." for mark in marks)
     return Plot(title, f"{y} against {x}. {told}", figure)
-
-
-def bars(values: Sequence[tuple[str, float]], *, title: str, x: str, y: str) -> Plot:
-    """Draw one bar per (name, value), in their order; values that are negative or not finite are left out."""
-    shown = [(name, value) for name, value in values if math.isfinite(value) and value >= 0]
-    if not shown:
-        return _empty(title)
-    with _settings():
-        figure, axes = _framed(title, x, y, [])
-        axes.bar(range(len(shown)), [value for _, value in shown], 0.76, color=COLORS[0])
-        every = math.ceil(len(shown) / 14)
-        axes.set_xticks(range(0, len(shown), every), [cut(name, 12) for name, _ in shown[::every]])
-        _scale(axes.yaxis, [0.0, *(value for _, value in shown)], log=False)
-    return Plot(title, f"{y} per {x}. " + " ".join(f"{name}: {amount(value)}." for name, value in shown), figure)
 
 
 def shares(values: Sequence[str], real: Sequence[float], drawn: Sequence[RunShares], *, title: str) -> Plot:
@@ -356,15 +329,6 @@ def _scale(axis: Axis, values: Sequence[float], *, log: bool | None = None, pad:
         limits = (max(low - grow, 0.0) if low >= 0 else low - grow), high + grow
     axis.set_major_formatter(FuncFormatter(lambda value, _: amount(value)))
     getattr(axis.axes, f"set_{axis.axis_name}lim")(*limits)
-
-
-def _empty(title: str) -> Plot:
-    """The plot of no values, which says so."""
-    with _settings():
-        figure, axes = _framed(title, "", "", [])
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "no values yet", ha="center", transform=axes.transAxes)
-    return Plot(title, "No values yet.", figure)
 
 
 def _columns(points: Sequence[Point]) -> tuple[list[float], list[float]]:
