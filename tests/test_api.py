@@ -142,6 +142,8 @@ def test_a_set_of_two_domains_is_shown_too(tmp_path: Path) -> None:
         (lambda run: animegen.train("vae", preset="smoke", modle={}), ConfigError, "did you mean `model`?"),
         (lambda run: animegen.train("vae", preset="smok"), UsageError, "did you mean `smoke`?"),
         (lambda run: run.sample(stepps=3), UsageError, "it has `temperature`"),
+        (lambda run: run.sample(seeds=[3, -1]), UsageError, "from 0 on"),
+        (lambda run: run.sample(seeds=[]).grid(), UsageError, ""),
         (lambda run: run.sample(labels={"hare": "pink"}), UsageError, ""),
         (lambda run: animegen.evaluate(run, againts="x"), UsageError, "did you mean `against`?"),
         (lambda run: animegen.evaluate(run, metrics="fdd", extractor="faces"), UsageError, "did you mean `fd`?"),

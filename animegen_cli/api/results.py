@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from animegen_cli.report import columns
+    from animegen_cli.report.pictures import Drawn
     from animegen_cli.report.tables import Table
     from animegen_cli.sample.images import Images
 
@@ -154,7 +155,9 @@ class Run:
         from animegen_cli.sample.images import Images
         from animegen_cli.sample.request import Request
 
-        numbers = list(seeds)
+        numbers = [int(seed) for seed in seeds]
+        if any(seed < 0 for seed in numbers):
+            raise UsageError(f"{min(numbers)} is no seed", hint="seeds are whole numbers from 0 on: `seeds=range(16)`")
         words = [f"{name}={value}" for name, value in (labels or {}).items()]
         with tempfile.TemporaryDirectory() as folder:
             request = Request(
@@ -162,6 +165,7 @@ class Run:
                 device=device, overrides=settings,
             )  # fmt: skip
             drawn = verb.sample(request)
+            assert isinstance(drawn, verb.Drawn)  # without `like`
             files = [file.read_bytes() for file in drawn.files]
         return Images(files, numbers, drawn.sampling)
 
@@ -307,7 +311,7 @@ class Comparison:
         found = [self._found.quality, self._found.cost]
         return shown(tables=found, notes=[*self.warnings, *(note for table in found for note in table.notes)])
 
-    def _drawn(self, seeds: Sequence[int], device: str | None) -> Any:  # noqa: ANN401  # a class that only the page needs
+    def _drawn(self, seeds: Sequence[int], device: str | None) -> Drawn:
         from animegen_cli.compare import compare as verb
 
         return verb.same_seeds(self._found, seeds, verb.drawing(device))

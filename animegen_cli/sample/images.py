@@ -57,6 +57,8 @@ class Images(Sequence[Image.Image]):
 
     def numpy(self) -> np.ndarray:
         """Return the pixels: uint8 (n, H, W, 3), 0 to 255."""
+        if not self._files:
+            return np.empty((0, 0, 0, 3), np.uint8)
         return np.stack([np.asarray(picture.convert("RGB")) for picture in self])
 
     def tensor(self) -> Tensor:
