@@ -6,9 +6,9 @@ import ctypes
 import functools
 import os
 import platform
-import resource
 import shutil
 import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -113,11 +113,16 @@ def machine_about(device: torch.device) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def peak_memory(device: torch.device) -> int:
-    """Return the most bytes that were in use so far: on a CUDA device, or by this process on a CPU."""
+def peak_memory(device: torch.device) -> int | None:
+    """Return the most bytes that were in use so far: on a CUDA device, or by this process on a CPU; None on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): kilobytes on Linux, bytes on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import time
 import zlib
 from contextlib import contextmanager, suppress
@@ -82,7 +83,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk; folders only where the system can open them."""
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes what it may write
     except OSError:
         if path.is_dir():
             return
@@ -133,6 +134,8 @@ def _host() -> str:
 
 def is_alive(number: int) -> bool:
     """Whether this machine has a process of that number."""
+    if sys.platform == "win32":  # where signal 0 is Ctrl-C
+        return _is_alive_on_windows(number)
     try:
         os.kill(number, 0)
     except (ProcessLookupError, OverflowError):
@@ -140,6 +143,20 @@ def is_alive(number: int) -> bool:
     except PermissionError:  # somebody else's
         return True
     return True
+
+
+def _is_alive_on_windows(number: int) -> bool:
+    import ctypes
+
+    may_look, running = 0x1000, 259  # PROCESS_QUERY_LIMITED_INFORMATION, STILL_ACTIVE
+    kernel: Any = getattr(ctypes, "windll").kernel32  # noqa: B009  # of Windows alone
+    handle = kernel.OpenProcess(may_look, False, number)
+    if not handle:
+        return bool(kernel.GetLastError() == 5)  # ERROR_ACCESS_DENIED: somebody else's
+    code = ctypes.c_ulong()
+    known = kernel.GetExitCodeProcess(handle, ctypes.byref(code))
+    kernel.CloseHandle(handle)
+    return bool(known) and code.value == running
 
 
 # ---- as it was written ----------------------------------------------------------------------------------------

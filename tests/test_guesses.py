@@ -12,6 +12,8 @@ import pytest
 from chain import here
 from test_hints import known_keys, parsed
 
+from animegen_cli.cli.reference import commands
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -98,6 +100,16 @@ LINES = {
     "prepare ./kaggle --max-images 100": "prepare ./kaggle --limit 100",
     "prepare ./kaggle --train-split 0.9": "prepare ./kaggle --split 0.9",
     "translate --input photo.jpg": "translate photo.jpg",
+    "translate photo.jpg --seeds 3": "translate photo.jpg --seed 3",
+    "translate photo.jpg --resolution 256": "translate photo.jpg --size 256",
+    "prepare ./kaggle --seeds 3": "prepare ./kaggle --seed 3",
+    "demo --resolution 64": "demo --size 64",
+    "train ddpm -n": "train ddpm --dry-run",
+    "runs compare 3 4": "compare 3 4",
+    "runs delete 3": "runs rm 3",
+    "studies run 003": "compare --study 003",
+    "evaluate runs/a": "eval runs/a",
+    "generate --n 4": "sample --n 4",
     "compare --runs runs/a": "compare runs/a",
     "export --onnx": "export --to onnx",
     "export --format onnx": "export --to onnx",
@@ -113,6 +125,16 @@ def test_a_guess_is_answered_with_a_line_that_can_be_typed(typed: str, line: str
     parsed(shlex.split(line))
     for key in re.findall(r"--set '?([\w.]+)=", line):
         assert key in known_keys(), key
+
+
+def test_a_short_option_means_one_thing_in_every_command() -> None:
+    meanings: dict[str, set[str]] = {}
+    for context in commands():
+        for option in context.command.params:
+            for short in (name for name in option.opts if name.startswith("-") and not name.startswith("--")):
+                meanings.setdefault(short, set()).add(next(name for name in option.opts if name.startswith("--")))
+    assert meanings["-n"] == {"--n"}
+    assert {short: sorted(long) for short, long in meanings.items() if len(long) > 1} == {}
 
 
 def test_there_are_many_and_a_wild_word_is_no_guess() -> None:

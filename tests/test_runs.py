@@ -13,6 +13,7 @@ import pytest
 import tiny_runs
 from chain import ROOT, done, here, refused
 
+from animegen_cli import paths
 from animegen_cli.cli.completion import BASH, FISH, ZSH
 from animegen_cli.paths import Run
 from animegen_cli.train.lock import lock
@@ -123,3 +124,12 @@ def test_the_doctor_looks_at_the_folder_it_stands_in(place: Path) -> None:
 def test_completion_prints_the_script_of_the_shell(shell: str, script: str) -> None:
     assert done("completion", shell).out == script
     assert "bash" in refused(2, "completion", "tcsh")
+
+
+def test_studies_are_listed_with_document_runs_and_budget() -> None:
+    found = {one["name"]: one for one in json.loads(done("studies", "list", "--json").out)}
+    assert sorted(found) == paths.studies()
+    assert {one["document"]: name for name, one in found.items() if one["document"]} == paths.documents()
+    assert found["xmu2023"]["trainings"] == 8
+    assert found["leaderboard"]["budget"].endswith("on 1 core each")
+    assert "12 min on 1 core each" in done("studies", "list").out

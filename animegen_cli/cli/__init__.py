@@ -17,6 +17,7 @@ from animegen_cli.cli.presets import presets
 from animegen_cli.cli.reproduce import reproduce
 from animegen_cli.cli.runs import runs
 from animegen_cli.cli.sample import sample
+from animegen_cli.cli.studies import studies
 from animegen_cli.cli.train import train
 from animegen_cli.cli.translate import translate
 from animegen_cli.cli.ui import ui
@@ -61,6 +62,7 @@ app.command(cls=Command)(reproduce)
 app.command(cls=Command)(ui)
 app.add_typer(presets)
 app.add_typer(runs)
+app.add_typer(studies)
 app.command(cls=Command)(doctor)
 app.command("completion", cls=Command)(print_script)
 app.command(cls=Command)(weights)

@@ -60,6 +60,8 @@ def _device() -> list[Line]:
         name = f"{torch.cuda.get_device_name(chosen)}, {device.free_memory(chosen) / 2**30:.1f} GiB free"
     else:
         name = f"cpu, {torch.get_num_threads()} threads"
+    if chosen.type == "cpu" and torch.backends.mps.is_available():
+        name += "; an Apple GPU (mps) is there and not taken by itself, as nobody has tried it yet"
     unused = torch.version.cuda is None and shutil.which("nvidia-smi") is not None
     advice = "the GPU needs a CUDA build: `pip install --force-reinstall torch torchvision`" if unused else ""
     compiler = device.has_compiler()

@@ -129,7 +129,10 @@ def _usage(error: Any) -> UsageError:  # noqa: ANN401  # what Typer raises has n
         hint = _for_option(error.option_name, context.info_name, known) or hint
     elif typo := re.match(r"No such command '(.*?)'", message):
         message = f"`{path}` has no command `{typo[1]}`"
-        hint = did_you_mean(typo[1], getattr(command, "commands", {}))
+        from animegen_cli.cli import guesses
+
+        line = guesses.command(sys.argv[1:])
+        hint = f"type `{line}`" if line else did_you_mean(typo[1], getattr(command, "commands", {}))
     elif extra := re.match(r"Got unexpected extra argument\S* \((.*)\)", message):
         message = f"`{path}` does not know what to do with `{extra[1]}`"
         settings = all("=" in word for word in extra[1].split())

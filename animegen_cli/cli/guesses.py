@@ -63,6 +63,7 @@ _TRAIN = {
     "cfg config-file config-path yaml": "--config {}",
     "family model arch architecture method": "{}",
     "random-seed manual-seed": "--seed {}",
+    "n": "--dry-run",
     "loggers log-with report-to tracker trackers": "--logger {}",
     "wandb use-wandb": "--logger wandb", "tensorboard use-tensorboard tb": "--logger tensorboard",
     "mlflow": "--logger mlflow", "csv": "--logger csv",
@@ -95,8 +96,13 @@ _PREPARE = {
     "max-images num-images n": "--limit {}",
     "deduplicate dedup": "--dedupe near",
     "face-crop crop-faces detect": "--faces",
+    "seeds": "--seed {}",
 }  # fmt: skip
-_TRANSLATE = {"input source src images image": "{}", "direction": "--reverse", "denoising-strength": "--strength {}"}
+_TRANSLATE = {
+    "input source src images image": "{}", "direction": "--reverse", "denoising-strength": "--strength {}",
+    "seeds": "--seed {}", "resolution res image-size img-size": "--size {}",
+}  # fmt: skip
+_DEMO = {"resolution res image-size img-size pixels": "--size {}"}
 _COMPARE = {"runs run models": "{}", "preset config": "--study {}", "sort-by order": "--sort {}"}
 
 GUESSES: dict[str, tuple[Mapping[str, str], ...]] = {
@@ -104,6 +110,7 @@ GUESSES: dict[str, tuple[Mapping[str, str], ...]] = {
     "sample": (_SAMPLE, _COUNT, _RUN, _BATCH, _OUT, _LABELS, _DEVICE),
     "eval": (_EVAL, _COUNT, _RUN, _BATCH, _OUT, _DATA, _DEVICE),
     "prepare": (_PREPARE, _OUT),
+    "demo": (_DEMO, _OUT, _DEVICE),
     "translate": (_TRANSLATE, _RUN, _OUT, _DEVICE),
     "compare": (_COMPARE, _OUT, _DATA, _DEVICE),
     "export": ({"format type": "--to {}", "onnx": "--to onnx", "diffusers": "--to diffusers"}, _RUN, _OUT, _DEVICE),
@@ -134,6 +141,27 @@ def corrected(command: str, words: Sequence[str], known: Sequence[str]) -> str |
             value = rest.pop(0)
         right += _written(answer, value or "N", words)
     return shlex.join(["animegen", *right]) if found else None
+
+
+COMMANDS = {
+    "runs compare": "compare", "runs delete": "runs rm", "runs remove": "runs rm", "runs ls": "runs list", "runs info": "runs show",
+    "runs size": "runs du", "studies run": "compare --study", "studies show": "studies list", "generate": "sample",
+    "evaluate": "eval", "score": "eval", "fid": "eval", "resume": "train --resume", "preprocess": "prepare",
+}  # fmt: skip
+"""Commands that do not exist, and the beginning of the line that does what they would."""
+
+
+def command(words: Sequence[str]) -> str | None:
+    """Return the whole line for a command that does not exist; None where its name is no guess.
+
+    Args:
+        words: what was typed, without `animegen`.
+    """
+    for count in (2, 1):
+        answer = COMMANDS.get(" ".join(words[:count]))
+        if answer is not None:
+            return shlex.join(["animegen", *answer.split(), *words[count:]])
+    return None
 
 
 def _answer(command: str, name: str) -> str | None:

@@ -82,7 +82,7 @@ def train(
     slurm_dry_run: SlurmDryRun = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a training of days.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Print config, size, cost and time; train nothing.")
+        bool, typer.Option("--dry-run", help="Print config, size, cost and time; train nothing.")
     ] = False,
 ) -> None:
     """Train a family; the same command goes on after a stop.

@@ -21,6 +21,7 @@ from animegen_cli.report.figures import ScorePair
 from animegen_cli.report.page import StudyPlan
 from animegen_cli.train import train
 from animegen_cli.train.lock import is_locked, lock
+from animegen_cli.train.signals import STOPPING
 from animegen_cli.train.sweep import check_alone
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
+    before = {number: signal.signal(number, stop) for number in STOPPING if number != signal.SIGINT}
     try:
         yield
     finally:

@@ -155,7 +155,7 @@ class EvaluatedRun(ImageSet):
             console.warn(text)
         generator = Generator(self.trained, sampling)
         self.source = source_of(generator, request, lambda: self.faces)
-        self.block = Block(self.source, group, extractor)
+        self.block = Block(self.source, group, extractor, run)
         self.ranges = self.source.ranges
         self.sampling_text = self.source.sampling_text
         self.count = len(self.source)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from animegen_cli import console
+from animegen_cli.device import machine_about
+from animegen_cli.evaluate.pace import Pace, measured
 from animegen_cli.model.family import Edit, Samples
 from animegen_cli.model.pixels import channels_first
 from animegen_cli.sample.trained import describe_sampling
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from animegen_cli.data.dataset import FaceSet
     from animegen_cli.evaluate.request import Request
     from animegen_cli.metrics.extractors import Extractor
+    from animegen_cli.paths import Run
     from animegen_cli.ranks import Ranks
     from animegen_cli.sample.generate import Generator
 
@@ -152,16 +155,19 @@ class Block:
     Alone a process draws all.
     """
 
-    def __init__(self, source: Source, group: Ranks, extractor: Extractor) -> None:
+    def __init__(self, source: Source, group: Ranks, extractor: Extractor, run: Run) -> None:
         """Args:
         source: all images.
         group: the processes that share them.
         extractor: one of those that will look at them; all take as many images in a call.
+        run: whose images they are.
         """
         call = source.generator.call_size
         self.source = source
         self.rows = group.block(len(source), call * -(-extractor.micro_batch // call))
         self._first: Tensor | None = None
+        self._run = run
+        self._pace: Pace | None = None
 
     def images(self, number: int) -> Tensor:
         """The block of range `number`: uint8 (n, 3, size, size), on the CPU. That of the first range is drawn once."""
@@ -182,5 +188,15 @@ class Block:
     def _parts(self, number: int) -> Iterator[Tensor]:
         count = len(self.source.ranges)
         words = "drawing" if count == 1 else f"drawing {number + 1}/{count}"
+        if self._pace is None:  # ranges whose features are known are not drawn
+            device = str(machine_about(self.source.generator.trained.device)["device"])
+            known = measured(self._run, self.source.sampling_text, device)
+            self._pace = Pace(str(self._run.path), len(self.rows) * (count - number), known)
+        pace = self._pace
         with console.progress(words, len(self.rows)) as bar:
-            yield from self.source.images(number, self.rows, bar.advance)
+
+            def advance(drawn: int) -> None:
+                pace.drawn(drawn)
+                bar.advance(drawn)
+
+            yield from self.source.images(number, self.rows, advance)

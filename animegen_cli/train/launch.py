@@ -64,7 +64,7 @@ def launch(words: Sequence[str], nproc: int, *, results: int | None = None, grac
         def pass_on(number: int, _: FrameType | None) -> None:
             for process in processes:
                 if process.poll() is None:
-                    process.send_signal(number)
+                    process.send_signal(number if sys.platform != "win32" else signal.SIGTERM)  # the only one there
 
         before = {number: signal.signal(number, pass_on) for number in STOPPING}
         try:

@@ -58,7 +58,8 @@ def lock(run: Run) -> Iterator[None]:
     finally:
         nothing = run.path.is_dir() and {file.name for file in run.path.iterdir()} <= {LOCK, SOFT_LOCK}
         if nothing:
-            (run.path / LOCK).unlink(missing_ok=True)  # while it is held: whoever waits for it looks for a new one
+            with suppress(PermissionError):  # Windows deletes no open file
+                (run.path / LOCK).unlink(missing_ok=True)  # while it is held: whoever waits for it looks for a new one
         held.release()
         if nothing:
             with suppress(OSError):  # another process came in

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
-STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-"""What a scheduler sends before it kills (SIGTERM, or SIGUSR1 where it was told to), what submitit and Hydra send, and Ctrl-C."""
+STOPPING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGINT") if hasattr(signal, name))
+"""What a scheduler sends before it kills (SIGTERM, or SIGUSR1 where it was told to), what submitit and Hydra send, and Ctrl-C;
+Windows has only the first and the last."""
 
 _asked: list[int] | None = None
 """The signals that came while they were caught; None while they are not."""
