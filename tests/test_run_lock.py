@@ -76,7 +76,7 @@ def run(tmp_path: Path) -> Run:
 def test_a_second_process_is_refused_and_told_which_is_there(run: Run) -> None:
     with held(run.path) as process:
         assert is_locked(run)
-        with pytest.raises(DataError, match=f"trained by process {process.pid}$"), lock(run):
+        with pytest.raises(DataError, match=f"trained by process {process.pid}\n"), lock(run):
             pytest.fail("two processes in one folder")
         assert (run.path / ".lock").read_text() == str(process.pid), "being refused must not change what others read"
     assert not is_locked(run)
@@ -135,7 +135,7 @@ def test_without_flock_a_file_is_the_lock(
         with lock(run):
             assert (run.path / ".lock.soft").read_text().split()[0] == str(os.getpid())
             assert is_locked(run)
-            with pytest.raises(DataError, match=f"trained by process {os.getpid()}$"), lock(run):
+            with pytest.raises(DataError, match=f"trained by process {os.getpid()}\n"), lock(run):
                 pytest.fail("two in one folder")
             run.log.write_text("")
         assert not (run.path / ".lock.soft").exists()
@@ -156,7 +156,7 @@ def test_what_a_killed_process_left_is_taken_over(run: Run, exchange: bool, monk
     if not exchange:  # filelock gives up where the file system cannot exchange two names
         monkeypatch.setattr(SoftFileLock, "_try_break_stale_lock", lambda _: None)
     with held(run.path, errno.ENOSYS) as process:
-        with pytest.raises(DataError, match=f"process {process.pid}$"), lock(run):
+        with pytest.raises(DataError, match=f"process {process.pid}\n"), lock(run):
             pytest.fail("two processes in one folder")
         process.kill()
         assert process.wait(timeout=60) == -signal.SIGKILL

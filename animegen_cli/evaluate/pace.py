@@ -54,9 +54,9 @@ class Pace:
             return
         fitting = [n for n in OFFERED if n * seconds_per_image <= LONG]
         fewer = fitting[0] if fitting else OFFERED[-1]
-        short = duration(max(fewer * seconds_per_image, 1))
+        line = f"animegen eval {self._run} --n {fewer} --repeats 1"
         console.note(
-            f"fewer images, wider intervals: `animegen eval {self._run} --n {fewer} --repeats 1` takes about {short}"
+            f"fewer images, wider intervals: `{line}` takes about {duration(max(fewer * seconds_per_image, 1))}"
         )
 
 
