@@ -52,11 +52,13 @@ pytestmark = pytest.mark.xdist_group("ui")  # one server and one set of runs for
 
 from starlette.responses import PlainTextResponse  # noqa: E402  # comes with gradio
 
-from animegen_cli.ui import guard  # noqa: E402  # needs it too
+from animegen_cli.ui import app, guard  # noqa: E402  # need it too
+from animegen_cli.ui.controls import Session  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gradio.components import Component
     from playwright.sync_api import Browser, Page
     from starlette.types import Message, Scope
 
@@ -317,6 +319,17 @@ def test_directions_of_a_run_are_searched_for_once(models: Models, runs: Path) -
     assert np.array_equal(rows[3], rows[10])  # the middle of each row is the seed itself
     with pytest.raises(UsageError):
         models.directions(actions.find_run(runs, "translator"), generator)
+
+
+def test_directions_are_given_up_when_another_run_is_picked(models: Models, runs: Path, tmp_path: Path) -> None:
+    page = app.Page(runs, models, tmp_path)
+    controls = page.controls
+    values: dict[Component, object] = dict.fromkeys(controls.settings.values())
+    values |= {controls.run: "vae", controls.labels: [], controls.steer_seed: 3}
+    values[controls.session] = Session(run="diffusion")
+    assert list(page.drawing.steer_along_all(values)) == [controls.steered_face]
+    values[controls.session] = Session(run="vae")
+    assert controls.strips in page.drawing.steer_along_all(values)
 
 
 # ---- what comes in --------------------------------------------------------------------------------------------

@@ -148,8 +148,8 @@ class Controls:
                 self.previous_button = gr.Button("←", scale=0, min_width=44, elem_id="previous")
                 self.next_button = gr.Button("→", scale=0, min_width=44, elem_id="next")
                 gr.HTML(
-                    "<p class='hint keys'><kbd>N</kbd> new faces <kbd>←</kbd> <kbd>→</kbd> seeds before and after "
-                    "<kbd>S</kbd> keep the face under the pointer; click it to see it large</p>"
+                    "<p class='hint keys'><kbd>N</kbd> new <kbd>←</kbd> <kbd>→</kbd> other seeds <kbd>S</kbd> keep what the "
+                    "pointer is on <kbd>click</kbd> large</p>"
                 )
             self.faces = gr.HTML(min_height=120)
 
@@ -179,11 +179,10 @@ class Controls:
     def _lay_out_picture(self) -> None:
         with self._active("Picture", "translates"), gr.Row():
             with gr.Column(scale=2, min_width=240):
-                self.upload = upload_box("Picture", "upload", height=240)
+                self.upload = upload_box("A photo or a face: redrawn as soon as it is there", "upload", height=240)
                 with gr.Column(visible=False) as self.edit_box:
                     self._lay_out_edits()
             with gr.Column(scale=3, min_width=240):
-                gr.HTML("<p class='hint'>Drop a photo or a drawn face: it is redrawn at once.</p>")
                 self.edited_pictures = gr.HTML(min_height=120)
 
     def _lay_out_edits(self) -> None:
