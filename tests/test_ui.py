@@ -698,7 +698,7 @@ def test_drawing_walking_and_steering(
         page.keyboard.press("ArrowLeft")
         page.locator("figcaption", has_text="seed 4").wait_for()
         page.keyboard.press("n")
-        page.locator("figcaption", has_text="seed 4").wait_for(state="detached")
+        page.get_by_text("seed 4", exact=True).wait_for(state="detached")
         page.get_by_label("Seeds, such as 0-15,100").fill("9-x")
         press(page, "Draw")
         assert "no list of seeds" in message(page)
