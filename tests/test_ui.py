@@ -725,6 +725,9 @@ def test_drawing_walking_and_steering(
         page.get_by_label(re.compile("number input for Direction 1")).fill("3")
         page.get_by_text("seed 3, moved").wait_for()
         assert not np.array_equal(before, pixels(page, ".faces figure:only-child img")[0])
+        page.locator(".faces figure:only-child img").click()
+        assert page.locator("#large code").inner_text().endswith("directions 1 to 5 at 3, 0, 0, 0, 0")
+        page.keyboard.press("Escape")
 
         pick(page, "diffusion")
         page.get_by_label("Sampler").wait_for()

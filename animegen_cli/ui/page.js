@@ -14,7 +14,10 @@
       const text = bytes.substr(at + 8, number(at));
       if (bytes.substr(at + 4, 4) === "tEXt" && text.startsWith("animegen\0")) {
         const path = img.closest("[data-run]")?.dataset.run ?? "RUN";
-        return JSON.parse(text.slice(9)).command.replace("RUN", () => path);
+        const { kind, how, command: line } = JSON.parse(text.slice(9));
+        return kind === "steer" // no command has sliders
+          ? `seed ${how.seeds} of ${path}, in Steer, directions 1 to ${how.amounts.length} at ${how.amounts.join(", ")}`
+          : line.replace("RUN", () => path);
       }
     }
     return "";
@@ -62,7 +65,7 @@
   dialog.id = "large";
   dialog.innerHTML = `<img alt=""><p class="title"></p><code></code><p class="act">
     <button data-act="before" aria-label="face before">←</button><button data-act="after" aria-label="face after">→</button>
-    <button data-act="keep"></button><button data-act="copy">Copy command</button><a>Save PNG</a>
+    <button data-act="keep"></button><button data-act="copy">Copy</button><a>Save PNG</a>
     <button data-act="close">Close</button></p>`;
   const show = (img) => {
     shown = img;
