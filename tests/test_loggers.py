@@ -132,9 +132,8 @@ class Growing:
     only_grows = True
     heard: list[tuple[str, int]]
 
-    def __init__(self, *_: object) -> None:
-        Growing.known = _[1]
-        Growing.known.setdefault("id", "a1")  # type: ignore[attr-defined]
+    def __init__(self, folder: Path, known: dict[str, str], settings: object) -> None:
+        known.setdefault("id", "a1")
 
     def scalars(self, values: dict[str, float], images: int) -> None:
         Growing.heard.append((",".join(values), images))

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import time
+from functools import partial
 from importlib import util
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -99,7 +100,7 @@ class Loggers:
         }
         self._open: dict[str, Logger] = {}
         for name in names:
-            self._guarded(name, lambda name=name: self._open.update({name: makers[name]()}))
+            self._guarded(name, partial(self._begin, name, makers[name]))
         if any(logger.only_grows for logger in self._open.values()):
             disk.write_json(folder / STATE, self._state | {"images": self._heard})
 
@@ -119,7 +120,10 @@ class Loggers:
     def _each(self, images: int, tell: Callable[[Logger], None]) -> None:
         for name, logger in list(self._open.items()):
             if images > self._heard or not logger.only_grows:
-                self._guarded(name, lambda logger=logger: tell(logger))
+                self._guarded(name, partial(tell, logger))
+
+    def _begin(self, name: str, maker: Callable[[], Logger]) -> None:
+        self._open[name] = maker()
 
     def _guarded(self, name: str, work: Callable[[], None]) -> None:
         try:
