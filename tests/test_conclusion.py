@@ -53,6 +53,13 @@ def test_runs_without_the_score_are_not_called_worse(tmp_path: Path) -> None:
     assert "every other that has this score is significantly worse." in text(found)
 
 
+def test_two_ways_to_draw_of_one_run_are_no_verdict_on_the_others(tmp_path: Path) -> None:
+    ways = [fd(12.0, sampling="ddim, 10 steps"), fd(30.0, sampling="ddim, 5 steps")]
+    found = compared(tmp_path, {"a": ways, "b": []})
+    assert text(found) == "No verdict yet: no two runs have a score of one protocol."
+    assert text(compared(tmp_path / "alone", {"a": ways})).startswith("Choose a")
+
+
 @pytest.mark.parametrize(
     ("worse", "said"),
     [
@@ -112,7 +119,7 @@ def test_a_score_that_one_run_alone_has_decides_nothing(tmp_path: Path) -> None:
     found = compared(tmp_path, {"a": [fd(12.0), score("mse", 0.1, extractor="")], "b": [fd(20.0)]})
     assert [m.name for m in found.main()] == ["fd-faces"]
     alone = compared(tmp_path / "alone", {"a": [fd(12.0)], "b": None})
-    assert "No verdict yet: there are not two rows" in text(alone)
+    assert "No verdict yet: no two runs have" in text(alone)
     assert conclusion.table(alone) is None
     assert "no run has scores" in text(compared(tmp_path / "bare", {"a": None}))
 

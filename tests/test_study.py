@@ -66,7 +66,7 @@ def words(file: Path, faces: Path, out: Path, *more: object) -> list[str]:
 @pytest.mark.parametrize("name", paths.studies())
 def test_every_shipped_study_names_runs_that_exist(name: str) -> None:
     planned, _, commands = study_plan.plan_of(study_plan.Request(study=name))
-    assert len(commands) == len(planned.runs) >= 4
+    assert len(commands) == len(planned.runs) >= 2
     for run, command in zip(planned.runs, commands, strict=True):
         assert command.startswith("animegen train ")
         assert command.endswith(f"studies/{name}/runs/{run}")

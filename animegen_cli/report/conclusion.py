@@ -43,6 +43,8 @@ def _places(compared: Comparison) -> list[_Place]:
         best = next((i for i, cell in enumerate(cells) if cell.best), None)
         if best is None or len({cell.value for cell in cells if cell.value is not None}) == 1:
             continue  # what is equal for all decides nothing
+        if len({e.run for e in compared.entries if column.identity in e.scores}) == 1 < len(compared.records):
+            continue  # ways to draw of one run say nothing of the others
         scores = [entry.scores.get(column.identity) for entry in compared.entries]
         tied = [i for i, cell in enumerate(cells) if i != best and (cell.tied or cell.best)]
         worse = [i for i, cell in enumerate(cells) if i != best and i not in tied and cell.value is not None]
@@ -98,7 +100,7 @@ def sentence(compared: Comparison, flaws: Mapping[int, Sequence[str]] | None = N
     places = _places(compared)
     if not places:
         bare = not any(entry.scores for entry in compared.entries)
-        why = "no run has scores" if bare else "there are not two rows with a score of one protocol"
+        why = "no run has scores" if bare else "no two runs have a score of one protocol"
         return Markup("No verdict yet: {}.").format(why)
     place = places[0]
     value = f"{place.column.name} {compared.cells(place.column)[place.best].text}".replace(" ", _NBSP)
