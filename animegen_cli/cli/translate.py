@@ -59,7 +59,8 @@ def translate(
     Photo to anime and back, reconstruction, denoising, image to image.
 
     Writes PNG files with the names and folders of the inputs, upright, in sRGB, without their metadata but with the
-    recipe; of animations the first frame. Transparent parts stay transparent where any size will do, else they become white. Every picture
+    recipe; of animations the first frame.
+    Transparent parts stay transparent where any size will do, else they become white. Every picture
     gets the same noise, so the frames of a film do not flicker. Families that take any size
     keep a picture's own (reflected at its edges to a multiple of 8 pixels; above 1,024 in tiles that fade into each
     other over 128); all others cut out the middle square and write the run's size. Pictures that cannot be read are
