@@ -30,7 +30,7 @@ def run(out: Path, *, size: int | None = None, device: str | None = None) -> tup
     Returns:
         The study, and the pictures by what they show.
     """
-    done = study.run(Request(STUDY, out=out, device=device, size=size))
+    done = study.run(Request(study=STUDY, out=out, device=device, size=size))
     pictures = {"faces": contact_sheet.path_of(done.data)}
     for record in done.compared.records if done.compared else ():
         sample.sample(SampleRequest(run=str(record.run.path), seeds=GRID, grid=True, device=device))
