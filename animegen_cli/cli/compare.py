@@ -287,7 +287,10 @@ def _study(
     if dry_run:
         planned, _, commands = study_plan.plan_of(request)
         if not console.is_json():
-            tables.show(study_plan.table(planned))
+            planned_runs = tables.slim(study_plan.table(planned))
+            tables.show(planned_runs)
+            if planned_runs.common:
+                console.note(f"all runs: {planned_runs.common}")
         console.result({"runs": list(planned.runs), "commands": commands}, "\n".join(commands))
         return
     done = study.run(request)
