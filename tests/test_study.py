@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,7 +19,7 @@ import yaml
 from chain import ROOT, SHORT, TINY, assert_same_run, done, here, refused
 
 from animegen_cli import paths
-from animegen_cli.compare import study_file, study_plan
+from animegen_cli.compare import study_file, study_plan, study_processes
 from animegen_cli.config import Amount
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.paths import Run
@@ -376,6 +377,36 @@ def test_drawn_faces_are_made_where_no_data_is_given(tmp_path: Path) -> None:
     file = written(tmp_path, demo=40, size=16, scores={"n": 4, "repeats": 1, "metrics": ["kid"]})
     done("compare", "--study", file, "--out", tmp_path / "out", "--device", "cpu", "--quiet")
     assert Run(tmp_path / "out" / "runs" / "vae").about["data"]["size"] == 16
+
+
+def test_two_runs_train_at_once_in_two_processes(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def kept(*words: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(process := subprocess.Popen(*words, **options))
+        return process
+
+    monkeypatch.setattr(study_processes, "subprocess", SimpleNamespace(Popen=kept, DEVNULL=subprocess.DEVNULL))
+    file = written(tmp_path, plots=None, scores={"n": 8, "repeats": 1, "metrics": ["kid"]})
+    answer = done(*words(file, faces, tmp_path / "out", "--at-once", "2"))
+    assert [process.returncode for process in started] == [0]
+    assert "not finished" not in answer.err
+    for name in FAMILIES:
+        run = Run(tmp_path / "out" / "runs" / name)
+        assert run.finished
+        assert run.scores.is_file()
+    assert (tmp_path / "out" / "comparison" / "index.html").is_file()
+
+
+def test_what_a_process_beside_leaves_undone_is_done(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    file = written(tmp_path, plots=None, scores={"n": 8, "repeats": 1, "metrics": ["kid"]})
+    answer = done(*words(file, faces, tmp_path / "out", "--at-once", "2"))
+    assert "ended with exit code 1; going on without it" in answer.err
+    assert all(Run(tmp_path / "out" / "runs" / name).finished for name in FAMILIES)
+    assert "belongs to a study" in refused(2, "compare", "--at-once", "2")
 
 
 def test_a_dry_run_names_the_commands(tmp_path: Path) -> None:

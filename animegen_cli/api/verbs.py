@@ -186,6 +186,7 @@ def study(
     budget: str | None = None,
     only: str | Sequence[str] = (),
     seeds: Iterable[int] | None = None,
+    at_once: int = 1,
     device: str | None = None,
 ) -> Comparison:
     """Train what a study lists, score it and compare, as `animegen compare --study` does; the same call goes on after a stop.
@@ -197,6 +198,7 @@ def study(
         budget: training time of each run, such as `"10 min"`; as the study says when None.
         only: train and score these of its runs alone.
         seeds: training seeds, one training of each run for each; as the study says when None.
+        at_once: runs that train at the same time, each in a process of its own with its share of the cores.
         device: `cpu`, `cuda`, ...; a GPU where there is one when None.
 
     Raises:
@@ -210,6 +212,7 @@ def study(
     request = study_plan.Request(
         study=os.fspath(name), data=None if data is None else Path(data), out=None if out is None else Path(out),
         budget=budget, only=[only] if isinstance(only, str) else only, seeds=None if seeds is None else list(seeds),
+        at_once=at_once,
         device=device,
     )  # fmt: skip
     done = verb.run(request)

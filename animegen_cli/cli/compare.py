@@ -162,6 +162,12 @@ def compare(
             help="A further feature network for the scores of --study, as of `animegen eval`: squeezenet:PATH.",
         ),
     ] = None,
+    at_once: Annotated[
+        int,
+        typer.Option(
+            "--at-once", min=1, help="Runs of --study that train at the same time, each with its share of the cores."
+        ),
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the runs of --study and the command of each; train nothing.")
     ] = False,
@@ -184,13 +190,14 @@ def compare(
     unfit = bool(runs or sort or no_images or survey or votes or columns or published or label)
     _check_words(
         unfit=unfit, study=study, data=data, budget=budget, only=only, extractor=extractor, dry_run=dry_run, slurm=slurm,
-        slurm_dry_run=slurm_dry_run,
+        slurm_dry_run=slurm_dry_run, at_once=at_once > 1,
     )  # fmt: skip
     if study is not None:
         paths.study_file(study)  # before torch is imported
         words = {
             "study": study, "data": data, "out": out, "budget": budget, "device": device, "seeds": training_seeds,
             "only": [word.strip() for word in only.split(",")] if only else (), "extractors": extractor or (),
+            "at_once": at_once,
         }  # fmt: skip
         if slurm is not None or slurm_dry_run:
             _submit(words, slurm, dry_run=dry_run, slurm_dry_run=slurm_dry_run)
@@ -277,8 +284,10 @@ def _study(
 ) -> None:
     from animegen_cli import console
     from animegen_cli.report import tables
+    from animegen_cli.train import launch
     from animegen_cli.train.signals import check_stop, stop_signals
 
+    launch.end_with_parent()
     with stop_signals() as stop:  # loading torch takes seconds; then the study has its own way
         from animegen_cli.compare import study, study_plan
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from animegen_cli import console, paths
-from animegen_cli.compare import compare, printed, study_plan
+from animegen_cli.compare import compare, printed, study_plan, study_processes
 from animegen_cli.errors import DataError, DivergedError, StoppedError
 from animegen_cli.evaluate import evaluate
 from animegen_cli.evaluate.features import in_run_scores
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from animegen_cli.compare.study_file import StudyConfig
     from animegen_cli.compare.study_plan import Request, Training
+    from animegen_cli.data.dataset import FaceSet
     from animegen_cli.paths import Run
 
 
@@ -47,6 +48,8 @@ class Done:
 
 
 _ELSEWHERE = "another process trains it at this moment"
+_SCORED_ELSEWHERE = "another process scores it at this moment"
+_OTHERS = (_ELSEWHERE, _SCORED_ELSEWHERE)
 
 
 def run(request: Request) -> Done:
@@ -64,18 +67,12 @@ def run(request: Request) -> Done:
         for extractor in request.extractors:  # complain before the first hour
             evaluate.network(EvalRequest(extractor=extractor, device=request.device))
         study, faces = study_plan.made(request)
-        with study_plan.on_cores(study):
-            unfinished: dict[str, str] = {}
-            todo = study_plan.trainings(study, folder, request.only)
-            for number, training in enumerate(todo, 1):
-                study_run = study.runs[training.run]
-                what = f"{study_run.family}/{study_run.preset}, {study_plan.length(study, study_run)}"
-                console.note(f"[{number}/{len(todo)}] {training.name}: {what}")
-                problem = study_plan.lacking(study_run, faces) or _train(request, study, training, faces.path)
-                problem = problem or _score(request, study, training, faces.path)
-                if problem is not None:
-                    unfinished[training.name] = problem
-                    console.warn(f"{training.name}: {problem}")
+        with study_plan.on_cores(study, request.at_once), study_processes.others(request, study, faces.path) as others:
+            unfinished = _work(request, study, faces, study_plan.trainings(study, folder, request.only))
+            if others:
+                study_processes.wait(others)
+                left = [one for one in study_plan.trainings(study, folder, request.only) if one.name in unfinished]
+                unfinished = _work(request, study, faces, left)
             started = study_plan.started(study, folder)
             if not started:
                 if all(why == _ELSEWHERE for why in unfinished.values()):
@@ -83,6 +80,21 @@ def run(request: Request) -> Done:
                 raise DataError("no run of the study has begun", hint="read the warnings above")
             compared, files = _page(request, study, started, folder)
     return Done(folder, faces.path, compared, files, unfinished)
+
+
+def _work(request: Request, study: StudyConfig, faces: FaceSet, todo: Sequence[Training]) -> dict[str, str]:
+    """Train and score what nobody else does; gives why trainings are not finished, by name."""
+    unfinished: dict[str, str] = {}
+    for number, training in enumerate(todo, 1):
+        study_run = study.runs[training.run]
+        what = f"{study_run.family}/{study_run.preset}, {study_plan.length(study, study_run)}"
+        console.note(f"[{number}/{len(todo)}] {training.name}: {what}")
+        problem = study_plan.lacking(study_run, faces) or _train(request, study, training, faces.path)
+        problem = problem or _score(request, study, training, faces.path)
+        if problem is not None:
+            unfinished[training.name] = problem
+            (console.note if problem in _OTHERS else console.warn)(f"{training.name}: {problem}")
+    return unfinished
 
 
 def _train(request: Request, study: StudyConfig, training: Training, data: Path) -> str | None:
@@ -125,7 +137,7 @@ def _score(request: Request, study: StudyConfig, training: Training, data: Path)
             evaluate.evaluate_through(asks, list(dict.fromkeys([*named, *request.extractors])))
     except DataError:
         if is_locked(training.folder):
-            return "another process scores it at this moment"
+            return _SCORED_ELSEWHERE
         raise
     return None
 

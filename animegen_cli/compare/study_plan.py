@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from animegen_cli import config, console, disk, paths
+from animegen_cli import config, console, disk, paths, ranks
 from animegen_cli.compare.study_file import SEED, StudyConfig, StudyRun, check_time, folder_name, load
 from animegen_cli.config import Amount, Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet
@@ -59,6 +59,8 @@ class Request:
     """Further feature networks that look at what the runs draw."""
     size: int | None = None
     """Pixels; those of the study when None."""
+    at_once: int = 1
+    """Trainings at the same time, each in a process of its own with its share of the cores."""
     pictures: Sequence[int] = range(10)
     """Seeds of the same-seeds picture."""
     reals: bool = True
@@ -160,12 +162,16 @@ def device_of(request: Request, study: StudyConfig) -> str | None:
     return "cpu" if study.cores else request.device
 
 
+def threads(study: StudyConfig, at_once: int = 1) -> int | None:
+    """Threads of each process: as the study says, else its share of the cores; None for all."""
+    return study.cores or (max(1, ranks.cores() // at_once) if at_once > 1 else None)
+
+
 @contextmanager
-def on_cores(study: StudyConfig) -> Iterator[None]:
-    """Compute on as many threads as the study says."""
+def on_cores(study: StudyConfig, at_once: int = 1) -> Iterator[None]:
+    """Compute with the threads of one of so many processes."""
     before = torch.get_num_threads()
-    if study.cores:
-        torch.set_num_threads(study.cores)
+    torch.set_num_threads(threads(study, at_once) or before)
     try:
         yield
     finally:
@@ -186,7 +192,7 @@ def made(request: Request) -> tuple[StudyConfig, FaceSet]:
     """
     folder = request.folder
     study = asked(request)
-    with _planning(folder), on_cores(study):
+    with _planning(folder), on_cores(study, request.at_once):
         faces = FaceSet.open(_data(request, study, folder))
         return _resolved(request, study, faces, folder), faces
 

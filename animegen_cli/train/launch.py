@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 GRACE = 60.0
 """Seconds that the others have to end after one has failed, before they are killed."""
+PARENT = "ANIMEGEN_PARENT"
+"""Where a process that works for the one that started it finds that one's number."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -47,7 +49,11 @@ def launch(words: Sequence[str], nproc: int, *, results: int | None = None, grac
         MachineError: one was killed.
     """
     with tempfile.TemporaryDirectory(prefix="animegen-") as folder:
-        common = os.environ | {MEETING: str(Path(folder) / "meeting"), "WORLD_SIZE": str(nproc)}
+        common = os.environ | {
+            MEETING: str(Path(folder) / "meeting"),
+            "WORLD_SIZE": str(nproc),
+            PARENT: str(os.getpid()),
+        }
         common.setdefault("OMP_NUM_THREADS", str(max(1, cores() // nproc)))
         common.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine; its own name need not lead anywhere
         processes = [
@@ -113,8 +119,9 @@ def end_with_parent() -> None:
 
     Else it would work on unseen, and hold the run's folder against the next try.
     """
-    if MEETING not in os.environ or sys.platform != "linux":
+    parent = os.environ.get(PARENT)
+    if parent is None or sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # it was gone before
+    if str(os.getppid()) != parent:  # it was gone before
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,71 @@
+"""Further processes that work on a study at the same time: each is the same command, and trains what nobody trains."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from animegen_cli import console
+from animegen_cli.compare import study_plan
+from animegen_cli.errors import StoppedError
+from animegen_cli.train.launch import PARENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from animegen_cli.compare.study_file import StudyConfig
+    from animegen_cli.compare.study_plan import Request
+
+
+@contextmanager
+def others(request: Request, study: StudyConfig, data: Path) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
+    """Start `request.at_once - 1` processes on the study's folder; they save and end with this block, and die with this process.
+
+    They say nothing: what a training found stands in its run, and what one fails at this process tries again.
+    """
+    words = [
+        "compare",
+        "--study",
+        str(request.folder / study_plan.FILE),
+        "--out",
+        str(request.folder),
+        "--data",
+        str(data),
+    ]
+    words += ["--device", request.device] if request.device else []
+    words += ["--only", ",".join(request.only)] if request.only else []
+    words += [word for extractor in request.extractors for word in ("--extractor", extractor)]
+    count = min(request.at_once, len(study_plan.trainings(study, request.folder, request.only))) - 1
+    threads = study_plan.threads(study, request.at_once)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "animegen_cli", *words, "--no-reals", "--quiet"],
+            env=os.environ | {PARENT: str(os.getpid()), **({"OMP_NUM_THREADS": str(threads)} if threads else {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches them through this process alone, once
+        )
+        for _ in range(count)
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.terminate()
+        for process in started:
+            process.wait()
+
+
+def wait(started: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait until all have ended; one that failed is named, and what it left undone is for this process."""
+    if any(process.poll() is None for process in started):
+        console.note("waiting for the runs that train beside this process")
+    for process in started:
+        if process.wait() not in (0, StoppedError.exit_code):
+            console.warn(f"a process of this study ended with exit code {process.returncode}; going on without it")
