@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from animegen_cli import ranks
 from animegen_cli.compare import study
 from animegen_cli.compare.study_plan import Request
 from animegen_cli.prepare import contact_sheet
@@ -31,7 +30,7 @@ def run(out: Path, *, size: int | None = None, device: str | None = None) -> tup
     Returns:
         The study, and the pictures by what they show.
     """
-    done = study.run(Request(study=STUDY, out=out, device=device, size=size, at_once=min(2, ranks.cores())))
+    done = study.run(Request(study=STUDY, out=out, device=device, size=size, at_once=2))
     pictures = {"faces": contact_sheet.path_of(done.data)}
     for record in done.compared.records if done.compared else ():
         sample.sample(SampleRequest(run=str(record.run.path), seeds=GRID, grid=True, device=device))

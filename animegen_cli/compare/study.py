@@ -67,7 +67,10 @@ def run(request: Request) -> Done:
         for extractor in request.extractors:  # complain before the first hour
             evaluate.network(EvalRequest(extractor=extractor, device=request.device))
         study, faces = study_plan.made(request)
-        with study_plan.on_cores(study, request.at_once), study_processes.others(request, study, faces.path) as others:
+        with (
+            study_plan.on_cores(study, request.at_once) as threads,
+            study_processes.others(request, study, faces.path, threads) as others,
+        ):
             unfinished = _work(request, study, faces, study_plan.trainings(study, folder, request.only))
             if others:
                 study_processes.wait(others)

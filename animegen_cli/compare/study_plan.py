@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from animegen_cli import config, console, disk, paths, ranks
+from animegen_cli import config, console, disk, paths
 from animegen_cli.compare.study_file import SEED, StudyConfig, StudyRun, check_time, folder_name, load
 from animegen_cli.config import Amount, Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet
@@ -162,18 +162,14 @@ def device_of(request: Request, study: StudyConfig) -> str | None:
     return "cpu" if study.cores else request.device
 
 
-def threads(study: StudyConfig, at_once: int = 1) -> int | None:
-    """Threads of each process: as the study says, else its share of the cores; None for all."""
-    return study.cores or (max(1, ranks.cores() // at_once) if at_once > 1 else None)
-
-
 @contextmanager
-def on_cores(study: StudyConfig, at_once: int = 1) -> Iterator[None]:
-    """Compute with the threads of one of so many processes."""
+def on_cores(study: StudyConfig, at_once: int = 1) -> Iterator[int]:
+    """Compute with the threads of one of so many processes: as many as the study says, else its share. Yields how many."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads(study, at_once) or before)
+    threads = study.cores or max(1, before // at_once)
+    torch.set_num_threads(threads)
     try:
-        yield
+        yield threads
     finally:
         torch.set_num_threads(before)
 

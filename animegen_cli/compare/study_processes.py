@@ -1,4 +1,4 @@
-"""Further processes that work on a study at the same time: each is the same command, and trains what nobody trains."""
+"""Further processes of a study: each is the command that goes on with it, and trains what nobody trains."""
 
 from __future__ import annotations
 
@@ -22,29 +22,23 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def others(request: Request, study: StudyConfig, data: Path) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
+def others(
+    request: Request, study: StudyConfig, data: Path, threads: int
+) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
     """Start `request.at_once - 1` processes on the study's folder; they save and end with this block, and die with this process.
 
     They say nothing: what a training found stands in its run, and what one fails at this process tries again.
     """
-    words = [
-        "compare",
-        "--study",
-        str(request.folder / study_plan.FILE),
-        "--out",
-        str(request.folder),
-        "--data",
-        str(data),
-    ]
+    folder = request.folder
+    words = ["compare", "--study", str(folder / study_plan.FILE), "--out", str(folder), "--data", str(data)]
     words += ["--device", request.device] if request.device else []
     words += ["--only", ",".join(request.only)] if request.only else []
     words += [word for extractor in request.extractors for word in ("--extractor", extractor)]
-    count = min(request.at_once, len(study_plan.trainings(study, request.folder, request.only))) - 1
-    threads = study_plan.threads(study, request.at_once)
+    count = min(request.at_once, len(study_plan.trainings(study, folder, request.only))) - 1
     started = [
         subprocess.Popen(
             [sys.executable, "-m", "animegen_cli", *words, "--no-reals", "--quiet"],
-            env=os.environ | {PARENT: str(os.getpid()), **({"OMP_NUM_THREADS": str(threads)} if threads else {})},
+            env=os.environ | {PARENT: str(os.getpid()), "OMP_NUM_THREADS": str(threads)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
