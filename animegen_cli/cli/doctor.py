@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import shutil
 import sys
@@ -41,9 +40,11 @@ def doctor() -> None:
 
 
 def _versions() -> list[Line]:
+    from importlib import metadata
+
     from animegen_cli import __version__
 
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "torchvision", "numpy"))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "numpy"))
     return [
         Line("animegen", f"{__version__}, Python {platform.python_version()} at {sys.executable}"),
         Line("libraries", versions),
@@ -115,6 +116,8 @@ def _files() -> list[Line]:
 
 
 def _extras() -> list[Line]:
+    from importlib import metadata
+
     from animegen_cli.errors import AnimegenError
     from animegen_cli.metrics import weights
 
@@ -125,8 +128,8 @@ def _extras() -> list[Line]:
         lines.append(Line("Inception", "not there: no FID, KID and IS", "`animegen weights`"))
     for extra, distribution in EXTRAS.items():
         try:
-            lines.append(Line(extra, f"{distribution} {importlib.metadata.version(distribution)}"))
-        except importlib.metadata.PackageNotFoundError:
+            lines.append(Line(extra, f"{distribution} {metadata.version(distribution)}"))
+        except metadata.PackageNotFoundError:
             lines.append(Line(extra, "not installed", f"`pip install 'animegen[{extra}]'`"))
     for program, purpose in (("nvidia-smi", "an NVIDIA GPU"), ("sbatch", "SLURM")):
         if where := shutil.which(program):

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from animegen_cli.cli.options import Device, Nproc, Settings, Slurm, SlurmDryRun, build, complete_run, given
-from animegen_cli.metrics.protocol import AROUND_ZERO, IF_ALIKE
 from animegen_cli.seeds import parse_seeds
 
 
@@ -159,6 +158,8 @@ def _checked(check: dict[str, Any]) -> tuple[list[str], list[tuple[str, ...]]]:
 
 def _rows(score: dict[str, Any]) -> list[tuple[str, ...]]:
     """A score as a row of the table; a KID as two, as many papers print it x1000."""
+    from animegen_cli.metrics.protocol import AROUND_ZERO, IF_ALIKE
+
     error = "" if score["std"] is None else f"± {score['std']:.4g}"
     interval = "" if not score["interval"] else f"[{score['interval'][0]:.4g}, {score['interval'][1]:.4g}]"
     spread = "" if score.get("spread") is None else f"{score['spread']:.4g}"
