@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class Done:
     """What became of a study: its folder and data set, the comparison with its files, and why trainings are not finished, by name.
 
-    There is no comparison where other processes have just begun with every training.
+    There is no comparison where other processes have just begun with every training, and none by a process beside another.
     """
 
     folder: Path
@@ -76,6 +76,8 @@ def run(request: Request) -> Done:
                 study_processes.wait(others)
                 left = [one for one in study_plan.trainings(study, folder, request.only) if one.name in unfinished]
                 unfinished = _work(request, study, faces, left)
+            if study_processes.is_one():
+                return Done(folder, faces.path, None, {}, unfinished)
             started = study_plan.started(study, folder)
             if not started:
                 if all(why == _ELSEWHERE for why in unfinished.values()):

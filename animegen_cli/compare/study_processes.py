@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def others(
     request: Request, study: StudyConfig, data: Path, threads: int
 ) -> Iterator[Sequence[subprocess.Popen[bytes]]]:
-    """Start `request.at_once - 1` processes on the study's folder; they save and end with this block, and die with this process.
+    """Start up to `request.at_once - 1` processes on the study's folder; they save and end with this block, die with this process.
 
     They say nothing: what a training found stands in its run, and what one fails at this process tries again.
     """
@@ -34,17 +34,17 @@ def others(
     words += ["--device", request.device] if request.device else []
     words += ["--only", ",".join(request.only)] if request.only else []
     words += [word for extractor in request.extractors for word in ("--extractor", extractor)]
-    count = min(request.at_once, len(study_plan.trainings(study, folder, request.only))) - 1
+    left = sum(not one.folder.finished for one in study_plan.trainings(study, folder, request.only))
     started = [
         subprocess.Popen(
-            [sys.executable, "-m", "animegen_cli", *words, "--no-reals", "--quiet"],
+            [sys.executable, "-m", "animegen_cli", *words, "--quiet"],
             env=os.environ | {PARENT: str(os.getpid()), "OMP_NUM_THREADS": str(threads)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C reaches them through this process alone, once
         )
-        for _ in range(count)
+        for _ in range(min(request.at_once, left) - 1)
     ]
     try:
         yield started
@@ -54,6 +54,11 @@ def others(
                 process.terminate()
         for process in started:
             process.wait()
+
+
+def is_one() -> bool:
+    """Whether this process is such a further one: it trains and scores, and who started it writes the page."""
+    return PARENT in os.environ
 
 
 def wait(started: Sequence[subprocess.Popen[bytes]]) -> None:

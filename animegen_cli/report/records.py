@@ -270,19 +270,20 @@ def _curves(run: Run, problems: _Problems) -> dict[str, list[tuple[float, float]
             # A run that is being written now, or was killed, may end in half a line.
             bad += number < len(lines) - 1 or text.endswith("\n")
             continue
-        for key, value in _numbers(entry):
-            curves.setdefault(key, []).append((images, value))
+        for key, value in numbers(entry):
+            curves.setdefault(key, []).append((images, float(value)))
     if bad:
         problems.add(run.log, f"{bad} damaged line{'s' * (bad > 1)} left out")
     return {key: sorted(points, key=lambda point: point[0]) for key, points in curves.items()}
 
 
-def _numbers(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def numbers(entry: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the finite numbers of a line of the log by their whole names, such as `lr/model`."""
     for key, value in entry.items():
         if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{key}/")
+            yield from numbers(value, f"{prefix}{key}/")
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            yield prefix + key, float(value)
+            yield prefix + key, value
 
 
 def _eval(run: Run, problems: _Problems) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import secrets
 import time
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from animegen_cli import console, disk
 from animegen_cli.errors import MachineError, UsageError, did_you_mean
+from animegen_cli.report import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +29,8 @@ CSV = "log.csv"
 STATE = "loggers.json"
 """What a run remembers of services elsewhere: its number there, and the last images that they heard of."""
 PROJECT = "animegen"
+_MOST_LETTERS = 500
+"""Of a parameter of MLflow."""
 
 
 def parse(words: Sequence[str]) -> list[str]:
@@ -190,18 +192,8 @@ class CsvFile:
 
 def numbers(entry: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of a line of the log by their whole names, such as `lr/model`; none of a line that only names findings."""
-    found = _flat(entry)
+    found = {name: value for name, value in records.numbers(entry) if name != "images"}
     return found if found.keys() - {"step"} else {}
-
-
-def _flat(entry: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, value in entry.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and not isinstance(value, bool) and prefix + name != "images":
-            found[prefix + name] = value
-    return found
 
 
 class TensorBoard:
@@ -281,8 +273,8 @@ class MLflow:
             experiment = self._client.get_experiment_by_name(name)
             number = experiment.experiment_id if experiment else self._client.create_experiment(name)
             known["id"] = self._client.create_run(number, run_name=folder.name).info.run_id
-            for key, value in _settings(config).items():
-                self._client.log_param(known["id"], key, value)
+            for key, value in records.flattened(config):
+                self._client.log_param(known["id"], key, value[:_MOST_LETTERS])
         self._id = known["id"]
 
     def scalars(self, values: Mapping[str, float], images: int) -> None:
@@ -303,14 +295,3 @@ class MLflow:
         """Finish with the run's state."""
         states = {"finished": "FINISHED", "diverged": "FAILED"}
         self._client.set_terminated(self._id, states.get(state, "KILLED"))
-
-
-def _settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A config as one level of texts: `train.batch`."""
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            found |= _settings(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = json.dumps(value)[:500]
-    return found

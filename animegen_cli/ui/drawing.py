@@ -121,9 +121,7 @@ class Drawing:
     def steer_along_all(self, values: Values) -> Changes:
         """Find the run's directions, and draw the seed's face along each of them."""
         controls = self.controls
-        run, generator = self._open_run(values)
-        seed = actions.read_seed(values[controls.steer_seed])
-        found = self._directions(run, generator, values[controls.session])
+        run, generator, seed, found = self._steering(values)
         if found is None:
             return {controls.steered_face: gr.skip()}
         rows = directions.amount_rows()
@@ -148,6 +146,12 @@ class Drawing:
             changes[amount] = gr.update(value=0, label=f"Direction {title}")
         return changes
 
+    def _steering(self, values: Values) -> tuple[Run, Generator, int, Directions | None]:
+        """The picked run, its networks, the seed to steer, and the directions."""
+        run, generator = self._open_run(values)
+        seed = actions.read_seed(values[self.controls.steer_seed])
+        return run, generator, seed, self._directions(run, generator, values[self.controls.session])
+
     def _directions(self, run: Run, generator: Generator, session: Session) -> Directions | None:
         """The run's directions, with a bar while they are looked for; None when another run was picked meanwhile."""
         bar = gr.Progress()
@@ -165,9 +169,7 @@ class Drawing:
     def steer(self, values: Values) -> Changes:
         """Draw the seed's face moved along the directions as the sliders say."""
         controls = self.controls
-        run, generator = self._open_run(values)
-        seed = actions.read_seed(values[controls.steer_seed])
-        found = self._directions(run, generator, values[controls.session])
+        run, generator, seed, found = self._steering(values)
         if found is None:
             return {controls.steered_face: gr.skip()}
         amounts = [values[amount] for amount in controls.amounts]
