@@ -12,13 +12,14 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Frame, Page
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+LEAVING = "the page is being left"
 
 
 @contextmanager
@@ -39,12 +40,26 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def opened(browser: Browser, address: str, **options: Any) -> Iterator[Page]:
+def opened(browser: Browser | BrowserContext, address: str, **options: Any) -> Iterator[Page]:
     """A page at `address` whose console errors and exceptions fail the test; `options` of `Browser.new_page`."""
     page = browser.new_page(**options)
     complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    leaving = False  # between a reload and the new document: what is asked of the server then breaks off, rightly
+
+    def hear(message: ConsoleMessage) -> None:
+        nonlocal leaving
+        leaving = leaving or message.text == LEAVING
+        if message.type == "error" and not leaving:
+            complaints.append(message.text)
+
+    def arrive(frame: Frame) -> None:
+        nonlocal leaving
+        leaving = leaving and frame != page.main_frame
+
+    page.add_init_script(f"addEventListener('beforeunload', () => console.debug('{LEAVING}'))")  # the page's own follow
+    page.on("console", hear)
+    page.on("pageerror", lambda error: None if leaving else complaints.append(str(error)))
+    page.on("framenavigated", arrive)
     try:
         page.goto(address)
         yield page

@@ -609,9 +609,9 @@ def test_only_this_machine_is_served(served: Served) -> None:
 def page_of(browser: Browser, served: Served, **options: Any) -> Iterator[Page]:
     """The page, ready, that fails on console errors and on any request that leaves it."""
     elsewhere: list[str] = []
-    with opened(browser, served.address, viewport={"width": 1280, "height": 900}, **options) as page:
-        page.on("request", lambda request: elsewhere.append(request.url))
-        page.reload()
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+    context.on("request", lambda request: elsewhere.append(request.url))
+    with contextlib.closing(context), opened(context, served.address) as page:
         page.wait_for_selector(".faces img")  # they come by themselves
         yield page
         own = (served.address + "/", "data:", "blob:")
