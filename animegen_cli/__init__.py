@@ -6,6 +6,7 @@ For notebooks: `import animegen_cli as animegen`, then `animegen.load`, `.prepar
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -58,6 +59,10 @@ class _Package(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Package
+if sys.platform == "darwin":
+    os.environ.setdefault(
+        "PYTORCH_ENABLE_MPS_FALLBACK", "1"
+    )  # what Apple's GPUs lack the CPU does; read as torch is loaded
 
 if not TYPE_CHECKING:  # a type checker would take every name for one that exists
 

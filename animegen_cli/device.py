@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -9,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,16 +19,20 @@ from torch import nn
 from animegen_cli import __version__
 from animegen_cli.errors import MachineError, UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 def pick_device(name: str | None) -> torch.device:
-    """Return the device of that name; with None or `auto`, `cuda` where there is one, else `cpu`.
+    """Return the device of that name; with None or `auto`, `cuda` where there is one, else Apple's `mps`, else `cpu`.
 
     Raises:
         UsageError: torch knows no such name.
         MachineError: the device is not there, or this PyTorch cannot compute on it.
     """
     if name in (None, "auto"):
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((kind for kind, is_there in there.items() if is_there), "cpu"))
     try:
         device = torch.device(str(name))
     except RuntimeError:
@@ -43,12 +48,41 @@ def pick_device(name: str | None) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """Return what a person calls it: the GPU's own name, or `cpu`."""
+    names = {"mps": "Apple GPU (mps)"}
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else names.get(device.type, device.type)
+
+
 def has_bf16(device: torch.device) -> bool:
     """Return whether bf16 arithmetic is in the hardware (Ampere and later; CPUs with AVX512-bf16 or AMX)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in known)
+
+
+def finest_float(device: torch.device) -> torch.dtype:
+    """Return the most exact kind of number that it computes with: float64, on Apple's GPUs float32."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+@contextlib.contextmanager
+def random_numbers_given_back(device: torch.device) -> Iterator[None]:
+    """Set torch's generators of the CPU and of the device back to where they stood, at the end of the block."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        state = torch.mps.get_rng_state() if device.type == "mps" else None  # which `fork_rng` cannot ask for
+        yield
+        if state is not None:
+            torch.mps.set_rng_state(state)
 
 
 def has_compiler() -> bool:
@@ -103,7 +137,7 @@ def keep_freed_memory() -> bool:
 def machine_about(device: torch.device) -> dict[str, Any]:
     """Return device, memory, versions and commit as plain values, for run.json."""
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": device_name(device),
         "peak_memory": peak_memory(device),
         "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
         "versions": {

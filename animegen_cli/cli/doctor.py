@@ -57,12 +57,13 @@ def _device() -> list[Line]:
     from animegen_cli import device
 
     chosen = device.pick_device(None)
+    name = device.device_name(chosen)
     if chosen.type == "cuda":
-        name = f"{torch.cuda.get_device_name(chosen)}, {device.free_memory(chosen) / 2**30:.1f} GiB free"
+        name += f", {device.free_memory(chosen) / 2**30:.1f} GiB free"
+    elif chosen.type == "cpu":
+        name += f", {torch.get_num_threads()} threads"
     else:
-        name = f"cpu, {torch.get_num_threads()} threads"
-    if chosen.type == "cpu" and torch.backends.mps.is_available():
-        name += "; an Apple GPU (mps) is there and not taken by itself, as nobody has tried it yet"
+        name += ", which nobody has tried yet: `--device cpu` where it fails"
     unused = torch.version.cuda is None and shutil.which("nvidia-smi") is not None
     advice = "the GPU needs a CUDA build: `pip install --force-reinstall torch torchvision`" if unused else ""
     compiler = device.has_compiler()

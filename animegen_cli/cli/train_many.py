@@ -76,11 +76,11 @@ def _submit(request: Request, seeds: list[int] | None, wish: str | None, *, dry_
 
     words = slurm.checked(wish, dry_run=dry_run)  # before torch is imported
     from animegen_cli.train import plan as planning
-    from animegen_cli.train import sweep, train
+    from animegen_cli.train import resume, sweep, train
 
     runs = sweep.requests(request, seeds) if sweep.is_asked(request, seeds) else {}
     if request.runs_config:
-        request = train.from_run(request)
+        request = resume.from_run(request)
     first = next(iter(runs.values()), request)
     run_config = train.read_config(first)
     faces = train.open_data(first, run_config)

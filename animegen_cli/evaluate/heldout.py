@@ -116,7 +116,7 @@ def _measure(subject: EvaluatedRun, protocols: Sequence[Protocol]) -> dict[str, 
             for metric in likelihoods:
                 assert isinstance(trained.model, Likelihood)
                 noise = Noise(range(start, start + len(pixels)), trained.device)
-                parts[metric].append(trained.model.bits_per_dim(images, noise).double().cpu())
+                parts[metric].append(trained.model.bits_per_dim(images, noise).cpu().double())
             bar.advance(len(pixels))
     return {metric: torch.cat(of_metric) for metric, of_metric in parts.items()}
 

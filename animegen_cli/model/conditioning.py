@@ -102,7 +102,8 @@ def drawn_labels(labels: Tensor | None, names: tuple[str, ...], noise: Noise, da
     known = torch.tensor(data.requests, device=labels.device)
     fits = ((known == labels[:, None]) | (labels[:, None] < 0)).all(2)
     count = fits.cumsum(1)
-    place = (noise.share().to(labels.device) * count[:, -1]).floor().to(count.dtype)
+    share = noise.share()
+    place = (share * count[:, -1].to(share.device)).floor().to(count)
     chosen = known[(count <= place[:, None]).sum(1).clamp(max=len(known) - 1)]
     return pick_labels(torch.where(count[:, -1:] > 0, chosen, labels), names, data)
 

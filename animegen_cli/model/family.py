@@ -341,7 +341,7 @@ class Interpolates(Protocol[SamplingT]):
     def interpolate(
         self, start: Noise, end: Noise, fractions: Tensor, labels: Tensor | None, sampling: SamplingT
     ) -> Tensor:
-        """Return images (F, 3, H, W) in [-1, 1], one per fraction (F,) of the way from 0, the image of `start`, to 1.
+        """Return images (F, 3, H, W) in [-1, 1], one per fraction (F,), on the CPU, of the way from 0, the image of `start`, to 1.
 
         `start` and `end` have F rows.
         """

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from animegen_cli.device import finest_float
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -89,7 +91,7 @@ def normal(seeds: Tensor, draw: int, count: int) -> Tensor:
     """Return standard normal float32 numbers, shape (len(seeds), count).
 
     Args:
-        seeds: int64, shape (B,), on the device where the result is wanted.
+        seeds: int64, shape (B,), on the device where the numbers are made, which must know float64.
         draw: which call this is; different draws are independent.
         count: numbers per seed.
     """
@@ -105,29 +107,30 @@ def normal(seeds: Tensor, draw: int, count: int) -> Tensor:
 
 
 class Noise:
-    """Normal noise in which row i depends on seeds[i] and the number of the call: batches and devices change nothing."""
+    """Normal noise in which row i depends on seeds[i] and the number of the call: batches and devices change nothing.
+
+    A device that knows no float64 gets the numbers that the CPU makes.
+    """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
-        self.seeds = torch.tensor([seed & (2**63 - 1) for seed in seeds], dtype=torch.int64, device=device)
+        self.device = torch.device(device)
+        """Where the noise is wanted."""
+        maker = self.device if finest_float(self.device) == torch.float64 else torch.device("cpu")
+        self.seeds = torch.tensor([seed & (2**63 - 1) for seed in seeds], dtype=torch.int64, device=maker)
         self.draws = 0
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.seeds)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the numbers are made."""
-        return self.seeds.device
-
     def __call__(self, *shape: int) -> Tensor:
         """Return the next draw, float32, shape (len(self), *shape)."""
         self.draws += 1
-        return normal(self.seeds, self.draws - 1, math.prod(shape)).view(len(self), *shape)
+        return normal(self.seeds, self.draws - 1, math.prod(shape)).view(len(self), *shape).to(self.device)
 
     def share(self) -> Tensor:
-        """Return one number in [0, 1) per row, float64 (B,), equal at every call: of the seed alone, and no draw is used up."""
-        first = torch.zeros(1, dtype=torch.int64, device=self.device)
+        """Return one number in [0, 1) per row, float64 (B,) where `seeds` are: of the seed alone, and no draw is used up."""
+        first = torch.zeros(1, dtype=torch.int64, device=self.seeds.device)
         return _words(self.seeds, _SHARE, first)[0][:, 0].double() * 2.0**-32
 
 
@@ -137,13 +140,14 @@ class Blend(Noise):
     def __init__(self, start: int, end: int, fractions: Sequence[float], device: torch.device | str = "cpu") -> None:
         super().__init__([start] * len(fractions), device)
         self.start, self.end = Noise([start], device), Noise([end], device)
-        self.fractions = torch.tensor(fractions, dtype=torch.float64, device=device)
+        self.fractions = torch.tensor(fractions, dtype=torch.float64, device=self.seeds.device)
 
     def __call__(self, *shape: int) -> Tensor:
         """Return the next draw between the two seeds', float32, shape (len(self), *shape)."""
         angle = self.fractions.view(-1, *[1] * len(shape)) * (math.pi / 2)
         # In float64 the cosine of a right angle is small enough to vanish: both ends are the seeds' own noise.
-        return torch.cos(angle).float() * self.start(*shape) + torch.sin(angle).float() * self.end(*shape)
+        from_start, from_end = (part.float().to(self.device) for part in (torch.cos(angle), torch.sin(angle)))
+        return from_start * self.start(*shape) + from_end * self.end(*shape)
 
     def share(self) -> Tensor:
         """Return the share of the nearer end's seed for each row: what is one thing or another turns half-way."""

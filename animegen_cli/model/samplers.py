@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from animegen_cli.config import Sampling
+from animegen_cli.device import finest_float
 from animegen_cli.model.schedules import SDE, Spacing
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -328,7 +329,8 @@ def rk45(
         most: steps tried at most; rows that are not there by then stay where they are.
     """
     way = end - start
-    place, size = x.new_zeros(len(x), dtype=torch.float64), x.new_full((len(x),), 0.01, dtype=torch.float64)
+    fine = finest_float(x.device)
+    place, size = x.new_zeros(len(x), dtype=fine), x.new_full((len(x),), 0.01, dtype=fine)
     for _ in range(most):
         size = torch.minimum(size, 1 - place)
         if not bool((size > 0).any()):
@@ -340,7 +342,7 @@ def rk45(
             slopes.append(slope((start + (place + node * size) * way).to(x.dtype), moved))
         error = step * sum((w * k for w, k in zip(_ERROR, slopes, strict=True)), torch.zeros_like(x))
         allowed = tolerance * (1 + torch.maximum(x.abs(), moved.abs()))
-        ratio = (error / allowed).square().mean(1).sqrt().double()
+        ratio = (error / allowed).square().mean(1).sqrt().to(fine)
         good = ratio <= 1
         x = torch.where(good[:, None], moved, x)
         place = torch.where(good & (size >= 1 - place), torch.ones_like(place), place + good * size)

@@ -13,6 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from animegen_cli.device import finest_float
+
 OwnSpacing = Literal["leading", "trailing", "quad"]
 """How levels are chosen in a process's own time."""
 Spacing = Literal["leading", "trailing", "quad", "logsnr", "karras"]
@@ -145,8 +147,8 @@ class DiscreteSchedule(Schedule):
 
     def time_of(self, sigma: Tensor) -> Tensor:
         """Return the index of a level, fractional between two entries (linear in ln sigma)."""
-        log = sigma.double().log()
-        table = self.log_table.to(log.device)
+        log = sigma.to(finest_float(sigma.device)).log()
+        table = self.log_table.to(log)
         # Counting is searching a sorted table, in operations that other runtimes know too.
         above = (table < log[..., None]).sum(-1).clamp(1, len(table) - 1)
         low, high = table[above - 1], table[above]

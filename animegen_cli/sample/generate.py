@@ -97,7 +97,7 @@ class Generator:
             if not isinstance(model, Interpolates):
                 return self._sampled(Blend(start, end, fractions[list(rows)].tolist(), device))
             first, last = (self._noise([seed] * len(rows)) for seed in (start, end))
-            along = fractions[list(rows)].to(device)
+            along = fractions[list(rows)]
             return model.interpolate(first, last, along, self._label_rows(len(rows)), self.sampling)
 
         return self._collected(frames, network, on_progress)

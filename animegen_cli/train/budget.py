@@ -9,7 +9,7 @@ from animegen_cli import console, paths
 from animegen_cli.config import Amount, Layer
 from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.paths import Run
-from animegen_cli.train import train
+from animegen_cli.train import resume, train
 from animegen_cli.train.speed import images_per_second
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _begun(request: Request, faces: FaceSet) -> str | None:
     for run in [Run(request.out)] if request.out else reversed(paths.runs()):
         try:
             duration = str(Layer.from_yaml(run.config).values["train"]["duration"])
-            if request.out or train.continues(run, train.read_config(_with(request, duration)), faces):
+            if request.out or resume.continues(run, train.read_config(_with(request, duration)), faces):
                 return duration
         except (DataError, ConfigError, KeyError, TypeError):  # another run's damage is no reason not to start this one
             continue

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from animegen_cli.device import synchronize
 from animegen_cli.model.family import Batch, Family
 
 SETTLED = 1 << 40
@@ -44,20 +45,15 @@ def seconds(cost: Cost, images: int, device: torch.device, *, precision: str) ->
     x = torch.zeros(count, 64, 32, 32, device=device, requires_grad=True)
     took = []
     for _ in range(3):
-        _wait(device)
+        synchronize(device)
         began = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             out = layer(x).float().sum()
         out.backward()
-        _wait(device)
+        synchronize(device)
         took.append(time.perf_counter() - began)
     rate = 3 * 2 * count * 32 * 32 * 64 * 64 * 9 / min(took)
     return _OVERHEAD * cost.flops * images / rate
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def parameters(model: Family) -> dict[str, int]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from animegen_cli import config
 from animegen_cli.config import Amount
-from animegen_cli.device import free_memory
+from animegen_cli.device import free_memory, synchronize
 from animegen_cli.model import families
 from animegen_cli.model.family import DataSpec
 from animegen_cli.sample.trained import build_config
@@ -88,8 +86,7 @@ def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, imag
     while not took or (time.perf_counter() - began < _MEASURE_SECONDS / 2 and len(took) < 20):
         start = time.perf_counter()
         trainer.train_step()
-        if prepared.device.type == "cuda":
-            torch.cuda.synchronize(prepared.device)
+        synchronize(prepared.device)
         took.append(time.perf_counter() - start)
     best = min(took[1:] or took)
     return images * best / micro, f"measured over {len(took)} parts of {micro} images, uncompiled"

@@ -16,7 +16,7 @@ from animegen_cli.model import checkpoint
 from animegen_cli.model.family import Classifies, Finding, Phase, Samples, Translates, abilities_of
 from animegen_cli.report import page
 from animegen_cli.sample.trained import GUIDE, inference_state, spec_to_dict
-from animegen_cli.train import estimate, folder, guide
+from animegen_cli.train import estimate, guide
 from animegen_cli.train.doctor import Doctor
 from animegen_cli.train.log import Log
 from animegen_cli.train.previews import Previews
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from animegen_cli.config import RunConfig
+    from animegen_cli.data.dataset import FaceSet
+    from animegen_cli.model.family import DataSpec
     from animegen_cli.paths import Run
     from animegen_cli.train.options import Prepared
 
@@ -111,7 +113,7 @@ class Session:
                 "steps": step, "seconds": round(seconds, 2), "images_per_second": round(rate, 2),
                 "processor_seconds": processor_seconds if processor_seconds is None else round(processor_seconds, 2),
                 "parameters": self.cost.parameters, "flops_per_image": self.cost.flops,
-                "data": folder.data_about(prepared.faces, prepared.data), **machine,
+                "data": _data_about(prepared.faces, prepared.data), **machine,
                 "resolved": trainer.options.to_dict(), "notes": prepared.model.notes, "findings": self.doctor.to_list(),
                 "quantities": dict(prepared.model.quantities), "validation": self.figures,
                 **({"guided": self.guided} if self.guided else {}),
@@ -370,3 +372,12 @@ def _about(state: Path) -> dict[str, Any]:
 def _is_healthy(about: Mapping[str, Any]) -> bool:
     """Whether a state can be read and was saved while the doctor had found nothing."""
     return bool(about) and not about.get("findings")
+
+
+def _data_about(faces: FaceSet, data: DataSpec) -> dict[str, Any]:
+    """Return what run.json says of the training set."""
+    return {
+        "path": str(faces.path), "name": faces.name, "identity": faces.identity, "split": "train", "count": data.count,
+        "size": data.size, "scaled_from": faces.size,
+        "attributes": {name: list(values) for name, values in faces.attributes.items()},
+    }  # fmt: skip

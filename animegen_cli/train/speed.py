@@ -6,8 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-import torch
-
+from animegen_cli.device import synchronize
 from animegen_cli.train.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -34,17 +33,12 @@ def images_per_second(prepared: Prepared, *, seconds: float = 15.0, cores: int |
     trainer.train_step()
     while trainer.step % cycle:  # the first steps of a cycle meet every phase once
         trainer.train_step()
-    _wait(prepared.device)
+    synchronize(prepared.device)
     before = trainer.images
     clock = time.perf_counter if cores is None else lambda: time.process_time() / cores
     began = clock()
     while clock() - began < seconds:
         for _ in range(cycle):
             trainer.train_step()
-        _wait(prepared.device)
+        synchronize(prepared.device)
     return (trainer.images - before) / (clock() - began)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -64,10 +64,10 @@ def requests(request: Request, seeds: Sequence[int] | None) -> Mapping[str, Requ
         ConfigError: a key or value that the config does not know, in any of the runs.
         DataError: no data set.
     """
-    from animegen_cli.train import train
+    from animegen_cli.train import resume, train
 
     if request.runs_config:
-        request = train.from_run(request)
+        request = resume.from_run(request)
     family, preset = request.named()
     if preset is None:
         preset = "fast"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,19 +15,17 @@ from animegen_cli.config import Amount, Layer, RunConfig
 from animegen_cli.data.dataset import FaceSet, require_size
 from animegen_cli.data.loading import Loader, LoaderConfig
 from animegen_cli.data.sources import PHOTOS
-from animegen_cli.device import keep_freed_memory, pick_device
-from animegen_cli.errors import ConfigError, DataError, UsageError
+from animegen_cli.device import device_name, keep_freed_memory, pick_device
+from animegen_cli.errors import DataError, UsageError
 from animegen_cli.model import checkpoint, families
 from animegen_cli.model.conditioning import requests_of
 from animegen_cli.model.family import DataSpec
 from animegen_cli.paths import Run
 from animegen_cli.ranks import Ranks
 from animegen_cli.report import units
-from animegen_cli.sample.trained import build_config
 from animegen_cli.seeds import seed_for
-from animegen_cli.train import estimate, guide, options, start
-from animegen_cli.train.folder import differences
-from animegen_cli.train.lock import is_locked, lock
+from animegen_cli.train import estimate, guide, options, resume, start
+from animegen_cli.train.lock import lock
 from animegen_cli.train.options import Prepared, ResolvedOptions
 from animegen_cli.train.request import Request
 from animegen_cli.train.session import Session, TooLargeError
@@ -38,9 +35,8 @@ from animegen_cli.train.trainer import Trainer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from animegen_cli.train.resume import State
     from animegen_cli.train.validation import Scorer
-
-    _State = tuple[checkpoint.Parts, Mapping[str, Any]]
 
 
 # ---- config and data ------------------------------------------------------------------------------------------
@@ -83,8 +79,8 @@ def read_config(request: Request) -> RunConfig:
 
 
 def _usual_preset(family: str, device: str | None) -> str:
-    """What is ready within the hour on this device: the family's recipe for a laptop on a CPU, else the one for a GPU."""
-    return "laptop" if pick_device(device).type == "cpu" and "laptop" in paths.presets(family) else "fast"
+    """What is ready within the hour on this device: the family's laptop recipe on a CPU or an Apple GPU, else the one for a GPU."""
+    return "laptop" if pick_device(device).type != "cuda" and "laptop" in paths.presets(family) else "fast"
 
 
 def warn_of(run_config: RunConfig) -> None:
@@ -194,58 +190,6 @@ def _take_threads(wanted: int | None, group: Ranks) -> None:
 # ---- run folders ----------------------------------------------------------------------------------------------
 
 
-def choose_folder(request: Request, run_config: RunConfig, faces: FaceSet) -> tuple[Run, bool]:
-    """Choose the run folder; returns it, and whether it holds a run to go on with.
-
-    Raises:
-        UsageError: `--resume none` into a folder that is not empty, or a changed config.
-    """
-    if request.resumes_a_run:
-        run = _run_to_resume(request)
-        if request.out is not None and request.out.resolve() != run.path.resolve():
-            raise UsageError(
-                f"`--resume {request.resume}` goes on in that folder, not in {request.out}",
-                hint=f"leave `--out` out, or start there with `--init-from {request.resume}`",
-            )
-        return run, True
-    if request.out is not None:
-        # A process killed before it wrote anything leaves its lock alone.
-        occupied = request.out.is_dir() and any(not f.name.startswith(".") for f in request.out.iterdir())
-        if occupied and (request.resume == "none" or not _has_begun(Run(request.out))):
-            raise UsageError(
-                f"{request.out} is not empty",
-                hint="name another folder, or leave `--resume` at `auto` to go on with its run",
-            )
-        return Run(request.out), occupied
-    if request.resume == "auto":
-        for run in reversed(paths.runs()):
-            if continues(run, run_config, faces):
-                console.note(f"continuing {run.path} (start anew with `--resume none`)")
-                return run, True
-    name = "-".join([run_config.family, paths.preset_name(run_config.preset or "custom"), faces.name])
-    return Run(paths.numbered_run(paths.RUNS, name)), False
-
-
-def _has_begun(run: Run) -> bool:
-    """Whether there is a training to go on with; a run whose run.json is gone is known by its states."""
-    return run.exists or bool(run.states())
-
-
-def continues(run: Run, run_config: RunConfig, faces: FaceSet) -> bool:
-    """Whether a run is unfinished, nobody trains it now, and it was begun with these settings and pictures."""
-    try:
-        about = run.about
-    except DataError:  # another run's damage is no reason not to start this one
-        return False
-    if about.get("state") not in ("running", "stopped") or about.get("data", {}).get("identity") != faces.identity:
-        return False
-    try:
-        changed = not run.config.is_file() or differences(_config_of(run, run_config.family), run_config)
-    except ConfigError:  # a config that nobody can read is not this one
-        return False
-    return not changed and not is_locked(run)
-
-
 # ---- the run --------------------------------------------------------------------------------------------------
 
 
@@ -275,7 +219,7 @@ def _train(
     request: Request, score: Scorer | None, stop: Callable[[], bool], group: Ranks, confirm: Callable[[str], bool]
 ) -> Run:
     if request.runs_config:
-        request = from_run(request)
+        request = resume.from_run(request)
     run_config = read_config(request)
     warn_of(run_config)
     start.warn_of_nothing(request, run_config.family)
@@ -284,13 +228,13 @@ def _train(
     job = _Job(request, run_config, faces, group, stop, confirm)
     if not group.first:
         return _follow(job)
-    run, occupied = choose_folder(request, run_config, faces)
+    run, occupied = resume.choose_folder(request, run_config, faces)
     with lock(run):
         for folder in (run.path, run.samples):
             disk.sweep(folder)
-        state = _newest_state(run) if occupied else None
+        state = resume.newest_state(run) if occupied else None
         if occupied:
-            _check_same(run, run_config, faces, state[1] if state else None)
+            resume.check_same(run, run_config, faces, state[1] if state else None)
         _lead(job, run, state, score)
     return run
 
@@ -321,7 +265,7 @@ class _Job(NamedTuple):
         return trainer.options._replace(parts=more[0]).to_dict()
 
 
-def _lead(job: _Job, run: Run, state: _State | None, score: Scorer | None) -> None:
+def _lead(job: _Job, run: Run, state: State | None, score: Scorer | None) -> None:
     """Train as the process that writes the run's folder, and tell the others what to begin with."""
     resolved = state[1]["resolved"] if state else None
     name = run.states()[-1].name if state else None
@@ -360,7 +304,7 @@ def _announce(job: _Job, prepared: Prepared, cost: estimate.Cost, *, done: int) 
     total = Amount.parse(settings.duration).images(batch=settings.batch, count=prepared.data.count)
     left = max(total - done, 0)
     whole = estimate.seconds(cost, left, prepared.device, precision=prepared.options.precision) / job.group.count
-    about = f"{left:,} images, about {units.duration(whole)} on this {prepared.device.type}"
+    about = f"{left:,} images, about {units.duration(whole)} on this {device_name(prepared.device)}"
     if whole <= LONG:
         console.note(f"training: {about}")
         return
@@ -392,87 +336,3 @@ def _follow(job: _Job) -> Run:
                 raise SystemExit(TooLargeError.exit_code) from None  # the first one says it
         else:
             return run
-
-
-def from_run(request: Request) -> Request:
-    """The request with the settings of the run that `--resume` names without a preset, or of its state where the file is broken.
-
-    Raises:
-        DataError, ConfigError: no such run, or neither can be read.
-        UsageError: another family was named.
-    """
-    run = _run_to_resume(request)
-    try:
-        own = Layer.from_yaml(run.config)
-    except (DataError, ConfigError) as error:
-        state = _newest_state(run)
-        if state is None:
-            raise
-        console.warn(f"{error.message}; going on with the settings of the state at {state[1]['images']:,} images")
-        own = Layer(dict(state[1]["config"]), {})
-    family = own.values.get("family")
-    if request.family not in (None, family):
-        raise UsageError(
-            f"{run.path} is a {family} run, not {request.family}", hint=f"type `animegen train --resume {run.path}`"
-        )
-    return replace(request, own=own)
-
-
-def _run_to_resume(request: Request) -> Run:
-    """The run that `--resume` names; one whose run.json is broken or gone is known by its states."""
-    run = Run(Path(str(request.resume)))
-    return run if run.states() else paths.open_run(request.resume)
-
-
-def _config_of(run: Run, family: str) -> dict[str, Any]:
-    """What the run's config file means now."""
-    return _as_now(Layer.from_yaml(run.config).values, family)
-
-
-def _as_now(values: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """A config with its keys by the names they have now, and the default of each key that is younger."""
-    return build_config({"family": family} | dict(values)).to_dict()
-
-
-def _check_same(run: Run, run_config: RunConfig, faces: FaceSet, state: Mapping[str, Any] | None) -> None:
-    """UsageError where settings or pictures are not those that the run began with, as its state says or, without one, its files."""
-    if state is not None:
-        old = _as_now(state["config"], run_config.family)
-        before = state["identity"]
-    elif run.config.is_file() and run.exists:
-        old = _config_of(run, run_config.family)
-        before = run.about.get("data", {}).get("identity")
-    else:
-        return
-    changed = differences(old, run_config)
-    if before != faces.identity:
-        changed.append(f"data: {str(before)[:12]} -> {faces.identity[:12]} (other pictures)")
-    if changed:
-        raise UsageError(
-            f"{run.path} was started with other settings:\n       " + "\n       ".join(changed),
-            hint="take the changes back to go on, or start anew with `--resume none` (and `--init-from` for its weights)",
-        )
-
-
-def _newest_state(run: Run) -> _State | None:
-    """The newest state that is whole; None where there is none at all. Damaged ones are said, and go with the next save.
-
-    Raises:
-        DataError: all are damaged, or the newest is of another version.
-    """
-    damaged: list[checkpoint.DamagedState] = []
-    states = run.states()
-    while states:
-        try:
-            found = checkpoint.load_state(states[-1])
-        except checkpoint.DamagedState as error:
-            damaged.append(error)
-            states.pop()
-            continue
-        for problem, state in zip(damaged, reversed(run.states()), strict=False):
-            console.warn(f"{problem.message}; going on from the one before it")
-            state.rename(state.with_name(f".{state.name}.tmp"))
-        return found
-    if damaged:
-        raise damaged[0]
-    return None

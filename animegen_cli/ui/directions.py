@@ -129,8 +129,8 @@ def _tried(coordinates: int, most: int) -> Tensor:
 
 
 def _thumbnails(images: Tensor) -> Tensor:
-    """Images (n, 3, H, W) -> (n, P), float64."""
-    return F.interpolate(images.float(), (_THUMBNAIL, _THUMBNAIL), mode="area").flatten(1).double()
+    """Images (n, 3, H, W) -> (n, P), float64, on the CPU."""
+    return F.interpolate(images.float(), (_THUMBNAIL, _THUMBNAIL), mode="area").flatten(1).cpu().double()
 
 
 def _moved(generator: Generator, seed: int, shifts: Tensor, advance: Callable[[int], None] | None) -> Tensor:

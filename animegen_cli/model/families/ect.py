@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from animegen_cli.config import Sampling, Section
+from animegen_cli.device import random_numbers_given_back
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.model import conditioning, diffusion, preconditioning, samplers
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Input, Losses, Network, Phase
@@ -163,7 +164,7 @@ class ECT(Family):
         """Give torch's random numbers back at the end, so that the next call drops the same features."""
         if not (self.training and self.config.dropout):
             return nullcontext()
-        return torch.random.fork_rng([device] if device.type == "cuda" else [])
+        return random_numbers_given_back(device)
 
     def clean(self, x: Tensor, sigma: Tensor, labels: Tensor | None) -> Tensor:
         """Return f(x; sigma) for x (B, 3, H, W), sigma (B,) above 0 and labels (B, len(conditions)) or None."""

@@ -334,16 +334,16 @@ class StyleGAN2(Family):
         Returns:
             Images (F, 3, H, W) in [-1, 1].
         """
-        part = fractions.to(start.device, torch.float64)
+        part, device = fractions.double(), start.device  # fractions are on the CPU: not every device knows float64
         rows = [None if labels is None else labels[: len(noise)] for noise in (start, end)]
         first, second = (self._code(noise, row) for noise, row in zip((start, end), rows, strict=True))
-        w = first + part.to(first.dtype)[:, None] * (second - first)
+        w = first + part.to(device, first.dtype)[:, None] * (second - first)
         maps = self._maps(start, sampling)
         others = self._maps(end, sampling)
         if maps is not None and others is not None:
             angle = part[:, None, None, None] * (math.pi / 2)
-            from_start = angle.cos().float()
-            from_end = angle.sin().float()
+            from_start = angle.cos().float().to(device)
+            from_end = angle.sin().float().to(device)
             if sampling.noise == "const":
                 from_start = torch.ones_like(from_start)
                 from_end = torch.zeros_like(from_end)

@@ -1,4 +1,5 @@
-"""Every family on a pretended CUDA device: a tensor that stays on the CPU is found on machines without a GPU.
+"""Every family on a pretended GPU: a tensor that stays on the CPU is found on machines without one, and, on one
+without float64, as Apple makes them, a tensor that needs it.
 
 Fake tensors (`torch._subclasses.fake_tensor`) have a shape, a type and a device but no numbers, and complain as real ones
 do when two devices meet. What depends on numbers cannot run on them; each such ability is named in `OUT_OF_REACH`.
@@ -6,6 +7,7 @@ do when two devices meet. What depends on numbers cannot run on them; each such 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pytest
@@ -13,9 +15,12 @@ import torch
 from tiny_runs import ATTRIBUTES, resolved
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from animegen_cli import paths
-from animegen_cli.model import abilities, families
+from animegen_cli.model import abilities, families, samplers, schedules
+from animegen_cli.model import noise as noise_of_seeds
 from animegen_cli.model.family import Batch, DataSpec, Edit
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.schedules import SDE, DiscreteSchedule, KarrasSchedule, OffsetCosine, RectifiedFlow, Schedule
@@ -23,8 +28,6 @@ from animegen_cli.sample.trained import families_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from torch import Tensor
 
     from animegen_cli.config import RunConfig, Sampling
 
@@ -39,16 +42,38 @@ OUT_OF_REACH = {
 }
 """(family, ability) -> why fake tensors cannot show it."""
 SIZE = 16
+FINEST = {"cpu": torch.float64, "cuda": torch.float32}
 
 
-@pytest.fixture(autouse=True)
-def _fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fake tensors throughout, but for the noise levels, which samplers read as numbers."""
+class NoDoubles(TorchDispatchMode):
+    """Refuses 64-bit floats on a GPU, as Apple's do."""
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor) and tensor.device.type == "cuda" and tensor.dtype == torch.float64:
+                raise TypeError("this GPU knows no float64")
+        return made
+
+
+@pytest.fixture(autouse=True, params=["any GPU", "a GPU without float64"])
+def _fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fake tensors throughout, but for the noise levels, which samplers read as numbers.
+
+    What stands for an Apple GPU is called CUDA too: without its libraries PyTorch makes no tensor of MPS.
+    """
     for kind in (Schedule, DiscreteSchedule, OffsetCosine, KarrasSchedule, RectifiedFlow, SDE):
         for name in ("sigmas", "level_at", "scale_at"):
             if name in vars(kind):
                 monkeypatch.setattr(kind, name, real(vars(kind)[name]))
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with ExitStack() as stack:
+        if request.param == "a GPU without float64":
+            for module in (noise_of_seeds, samplers, schedules):
+                monkeypatch.setattr(module, "finest_float", lambda device: FINEST[device.type])
+            stack.enter_context(NoDoubles())
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield
 
 
@@ -90,8 +115,8 @@ def assert_on_device(tensors: Iterable[Tensor]) -> None:
     assert {tensor.device.type for tensor in found} == {"cuda"}
 
 
-def noise(count: int = 4, first: int = 0) -> Noise:
-    return Noise(range(first, first + count), "cuda")
+def noise(batch: Batch, first: int = 0) -> Noise:
+    return Noise(range(first, first + 4), batch.images.device)
 
 
 EDITS = {
@@ -105,26 +130,26 @@ EDITS = {
 
 def drawn(model: Any, sampling: Sampling, batch: Batch) -> Iterator[Tensor]:
     for labels in (None, batch.labels):
-        yield model.sample(noise(), labels, sampling)
+        yield model.sample(noise(batch), labels, sampling)
 
 
 def corrupted(model: Any, _: Sampling, batch: Batch) -> Iterator[Tensor]:
     for fraction in (0.0, 0.5, 1.0):
-        yield model.corrupt(batch.images, noise()(3, SIZE, SIZE), fraction)
+        yield model.corrupt(batch.images, noise(batch)(3, SIZE, SIZE), fraction)
 
 
 def translated(model: Any, sampling: Sampling, batch: Batch) -> Iterator[Tensor]:
     for edit in (Edit(), *(edit for name, edit in EDITS.items() if name in model.edits)):
-        yield model.translate(batch.images, noise(), edit, sampling)
+        yield model.translate(batch.images, noise(batch), edit, sampling)
 
 
 def inpainted(model: Any, sampling: Sampling, batch: Batch) -> Iterator[Tensor]:
-    mask = torch.ones(4, 1, SIZE, SIZE, device="cuda")
-    yield model.inpaint(batch.images, mask, noise(), batch.labels, sampling)
+    mask = torch.ones(4, 1, SIZE, SIZE, device=batch.images.device)
+    yield model.inpaint(batch.images, mask, noise(batch), batch.labels, sampling)
 
 
 def between(model: Any, sampling: Sampling, batch: Batch) -> Iterator[Tensor]:
-    yield model.interpolate(noise(), noise(4, 9), torch.linspace(0, 1, 4), batch.labels, sampling)
+    yield model.interpolate(noise(batch), noise(batch, 9), torch.linspace(0, 1, 4), batch.labels, sampling)
 
 
 def named(model: Any, _: Sampling, batch: Batch) -> Iterator[Tensor]:
@@ -141,9 +166,9 @@ CALLS: dict[str, Callable[[Any, Sampling, Batch], Iterable[Tensor]]] = {
     "inpaints": inpainted,
     "reconstructs": lambda model, _, batch: [model.reconstruct(batch.images)],
     "denoises": lambda model, sampling, batch: [model.denoised(batch.images, 0.2, sampling)],
-    "mixes": lambda model, sampling, batch: [model.mix(noise(), noise(4, 9), batch.labels, sampling)],
+    "mixes": lambda model, sampling, batch: [model.mix(noise(batch), noise(batch, 9), batch.labels, sampling)],
     "interpolates": between,
-    "likelihood": lambda model, _, batch: [model.bits_per_dim(batch.images, noise())],
+    "likelihood": lambda model, _, batch: [model.bits_per_dim(batch.images, noise(batch))],
     "classifies": named,
 }
 """Ability -> tensors of everything that it makes."""
@@ -178,6 +203,12 @@ def test_every_sampler_walks_on_the_device(family: str, sampler: str) -> None:
     model.eval()
     with torch.no_grad():
         assert_on_device(drawn(model, config.sample, batch))
+
+
+@pytest.mark.parametrize("_fake", ["a GPU without float64"], indirect=True)
+def test_a_tensor_of_doubles_is_found() -> None:
+    with pytest.raises(TypeError, match=r"float64"):
+        torch.zeros(2, device="cuda").double()
 
 
 def test_a_tensor_that_stays_on_the_cpu_is_found() -> None:
