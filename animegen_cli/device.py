@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import os
@@ -10,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +17,6 @@ from torch import nn
 
 from animegen_cli import __version__
 from animegen_cli.errors import MachineError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 def pick_device(name: str | None) -> torch.device:
@@ -73,16 +69,6 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-@contextlib.contextmanager
-def random_numbers_given_back(device: torch.device) -> Iterator[None]:
-    """Set torch's generators of the CPU and of the device back to where they stood, at the end of the block."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        state = torch.mps.get_rng_state() if device.type == "mps" else None  # which `fork_rng` cannot ask for
-        yield
-        if state is not None:
-            torch.mps.set_rng_state(state)
 
 
 def has_compiler() -> bool:

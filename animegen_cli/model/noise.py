@@ -8,6 +8,7 @@ are built here from additions, multiplications, divisions and square roots, whic
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from animegen_cli.device import finest_float
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -152,3 +153,13 @@ class Blend(Noise):
     def share(self) -> Tensor:
         """Return the share of the nearer end's seed for each row: what is one thing or another turns half-way."""
         return torch.where(self.fractions < 0.5, self.start.share(), self.end.share())
+
+
+@contextmanager
+def random_numbers_given_back(device: torch.device) -> Iterator[None]:
+    """Set torch's generators of the CPU and of the device back to where they stood, at the end of the block."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        state = torch.mps.get_rng_state() if device.type == "mps" else None  # which `fork_rng` cannot ask for
+        yield
+        if state is not None:
+            torch.mps.set_rng_state(state)

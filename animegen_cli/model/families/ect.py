@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor
 
 from animegen_cli.config import Sampling, Section
-from animegen_cli.device import random_numbers_given_back
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.model import conditioning, diffusion, preconditioning, samplers
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Input, Losses, Network, Phase
 from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, check_fits
+from animegen_cli.model.noise import random_numbers_given_back
 from animegen_cli.model.schedules import KarrasSchedule
 
 if TYPE_CHECKING:
