@@ -86,6 +86,11 @@ def check_family(family: str) -> None:
         return
     if problem := plugin_problems().get(family):
         raise UsageError(problem, hint="uninstall one of them, or ask its authors for another name")
+    if Path(family).exists():
+        raise UsageError(
+            f"{family} is no family but {'a folder' if Path(family).is_dir() else 'a file'}",
+            hint=f'type `animegen prepare {family}` first, then `animegen train --budget "30 min"`; `--data` names a data set',
+        )
     raise UsageError(f"no family `{family}`", hint=did_you_mean(family, families()))
 
 
@@ -456,6 +461,22 @@ def numbered_run(root: Path, description: str) -> Path:
             continue
 
 
+def require_runs(ability: str, root: Path = RUNS) -> None:
+    """DataError where no run lies under `root`: what a command asks before it loads networks."""
+    if not runs(root):
+        raise DataError(f"no run under {root}/", hint=f"{how_to_train(ability)}, or name its folder")
+
+
+def how_to_train(*wanted: str) -> str:
+    """What to type for a run that has one of these abilities."""
+    if wanted == ("translates",):
+        both = "`animegen prepare --photos PHOTOS --anime FACES`"
+        return f"prepare photographs and faces with {both}, then `animegen train animegan`"
+    if wanted == ("classifies",):
+        return "train one with `animegen train attributes`"
+    return 'train one with `animegen train --budget "30 min"`'
+
+
 def open_run(spec: str | Path | None, *, able_to: str | tuple[str, ...] | None = None, root: Path = RUNS) -> Run:
     """The run that `spec` means: a path, a name or number under `root`, or (None) the newest that has the ability.
 
@@ -470,10 +491,7 @@ def open_run(spec: str | Path | None, *, able_to: str | tuple[str, ...] | None =
         found = [run for run in runs(root) if not wanted or any(run.able(ability) for ability in wanted)]
         if not found:
             verb = f" that {' or '.join(wanted)}" if wanted else ""
-            raise DataError(
-                f"no run{verb} under {root}/",
-                hint="train one with `animegen train ddim --preset smoke`, or name its folder",
-            )
+            raise DataError(f"no run{verb} under {root}/", hint=f"{how_to_train(*wanted)}, or name its folder")
         return found[-1]
     run = find_run(str(spec), root)
     about = run.about
@@ -501,4 +519,6 @@ def find_run(spec: str, root: Path = RUNS) -> Run:
     if Path(spec).is_dir():
         raise DataError(f"{spec} is no run: it has no run.json", hint="name a folder that `animegen train` made")
     close = nearest(spec, [*names, *(str(root / name) for name in names)])
-    raise DataError(f"no run `{spec}`", hint=f"did you mean `{close}`?" if close else f"list them with `ls {root}`")
+    raise DataError(
+        f"no run `{spec}`", hint=f"did you mean `{close}`?" if close else "list them with `animegen runs list`"
+    )

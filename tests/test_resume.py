@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 from chain import assert_same_run, done, here, log_of, newest, sets, start, train_words, wait_until
 
+from animegen_cli.errors import StoppedError
 from animegen_cli.model import checkpoint, families
 from animegen_cli.paths import Run
+from animegen_cli.train.session import Session
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
     from pathlib import Path
+
+    from animegen_cli.train.trainer import Trainer
 
 BATCH = 8
 IMAGES = {"ddim": 960, "ddpm": 960, "cyclegan": 480, "stylegan2": 480}
@@ -110,6 +116,42 @@ def test_told_to_stop_it_saves_and_goes_on(faces: Path, unbroken: Callable[..., 
         assert Run(run).about["images"] == newest(run) < IMAGES["ddim"]
     done(*words)
     assert Run(run).about["state"] == "finished"
+    assert_same_run(unbroken("ddim"), run)
+
+
+@pytest.mark.parametrize("ends", [StoppedError, KeyboardInterrupt])
+def test_stopped_in_its_last_pictures_it_has_lost_nothing(
+    ends: type[BaseException],
+    faces: Path,
+    unbroken: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stop comes at once there, as a state is saved before; Ctrl-C twice and a kill leave that state too."""
+    run = tmp_path / "run"
+    words = command("ddim", faces, run)
+    measured: list[int] = []
+    measure = Session.validate
+
+    def stopped_in_it(session: Session, trainer: Trainer) -> None:
+        measure(session, trainer)
+        if trainer.images >= trainer.total:
+            measured.append(trainer.images)
+            if ends is KeyboardInterrupt:
+                raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+            pytest.fail("it went on")
+
+    monkeypatch.setattr(Session, "validate", stopped_in_it)
+    answer = here(*words)
+    assert answer.code == (85 if ends is StoppedError else 130), answer.err
+    assert Run(run).state == "stopped"
+    assert newest(run) == IMAGES["ddim"]
+    monkeypatch.setattr(Session, "validate", measure)
+    done(*words)
+    assert Run(run).state == "finished"
+    assert len(measured) == 1
     assert_same_run(unbroken("ddim"), run)
 
 

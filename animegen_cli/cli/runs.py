@@ -143,7 +143,7 @@ def _require(found: Sequence[object], under: Path) -> None:
     from animegen_cli.errors import DataError
 
     if not found:
-        raise DataError(f"no run under {under}/", hint="train one with `animegen train ddim --preset smoke`")
+        raise DataError(f"no run under {under}/", hint='train one with `animegen train --budget "30 min"`')
 
 
 def _about(run: Run) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def _read(runs: Sequence[Run] | Mapping[str, Sequence[Run]], *, join: bool) -> l
         for name, folders in named.items()
     }
     if not any(found.values()):
-        raise DataError("there are no runs to compare", hint="train one with `animegen train ddim --preset smoke`")
+        raise DataError("there are no runs to compare", hint='train one with `animegen train --budget "30 min"`')
     if not isinstance(runs, Mapping):
         return means.by_seed(found[""]) if join else found[""]
     several = {name: trainings for name, trainings in found.items() if trainings}

@@ -54,9 +54,8 @@ def open_run(spec: str | None, ability: str) -> Run:
         DataError: no such run, or one without weights.
     """
     if spec is None and not any(run.able(ability) for run in paths.runs()):
-        able = families_able(ability)
-        example = f"; train one with `animegen train {able[0]} --preset smoke`, or name its folder" if able else ""
-        raise DataError(f"no run under {paths.RUNS}/ can {VERBS[ability]}", hint=only(able) + example)
+        hint = f"{only(families_able(ability))}; {paths.how_to_train(ability)}, or name its folder"
+        raise DataError(f"no run under {paths.RUNS}/ can {VERBS[ability]}", hint=hint)
     if spec is None:
         return paths.open_run(None, able_to=ability)
     run = paths.open_run(spec)

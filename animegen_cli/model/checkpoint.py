@@ -170,6 +170,16 @@ def save_state(folder: Path, parts: Parts, about: Mapping[str, Any]) -> None:
     _whole(write, lambda: shutil.rmtree(temporary, ignore_errors=True), f"the state {folder}")
 
 
+def update_state(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write `about` anew into a state whose tensors stay; whole or not at all. DamagedState where it cannot be read any more."""
+    file = folder / "state.json"
+    try:
+        values = disk.unsealed(disk.parse_json(file.read_bytes())) | dict(about)
+    except (OSError, ValueError, TypeError) as error:
+        raise DamagedState(f"the state {folder} is damaged: {error}", hint=f"delete {folder}") from error
+    _whole(lambda: disk.write_json(file, values, seal=True), lambda: None, f"the state {folder}")
+
+
 def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Parts and `about` of a state.
 

@@ -81,6 +81,8 @@ class Request:
             )
         if self.run is not None:
             paths.open_run(self.run)
+        else:
+            paths.require_runs("samples")
 
     def _check_like(self, picture: Path) -> None:
         """UsageError for anything beside `--like` that the recipe says itself, DataError for a picture without a recipe."""

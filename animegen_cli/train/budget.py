@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -42,16 +43,39 @@ def spent(request: Request) -> Request:
             f"family: {choice.family}/{choice.preset}, the best of docs/leaderboard.md after {choice.budget} of one core"
         )
         request = replace(request, family=choice.family, preset=choice.preset)
-    request = replace(request, budget=None)
     run_config = train.read_config(request)
     faces = train.open_data(request, run_config)
     duration = _begun(request, faces)
     if duration is None:
         batch = run_config.train.batch
+        console.note("measuring how fast this machine trains it: some steps that are thrown away, on top of the budget")
         rate = images_per_second(train.prepare(request, run_config, faces))
-        duration = f"{max(int(rate * seconds) // batch, 1) * batch} images"
+        images = max(int(rate * seconds) // batch, 1) * batch
+        _warn_of_few(images, faces, rate)
+        duration = f"{images} images"
     console.note(f"budget: {duration}, {budget} of training by the clock")
     return _with(request, duration)
+
+
+_FEW = 20_000
+"""Images that it takes before one sees faces, with the small networks of the presets (docs/log.md)."""
+_SMALL = 32
+"""The fewest pixels that a face is recognized at."""
+
+
+def _warn_of_few(images: int, faces: FaceSet, rate: float) -> None:
+    """Say so where the budget ends before faces can be expected, and what would reach them."""
+    if images >= _FEW:
+        return
+    smaller = (
+        f"; at {_SMALL} pixels (`animegen prepare ... --resolution {_SMALL}`) it is a fraction of that"
+        if faces.size > _SMALL
+        else ""
+    )
+    console.warn(
+        f"{images:,} images are {images / len(faces.indices('train')):.1f} passes over the set: expect noise. Faces take about "
+        f'{_FEW:,} images, here `--budget "{math.ceil(_FEW / rate / 60)} min"`{smaller}'
+    )
 
 
 def best(seconds: float) -> Choice:

@@ -20,15 +20,20 @@ in one file that reports read in seconds."""
 class Log:
     """Appends to log.jsonl, and hands numbers and pictures on to the run's loggers."""
 
-    def __init__(self, path: Path, *, images: int, config: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, path: Path, *, images: int, size: int | None = None, config: Mapping[str, Any] | None = None
+    ) -> None:
         """Open the log at `path` and drop its lines after `images` images seen.
 
         Args:
             path: in the run's folder.
             images: seen by the state that training goes on from.
+            size: bytes that the log had then, where lines of as many images follow that are to be made again.
             config: the run's, whose `train.loggers` names the loggers; none without it.
         """
         self.path = path
+        if size is not None and path.is_file() and path.stat().st_size > size:
+            os.truncate(path, size)
         heard = _cut(path, images)
         self._file = path.open("a", encoding="utf-8")
         names = config["train"]["loggers"] if config else ()
@@ -43,6 +48,10 @@ class Log:
         found = numbers(entry)
         if found:
             self._loggers.scalars(found, entry["images"])
+
+    def size(self) -> int:
+        """Bytes so far."""
+        return self._file.tell()
 
     def picture(self, name: str, file: Path, images: int) -> None:
         """Hand a PNG file on to the loggers."""

@@ -83,12 +83,12 @@ def _expected_seconds(prepared: Prepared, cost: estimate.Cost, memory: int, imag
     )  # fmt: skip
     took: list[float] = []
     began = time.perf_counter()
-    while not took or (time.perf_counter() - began < _MEASURE_SECONDS / 2 and len(took) < 20):
+    while len(took) < 2 or (time.perf_counter() - began < _MEASURE_SECONDS / 2 and len(took) < 20):
         start = time.perf_counter()
         trainer.train_step()
         synchronize(prepared.device)
         took.append(time.perf_counter() - start)
-    best = min(took[1:] or took)
+    best = min(took[1:])
     return images * best / micro, f"measured over {len(took)} parts of {micro} images, uncompiled"
 
 

@@ -67,9 +67,11 @@ class Request:
         if family is None and preset is not None and paths.is_preset_file(preset):
             family = self._family_of(preset)
         if family is None:
-            families = "|".join(paths.families())
+            file = "write `family: gan` into the file, or " if self.configs else ""
             raise UsageError(
-                "no family given", hint=f"type one of `animegen train {families} --preset {preset or 'fast'}`"
+                "no family given",
+                hint=f'{file}type `animegen train --budget "30 min"`, which picks one for that time, or name one, such as '
+                f"`animegen train gan`: {', '.join(paths.families())}",
             )
         return family, preset
 

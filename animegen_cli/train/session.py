@@ -79,22 +79,26 @@ class Session:
         self.figures: dict[str, float] = {}  # of the latest validation
         self.guided: dict[str, float] = {}  # at the end: weight of autoguidance -> distance to held-out images
         self.doctor = Doctor()
+        self.redo_from: int | None = (
+            0  # bytes of the log, while the pictures and figures of the end are still to be made
+        )
         if state is not None:
             tensors, about = state
             self.trainer.restore(tensors, about)
             self.figures = about["figures"]
+            self.redo_from = about.get("redo_from")
             self.guided = dict(about.get("guided", {}))
             self.doctor = Doctor(about.get("findings", ()))
         self.previews = Previews(run.samples, prepared)
         self.validation = Validation(prepared, score)
         self.saved = self._counted()  # at the last state
         self.lost = False  # whether what came after it will never be saved
-        self.status = ""  # for the line of progress
+        self.status = ""  # for the line of progress: speed and losses at the last line of the log
         self.logged = (self.trainer.seconds, self.trainer.images)  # at the last line of the log
         with self._explained():
             self.write_about("running")
             self.write_config()
-            self.log = Log(run.log, images=self.trainer.images, config=self.config.to_dict())
+            self.log = Log(run.log, images=self.trainer.images, size=self.redo_from, config=self.config.to_dict())
 
     # ---- files ---------------------------------------------------------------------------------------
 
@@ -137,12 +141,14 @@ class Session:
         In this order: whoever is killed between the two goes on from the state before, and writes both again.
         """
         trainer.check()
+        if trainer.images < trainer.total:
+            self.redo_from = None
         about = {
             "images": trainer.images, "step": trainer.step, "seconds": trainer.seconds,
             "processor_seconds": trainer.processor_seconds, "figures": self.figures,
             "findings": self.doctor.to_list(), "resolved": trainer.options.to_dict(), "guided": self.guided,
             "config": self.config.to_dict() | {"data": str(self.prepared.faces.path)},
-            "identity": self.prepared.faces.identity,
+            "identity": self.prepared.faces.identity, "redo_from": self.redo_from,
         }  # fmt: skip
         weights = {
             "family": self.config.family, "preset": self.config.preset, "images": trainer.images,
@@ -152,7 +158,9 @@ class Session:
         weaker = {GUIDE + name: tensor for name, tensor in (trainer.guide or {}).items()}
         checkpoint.save_weights(self.run.weights, inference_state(trainer.ema.model) | weaker, weights)
         state = self.run.resume / f"{trainer.images:012d}"
-        if not state.is_dir():  # else it is what this process went on from
+        if state.is_dir():  # what this process went on from, or saved before it drew and measured
+            checkpoint.update_state(state, about)
+        else:
             checkpoint.save_state(state, trainer.state_dict(), about)
         self.saved = self._counted()
         self._prune()
@@ -198,6 +206,8 @@ class Session:
         """
         trainer.check()
         seconds, images = self.logged
+        if trainer.images == images:
+            return  # nothing happened since
         rate = (trainer.images - images) / max(trainer.seconds - seconds, 1e-9)
         self.logged = (trainer.seconds, trainer.images)
         rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in trainer.optimizers.items()}
@@ -211,7 +221,9 @@ class Session:
                 "loader/waited": round(self.prepared.loader.waited, 3),
             }
         )  # fmt: skip
-        self.status = f"{trainer.images:,} images, {rate:.3g}/s  " + "  ".join(_brief(losses, trainer.phases))
+        self.status = f", {rate:.3g}/s  " + "  ".join(_brief(losses, trainer.phases))
+        if trainer.images >= trainer.total:
+            self.redo_from = self.log.size()
 
     def report(self, fresh: Sequence[Finding], trainer: Trainer) -> None:
         """Say what the doctor has newly found, with the flag to change and the state to go back to."""
@@ -266,6 +278,11 @@ class Session:
             + f" on {settings.images} faces; drawing with {min(found, key=found.__getitem__):g}"
         )  # fmt: skip
 
+    def note_end(self, trainer: Trainer) -> None:
+        """At the end of training: with the next state nothing is left to do."""
+        if trainer.images >= trainer.total:
+            self.redo_from = None
+
     # ---- all of it -----------------------------------------------------------------------------------
 
     def train(self) -> None:
@@ -310,7 +327,7 @@ class Session:
             hooks.append(Hook(Amount.parse(settings.preview_every), self.preview))
         if self.validation.wanted:
             hooks.append(Hook(Amount.parse(settings.validate.every), self.validate))
-        hooks.append(Hook(Amount.parse(settings.duration), self.choose_guidance))
+        hooks += [Hook(Amount.parse(settings.duration), end) for end in (self.choose_guidance, self.note_end)]
         hooks.append(Hook(Amount.parse(settings.save_every), self.save, at_stop=True))
         return hooks
 
@@ -325,13 +342,14 @@ class Session:
                 stop_signals() as stop,
             ):
 
-                def on_step(_: Trainer) -> None:
-                    bar.describe(self.status)
+                def on_step(trainer: Trainer) -> None:
+                    bar.describe(f"{trainer.images:,} images{self.status}")
                     bar.advance(settings.batch)
 
-                if trainer.images >= trainer.total and not self.run.weights.is_file():
-                    for hook in hooks[1:]:  # nothing to train: an untrained baseline still draws and has weights
-                        hook.call(trainer)
+                if trainer.images >= trainer.total and self.redo_from is not None:
+                    trainer.finish(
+                        hooks
+                    )  # what a stop left of the end; an untrained baseline has pictures and figures too
                 trainer.run(hooks, stop=stop, on_step=on_step)
             state = "finished"
         except DivergedError:

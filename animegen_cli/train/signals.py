@@ -20,6 +20,8 @@ Windows has only the first and the last."""
 
 _asked: list[int] | None = None
 """The signals that came while they were caught; None while they are not."""
+_at_once: list[StoppedError] = []
+"""What a signal raises at once, instead of waiting to be asked for; empty for most of a training."""
 
 
 @contextmanager
@@ -43,6 +45,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         asked.append(number)
         if number == signal.SIGINT and asked[1:].count(signal.SIGINT) == 1:
             raise KeyboardInterrupt
+        if _at_once:
+            raise _at_once[-1]
         if len(asked) == 1:
             console.note("stopping; the state will be saved")
 
@@ -53,6 +57,18 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         for number, handler in before.items():
             signal.signal(number, handler)
         _asked = None
+
+
+@contextmanager
+def raising(error: StoppedError) -> Iterator[None]:
+    """Let a stop end the block at once with `error`, also one that was asked for before: for long work that may be lost."""
+    if _was_asked():
+        raise error
+    _at_once.append(error)
+    try:
+        yield
+    finally:
+        _at_once.pop()
 
 
 def _was_asked() -> bool:

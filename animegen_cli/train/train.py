@@ -294,7 +294,8 @@ def _lead(job: _Job, run: Run, state: State | None, score: Scorer | None) -> Non
             return
 
 
-LONG = 24 * 3600.0
+HOUR = 3600.0
+LONG = 24 * HOUR
 """Seconds of training that nobody should begin without having been told."""
 
 
@@ -304,9 +305,12 @@ def _announce(job: _Job, prepared: Prepared, cost: estimate.Cost, *, done: int) 
     total = Amount.parse(settings.duration).images(batch=settings.batch, count=prepared.data.count)
     left = max(total - done, 0)
     whole = estimate.seconds(cost, left, prepared.device, precision=prepared.options.precision) / job.group.count
-    about = f"{left:,} images, about {units.duration(whole)} on this {device_name(prepared.device)}"
+    about = (
+        f"{left:,} images, about {job.request.budget or units.duration(whole)} on this {device_name(prepared.device)}"
+    )
     if whole <= LONG:
-        console.note(f"training: {about}")
+        shorter = whole > HOUR and job.request.budget is None
+        console.note(f"training: {about}" + ('; for less, `--budget "30 min"`' if shorter else ""))
         return
     console.warn(f"{about}: stop with Ctrl-C and give the same command again to go on")
     if not job.confirm(f"Train for {units.duration(whole)}?"):

@@ -22,6 +22,7 @@ from animegen_cli.seeds import seed_for
 from animegen_cli.train import optim
 from animegen_cli.train.ema import EMA, guide_of
 from animegen_cli.train.parts import Buffers, TreeSum, rows, summed_over_ranks
+from animegen_cli.train.signals import raising
 
 if TYPE_CHECKING:
     from animegen_cli.data.loading import RawBatch
@@ -289,7 +290,7 @@ class Trainer:
         """Train to the end.
 
         Args:
-            hooks: called when due, in order, and all of them at the end.
+            hooks: called when due, in order; at the end see `finish`.
             stop: asked before every part and after every step; True ends with StoppedError after the hooks that are called
                 `at_stop`. Where it comes before a step's first update the step is given up.
             on_step: called after every step, for progress.
@@ -311,9 +312,11 @@ class Trainer:
             stopping = not taken or self.stopping or (self.ranks.count == 1 and stop())
             finished = self.images >= self.total
             with self._missed():
-                for index, hook in enumerate(hooks):
+                if finished:
+                    self.finish(hooks)
+                for index, hook in enumerate([] if finished else hooks):
                     clock = time.monotonic() if hook.every.seconds is not None else self.images
-                    if finished or clock >= due[index] or (stopping and hook.at_stop):
+                    if clock >= due[index] or (stopping and hook.at_stop):
                         hook.call(self)
                         due[index] = self._next_due(hook.every)
             if finished or stopping:
@@ -323,6 +326,23 @@ class Trainer:
                     f"stopped at {self.images:,} of {self.total:,} images; the state is saved",
                     hint="type the same command again to go on",
                 )
+
+    def finish(self, hooks: Sequence[Hook]) -> None:
+        """Call every hook in order, the first and those that are called `at_stop` before the others: what is trained is safe
+        before pictures and figures are made, which may take minutes.
+
+        Raises:
+            StoppedError: a stop was asked for after that, or before; it comes at once.
+        """
+        for hook in [*hooks[:1], *(hook for hook in hooks[1:] if hook.at_stop)]:
+            hook.call(self)
+        stopped = StoppedError(
+            f"stopped after the last of {self.total:,} images; the state is saved",
+            hint="type the same command again for the pictures and figures that are left to make",
+        )
+        with raising(stopped):
+            for hook in hooks[1:]:
+                hook.call(self)
 
     def _meet(
         self, *, given_up: bool = False, full: bool = False, stop: bool = False, left: int = 0

@@ -54,3 +54,5 @@ class Request:
             raise UsageError(f"{self.path} is a run, not pictures", hint="name a picture or a folder after it")
         if self.run is not None:
             paths.open_run(self.run)
+        else:
+            paths.require_runs("translates")

@@ -63,7 +63,7 @@ def find_run(root: Path, name: str | None) -> Run:
     """
     runs = {run.name: run for run in paths.runs(root)}
     if not runs:
-        raise DataError(f"no run under {root}/", hint="train one: `animegen train ddim --preset smoke`")
+        raise DataError(f"no run under {root}/", hint='train one: `animegen train --budget "30 min"`')
     if name not in runs:
         raise DataError(f"no run `{name or ''}` under {root}/", hint=did_you_mean(name or "", runs))
     return runs[name]

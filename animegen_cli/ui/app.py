@@ -210,7 +210,7 @@ class Page:
             controls.picked: PickedRun(name, time.monotonic()),
         }
         if not names:
-            command = el("code", "animegen train ddim --preset smoke")
+            command = el("code", 'animegen train --budget "30 min"')
             changes[controls.facts] = render.notice(
                 join("No runs under ", el("code", self.root), ". Train one: ", command)
             )
