@@ -12,10 +12,27 @@ AnimegenError            1   never raised itself: anything that is not below is 
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+def installable(text: str) -> str:
+    """Return advice such as `pip install 'animegen[ui]'` by the folder that this package was installed from, where it was."""
+    if "animegen[" not in text:
+        return text
+    import json
+    from importlib import metadata
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        url = str(json.loads(metadata.distribution("animegen").read_text("direct_url.json") or "{}").get("url", ""))
+    except (metadata.PackageNotFoundError, ValueError, OSError):
+        url = ""
+    folder = Path(unquote(urlsplit(url).path))
+    return text.replace("animegen[", f"{folder}[") if url.startswith("file:") and folder.is_dir() else text
 
 
 class AnimegenError(Exception):

@@ -319,7 +319,7 @@ def test_what_is_noticed_is_counted_and_dropped_when_asked(tmp_path: Path) -> No
     }  # fmt: skip
     kept = made(folder, tmp_path / "few.zip", fit="stretch", drop=["bars", "monochrome", "several"])
     about = manifest_of(kept.path)
-    assert about["dropped"] == {"black bars": 1, "one color only": 1, "several faces": 1}
+    assert about["dropped"] == {"black bars": 1, "gray or a single tint": 1, "several faces": 1}
     assert about["names"] == ["face0.png", "face1.png", "face2.png"]
 
 

@@ -6,16 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from chain import here
 from test_hints import known_keys, parsed
 
 from animegen_cli.cli.reference import commands
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LINES = {
     "train ddpm --lr 1e-4": "train ddpm --set optim.model.lr=1e-4",
@@ -79,6 +76,9 @@ LINES = {
     "sample --run runs/a": "sample runs/a",
     "sample --ckpt runs/a/weights.safetensors": "sample runs/a/weights.safetensors",
     "sample --seed 3": "sample --seeds 3",
+    "sample --seed 3 --count 8": "sample --seeds 3-10",
+    f"train {__file__} --model vae --minutes 1": f"train --data {__file__} vae --budget 1min",
+    "train gan --settings mine.yaml": "train gan --config mine.yaml",
     "sample --cfg-scale 2": "sample --guidance 2",
     "sample --guidance-scale 2": "sample --guidance 2",
     "sample --psi 0.7": "sample --truncation 0.7",
@@ -156,6 +156,9 @@ OTHERS = {
     "train edm --set sigma_data=0.4": "write `model.sigma_data`",
     "train ddpm --set model.channels=8 model.blocks=1": "write `--set model.blocks=1`",
     "compare --study 3": "`003`",
+    f"train {Path(__file__).parent}": f"type `animegen prepare {Path(__file__).parent}` first",
+    "reproduce 003": "type `animegen compare --study 003`",
+    "export --out friend.zip": "`--out friend`",
 }
 
 

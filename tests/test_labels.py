@@ -365,7 +365,7 @@ def test_shelves_are_classes_when_asked_for(tmp_path: Path) -> None:
     ("names", "said"),
     [
         (["1.png", "2.png"], "all pictures lie in one folder"),
-        (["a/1.png", "a/2.png", "b/3.png", "4.png"], "1 of 4 pictures lie beside the 2 folders"),
+        (["a/1.png", "a/2.png", "b/3.png", "4.png"], "1 of 4 pictures lie in none of them"),
         (["a/1.png", "b/2.png", "c/3.png"], "3 folders hold 3 pictures, fewer than two each"),
     ],
 )

@@ -172,7 +172,7 @@ def test_a_run_that_is_gone_is_named_with_the_one_that_may_have_trained_on(folde
     said = refused(3, "sample", "--like", lost, cwd=folder)
     assert "weights 0123456789abcdef" in said
     assert "runs/second is of that kind and has other weights" in said
-    assert "animegen sample RUN --like lost.png" in said
+    assert f"animegen sample RUN --like {lost}" in said
     other = tmp_path / "elsewhere"
     shutil.copytree(folder / "runs" / "second", other / "moved")
     assert "not under runs" in refused(3, "sample", "--like", picture, cwd=other)

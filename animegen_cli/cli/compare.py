@@ -162,6 +162,12 @@ def compare(
             help="A further feature network for the scores of --study, as of `animegen eval`: squeezenet:PATH.",
         ),
     ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n", min=1, help="Images that --study draws of each run, once, for its scores; by default what it says."
+        ),
+    ] = None,
     at_once: Annotated[
         int,
         typer.Option(
@@ -190,14 +196,14 @@ def compare(
     unfit = bool(runs or sort or no_images or survey or votes or columns or published or label)
     _check_words(
         unfit=unfit, study=study, data=data, budget=budget, only=only, extractor=extractor, dry_run=dry_run, slurm=slurm,
-        slurm_dry_run=slurm_dry_run, at_once=at_once > 1,
+        slurm_dry_run=slurm_dry_run, at_once=at_once > 1, n=n,
     )  # fmt: skip
     if study is not None:
         paths.study_file(study)  # before torch is imported
         words = {
             "study": study, "data": data, "out": out, "budget": budget, "device": device, "seeds": training_seeds,
             "only": [word.strip() for word in only.split(",")] if only else (), "extractors": extractor or (),
-            "at_once": at_once,
+            "at_once": at_once, "n": n,
         }  # fmt: skip
         if slurm is not None or slurm_dry_run:
             _submit(words, slurm, dry_run=dry_run, slurm_dry_run=slurm_dry_run)
@@ -261,7 +267,8 @@ def _chosen(specs: Sequence[str], weighed: WeighedVotes | None) -> list[Run]:
         return [paths.open_run(spec) for spec in specs]
     runs = weighed.runs if weighed else [run for run in paths.runs() if not run.able("classifies")]
     if runs:
-        console.note(f"comparing all {len(runs)} runs {'of the survey' if weighed else f'under {paths.RUNS}/'}")
+        number = "the only run" if len(runs) == 1 else f"all {len(runs)} runs"
+        console.note(f"comparing {number} {'of the survey' if weighed else f'under {paths.RUNS}/'}")
     return runs
 
 

@@ -119,7 +119,7 @@ def _files() -> list[Line]:
 def _extras() -> list[Line]:
     from importlib import metadata
 
-    from animegen_cli.errors import AnimegenError
+    from animegen_cli.errors import AnimegenError, installable
     from animegen_cli.metrics import weights
 
     lines = []
@@ -131,7 +131,7 @@ def _extras() -> list[Line]:
         try:
             lines.append(Line(extra, f"{distribution} {metadata.version(distribution)}"))
         except metadata.PackageNotFoundError:
-            lines.append(Line(extra, "not installed", f"`pip install 'animegen[{extra}]'`"))
+            lines.append(Line(extra, "not installed", installable(f"`pip install 'animegen[{extra}]'`")))
     for program, purpose in (("nvidia-smi", "an NVIDIA GPU"), ("sbatch", "SLURM")):
         if where := shutil.which(program):
             lines.append(Line(purpose, where))

@@ -26,6 +26,7 @@ from animegen_cli.errors import (
     StoppedError,
     UsageError,
     did_you_mean,
+    installable,
     lacks_memory,
     nearest,
 )
@@ -109,6 +110,7 @@ def _fail(error: AnimegenError) -> int:
     from animegen_cli import console
 
     if error.message:
+        error.hint = installable(error.hint) if error.hint else None
         console.fail(error)
     return error.exit_code
 

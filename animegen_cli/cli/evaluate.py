@@ -105,7 +105,7 @@ def evaluate(
     request = build(
         Request,
         options,
-        metrics=[word.strip() for words in metrics or () for word in words.split(",")],
+        metrics=[word.strip().lower() for words in metrics or () for word in words.split(",")],
         seeds=parse_seeds(seeds) if seeds is not None else None,
         overrides=config.settings_of(settings or []) | given(sampler=sampler, steps=steps),
     )

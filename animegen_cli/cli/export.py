@@ -40,8 +40,13 @@ def export(
       animegen export runs/00007-gan-fast-faces --to onnx --out gan-onnx --n 100
     """
     from animegen_cli import console
+    from animegen_cli.errors import UsageError
     from animegen_cli.export import export as exporting
 
+    if out is not None and out.suffix.lower() in (".zip", ".onnx", ".gz"):
+        raise UsageError(
+            f"`--out {out}` is a folder of several files", hint=f"name a folder, such as `--out {out.with_suffix('')}`"
+        )
     request = exporting.Request(run=run, to=to, out=out, license=license, count=n, device=device)
     found = exporting.export(request)
     for note in found["notes"]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from animegen_cli import paths
@@ -60,7 +62,7 @@ _TRAIN = {
     "log-interval log-freq log-every print-freq logging-steps": "--set train.log_every={}steps",
     "sample-interval sample-every sample-freq preview-every snap": "--set train.preview_every={}steps",
     "save-interval save-freq checkpoint-interval checkpointing-steps ckpt-every save-steps": "--save-every {}steps",
-    "cfg config-file config-path yaml": "--config {}",
+    "cfg config-file config-path yaml settings": "--config {}",
     "family model arch architecture method": "{}",
     "random-seed manual-seed": "--seed {}",
     "n": "--dry-run",
@@ -140,7 +142,24 @@ def corrected(command: str, words: Sequence[str], known: Sequence[str]) -> str |
         if not equals and rest and (VALUE in answer or _is_switch(rest[0])) and not rest[0].startswith("--"):
             value = rest.pop(0)
         right += _written(answer, value or "N", words)
-    return shlex.join(["animegen", *right]) if found else None
+    return shlex.join(["animegen", *_fitting(command, right)]) if found else None
+
+
+def _fitting(command: str, words: list[str]) -> list[str]:
+    """The words as the command takes them together: pictures that stand alone after `train` are its data, and of a count and
+    a first seed `sample` takes both as seeds."""
+    if command == "train":
+        alone = [not before.startswith("-") and Path(word).is_file() for before, word in pairwise(["", *words])]
+        return [
+            new for word, is_data in zip(words, alone, strict=True) for new in (["--data", word] if is_data else [word])
+        ]
+    if command == "sample" and "--n" in words and "--seeds" in words:
+        count, first = (words[words.index(name) + 1 :][:1] for name in ("--n", "--seeds"))
+        if all(value and value[0].isdigit() for value in (count, first)):
+            place = words.index("--n")
+            words = words[:place] + words[place + 2 :]
+            words[words.index("--seeds") + 1] = f"{first[0]}-{int(first[0]) + int(count[0]) - 1}"
+    return words
 
 
 COMMANDS = {

@@ -30,7 +30,10 @@ def reproduce(
       animegen reproduce runs/00003-ddim-fast-faces-64
     """
     from animegen_cli import console, paths
+    from animegen_cli.errors import UsageError
 
+    if run in paths.documents() or run in paths.studies():
+        raise UsageError(f"{run} is a study, not a run", hint=f"type `animegen compare --study {run}`")
     if run is not None:
         paths.open_run(run)  # before torch is imported
     from animegen_cli.compare import reproduce

@@ -98,21 +98,31 @@ def du(under: Under = USUAL) -> None:
     total = {"name": "all", **{kind: sum(one[kind] for one in found) for kind in kinds}}
     rows = [[one["name"], *(units.memory(one[kind]) for kind in kinds)] for one in [*found, total]]
     console.table("", ["run", *kinds], rows, right=kinds)
-    console.note("states are kept to go on from; `--keep 1` keeps fewer, `animegen runs rm RUN` removes a run")
+    console.note(
+        "states are kept to go on from: `animegen runs rm RUN --states` removes them and leaves the faces, "
+        "`animegen train --keep 1` keeps fewer, `animegen runs rm RUN` removes a run"
+    )
     console.result([*found, total])
 
 
 @runs.command(cls=Command)
 def rm(
-    names: Runs, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False, under: Under = USUAL
+    names: Runs,
+    states: Annotated[
+        bool, typer.Option("--states", help="Only what training goes on from; the run still draws and is scored.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    under: Under = USUAL,
 ) -> None:
-    """Delete runs for good; asks first.
+    """Delete runs, or what they go on from, for good; asks first.
 
     Examples:
 
       animegen runs rm 3
 
       animegen runs rm 00003-ddim-fast-faces-64 --yes
+
+      animegen runs rm 3 --states
     """
     from animegen_cli import console, paths
     from animegen_cli.errors import UsageError
@@ -123,18 +133,26 @@ def rm(
     for run in chosen:
         if is_locked(run):
             raise UsageError(f"{run.path} is being trained", hint="stop it with Ctrl-C, or with `scancel` on a cluster")
+        if states and not run.finished:
+            raise UsageError(
+                f"{run.path} is not finished, and goes on from its states",
+                hint=f"finish it with `animegen train --resume {run.path}`, or delete all of it: leave `--states` out",
+            )
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("nobody is there to be asked", hint=f"type `animegen runs rm {' '.join(names)} --yes`")
+            typed = [*names, "--states"] if states else names
+            raise UsageError("nobody is there to be asked", hint=f"type `animegen runs rm {' '.join(typed)} --yes`")
         for run in chosen:
-            console.note(f"{run.path}: {_about(run)['progress']} images, {units.memory(_space(run)['all'])}")
+            space = units.memory(_space(run)["states" if states else "all"])
+            console.note(f"{run.path}: {_about(run)['progress']} images, {space}{' of states' if states else ''}")
         question = f"Delete {'it' if len(chosen) == 1 else f'these {len(chosen)}'} for good?"
         if not typer.confirm(question, err=True):
             console.note("nothing was deleted")
             return
     for run in chosen:
-        shutil.rmtree(run.path)
-        console.note(f"deleted {run.path}")
+        gone = run.resume if states else run.path
+        shutil.rmtree(gone, ignore_errors=states)  # a run that has no states is as it was asked to be
+        console.note(f"deleted {gone}")
     console.result([str(run.path) for run in chosen])
 
 

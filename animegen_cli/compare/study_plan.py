@@ -59,6 +59,8 @@ class Request:
     """Further feature networks that look at what the runs draw."""
     size: int | None = None
     """Pixels; those of the study when None."""
+    n: int | None = None
+    """Images that are drawn for the scores of each run, once; those of the study when None."""
     at_once: int = 1
     """Trainings at the same time, each in a process of its own with its share of the cores."""
     pictures: Sequence[int] = range(10)
@@ -123,6 +125,7 @@ def plan_of(request: Request) -> tuple[StudyConfig, list[Training], list[str]]:
         words += ["--data", str(request.data)] if request.data else []
         words += [word for setting in _settings(study, one) for word in ("--set", setting)]
         words += ["--duration", study_run.duration] if study_run.duration else []
+        words += ["--budget", study.budget] if study.budget and not study_run.duration else []
         commands.append(shlex.join([*words, "--out", str(one.folder.path)]))
     return study, found, commands
 
@@ -136,6 +139,8 @@ def asked(request: Request) -> StudyConfig:
     study = load(request.study)
     if request.size is not None:
         study = replace(study, size=request.size)
+    if request.n is not None:
+        study = replace(study, scores=replace(study.scores, n=request.n, repeats=1))
     if unknown := [name for name in request.only if name not in study.runs]:
         raise UsageError(f"the study has no run `{unknown[0]}`", hint=did_you_mean(unknown[0], study.runs))
     if request.seeds is not None:
@@ -329,13 +334,14 @@ def _measured(request: Request, study: StudyConfig, one: Training, faces: FaceSe
     study_run, asks = study.runs[one.run], training(request, study, one, faces.path)
     run_config: RunConfig = train.read_config(asks)
     prepared = train.prepare(asks, run_config, faces)
+    name = f"{study_run.family}/{study_run.preset}"
+    console.note(f"{name}: measuring how fast it trains here, by steps that are thrown away")
     rate = images_per_second(prepared, cores=study.cores)
     batch = run_config.train.batch
     seconds = Amount.parse(study.budget or "").seconds or 0.0
     images = max(int(rate * seconds) // batch, 1) * batch
     counted = f"of processor time on {_cores(study.cores)}" if study.cores else "by the clock"
-    name = f"{study_run.family}/{study_run.preset}"
-    console.note(f"{name}: {rate:,.0f} images/s, so {study.budget} {counted} are {images:,} images")
+    console.note(f"{name}: {rate:.3g} images/s, so {study.budget} {counted} are {images:,} images")
     return replace(study_run, duration=f"{images} images", images_per_second=round(rate, 2))
 
 

@@ -20,7 +20,7 @@ MARGIN = 0.3
 """What is added to a face on each side, as a share of the face: hair and chin are seen as in Kaggle's crops."""
 MOST = 32
 """Faces that are cut out of one picture, the surest first."""
-NOTICED = {"bars": "black bars", "monochrome": "one color only", "several": "several faces"}
+NOTICED = {"bars": "black bars", "monochrome": "gray or a single tint", "several": "several faces"}
 """What `--drop` may name, and what it means."""
 OVERVIEW = 192
 """The longer side in pixels of the small pictures on the sheet of boxes."""

@@ -84,7 +84,7 @@ def like(request: Request, picture: Path) -> Likeness:
     told, shown = recipe.read(picture)
     if told.kind not in _KINDS:
         raise _needs_more(picture, told)
-    run = abilities.open_run(request.run, "samples") if request.run is not None else find(told, picture.name)
+    run = abilities.open_run(request.run, "samples") if request.run is not None else find(told, str(picture))
     console.note(f"run: {run.path}")
     generator = _generator(request, run, told)
     try:

@@ -233,6 +233,11 @@ def _train(
         for folder in (run.path, run.samples):
             disk.sweep(folder)
         state = resume.newest_state(run) if occupied else None
+        if state is None and run.state == "finished":
+            raise UsageError(
+                f"{run.path} is finished and has no states to go on from",
+                hint=f"start from its weights: `animegen train --init-from {run.path}`",
+            )
         if occupied:
             resume.check_same(run, run_config, faces, state[1] if state else None)
         _lead(job, run, state, score)

@@ -42,9 +42,7 @@ def class_folders(source: Source, *, asked: bool) -> Labels:
         raise Unread("all pictures lie in one folder")
     if "" in found:
         loose = classes.count("")
-        raise Unread(
-            f"{loose:,} of {len(classes):,} pictures lie beside the {len(found) - 1:,} folders, in none of them"
-        )
+        raise Unread(f"{loose:,} of {len(classes):,} pictures lie in none of them")
     if len(found) > len(classes) / 2:
         raise Unread(f"{len(found):,} folders hold {len(classes):,} pictures, fewer than two each")
     if len(found) > most_values(len(classes)):
