@@ -7,19 +7,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from animegen_cli import paths
+from animegen_cli import console, paths
 from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.report import records, units
 from animegen_cli.report.rows import Rows, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from PIL import Image
 
     from animegen_cli.report import columns
     from animegen_cli.report.pictures import Drawn
-    from animegen_cli.report.tables import Table
+    from animegen_cli.report.tables import Cell, Table
     from animegen_cli.sample.images import Images
 
 PathLike = str | os.PathLike[str]
@@ -155,6 +155,10 @@ class Run:
         from animegen_cli.sample.images import Images
         from animegen_cli.sample.request import Request
 
+        if isinstance(seeds, int | str):
+            raise UsageError(f"`seeds={seeds!r}` is no list of seeds", hint="write `seeds=[3]` or `seeds=range(16)`")
+        if isinstance(labels, str):
+            raise UsageError(f"`labels={labels!r}` is no dict", hint='write `labels={"hair": "pink"}`')
         numbers = [int(seed) for seed in seeds]
         if any(seed < 0 for seed in numbers):
             raise UsageError(f"{min(numbers)} is no seed", hint="seeds are whole numbers from 0 on: `seeds=range(16)`")
@@ -240,7 +244,11 @@ class Comparison:
 
     @property
     def quality(self) -> Rows:
-        """A row for each run and way to draw, a column for each score under one protocol; None where it was not measured."""
+        """A row for each run and way to draw, a column for each score under one protocol; None where it was not measured.
+
+        Behind each score stand its standard error (`_std`), its 95 % interval (`_low`, `_high`) and whether it is not told apart
+        from the best one (`_like_best`, the best included); `seeds` are those of the trainings that a row is the mean of.
+        """
         return _rows(self._found.quality)
 
     @property
@@ -304,8 +312,12 @@ class Comparison:
         return self.files["page"]
 
     def __repr__(self) -> str:
-        """Return the table of scores as text."""
-        return repr(self.quality)
+        """Return the table of scores as text, with standard errors; ≈ marks what is not told apart from the best."""
+        table = self._found.quality
+        texts = [[cell.shown for cell in row] for row in table.rows]
+        titles = [column.title for column in table.columns]
+        right = [column.title for column in table.columns if column.right]
+        return console.plain_table("", titles, texts, right).rstrip("\n")
 
     def _repr_html_(self) -> str:
         found = [self._found.quality, self._found.cost]
@@ -329,4 +341,15 @@ def score_row(score: records.Score) -> dict[str, Any]:
 
 def _rows(table: Table) -> Rows:
     names = [column.key for column in table.columns]
-    return Rows(({name: cell.value for name, cell in zip(names, row, strict=True)} for row in table.rows), names)
+    rows = [dict(pair for named in zip(names, row, strict=True) for pair in _values(*named)) for row in table.rows]
+    full = max(rows, key=len, default={})  # with the uncertainty beside the score that it belongs to
+    return Rows(rows, list(full) or names)
+
+
+def _values(name: str, cell: Cell) -> Iterator[tuple[str, Any]]:
+    """The value of a cell, and what is known of its uncertainty."""
+    yield name, cell.value
+    if cell.std is not None:
+        low, high = cell.interval or (None, None)
+        yield from ((f"{name}_std", cell.std), (f"{name}_low", low), (f"{name}_high", high))
+        yield f"{name}_like_best", cell.best or cell.tied

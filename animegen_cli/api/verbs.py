@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,22 +12,33 @@ from animegen_cli import console, paths
 from animegen_cli.api.results import Comparison, DataSet, PathLike, Run, Scores, score_row
 from animegen_cli.errors import DataError, UsageError, did_you_mean
 from animegen_cli.report import records
+from animegen_cli.seeds import parse_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
 R = TypeVar("R")
 _FLAGS = ("seed", "batch", "parts", "batch_gpu", "duration", "save_every", "keep", "deterministic", "loggers")
 """Options of `animegen train` that are keys of the section `train` of a config."""
+_ELSEWHERE = {
+    "seeds": "`seed` is one number; call it once for each, or type `animegen train --seeds 0-4`",
+    "logger": 'write `loggers=["csv"]`',
+    "set": 'write the section as a dict, such as `model={"channels": 64}`',
+    "name": "`out` names the run folder",
+    "epochs": 'write `duration="10 epochs"`',
+    "steps": 'write `duration="1000 steps"`',
+    "lr": 'write `optim={"model": {"lr": 1e-4}}`',
+}
+"""What `animegen train` or other programs call so, and what to write here."""
 
 
-def load(run: PathLike | None = None) -> Run:
+def load(run: PathLike | int | None = None) -> Run:
     """Open a run: a folder, or a name or number under `runs/`; the newest run there when None.
 
     Raises:
         DataError: there is no such run; the hint has the nearest name.
     """
-    return Run(paths.open_run(None if run is None else os.fspath(run)).path)
+    return Run(paths.open_run(_spelled(run)).path)
 
 
 def prepare(
@@ -56,7 +68,7 @@ def prepare(
 
     if not sources:
         raise UsageError("no source given", hint='name a folder of pictures, or "demo"')
-    specs, others = ([os.fspath(one) for one in _several(some)] for some in (sources, photos))
+    specs, others = _listed(sources), _listed(photos)
     known = {field.name for field in dataclasses.fields(Options)} - {"size"}
     chosen = _built(Options, options, known | {"resolution", "out", "photos"}, size=resolution)
     done = verb.prepare(Request(specs, None if out is None else Path(out), chosen, others))
@@ -103,6 +115,9 @@ def train(
     """
     from animegen_cli.train.request import Request, layers
 
+    for name in settings:
+        if name in _ELSEWHERE:
+            raise UsageError(f"there is no argument `{name}`", hint=_ELSEWHERE[name])
     request = Request(
         family=family, preset=_spelled(preset), data=None if data is None else Path(data),
         out=None if out is None else Path(out), resume=os.fspath(resume), init_from=_spelled(init_from), budget=budget,
@@ -143,6 +158,8 @@ def evaluate(subject: PathLike | None = None, *, metrics: str | Sequence[str] = 
     split = [word.strip() for several in words for word in several.split(",")]
     known = {field.name for field in dataclasses.fields(Request)} - {"subject", "metrics"}
     spelled = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
+    if isinstance(seeds := spelled.get("seeds"), str):
+        spelled["seeds"] = parse_seeds(seeds)
     as_paths = {name: Path(str(spelled[name])) for name in ("data", "weights") if spelled.get(name) is not None}
     request = _built(Request, spelled | as_paths, known, subject=_spelled(subject), metrics=split)
     request.check()  # before torch is imported
@@ -155,7 +172,7 @@ def evaluate(subject: PathLike | None = None, *, metrics: str | Sequence[str] = 
     return Scores(Path(found["subject"]), scores, found["notes"])
 
 
-def compare(runs: Sequence[PathLike] | None = None, *, sort: str | None = None) -> Comparison:
+def compare(runs: Sequence[PathLike | int] | None = None, *, sort: str | None = None) -> Comparison:
     """Lay runs side by side, as `animegen compare` does; runs that differ by their training seed alone are joined.
 
     Args:
@@ -171,7 +188,7 @@ def compare(runs: Sequence[PathLike] | None = None, *, sort: str | None = None) 
     if runs is None:
         chosen = [run for run in paths.runs() if not run.able("classifies")]
     else:
-        chosen = [paths.open_run(os.fspath(run)) for run in _several(runs)]
+        chosen = [paths.open_run(run) for run in _listed(runs)]
     found = verb.compare(chosen, sort=sort)
     for warning in found.warnings:
         console.warn(warning)
@@ -224,12 +241,14 @@ def study(
 # ---- words to requests ----------------------------------------------------------------------------------------
 
 
-def _several(some: PathLike | Sequence[PathLike]) -> Sequence[PathLike]:
-    return [some] if isinstance(some, str | os.PathLike) else some
+def _listed(some: PathLike | int | Sequence[PathLike | int]) -> list[str]:
+    """The paths, names and numbers of a list, or of the one that was given alone, as text."""
+    several = some if isinstance(some, Sequence) and not isinstance(some, str) else [some]
+    return [str(one) if isinstance(one, int) else os.fspath(one) for one in several]
 
 
-def _spelled(path: PathLike | None) -> str | None:
-    return None if path is None else os.fspath(path)
+def _spelled(path: PathLike | int | None) -> str | None:
+    return None if path is None else _listed(path)[0]
 
 
 def _built(kind: type[R], options: Mapping[str, Any], known: Iterable[str], **made: object) -> R:

@@ -41,7 +41,7 @@ def sample(
     ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option("--temperature", min=0, help="Scale of what is drawn, below 1 for safer faces (VAEs)."),
+        typer.Option("--temperature", min=0, help="Scale of what is drawn, below 1 for safer faces (VAEs, GANs)."),
     ] = None,
     settings: Settings = None,
     batch: Batch = None,

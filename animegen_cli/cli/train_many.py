@@ -66,7 +66,8 @@ def _train(requests: Mapping[str, Request]) -> None:
     done = sweep.run(requests, score=in_run_scores)
     folders = [str(run.path) for run in done.runs.values()]
     finished = len(folders) - len(done.unfinished)
-    console.note(f"{finished} of {len(folders)} runs are finished; next: `animegen eval` each of them, then `animegen compare {shlex.join(folders)}`")
+    console.note(f"{finished} of {len(folders)} runs are finished; next: `animegen eval` each of them, then")
+    console.note(f"  `animegen compare {shlex.join(folders)}`")
     console.result({"runs": folders, "unfinished": dict(done.unfinished)}, "\n".join(folders))
 
 

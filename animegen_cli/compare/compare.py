@@ -158,7 +158,7 @@ def _marked(scores: Sequence[Score | None], column: ScoreColumn) -> list[Cell]:
     """A column of cells: the best value is marked, and those that differ from it no more than by chance."""
     present = [score for score in scores if score is not None]
     best = None
-    if column.better and len(present) > 1:
+    if column.better and len({score.value for score in present}) > 1:  # of equal values none is the best
         best = (min if column.better == "lower" else max)(score.value for score in present)
     tested = [significance.Measured(score.value, score.std, score.freedom) for score in present]
     place = next((i for i, one in enumerate(tested) if one.value == best), None)

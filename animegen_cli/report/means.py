@@ -24,6 +24,7 @@ NOTE = (
     "trainings or the error within them, whichever is larger, and differences are tested by Welch’s t."
 )
 """What the ± of a run of several training seeds is."""
+_NUMBER = re.compile(r"^\d{5}-")
 _SEED = re.compile(r"[,_. -]*seed=?(\d+)")
 """What names a training's seed in the names of folders: `,seed=1` of sweeps, `-seed1` of studies."""
 
@@ -145,6 +146,7 @@ def _setting(record: Record) -> str:
 
 
 def _common_name(records: Sequence[Record]) -> str:
-    """What the folders are called but for the seed; the first one's name and the number of all where that is not one name."""
-    names = {_SEED.sub("", record.name) for record in records}
+    """What the folders are called but for the seed and a run's number; the first one's name and the number of all where that is
+    not one name."""
+    names = {_SEED.sub("", _NUMBER.sub("", record.name)) for record in records}
     return names.pop() if len(names) == 1 and "" not in names else f"{records[0].name} and {len(records) - 1} more"

@@ -24,7 +24,7 @@ from animegen_cli.paths import Run
 from animegen_cli.ranks import Ranks
 from animegen_cli.report import units
 from animegen_cli.seeds import seed_for
-from animegen_cli.train import estimate, guide, options, resume, start
+from animegen_cli.train import estimate, guide, loggers, options, resume, start
 from animegen_cli.train.lock import lock
 from animegen_cli.train.options import Prepared, ResolvedOptions
 from animegen_cli.train.request import Request
@@ -228,6 +228,7 @@ def _train(
     job = _Job(request, run_config, faces, group, stop, confirm)
     if not group.first:
         return _follow(job)
+    loggers.check(run_config.train.loggers)
     run, occupied = resume.choose_folder(request, run_config, faces)
     with lock(run):
         for folder in (run.path, run.samples):
