@@ -58,11 +58,6 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and any(getattr(torch.cpu, name, lambda: False)() for name in known)
 
 
-def finest_float(device: torch.device) -> torch.dtype:
-    """Return the most exact kind of number that it computes with: float64, on Apple's GPUs float32."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given; a CPU always has."""
     if device.type == "cuda":

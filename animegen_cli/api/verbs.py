@@ -12,7 +12,6 @@ from animegen_cli import console, paths
 from animegen_cli.api.results import Comparison, DataSet, PathLike, Run, Scores, score_row
 from animegen_cli.errors import DataError, UsageError, did_you_mean
 from animegen_cli.report import records
-from animegen_cli.seeds import parse_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -158,8 +157,8 @@ def evaluate(subject: PathLike | None = None, *, metrics: str | Sequence[str] = 
     split = [word.strip() for several in words for word in several.split(",")]
     known = {field.name for field in dataclasses.fields(Request)} - {"subject", "metrics"}
     spelled = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in options.items()}
-    if isinstance(seeds := spelled.get("seeds"), str):
-        spelled["seeds"] = parse_seeds(seeds)
+    if isinstance(spelled.get("seeds"), int | str):
+        raise UsageError(f"`seeds={spelled['seeds']!r}` is no list of seeds", hint="write `seeds=range(64)`")
     as_paths = {name: Path(str(spelled[name])) for name in ("data", "weights") if spelled.get(name) is not None}
     request = _built(Request, spelled | as_paths, known, subject=_spelled(subject), metrics=split)
     request.check()  # before torch is imported

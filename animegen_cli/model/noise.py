@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from animegen_cli.device import finest_float
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -105,6 +103,11 @@ def normal(seeds: Tensor, draw: int, count: int) -> Tensor:
         sine, cosine = _sin_cos(second * scale)
         pairs += [radius * cosine, radius * sine]
     return torch.stack(pairs, dim=-1).flatten(1)[:, :count].float()
+
+
+def finest_float(device: torch.device) -> torch.dtype:
+    """Return the most exact kind of number that it computes with: float64, on Apple's GPUs float32."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 class Noise:

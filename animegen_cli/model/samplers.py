@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from animegen_cli.config import Sampling
-from animegen_cli.device import finest_float
+from animegen_cli.model.noise import finest_float
 from animegen_cli.model.schedules import SDE, Spacing
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from animegen_cli.device import finest_float
+from animegen_cli.model.noise import finest_float
 
 OwnSpacing = Literal["leading", "trailing", "quad"]
 """How levels are chosen in a process's own time."""

@@ -81,7 +81,7 @@ class Request:
             )
         if self.run is not None:
             paths.open_run(self.run)
-        else:
+        elif self.like is None:
             paths.require_runs("samples")
 
     def _check_like(self, picture: Path) -> None:
