@@ -51,6 +51,8 @@ def command_of(script: str) -> list[str]:
     [
         ("", "an empty word"),
         ("gpu", "`gpu` in `--slurm` has no value"),
+        ("partion=low,time=3", "sbatch has no option `partion`"),
+        ("time=banana", "`time=banana` in `--slurm` is no time"),
         ("partition=", "`partition` in `--slurm` has no value"),
         ("partition=a,,time=1", "an empty word"),
         ("partition=a,partition=b", "says `partition` twice"),

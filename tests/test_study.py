@@ -36,7 +36,7 @@ def study_run(family: str, duration: str | None = "64 images", more: dict[str, A
     """What a study's file says of a tiny run; `more` goes over its settings."""
     settings = dict(word.split("=", 1) for word in [*TINY[family], *SHORT])
     values = {key: yaml.safe_load(value) for key, value in settings.items()}
-    run = {"family": family, "preset": "smoke", "settings": {**values, **(more or {})}}
+    run = {"family": family, "preset": "smoke", "settings": {**values, "train.loggers": [], **(more or {})}}
     return run | ({"duration": duration} if duration else {})
 
 

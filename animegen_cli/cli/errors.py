@@ -169,6 +169,8 @@ def _of_the_system(error: OSError) -> AnimegenError | None:
     why = (error.strerror or str(error)).lower()
     if error.errno in _LACKS:
         where = f"{error.filename}: " if error.filename else ""
+        if error.errno == errno.EROFS:
+            return MachineError(f"{where}{why}", hint="give the command in a folder of yours, or name one with `--out`")
         return MachineError(f"{where}{why}", hint="make room (or choose another place), then give the same command")
     if "temporary directory" in why:
         return MachineError("there is no temporary folder that can be written", hint="set TMPDIR to a folder of yours")

@@ -6,6 +6,7 @@ job that starts again goes on, and the workers of an array share a study or a sw
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shlex
@@ -49,6 +50,21 @@ _LISTS = {
 }
 """Options whose value may have commas."""
 _REFUSED = {"wrap", "parsable", "test-only", "help", "usage", "version", "chdir", "export-file"}
+_KNOWN = (
+    "account", "acctg-freq", "array", "batch", "bb", "bbf", "begin", "chdir", "cluster-constraint", "clusters", "comment",
+    "constraint", "container", "container-id", "contiguous", "core-spec", "cores-per-socket", "cpu-freq", "cpus-per-gpu",
+    "cpus-per-task", "deadline", "delay-boot", "dependency", "distribution", "error", "exclude", "exclusive", "export",
+    "extra", "extra-node-info", "get-user-env", "gid", "gpu-bind", "gpu-freq", "gpus", "gpus-per-node", "gpus-per-socket",
+    "gpus-per-task", "gres", "gres-flags", "hint", "hold", "ignore-pbs", "input", "job-name", "kill-on-invalid-dep",
+    "licenses", "mail-type", "mail-user", "mcs-label", "mem", "mem-bind", "mem-per-cpu", "mem-per-gpu", "mincpus",
+    "network", "nice", "no-kill", "no-requeue", "nodefile", "nodelist", "nodes", "ntasks", "ntasks-per-core",
+    "ntasks-per-gpu", "ntasks-per-node", "ntasks-per-socket", "open-mode", "output", "overcommit", "oversubscribe",
+    "partition", "power", "prefer", "priority", "profile", "propagate", "qos", "reboot", "requeue", "reservation",
+    "segment", "signal", "sockets-per-node", "spread-job", "stepmgr", "switches", "thread-spec", "threads-per-core",
+    "time", "time-min", "tmp", "tres-bind", "tres-per-task", "uid", "use-min-nodes", "wait", "wait-all-nodes",
+    "wait-for-switch", "wckey",
+)  # fmt: skip
+"""Options of sbatch; a site's plug-ins may have others, so that only a word near one of these is taken for a slip."""
 _VALUE = re.compile(r"[A-Za-z0-9_.,:%@/+=*&|()\[\]<>!~-]+")
 
 
@@ -141,9 +157,15 @@ def _check(text: str, key: str, value: str | None) -> None:
         raise UsageError(f"`--slurm` cannot take `{key}`: the job is the command that was typed", hint=hint)
     if value is None and key not in _FLAGS:
         raise UsageError(f"`{key}` in `--slurm` has no value", hint=hint)
+    if key not in (*_KNOWN, *_FLAGS) and (close := difflib.get_close_matches(key, _KNOWN, 1, 0.8)):
+        raise UsageError(f"sbatch has no option `{key}`", hint=f"did you mean `{close[0]}`?")
     if value is not None and not _VALUE.fullmatch(value):
         why = "no value" if not value else "a value with spaces, quotes or signs that a batch file cannot hold"
         raise UsageError(f"`{key}` in `--slurm` has {why}", hint=hint)
+    if key == "time" and not re.fullmatch(r"(\d+-)?\d+(:\d+){0,2}|(?i:unlimited|infinite)", value or ""):
+        raise UsageError(
+            f"`time={value}` in `--slurm` is no time", hint="write `time=04:00:00`, or minutes: `time=240`"
+        )
     if key == "gpus" and not re.fullmatch(r"([A-Za-z][^:]*:)?\d+", value or ""):
         raise UsageError(f"`gpus={value}` in `--slurm` is no number", hint=hint)
     if key == "array" and not re.fullmatch(r"[1-9]\d*|\d[\d,:-]*(%\d+)?", value or ""):
@@ -355,9 +377,10 @@ def warn_of_limit(text: str, run_config: RunConfig) -> None:
     limit = Wish.parse(text).seconds
     every = Amount.parse(run_config.train.save_every).seconds
     if limit is not None and every is not None and every >= limit:
+        oftener = f"{limit // 240} min" if limit >= 240 else f"{limit // 4} s"
         console.warn(
             f"a state is saved every {run_config.train.save_every}, and the job's time is {limit // 60} min: only the stop before "
-            f'its end saves (`--save-every "{max(limit // 240, 1)} min"` saves in between)'
+            f'its end saves (`--save-every "{oftener}"` saves in between)'
         )
 
 

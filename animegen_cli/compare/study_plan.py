@@ -278,14 +278,18 @@ def _plain(study: StudyConfig) -> dict[str, Any]:
 
 
 def _sparse(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values at every depth that are not None and not empty."""
+    """The values at every depth that are not None and not empty; of settings of a preset all, where an empty list is a value."""
 
     def inside(value: object) -> object:
         if isinstance(value, dict):
             return _sparse(value)
         return [inside(item) for item in value] if isinstance(value, list) else value
 
-    return {key: inside(value) for key, value in values.items() if value not in (None, {}, [])}
+    return {
+        key: value if key == "settings" else inside(value)
+        for key, value in values.items()
+        if value not in (None, {}, [])
+    }
 
 
 def _check_same(before: StudyConfig, study: StudyConfig, faces: FaceSet, folder: Path) -> None:
