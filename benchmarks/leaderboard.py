@@ -214,11 +214,12 @@ def how(plan: StudyConfig, compared: Comparison, machine: str | None) -> str:
     for column in _columns(compared):
         texts.setdefault(column.protocol_text, []).append(column.name)
     protocols = [f"{', '.join(names)}: {text}." for text, names in texts.items()]
-    who = f"Means of the training seeds {spell_seeds(plan.seeds)} with 95 % intervals"
+    who, test = f"Means of the training seeds {spell_seeds(plan.seeds)} with 95 % intervals", "Welch's t"
     if len(plan.seeds) == 1:
         who = f"One training each so far, seed {plan.seeds[0]}; its 95 % intervals do not hold what another seed would change"
+        test = "two-sided test of their standard errors"
     said = (
-        f"{who}; bold: the best, ≈: not significantly different from it (Welch's t, 5 %, Holm). {plan.budget} of processor "
+        f"{who}; bold: the best, ≈: not significantly different from it ({test}, 5 %, Holm). {plan.budget} of processor "
         f"time on {cores}{on}, turned into images by measuring once; torch {', '.join(sorted(versions))}; "
         f"data {', '.join(sorted(data))}."
     )

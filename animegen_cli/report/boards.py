@@ -13,7 +13,6 @@ from PIL import Image
 from animegen_cli.report import looks, pictures, plots
 from animegen_cli.report.records import training_time
 from animegen_cli.report.units import amount, duration
-from animegen_cli.seeds import spell_seeds
 
 if TYPE_CHECKING:
     from animegen_cli.report.columns import Comparison, ScoreColumn
@@ -108,7 +107,7 @@ def board(compared: Comparison, drawn: Drawn | None, flaws: Mapping[int, Sequenc
     heading = (
         "" if column is None else f"{column.name} ({column.better} is better{', logarithmic' if axis.log else ''})"
     )
-    seeds = "" if drawn is None else f"faces of the same seeds, {spell_seeds(drawn.seeds[:MOST_FACES])}"
+    seeds = "" if drawn is None else f"faces of the same seeds, from {drawn.seeds[0]} on"
     costs_head = time.measure
     shown = drawn is not None and any(not isinstance(drawn.rows[place], str) for place in places)
     return Board(rows, heading, axis.ticks() if scores else (), seeds, costs_head, shown)
