@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import squeezenet_weights
@@ -18,7 +19,7 @@ import torch
 import yaml
 from chain import ROOT, SHORT, TINY, assert_same_run, done, here, refused
 
-from animegen_cli import paths
+from animegen_cli import disk, paths
 from animegen_cli.compare import study_file, study_plan, study_processes
 from animegen_cli.config import Amount
 from animegen_cli.errors import ConfigError, UsageError
@@ -28,6 +29,9 @@ from animegen_cli.train import speed, train
 from animegen_cli.train.lock import lock
 from animegen_cli.train.request import Request as TrainRequest
 from animegen_cli.train.trainer import Trainer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FAMILIES = {"vae": "vae", "ddim": "ddim"}
 
@@ -81,6 +85,33 @@ def test_a_study_that_an_earlier_version_wrote_still_opens() -> None:
     assert old.data is not None
     assert old.device == "cpu"
     assert all(str(run.duration).endswith(" images") and run.images_per_second for run in old.runs.values())
+
+
+def test_a_study_for_gpus_names_its_sibling_for_a_cpu() -> None:
+    assert "`--study xmu2023-laptop`" in done("compare", "--study", "003", "--device", "cpu", "--dry-run").err
+    assert "GPU" not in done("compare", "--study", "xmu2023-laptop", "--device", "cpu", "--dry-run").err
+
+
+def test_who_waits_for_a_plan_that_fails_makes_it_itself(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder goes with the process that could not plan; a process that waits finds it gone."""
+    only_one, calls = disk.only_one, []
+
+    @contextlib.contextmanager
+    def gone_at_first(path: Path, **named: Any) -> Iterator[None]:
+        calls.append(path)
+        if len(calls) == 1:
+            shutil.rmtree(path.parent)
+            raise FileNotFoundError(path)
+        with only_one(path, **named):
+            yield
+
+    monkeypatch.setattr(disk, "only_one", gone_at_first)
+    request = study_plan.Request(study=str(written(tmp_path)), data=faces, out=tmp_path / "out", device="cpu")
+    study_plan.made(request)
+    assert len(calls) == 2
+    assert (tmp_path / "out" / study_plan.FILE).is_file()
 
 
 # ---- a study in work ------------------------------------------------------------------------------------------

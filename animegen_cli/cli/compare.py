@@ -300,6 +300,7 @@ def _study(
 
         check_stop(stop)
     request = study_plan.Request(**words, pictures=numbers, reals=reals, figures=figures)
+    _warn_of_gpu(request.study, request.device)
     if dry_run:
         planned, _, commands = study_plan.plan_of(request)
         if not console.is_json():
@@ -318,6 +319,16 @@ def _study(
     _print_result(done.compared, done.files, form, done.folder / "comparison")
     for name, why in done.unfinished.items():
         console.warn(f"{name} is not finished: {why}")
+
+
+def _warn_of_gpu(spec: str, device: str | None) -> None:
+    """Say so where a study whose networks are for a GPU has a sibling for a CPU, and there is no GPU."""
+    from animegen_cli import console, paths
+    from animegen_cli.device import pick_device
+
+    sibling = f"{paths.study_file(spec).stem}-laptop"
+    if sibling in paths.studies() and pick_device(device).type == "cpu":
+        console.warn(f"the networks of this study are for a GPU; `--study {sibling}` compares the same kinds on a CPU")
 
 
 def _submit(words: Mapping[str, Any], wish: str | None, *, dry_run: bool, slurm_dry_run: bool) -> None:

@@ -201,9 +201,14 @@ def made(request: Request) -> tuple[StudyConfig, FaceSet]:
 @contextmanager
 def _planning(folder: Path) -> Iterator[None]:
     """Alone with the plan, whose folder goes again where none was made."""
-    paths.make_folder(folder)
+    waits = "another process plans this study; waiting"
     try:
-        with disk.only_one(folder / FILE, on_wait=lambda: console.note("another process plans this study; waiting")):
+        with contextlib.ExitStack() as alone:
+            while True:
+                paths.make_folder(folder)
+                with contextlib.suppress(FileNotFoundError):  # whoever planned could not, and took the folder with it
+                    alone.enter_context(disk.only_one(folder / FILE, on_wait=lambda: console.note(waits)))
+                    break
             yield
     except BaseException:
         with contextlib.suppress(FileNotFoundError):  # another process was faster
