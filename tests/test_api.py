@@ -111,6 +111,27 @@ def test_what_a_notebook_shows_names_what_there_is(page: dict[str, Any]) -> None
     assert "fd-faces" in repr(page["comparison"])
 
 
+def test_a_score_of_a_comparison_has_its_uncertainty_beside_it(page: dict[str, Any]) -> None:
+    quality, score = page["comparison"].quality, page["scores"][0]
+    assert score["name"] == "fd-faces"
+    place = quality.columns.index("fd-faces")
+    assert quality.columns[place : place + 5] == [
+        "fd-faces", "fd-faces_std", "fd-faces_low", "fd-faces_high", "fd-faces_like_best",
+    ]  # fmt: skip
+    assert [quality[0][f"fd-faces_{end}"] for end in ("std", "low", "high")] == [
+        score["std"], score["low"], score["high"],
+    ]  # fmt: skip
+    assert quality[1]["fd-faces_std"] is None  # it was not scored
+    assert "±" in repr(page["comparison"])
+
+
+def test_a_run_is_named_by_its_number_too(page: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copytree(page["folder"] / "runs" / "vae", tmp_path / "runs" / "00002-vae")
+    with inside(tmp_path):
+        assert animegen.load(2).name == "00002-vae"
+        assert animegen.compare([2]).quality["run"] == ["00002-vae"]
+
+
 def test_a_log_has_a_row_for_each_moment(page: dict[str, Any]) -> None:
     log = page["run"].log
     assert log["images"] == sorted(set(log["images"]))
@@ -141,6 +162,12 @@ def test_a_set_of_two_domains_is_shown_too(tmp_path: Path) -> None:
         (lambda run: animegen.train("vea"), UsageError, "did you mean `vae`?"),
         (lambda run: animegen.train("vae", preset="smoke", modle={}), ConfigError, "did you mean `model`?"),
         (lambda run: animegen.train("vae", preset="smok"), UsageError, "did you mean `smoke`?"),
+        (lambda run: animegen.train("vae", seeds="0-1"), UsageError, "`seed` is one number"),
+        (lambda run: animegen.train("vae", logger="csv"), UsageError, 'loggers=["csv"]'),
+        (lambda run: animegen.train("vae", set="model.width=8"), UsageError, "as a dict"),
+        (lambda run: run.sample(seeds=3), UsageError, "seeds=[3]"),
+        (lambda run: run.sample(labels="hair=pink"), UsageError, '{"hair": "pink"}'),
+        (lambda run: animegen.evaluate(run, seeds="0-63"), UsageError, "seeds=range(64)"),
         (lambda run: run.sample(stepps=3), UsageError, "it has `temperature`"),
         (lambda run: run.sample(seeds=[3, -1]), UsageError, "from 0 on"),
         (lambda run: run.sample(seeds=[]).grid(), UsageError, ""),

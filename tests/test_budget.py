@@ -35,6 +35,14 @@ def test_a_budget_becomes_whole_steps(rate: dict[str, float], faces: Path, tmp_p
     assert Run(tmp_path / "run").about["images"] == 16
 
 
+def test_a_budget_for_too_few_images_says_what_faces_take(rate: dict[str, float], faces: Path, tmp_path: Path) -> None:
+    assert (
+        '`--budget "17 min"`' in done(*words(faces, tmp_path / "run", "--budget", "1 s")).err
+    )  # 20,000 at 20 a second
+    rate["images_per_second"] = 1e6
+    assert "expect noise" not in done(*words(faces, tmp_path / "long", "--budget", "1 s", "--dry-run")).err
+
+
 def test_typed_again_it_keeps_what_was_measured_first(rate: dict[str, float], faces: Path, tmp_path: Path) -> None:
     typed = words(faces, tmp_path / "run", "--budget", "2 s", "--set", "optim.model.schedule=cosine")
     done(*typed)

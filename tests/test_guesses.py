@@ -157,6 +157,7 @@ OTHERS = {
     "train ddpm --set model.channels=8 model.blocks=1": "write `--set model.blocks=1`",
     "compare --study 3": "`003`",
     f"train {Path(__file__).parent}": f"type `animegen prepare {Path(__file__).parent}` first",
+    "eval samples --metrics FDD": "did you mean `fd`?",
     "reproduce 003": "type `animegen compare --study 003`",
     "export --out friend.zip": "`--out friend`",
 }

@@ -105,7 +105,7 @@ def evaluate(
     request = build(
         Request,
         options,
-        metrics=[word.strip().lower() for words in metrics or () for word in words.split(",")],
+        metrics=[_metric(word.strip()) for words in metrics or () for word in words.split(",")],
         seeds=parse_seeds(seeds) if seeds is not None else None,
         overrides=config.settings_of(settings or []) | given(sampler=sampler, steps=steps),
     )
@@ -131,6 +131,11 @@ def evaluate(
     if check := found.get("check"):
         console.table(f"{check['backend']} {check['version']}", *_checked(check), right=("animegen", check["backend"]))
     console.result(found)
+
+
+def _metric(word: str) -> str:
+    """A metric as papers write it, such as FID, by the name that it has here; names of attributes keep their capitals."""
+    return word.lower() if word.isupper() else word
 
 
 def _submit(subject: str | None, wish: str | None, *, dry_run: bool) -> None:

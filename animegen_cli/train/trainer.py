@@ -312,7 +312,7 @@ class Trainer:
             stopping = not taken or self.stopping or (self.ranks.count == 1 and stop())
             finished = self.images >= self.total
             with self._missed():
-                if finished:
+                if finished and hooks:  # the first process has them
                     self.finish(hooks)
                 for index, hook in enumerate([] if finished else hooks):
                     clock = time.monotonic() if hook.every.seconds is not None else self.images
