@@ -622,7 +622,8 @@ def test_runs_and_paths_that_do_not_fit(runs: dict[str, Path], tmp_path: Path) -
     face = tmp_path / "face.png"
     picture(1).save(face)
     said = refused(3, "translate", face, cwd=tmp_path)
-    assert "no run under runs/ can translate pictures" in said
+    assert "no run under runs/" in said
+    assert "animegen prepare --photos" in said
     assert "animegen train" in said
     said = refused(3, "translate", runs["vae"], tmp_path / "faec.png")
     assert "did you mean" in said

@@ -181,7 +181,7 @@ def _evaluate_run(subject: EvaluatedRun, words: list[str] | None) -> dict[str, A
     known = {_key(score): score for score in stored["scores"]}
     keys = [(p.id, images, p.sampling, p.seeds) for _, protocols in work for p in protocols]
     if not request.force and all(key in known for key in keys):
-        console.note(f"{run.name} is scored already; `animegen eval {run.path} --force` measures again")
+        console.note(f"already scored; `animegen eval {run.path} --force` measures again")
         return _answer(request, subject, run.path, [known[key] for key in keys], [])
     notes: list[str] = []
     scores: list[dict[str, Any]] = []
