@@ -45,9 +45,10 @@ def pick_device(name: str | None) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a person calls it: the GPU's own name, or `cpu`."""
-    names = {"mps": "Apple GPU (mps)"}
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else names.get(device.type, device.type)
+    """Return what a person calls it: a GPU's own name, or `cpu`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return "Apple GPU (mps)" if device.type == "mps" else device.type
 
 
 def has_bf16(device: torch.device) -> bool:

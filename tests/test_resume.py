@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
-from chain import assert_same_run, done, here, log_of, newest, sets, start, train_words, wait_until
+from chain import assert_same_run, done, here, log_of, newest, refused, sets, start, train_words, wait_until
 
 from animegen_cli.errors import StoppedError
 from animegen_cli.model import checkpoint, families
@@ -153,6 +153,16 @@ def test_stopped_in_its_last_pictures_it_has_lost_nothing(
     assert Run(run).state == "finished"
     assert len(measured) == 1
     assert_same_run(unbroken("ddim"), run)
+
+
+def test_a_finished_run_without_its_states_is_not_trained_from_the_beginning(faces: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done(*train_words("ddim", faces, run, duration="16 images"))
+    done("runs", "rm", run, "--states", "--yes")
+    weights = (run / "weights.safetensors").read_bytes()
+    said = refused(2, *train_words("ddim", faces, run, duration="32 images"))
+    assert f"animegen train --init-from {run}" in said
+    assert (run / "weights.safetensors").read_bytes() == weights
 
 
 def test_lines_after_the_state_are_cut(faces: Path, tmp_path: Path) -> None:

@@ -92,6 +92,12 @@ def test_a_study_for_gpus_names_its_sibling_for_a_cpu() -> None:
     assert "GPU" not in done("compare", "--study", "xmu2023-laptop", "--device", "cpu", "--dry-run").err
 
 
+def test_fewer_faces_may_be_scored() -> None:
+    planned, _, _ = study_plan.plan_of(study_plan.Request(study="smoke", n=8))
+    assert (planned.scores.n, planned.scores.repeats) == (8, 1)
+    assert "`--n` belongs to a study" in refused(2, "compare", "--n", "8")
+
+
 def test_who_waits_for_a_plan_that_fails_makes_it_itself(
     faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,7 @@ def _fail(error: AnimegenError) -> int:
     from animegen_cli import console
 
     if error.message:
+        # here and not in the error itself: hints also go into manifests, which travel, and this names a folder of the machine
         error.hint = installable(error.hint) if error.hint else None
         console.fail(error)
     return error.exit_code

@@ -301,6 +301,7 @@ def _lead(job: _Job, run: Run, state: State | None, score: Scorer | None) -> Non
 
 
 HOUR = 3600.0
+"""Seconds of training after which a shorter one is offered."""
 LONG = 24 * HOUR
 """Seconds of training that nobody should begin without having been told."""
 
