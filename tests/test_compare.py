@@ -53,6 +53,16 @@ def two(tmp_path: Path) -> list[Run]:
     return [fake_runs.make(tmp_path, "a", scores=a), fake_runs.make(tmp_path, "b", family="ddim", lr=1e-3, scores=b)]
 
 
+def test_of_equal_values_none_is_the_best(tmp_path: Path) -> None:
+    runs = [
+        fake_runs.make(tmp_path, name, lr=lr, scores=[score("fd-faces", fd), score("recall-faces", 0.0)])
+        for name, lr, fd in (("a", 1e-3, 20.0), ("b", 2e-3, 12.0))
+    ]
+    quality = comparison.compare(runs).quality
+    assert [cell.best for cell in column(quality, "fd-faces")] == [False, True]
+    assert [cell.best for cell in column(quality, "recall-faces")] == [False, False]
+
+
 # ---- columns and ranking ----------------------------------------------------------------------------------------
 
 
