@@ -78,14 +78,8 @@ class Cluster:
     """A SLURM of one node with the partitions `low` and `high`, of which the second pre-empts the first."""
 
     folder: Path
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a user's shell has here."""
-        own = {
-            key: value for key, value in os.environ.items() if not key.startswith("SLURM_")
-        }  # tests may run in a job
-        return own | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": _path()}
+    environment: dict[str, str]
+    """What a user's shell has here, taken once: a thread asks SLURM while the tests beside it change their own."""
 
     def call(self, *words: str) -> str:
         """What a command of SLURM prints; it must succeed."""
@@ -123,7 +117,8 @@ def started(cores: int = 2) -> Iterator[Cluster]:
     """
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # a socket's path has 107 bytes at most
     folder.chmod(0o755)
-    cluster = Cluster(folder)
+    own = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}  # tests may run in a job
+    cluster = Cluster(folder, own | {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()})
     try:
         try:
             _start(cluster, cores)
