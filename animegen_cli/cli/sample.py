@@ -101,7 +101,7 @@ def sample(
       animegen sample --inpaint mask.png --image face.png --n 6
     """
     options = locals()
-    from animegen_cli import console
+    from animegen_cli import config, console
     from animegen_cli.errors import UsageError
     from animegen_cli.sample.request import Request
 
@@ -112,7 +112,8 @@ def sample(
         options,
         seeds=parse_seeds(seeds) if seeds is not None else None if n is None else list(range(n)),
         mix=tuple(parse_seeds(words, "--mix 0-4 10-14") for words in mix) if mix else None,
-        overrides=given(
+        overrides=config.settings_of(settings or [])
+        | given(
             sampler=sampler, steps=steps, eta=eta, guidance=guidance,
             truncation=truncation, levels=top_levels, temperature=temperature,
         ),

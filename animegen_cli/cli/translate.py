@@ -79,7 +79,7 @@ def translate(
       animegen translate 7 ./sketches --strength 0.6 --steps 50 --seed 4
     """
     options = locals()
-    from animegen_cli import console
+    from animegen_cli import config, console
     from animegen_cli.errors import UsageError
     from animegen_cli.translate.request import Request
 
@@ -93,7 +93,7 @@ def translate(
         edits=given(
             reverse=reverse or None, noise=noise, levels=top_levels, strength=strength, exact=exact or None,
         ),
-        overrides=given(sampler=sampler, steps=steps),
+        overrides=config.settings_of(settings or []) | given(sampler=sampler, steps=steps),
     )  # fmt: skip
     request.check()  # before torch is imported
     from animegen_cli.translate import translate as verb

@@ -33,9 +33,7 @@ class Request:
     precision: str = "auto"
     device: str | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of the run's section `sample:` that have options of their own."""
-    settings: Sequence[str] = ()
-    """Words of `--set`."""
+    """Keys of the run's section `sample:`, from options of their own and from `--set`."""
     progress_strip: bool = False
     forward_strip: Path | None = None
     """A picture that turns into noise."""

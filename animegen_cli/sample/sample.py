@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 
 from animegen_cli import console, paths, ranks
-from animegen_cli.config import settings_of
 from animegen_cli.device import pick_device
 from animegen_cli.errors import UsageError
 from animegen_cli.model import abilities
@@ -99,7 +98,7 @@ def _generator(request: Request, run: Run, group: Ranks) -> Generator:
     # Projection follows gradients, which half precision would round away.
     precision = "fp32" if request.project and request.precision == "auto" else request.precision
     trained = open_trained(run, device=ranks.gpu_of(pick_device(request.device), group), precision=precision)
-    sampling = sampling_of(trained, {**settings_of(request.settings), **request.overrides})
+    sampling = sampling_of(trained, request.overrides)
     labels = label_row(trained, _labels(request.labels)) if request.labels else None
     return Generator(trained, sampling, labels, request.batch)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,7 @@ class Request:
     edits: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `Edit` that were typed."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of the run's section `sample:` that have options of their own."""
-    settings: Sequence[str] = ()
-    """Words of `--set`."""
+    """Keys of the run's section `sample:`, from options of their own and from `--set`."""
     fit: str | None = None
     size: int | None = None
     """Pixels of the shorter side, where any size will do."""

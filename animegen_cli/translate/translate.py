@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from animegen_cli import config, console, paths
+from animegen_cli import console, paths
 from animegen_cli.data import reading, sources
 from animegen_cli.data.decoding import decode_picture
 from animegen_cli.data.sources import ARCHIVES, Member, Source, Unusable
@@ -236,9 +236,8 @@ class _Work:
         if not self.any_size and request.size:
             hint = f"leave `--size` out; `--fit` says how a picture becomes {trained.data.size} x {trained.data.size}"
             raise UsageError(f"a {family} run translates at its own size alone", hint=hint)
-        drawing_settings = {**config.settings_of(request.settings), **request.overrides}
         self.edit = asked_edit(trained, request.edits)
-        self.generator = Generator(trained, sampling_of(trained, drawing_settings), batch=request.batch)
+        self.generator = Generator(trained, sampling_of(trained, request.overrides), batch=request.batch)
         chosen = {"--fit": request.fit, "--size": request.size, "--seed": request.seed or None}
         words = typed(request.edits, [word for option in chosen.items() if option[1] is not None for word in option])
         self.recipe = recipe.of(self.generator, "edit", words, seed=request.seed)
