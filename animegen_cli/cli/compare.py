@@ -134,6 +134,13 @@ def compare(
     label: Annotated[
         str, typer.Option(metavar="NAME", help="Label of the LaTeX table, such as tab:results.", show_default=False)
     ] = "",
+    caption: Annotated[
+        str, typer.Option(metavar="TEXT", help="Caption of the LaTeX table. [default: its title]", show_default=False)
+    ] = "",
+    intervals: Annotated[
+        bool,
+        typer.Option("--intervals", help="95 % intervals instead of ± in the printed tables and in table.md and .tex."),
+    ] = False,
     study: Annotated[
         str | None,
         typer.Option(
@@ -193,7 +200,8 @@ def compare(
         seeds, picture_seeds, study=study, default="0-47" if survey and not votes else "0-9"
     )
     runs, votes = surveying.separate(runs or [], votes or [])
-    unfit = bool(runs or sort or no_images or survey or votes or columns or published or label)
+    paper_words = columns or published or label or caption or intervals
+    unfit = bool(runs or sort or no_images or survey or votes or paper_words)
     _check_words(
         unfit=unfit, study=study, data=data, budget=budget, only=only, extractor=extractor, dry_run=dry_run, slurm=slurm,
         slurm_dry_run=slurm_dry_run, at_once=at_once > 1, n=n,
@@ -214,7 +222,7 @@ def compare(
     from animegen_cli.compare.papers import Paper
 
     named = [word.strip() for word in columns.split(",") if word.strip()] if columns else []
-    paper = Paper(columns=named, published=published, label=label)
+    paper = Paper(columns=named, published=published, label=label, caption=caption, intervals=intervals)
     out = out or Path("comparison")
     weighed = surveying.weigh(votes, survey, out, keep_failed=keep_failed) if votes else None
     chosen = _chosen(runs, weighed)
@@ -383,10 +391,12 @@ def _print_tables(compared: Comparison, form: Form | None, paper: Paper | None) 
     if console.is_json():
         return
     if form is None:
-        chosen = paper is not None and (paper.columns or paper.published)
-        whole = (compared.quality, compared.cost, published.summary())
-        for table in papers.tables_of(compared, paper) if paper is not None and chosen else whole:
-            tables.show(table)
+        paper = paper or papers.Paper()
+        shown = [compared.quality, compared.cost, published.summary()]
+        if paper.columns or paper.published:
+            shown = papers.tables_of(compared, paper)
+        for table in shown:
+            tables.show(tables.with_intervals(table) if paper.intervals else table)
         console.note(f"* the best of its column, {significance.NOTE}; protocols are on the page")
     else:
         console.result(None, papers.as_text(compared, form, paper))

@@ -29,14 +29,25 @@ class Paper:
     All when None, but none beside chosen columns."""
     label: str = ""
     r"""What LaTeX's `\ref` calls the first table; the others have a word more."""
+    caption: str = ""
+    """Plain text above the first LaTeX table, in place of its title."""
+    intervals: bool = False
+    """95 % intervals in place of standard errors; a spreadsheet has both anyway."""
 
 
 def tables_of(compared: Comparison, paper: Paper, *, spreadsheet: bool = False) -> list[Table]:
     """Give the tables that a paper shows; for a spreadsheet quality and cost are joined, and each training has a row.
 
     Raises:
-        UsageError: no such column, or no such published table.
+        UsageError: no such column, no such published table, or a label that LaTeX cannot read.
     """
+    if unfit := re.search(r"[\\{}%#~^$&,\s]", paper.label):
+        raise UsageError(f"a LaTeX label cannot hold `{unfit[0]}`", hint="name it like `--label tab:faces`")
+    found = _tables_of(compared, paper, spreadsheet=spreadsheet)
+    return [tables.with_intervals(table) for table in found] if paper.intervals and not spreadsheet else found
+
+
+def _tables_of(compared: Comparison, paper: Paper, *, spreadsheet: bool) -> list[Table]:
     beside = _published(paper)
     several = [] if compared.seeds is None else [compared.seeds]
     joined = compared.joined
@@ -59,9 +70,22 @@ def as_text(compared: Comparison, form: Literal["markdown", "latex", "csv"], pap
         return tables.as_csv(*found)
     if form == "markdown":
         return "\n".join(map(tables.markdown, found))
+    return _as_latex(found, paper)
+
+
+def _as_latex(found: Sequence[Table], paper: Paper) -> str:
+    """The tables one below the other. Published numbers stand at the foot of chosen columns where they are of the same scores,
+    else in a table of their own."""
+    foot = None
+    if paper.columns and _published(paper):
+        foot = published.below(found[0], paper.published)
+        found = found[:1] if foot is not None else found
     words = [""] + [f"-{re.sub('[^a-z]+', '-', table.title.lower())[:24].strip('-')}" for table in found[1:]]
     labels = [paper.label and paper.label + word for word in words]
-    return "\n".join(tables.latex(table, label=label) for table, label in zip(found, labels, strict=True))
+    first = tables.latex(found[0], label=labels[0], caption=paper.caption, below=foot)
+    return "\n".join(
+        [first, *(tables.latex(table, label=label) for table, label in zip(found[1:], labels[1:], strict=True))]
+    )
 
 
 def _keys(compared: Comparison, words: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from animegen_cli import console
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 DASH = "–"
 ARROWS: dict[Literal["lower", "higher"] | None, str] = {"lower": " ↓", "higher": " ↑", None: ""}
@@ -59,6 +59,23 @@ class Cell:
     def shown(self) -> str:
         """The text, marked where it is not told apart from the best."""
         return self.text + (" ≈" if self.tied else "")
+
+
+def with_intervals(table: Table) -> Table:
+    """The table with 95 % intervals in the place of errors, in the cells that have both, and a note that says so."""
+    rows = tuple(tuple(_with_interval(cell) for cell in row) for row in table.rows)
+    return (
+        table if rows == table.rows else replace(table, rows=rows, notes=("In brackets: 95 % intervals.", *table.notes))
+    )
+
+
+def _with_interval(cell: Cell) -> Cell:
+    value, error, _ = cell.text.partition(" ± ")
+    if not error or cell.interval is None:
+        return cell
+    places = len(value.partition(".")[2])
+    low, high = cell.interval
+    return replace(cell, text=f"{value} [{low:.{places}f}, {high:.{places}f}]")
 
 
 def measured(value: object, written: Callable[[float], str]) -> Cell:
@@ -143,27 +160,53 @@ def as_json(table: Table) -> dict[str, Any]:
     }
 
 
-def latex(table: Table, *, label: str = "") -> str:
-    """Write the table with booktabs; it needs `\\usepackage{booktabs}` and nothing else. `label` is for `\\ref`."""
+def latex(table: Table, *, label: str = "", caption: str = "", below: Table | None = None) -> str:
+    """Write the table with booktabs; it needs `\\usepackage{booktabs}` and nothing else.
+
+    Args:
+        table: what is written.
+        label: what `\\ref` calls it.
+        caption: plain text in place of the table's title; letters that LaTeX reads as commands are written so that it prints them.
+        below: rows of the same columns for the foot of the table, under a rule and their own title.
+    """
     spec = "".join("r" if column.right else "l" for column in table.columns)
     lines = ["% needs \\usepackage{booktabs}", "\\begin{table}", "\\centering\\small\\setlength{\\tabcolsep}{4pt}"]
-    lines += [f"\\caption{{{_latex(table.title)}}}", *([f"\\label{{{label}}}"] if label else [])]
+    lines += [f"\\caption{{{_latex(caption or table.title)}}}", *([f"\\label{{{label}}}"] if label else [])]
     lines += [f"\\begin{{tabular}}{{@{{}}{spec}@{{}}}}", "\\toprule"]
-    lines += [" & ".join(_latex(column.heading) for column in table.columns) + " \\\\"]
+    lines += [_latex_row(_latex(column.heading) for column in table.columns)]
     lines.append("\\midrule")
-    lines += [" & ".join(map(_latex_cell, row)) + " \\\\" for row in table.rows]
+    lines += [_latex_row(map(_latex_cell, row)) for row in table.rows]
+    if below is not None:
+        lines += ["\\midrule", f"\\multicolumn{{{len(spec)}}}{{@{{}}l@{{}}}}{{\\emph{{{_latex(below.title)}}}}} \\\\"]
+        lines += [_latex_row(map(_latex_cell, row)) for row in below.rows]
     lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += [f"\\par\\smallskip{{\\footnotesize {_latex(note)}}}" for note in table.notes]
+    notes = (*table.notes, *(below.notes if below is not None else ()))
+    lines += [f"\\par\\smallskip{{\\footnotesize {_latex(note)}}}" for note in notes]
     return "\n".join([*lines, "\\end{table}"]) + "\n"
 
 
+def _latex_row(cells: Iterable[str]) -> str:
+    """A line of a tabular; a bracket or star at its start would be read as an option of the line before."""
+    line = " & ".join(cells)
+    return (f"{{{line[0]}}}{line[1:]}" if line[:1] in ("[", "*") else line) + " \\\\"
+
+
+_NUMBER = r"-?\d[\d.]*(?:e[-+]?\d+)?"
+_WITH_ERROR = re.compile(rf"({_NUMBER})(?: ± ({_NUMBER})| \[({_NUMBER}), ({_NUMBER})\])?")
+
+
 def _latex_cell(cell: Cell) -> str:
-    """A number with its uncertainty in one formula, bold where it is the best; other text as it is."""
-    number = re.fullmatch(r"(-?[\d.]+) ± ([\d.]+)", cell.text)
-    if number is None:
+    """A number with its error or its interval in one formula, bold where it is the best; other text as it is."""
+    found = _WITH_ERROR.fullmatch(cell.text)
+    if found is None:
         return f"\\textbf{{{_latex(cell.shown)}}}" if cell.best else _latex(cell.shown)
-    formula = f"{number[1]} \\pm {number[2]}"
+    value, error, low, high = (part and re.sub(r"e([-+]?\d+)", _power, part) for part in found.groups())
+    formula = value + (f" \\pm {error}" if error else f"\\;[{low}, {high}]" if low else "")
     return f"$\\mathbf{{{formula}}}$" if cell.best else f"${formula}$" + (" $\\approx$" if cell.tied else "")
+
+
+def _power(exponent: re.Match[str]) -> str:
+    return f" \\cdot 10^{{{int(exponent[1])}}}"
 
 
 def show(table: Table) -> None:
