@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import fake_runs
@@ -13,6 +14,7 @@ from fake_runs import score
 
 from animegen_cli.compare import compare
 from animegen_cli.report import boards, conclusion
+from animegen_cli.report.columns import Budget
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -215,3 +217,20 @@ def test_the_page_opens_with_the_conclusion_and_its_files_hold_it(doubtful: list
     assert "its &lt;weights&gt; are as printed" in page
     value = json.loads((files["tables"] / "verdict.json").read_text())
     assert value["rows"][0]["values"]["best"] == "b"
+
+
+def test_what_a_study_gave_each_run_stands_in_place_of_what_a_busy_clock_counted(tmp_path: Path) -> None:
+    runs = [
+        fake_runs.make(tmp_path, name, scores=[fd(value)], seconds=seconds)
+        for name, value, seconds in (("a", 12.0, 1_140.0), ("b", 30.0, 6_660.0))
+    ]
+    alone = compare.compare(runs)
+    assert "19 to 111 minutes each" in boards.facts(alone)
+    assert "Not at equal cost: training took from 19 min (a) to 111 min (b)." in conclusion.doubts(alone)
+    given = replace(alone, budget=Budget(720.0, cores=1))
+    assert "12 core-minutes each" in boards.facts(given)
+    assert not any("equal cost" in doubt for doubt in conclusion.doubts(given))
+    costs = [row.cost for row in boards.board(given, None, {}).rows]
+    assert all(costs)
+    assert not any("min" in cost for row in costs for cost in row), "none of them counted the processor's time"
+    assert "12 minutes each" in boards.facts(replace(alone, budget=Budget(720.0)))

@@ -170,7 +170,7 @@ def _stoppable() -> Iterator[None]:
 def _page(
     request: Request, study: StudyConfig, started: Mapping[str, Sequence[Run]], folder: Path
 ) -> tuple[Comparison, Mapping[str, Path]]:
-    compared = compare.compare(started)
+    compared = replace(compare.compare(started), budget=study_plan.budget(study, started))
     draw = compare.drawing(study_plan.device_of(request, study))
     drawn = compare.same_seeds(compared, request.pictures, draw)
     files = compare.write(

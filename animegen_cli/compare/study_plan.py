@@ -12,7 +12,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +31,7 @@ from animegen_cli.paths import Run
 from animegen_cli.prepare import prepare
 from animegen_cli.prepare.request import Options
 from animegen_cli.prepare.request import Request as PrepareRequest
+from animegen_cli.report.columns import Budget
 from animegen_cli.report.tables import DASH, Cell, Column, Table, measured
 from animegen_cli.report.units import amount
 from animegen_cli.seeds import spell_seeds
@@ -432,6 +433,13 @@ def _notes(study: StudyConfig) -> Iterator[str]:
 
 def _cores(count: int) -> str:
     return f"{count} core{'s' * (count > 1)}"
+
+
+def budget(study: StudyConfig, names: Iterable[str]) -> Budget | None:
+    """What each of the named runs was given to train; None where one has a length of its own."""
+    if study.budget is None or not all(study.runs[name].images_per_second for name in names):
+        return None
+    return Budget(Amount.parse(study.budget).seconds or 0.0, study.cores)
 
 
 def length(study: StudyConfig, study_run: StudyRun) -> str:

@@ -11,7 +11,6 @@ from markupsafe import Markup
 from PIL import Image
 
 from animegen_cli.report import looks, pictures, plots
-from animegen_cli.report.records import training_time
 from animegen_cli.report.units import amount, duration
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def board(compared: Comparison, drawn: Drawn | None, flaws: Mapping[int, Sequenc
     sign = -1 if column is not None and column.better == "higher" else 1
     order = sorted(best_of, key=lambda run: (run not in scores, sign * scores[run].value if run in scores else 0))
     axis = _Axis([value for score in scores.values() for value in (score.value, *(score.range or ()))])
-    time = training_time(compared.records)
+    time = compared.time
     places = first_trainings(compared.records)
     rows = []
     for run in order:
@@ -138,12 +137,13 @@ def facts(compared: Comparison) -> list[str]:
         said.append(f"{size} px")
     if len(counts) == 1 and isinstance(count := counts.pop(), int):
         said.append(f"{count:,} faces")
-    time = training_time(records)
-    known = [seconds for seconds in time.seconds if seconds]
+    time, budget = compared.time, compared.budget
+    known = [seconds for seconds in time.seconds if seconds] if budget is None else [budget.seconds]
     if known:
-        unit = "core-" if time.measure == "processor time" else ""
+        of_processor = time.measure == "processor time" if budget is None else budget.cores
+        unit = "core-" if of_processor else ""
         low, high = (f"{value / 60:.2g}" if value < 600 else f"{value / 60:,.0f}" for value in (min(known), max(known)))
-        each = "each" if len(known) > 1 else ""
+        each = "each" if len(records) > 1 else ""
         said.append(f"{low} {unit}minutes {each}" if low == high else f"{low} to {high} {unit}minutes {each}")
     trainings = len(compared.trainings)
     if trainings > len(records):

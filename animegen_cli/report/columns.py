@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from animegen_cli.metrics.protocol import NOT_COMPARED, Denoising
-from animegen_cli.report.records import Record, Score
+from animegen_cli.report.records import Record, Score, TrainingTime, training_time
 from animegen_cli.report.tables import Cell, Table
 
 # A field that says nothing more where the other one differs already.
@@ -86,6 +86,14 @@ class Entry(NamedTuple):
     scores: Mapping[str, Score]
 
 
+class Budget(NamedTuple):
+    """What a study gave each of its trainings."""
+
+    seconds: float
+    cores: int | None = None
+    """Of the CPU, where these are seconds of the processor; None counts those of the clock."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Runs side by side: what the tables, the picture and the page are made of.
@@ -93,7 +101,7 @@ class Comparison:
     `records` and `names` have an item per run, where several trainings that differ by their seed alone are one (`means.joined`);
     `entries` has one per row of the table `quality`, and `seeds` shows those trainings one by one (None without any). `todo`
     maps the name of a training without scores to the command that makes them; `warnings` are sentences on what to know before
-    trusting the rest.
+    trusting the rest. `budget` is what a study gave each training; None where they were trained one by one.
     """
 
     records: tuple[Record, ...]
@@ -105,6 +113,16 @@ class Comparison:
     todo: Mapping[str, str]
     warnings: tuple[str, ...]
     seeds: Table | None = None
+    budget: Budget | None = None
+
+    @property
+    def time(self) -> TrainingTime:
+        """What each run took to train. Runs that had so much processor time and did not count it are said to have no time
+        that is known: by the clock, their difference is what else the machine did."""
+        time = training_time(self.records)
+        if self.budget is not None and self.budget.cores and time.measure == "training time":
+            return TrainingTime("processor time", (None,) * len(self.records))
+        return time
 
     @property
     def trainings(self) -> tuple[Record, ...]:

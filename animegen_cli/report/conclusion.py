@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import Markup, escape
 
 from animegen_cli.report.columns import Comparison, ScoreColumn
-from animegen_cli.report.records import training_time
 from animegen_cli.report.tables import ARROWS, DASH, Cell, Column, Table, measured
 from animegen_cli.report.units import amount, cut, duration
 
@@ -60,7 +59,7 @@ def table(compared: Comparison) -> Table | None:
         Column("best", "best", right=False),
         Column("value", "value"),
         Column("tied", "not significantly different", right=False),
-        Column("seconds", training_time(compared.records).measure),
+        Column("seconds", compared.time.measure),
         Column("seconds_per_100", "100 faces"),
         Column("parameters", "parameters"),
     )
@@ -86,7 +85,7 @@ def _cost(compared: Comparison, run: int) -> tuple[Cell, Cell, Cell]:
     """Seconds of training, seconds to draw 100 faces, and parameters."""
     record = compared.records[run]
     return (
-        measured(training_time(compared.records).seconds[run], duration),
+        measured(compared.time.seconds[run], duration),
         measured(record.drawing.get("seconds_per_100"), duration),
         measured(record.parameters, amount),
     )
@@ -211,7 +210,8 @@ def doubts(compared: Comparison, flaws: Mapping[int, Sequence[str]] | None = Non
         found += [
             *_of_protocols(compared, score_columns),
             *_of_draws(compared, score_columns),
-            *_of_trainings({n: r for n, r in names.items() if r.scores}),
+            *_of_trainings({name: record for name, record in names.items() if record.scores}),
+            *_of_costs(compared),
         ]
     return found
 
@@ -251,8 +251,12 @@ def _of_trainings(names: Mapping[str, Record]) -> Iterator[str]:
     if single:
         which = "every setting" if len(single) == len(names) else ", ".join(single)
         yield f"One training seed: {which} was trained once, and how far another training would differ is not known."
-    time = training_time([*names.values()])
-    took = {name: seconds for name, seconds in zip(names, time.seconds, strict=True) if seconds}
+
+
+def _of_costs(compared: Comparison) -> Iterator[str]:
+    time = compared.time
+    runs = zip(compared.names, compared.records, time.seconds, strict=True)
+    took = {name: seconds for name, record, seconds in runs if seconds and record.scores}
     if took and max(took.values()) > UNEQUAL * min(took.values()):
         low, high = min(took, key=lambda n: took[n]), max(took, key=lambda n: took[n])
         what = "training took from" if time.measure == "training time" else "training took a processor time from"

@@ -16,7 +16,6 @@ from animegen_cli.metrics.protocol import Denoising
 from animegen_cli.report import plots
 from animegen_cli.report.numbering import FigurePart, Folded, Numbering, Panel, folded
 from animegen_cli.report.plots import Mark, RunShares, Series, Style
-from animegen_cli.report.records import training_time
 
 if TYPE_CHECKING:
     from animegen_cli.report.columns import Comparison, ScoreColumn
@@ -52,7 +51,7 @@ def trade_offs(compared: Comparison, numbering: Numbering) -> FigurePart | None:
     columns = compared.main()
     if not columns:
         return None
-    column, time = columns[0], training_time(compared.records)
+    column, time = columns[0], compared.time
     devices = {str(r.about["device"]) for r in compared.records if r.about.get("device")}
     on = f" on {devices.pop()}" if len(devices) == 1 else " of the device that it ran on"
     costs: list[tuple[str, str, Sequence[object]]] = [
