@@ -701,6 +701,52 @@ def test_a_mean_of_trainings_has_the_larger_of_the_errors_between_and_within_the
     assert alike.interval is not None
     assert alike.interval[1] == 1.0, "no share is above 1"
     assert mean_of_trainings([5.0, 5.0], [None, None]) == (5.0, None, None, None)
+    assert mean_of_trainings([0.1, 0.1, 0.1], [None] * 3).std is None, "what rounding adds is no deviation"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        # t of 1, 2 and 4 degrees of freedom: 12.706, 4.303, 2.776; s of 1 and 3 is sqrt(2), of 1, 2, 3 it is 1
+        ((1.0, 3.0), (2 - 12.706, 2 + 12.706)),
+        ((1.0, 2.0, 3.0), (2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5)),
+        ((1.0, 2.0, 3.0, 4.0, 5.0), (3 - 2.776 * 0.5**0.5, 3 + 2.776 * 0.5**0.5)),
+    ],
+)
+def test_the_interval_of_a_few_trainings_is_students_of_the_textbook(
+    values: tuple[float, ...], expected: tuple[float, float]
+) -> None:
+    for errors in ([None] * len(values), [0.5] * len(values)):
+        mean = mean_of_trainings(values, errors)
+        assert mean.interval == pytest.approx(expected, rel=1e-3)
+        assert mean.freedom == len(values) - 1
+    # errors within that are a little above the deviation between do not make it narrower
+    wider = mean_of_trainings(values, [2.0] * len(values))
+    assert wider.interval is not None
+    assert wider.interval[0] <= expected[0] * (1 - 1e-3) + 1e-3
+    assert wider.interval[1] >= expected[1] * (1 - 1e-3)
+
+
+def test_the_interval_of_a_share_over_trainings_stays_inside_its_limits_without_being_cut() -> None:
+    low, high = mean_of_trainings([0.004, 0.010, 0.016], [0.002] * 3, (0.0, 1.0), 1000).interval or (0, 0)
+    # by hand: variance 0.006^2 / 3, so 0.011952 * 0.988048 / 1.2e-5 = 984.1 independent images, t^2 = 18.513; the center is
+    # (0.01 + 18.513 / 1968.2) / 1.018812 = 0.019048, the half 4.3027 sqrt(0.0099 / 984.1 + 18.513 / (4 * 984.1^2)) / 1.018812
+    assert (low, high) == pytest.approx((0.019048 - 0.016269, 0.019048 + 0.016269), abs=5e-6)
+    assert high - 0.010 > 0.010 - low > 0
+    none = mean_of_trainings([0.0, 0.0, 0.0], [0.0014] * 3, (0.0, 1.0), 1000)
+    assert none.interval is not None
+    assert none.interval[0] == 0
+    assert none.interval[1] == pytest.approx(1.96**2 / (3000 + 1.96**2), rel=0.05), "Wilson's, of none in 3,000 images"
+    assert none.freedom is None
+
+
+def test_the_intervals_of_two_trainings_hold_the_true_mean() -> None:
+    random = np.random.default_rng(1)
+    held = 0
+    for values in random.normal(0, 1.25**0.5, (4000, 2)):
+        low, high = mean_of_trainings([float(value) for value in values], [0.5, 0.5]).interval or (1, -1)
+        held += low <= 0 <= high
+    assert 0.945 < held / 4000 < 0.995
 
 
 @pytest.mark.parametrize(("between", "within"), [(1.0, 0.1), (1.0, 0.5), (0.5, 1.0), (0.0, 1.0)])
@@ -711,7 +757,7 @@ def test_intervals_of_three_trainings_hold_the_true_mean_as_often_as_they_say(be
         interval = mean_of_trainings([float(value) for value in values], [within] * 3).interval
         assert interval is not None
         held += interval[0] <= 0 <= interval[1]
-    assert 0.91 < held / 2000 < 0.985
+    assert 0.935 < held / 2000 < 0.997
 
 
 def test_holm_steps_down() -> None:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from animegen_cli.metrics.significance import Z_95, t_95
+from animegen_cli.metrics.significance import Z_95, interval_of_share, t_95, wilson_interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,14 +57,6 @@ class Combined(NamedTuple):
 def normal_interval(value: float, std: float, *, low: float = -math.inf, high: float = math.inf) -> tuple[float, float]:
     """95 % interval of a normally distributed estimate with this standard error, cut at `low` and `high`."""
     return max(value - Z_95 * std, low), min(value + Z_95 * std, high)
-
-
-def wilson_interval(share: float, count: float) -> tuple[float, float]:
-    """95 % interval of a share (0 to 1) of `count` independent images (Wilson 1927); it stays open where none was found."""
-    square = Z_95**2
-    center = (share + square / (2 * count)) / (1 + square / count)
-    half = Z_95 * (share * (1 - share) / count + square / (4 * count**2)) ** 0.5 / (1 + square / count)
-    return max(min(center - half, share), 0.0), min(max(center + half, share), 1.0)
 
 
 def variance_of_share(share: float, count: float) -> float:
@@ -118,7 +110,9 @@ def combine(ranges: Sequence[Estimate], *, low: float = -math.inf, high: float =
         return Combined(value, None, None)
     shares = [one.share for one in ranges if one.share is not None]
     if len(shares) == len(ranges):
-        below, above = _of_shares(sum(shares) / len(shares), std, sum(len(one.influence) for one in ranges))
+        share = sum(shares) / len(shares)
+        ends = interval_of_share(share, std, sum(len(one.influence) for one in ranges))
+        below, above = ends[0] - share, ends[1] - share
     else:
         below, above = _of_means(ranges, std)
     return Combined(value, std, (min(max(value + below, low), value), max(min(value + above, high), value)))
@@ -127,13 +121,6 @@ def combine(ranges: Sequence[Estimate], *, low: float = -math.inf, high: float =
 def _within(one: Estimate) -> float:
     """Variance of one range's value."""
     return one.influence.double().var().item() / len(one.influence) + one.extra
-
-
-def _of_shares(share: float, std: float, count: int) -> tuple[float, float]:
-    """How far Wilson's interval reaches below and above a share with this standard error, found among `count` images."""
-    known = (share * count + 2) / (count + 4)
-    ends = wilson_interval(share, max(known * (1 - known) / std**2, 1.0))
-    return ends[0] - share, ends[1] - share
 
 
 def _of_means(ranges: Sequence[Estimate], std: float) -> tuple[float, float]:

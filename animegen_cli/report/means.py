@@ -95,7 +95,9 @@ def table(compared: Sequence[Record], names: Sequence[str], score_columns: Seque
                         *(_cell(text, one) for text, one in zip(texts, scores, strict=True)),
                     )
                 )
-    notes = ("Behind a mean: its 95 % interval over the trainings.",)
+    notes = (
+        "Behind a mean: its 95 % interval over the trainings, by Student’s t; equal values whose errors are not known have none.",
+    )
     return Table("Each training seed", columns, tuple(rows), notes) if rows else None
 
 
@@ -116,7 +118,14 @@ def _means(records: Sequence[Record]) -> Iterator[Score]:
             yield scores[0]
             continue
         values = [score.value for score in scores]
-        mean = mean_of_trainings(values, [one.std for one in scores], limits(str(scores[0].protocol.get("metric"))))
+        protocol = scores[0].protocol
+        images = protocol.get("n_fake")
+        mean = mean_of_trainings(
+            values,
+            [one.std for one in scores],
+            limits(str(protocol.get("metric"))),
+            images if isinstance(images, int) else 0,
+        )
         yield replace(
             scores[0],
             value=mean.value,
