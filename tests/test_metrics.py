@@ -30,8 +30,16 @@ from animegen_cli.metrics.kernel import kernel_distance, kernel_distance_by_batc
 from animegen_cli.metrics.manifold import manifold_scores, neighbors
 from animegen_cli.metrics.protocol import Protocol, metric_name, with_current_names
 from animegen_cli.metrics.scores import METRICS, Score, score_features
-from animegen_cli.metrics.significance import Measured, holm, like_best, mean_of_trainings, p_value, t_tails
-from animegen_cli.metrics.uncertainty import Combined, Estimate, combine, normal_interval, wilson_interval
+from animegen_cli.metrics.significance import (
+    Measured,
+    holm,
+    like_best,
+    mean_of_trainings,
+    p_value,
+    t_tails,
+    wilson_interval,
+)
+from animegen_cli.metrics.uncertainty import Combined, Estimate, combine, normal_interval
 
 clean_fid = pytest.importorskip("cleanfid.fid")
 
