@@ -234,3 +234,19 @@ def test_what_a_study_gave_each_run_stands_in_place_of_what_a_busy_clock_counted
     assert all(costs)
     assert not any("min" in cost for row in costs for cost in row), "none of them counted the processor's time"
     assert "12 minutes each" in boards.facts(replace(alone, budget=Budget(720.0)))
+
+
+def test_the_first_screen_says_what_its_intervals_are_of(tmp_path: Path) -> None:
+    def said(found: Comparison) -> str:
+        return boards.board(found, None, {}).errors
+
+    assert said(compared(tmp_path / "a", {"a": [fd(12.0)]})) == "± and bar: standard error, over 50,000 drawn images"
+    whole = {**fd(12.0), "interval": [11.0, 13.0], "values": [11.5, 12.5]}
+    assert said(compared(tmp_path / "b", {"a": [whole]})) == (
+        "±: standard error, bar: 95 % interval, over 2 × 50,000 drawn images"
+    )
+    mixed = said(compared(tmp_path / "c", {"a": [fd(12.0)], "b": [whole]}))
+    assert "bar: 95 % interval, or ± where that is not known, over 50,000 drawn images" in mixed
+    assert said(compared(tmp_path / "d", {"a": [fd(12.0, std=None)]})) == ""
+    held_out = score("mse", 0.01, std=0.001, extractor="", seeds="", sampling="", n_real=500, n_fake=0)
+    assert said(compared(tmp_path / "e", {"a": [held_out]})).endswith("over 500 held-out images")

@@ -123,6 +123,22 @@ def test_the_first_screen_says_which_to_choose_and_shows_faces_and_scores(six: P
     assert wider == 0
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_first_screen_says_what_its_errors_and_bars_are_right_above_them(
+    six: Path, width: int, height: int, browser: Any
+) -> None:
+    with opened(browser, (six / "index.html").as_uri(), viewport={"width": width, "height": height}) as shown:
+        phrase = shown.locator(".errors")
+        assert phrase.inner_text() == "± and bar: standard error, over 1,000 drawn images"
+        said, scale = (
+            shown.evaluate(f"document.querySelector('{what}').getBoundingClientRect().toJSON()")
+            for what in (".errors", ".scale")
+        )
+    assert 0 <= said["left"] < said["right"] <= width
+    assert 0 <= said["top"] < scale["bottom"] < height
+    assert abs(said["bottom"] - scale["bottom"]) < 60, "beside the axis, or right above it on a phone"
+
+
 def test_a_row_of_the_first_screen_lies_where_its_score_says(six: Path, browser: Any) -> None:
     with opened(browser, (six / "index.html").as_uri(), viewport={"width": 1280, "height": 800}) as shown:
         at = shown.evaluate("[...document.querySelectorAll('.dot')].map(n => n.getBoundingClientRect().left)")

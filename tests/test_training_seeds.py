@@ -143,6 +143,10 @@ def test_tables_and_page_have_the_means_and_each_training(runs: list[Run], tmp_p
     assert of_b["run"] == "b"
     page = files["page"].read_text()
     assert "7 trainings with different seeds" in page
+    assert (
+        "bar: 95 % interval, or ± where that is not known, over 3 trainings each (of one training: over 50,000 drawn images)"
+        in page
+    )
     for summary in ("Each training seed", "The same seeds from every training"):
         assert f"<details><summary>{summary}</summary>" in page
     assert (

@@ -54,10 +54,11 @@ class Row(NamedTuple):
 
 
 class Board(NamedTuple):
-    """The rows, and the head above them; `pictures`: whether there are any faces."""
+    """The rows, and the head above them; `pictures`: whether there are any faces; `errors`: what ± and bars are, in one phrase."""
 
     rows: Sequence[Row]
     metric: str
+    errors: str
     ticks: Sequence[Tick]
     seeds: str
     costs: str
@@ -109,7 +110,36 @@ def board(compared: Comparison, drawn: Drawn | None, flaws: Mapping[int, Sequenc
     seeds = "" if drawn is None else f"faces of the same seeds, from {drawn.seeds[0]} on"
     costs_head = time.measure
     shown = drawn is not None and any(not isinstance(drawn.rows[place], str) for place in places)
-    return Board(rows, heading, axis.ticks() if scores else (), seeds, costs_head, shown)
+    return Board(
+        rows, heading, _errors(list(scores.values()), column), axis.ticks() if scores else (), seeds, costs_head, shown
+    )
+
+
+def _errors(scores: Sequence[Score], column: ScoreColumn | None) -> str:
+    """What the ± and the bar of the rows are, and of how many images or trainings; empty where no error is known."""
+    known = [score for score in scores if score.std is not None or score.interval is not None]
+    if column is None or not known:
+        return ""
+    whole = sum(score.interval is not None for score in known)
+    bar = "bar: 95 % interval" if whole == len(known) else "bar: 95 % interval, or ± where that is not known"
+    marks = f"±: standard error, {bar}" if whole else "± and bar: standard error"
+    several = sorted({len(score.trainings) for score in known if score.trainings})
+    of = _images_of(known, column)
+    if several:
+        counts = f"{several[0]}" if len(several) == 1 else f"{several[0]} to {several[-1]}"
+        alone = f" (of one training: over {of})" if any(not score.trainings for score in known) else ""
+        return f"{marks}, over {counts} trainings each{alone}"
+    return f"{marks}, over {of}"
+
+
+def _images_of(scores: Sequence[Score], column: ScoreColumn) -> str:
+    """How many images a score is of: `1,024 drawn images`, `3 x 1,024 drawn images`, `500 held-out images`."""
+    drawn, real = (column.protocol.get(key) for key in ("n_fake", "n_real"))
+    if column.group in ("Held-out images", "Denoising") and isinstance(real, int):
+        return f"{real:,} held-out images"
+    ranges = {len(score.values) for score in scores if not score.trainings}
+    times = f"{ranges.pop()} × " if len(ranges) == 1 and max(ranges) > 1 else ""
+    return f"{times}{drawn:,} drawn images" if isinstance(drawn, int) and drawn else "its images"
 
 
 def deciding(compared: Comparison) -> ScoreColumn | None:
