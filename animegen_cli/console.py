@@ -75,12 +75,17 @@ def warn(text: str) -> None:
 
 
 def fail(error: AnimegenError) -> None:
-    """Print the error's message and its hint, what to type next, to standard error."""
+    """Print the error's message and its hint, what to type next, to standard error; a stop that was asked for is no error, and
+    has one line."""
     if _settings["twin"] and error.exit_code != _OWN:
         return
     out = _rich(stderr=True)
-    out.print(f"error: {printable(error.message)}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-    if error.hint:
+    planned = error.label == "stopped"
+    text = f"{error.label}: {printable(error.message)}"
+    if planned and error.hint:
+        text += f"; {printable(error.hint)}"
+    out.print(text, style="bold" if planned else "bold red", markup=False, highlight=False, soft_wrap=True)
+    if error.hint and not planned:
         out.print(f"  {printable(error.hint)}", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -152,7 +157,8 @@ LONGEST_SILENCE = 600.0
 
 
 class _Plain:
-    """A bar for pipes and log files: one line at each tenth of the way, and at least every ten minutes."""
+    """A bar for pipes and log files: one line at each tenth of the way, and at least every ten minutes, each with its local
+    date and minute."""
 
     def __init__(self, title: str, total: float, done: float) -> None:
         self.title = title
@@ -168,15 +174,16 @@ class _Plain:
         if tenths > self.tenths_shown or now - self.shown >= LONGEST_SILENCE:
             self.tenths_shown, self.shown = tenths, now
             percent = f"{min(self.done / self.total, 1):.0%}"
-            note(f"{self.title}: {percent} {self._end(now)}{self.text}".rstrip())
+            moment = datetime.datetime.now().astimezone()
+            note(f"{moment:%Y-%m-%dT%H:%M} {self.title}: {percent} {self._end(now, moment)}{self.text}".rstrip())
 
-    def _end(self, now: float) -> str:
+    def _end(self, now: float, today: datetime.datetime) -> str:
         """When the work will be done, as a moment: whoever reads a log file does so later; nothing for short work."""
         taken, gone = now - self.began, self.done - self.begun_with
         left = taken * (self.total - self.done) / gone if gone else 0.0
         if left < 60:
             return ""
-        moment = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=left)
+        moment = today + datetime.timedelta(seconds=left)
         return f"ends about {moment:{'%H:%M' if left < 12 * 3600 else '%a %d %b %H:%M'}}  "
 
     def describe(self, text: str, /) -> None:

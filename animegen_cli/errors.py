@@ -39,6 +39,8 @@ class AnimegenError(Exception):
     """An expected failure: one sentence that says what is wrong, and one that says what to type next."""
 
     exit_code = 1
+    label = "error"
+    """What stands before the message at a terminal."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         """Say what is wrong in `message`, one sentence, and what to type next in `hint`."""
@@ -78,9 +80,10 @@ class MachineError(AnimegenError):
 
 
 class StoppedError(AnimegenError):
-    """A signal asked the command to stop; everything needed to go on is saved."""
+    """A signal asked the command to stop; everything needed to go on is saved. The message says what is, and needs no `stopped`."""
 
     exit_code = 85
+    label = "stopped"
 
 
 def lacks_memory(error: BaseException) -> bool:

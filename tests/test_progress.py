@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import os
 import pty
@@ -26,6 +27,9 @@ with console.progress("00012-stylegan2-fast-animefacedataset-64", 1000) as bar:
         bar.advance(50)
         time.sleep(0.05)
 """
+
+
+MINUTE = r"\d{4}-\d\d-\d\dT\d\d:\d\d"
 
 
 def frames(width: int) -> list[str]:
@@ -81,7 +85,7 @@ def test_a_log_file_gets_a_line_every_ten_minutes_with_the_end(
     lines = lines_of(capsys, [200, 400, 600, 800, 1000, 1250], monkeypatch)
     assert len(lines) == 2
     for line in lines:
-        assert re.fullmatch(r"slow: \d% ends about \w\w\w \d\d \w\w\w \d\d:\d\d  53\.2/s  mse 0\.5", line), (
+        assert re.fullmatch(rf"{MINUTE} slow: \d% ends about \w\w\w \d\d \w\w\w \d\d:\d\d  53\.2/s  mse 0\.5", line), (
             "days ahead, with the day"
         )
 
@@ -90,4 +94,21 @@ def test_short_work_has_a_line_at_each_tenth_and_no_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = lines_of(capsys, [0.001 * step for step in range(1000)], monkeypatch)
-    assert [line.partition(" 53")[0] for line in lines] == [f"slow: {tenth}0%" for tenth in range(1, 11)]
+    assert [line.partition(" 53")[0][17:] for line in lines] == [f"slow: {tenth}0%" for tenth in range(1, 11)]
+
+
+def test_a_line_of_a_log_file_says_the_minute_in_which_it_was_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = datetime.datetime.now().astimezone().replace(second=0, microsecond=0, tzinfo=None)
+    lines = lines_of(capsys, [0.001 * step for step in range(1000)], monkeypatch)
+    after = datetime.datetime.now().astimezone().replace(tzinfo=None)
+    for line in lines:
+        assert re.match(rf"{MINUTE} slow: ", line)
+        assert before <= datetime.datetime.fromisoformat(line[:16]) <= after
+
+
+def test_a_terminal_and_a_note_have_no_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not any(re.search(MINUTE, line) for line in frames(120))
+    console.note("a note")
+    assert capsys.readouterr().err == "a note\n"

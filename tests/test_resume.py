@@ -110,7 +110,8 @@ def test_told_to_stop_it_saves_and_goes_on(faces: Path, unbroken: Callable[..., 
         process.send_signal(number)
         said = process.communicate(timeout=60)[1]
         assert process.returncode == 85, said
-        assert "type the same command again" in said
+        assert f"stopped: saved at {newest(run):,} of {IMAGES['ddim']:,} images; type the same command again" in said
+        assert "error" not in said
         assert newest(run) >= logged(run), "work after the last state was lost"
         assert Run(run).about["state"] == "stopped"
         assert Run(run).about["images"] == newest(run) < IMAGES["ddim"]
@@ -146,6 +147,9 @@ def test_stopped_in_its_last_pictures_it_has_lost_nothing(
     monkeypatch.setattr(Session, "validate", stopped_in_it)
     answer = here(*words)
     assert answer.code == (85 if ends is StoppedError else 130), answer.err
+    if ends is StoppedError:
+        assert f"stopped: saved after the last of {IMAGES['ddim']:,} images; type the same command again" in answer.err
+        assert "error" not in answer.err
     assert Run(run).state == "stopped"
     assert newest(run) == IMAGES["ddim"]
     monkeypatch.setattr(Session, "validate", measure)

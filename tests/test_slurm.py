@@ -436,7 +436,7 @@ def test_two_workers_of_a_real_array_share_a_study(real: cluster.Cluster, faces:
     assert all(Run(study / "runs" / name).finished for name in "ab")
     assert (study / "comparison" / "index.html").is_file()
     written = output_of(tmp_path, number)
-    assert [written.count(f"\n{name}: 100%") for name in "ab"] == [1, 1], "each is trained once"
+    assert [written.count(f" {name}: 100%") for name in "ab"] == [1, 1], "each is trained once"
 
 
 @pytest.mark.slow

@@ -153,7 +153,8 @@ def _stoppable() -> Iterator[None]:
 
     def stop(number: int, _: FrameType | None) -> None:
         raise StoppedError(
-            f"stopped by signal {signal.Signals(number).name}", hint="type the same command again to go on"
+            f"by {signal.Signals(number).name}, and all that is done is saved",
+            hint="type the same command again to go on",
         )
 
     if threading.current_thread() is not threading.main_thread():

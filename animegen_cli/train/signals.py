@@ -78,6 +78,4 @@ def _was_asked() -> bool:
 def check_stop(stop: Callable[[], bool]) -> None:
     """StoppedError where a stop was asked for before the training began; nothing is lost yet."""
     if stop():
-        raise StoppedError(
-            "stopped before the first step; nothing was lost", hint="type the same command again to go on"
-        )
+        raise StoppedError("before the first step, so nothing was lost", hint="type the same command again to go on")

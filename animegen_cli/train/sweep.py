@@ -238,7 +238,7 @@ def _train_in_processes(request: Request) -> None:
     code = launch.launch([*words[1:], "--nproc", str(request.nproc)], request.nproc or 1, results=2)
     kinds = {kind.exit_code: kind for kind in (UsageError, DataError, DivergedError, MachineError, StoppedError)}
     if code == StoppedError.exit_code:
-        raise StoppedError("stopped; the state is saved", hint="type the same command again to go on")
+        raise StoppedError("the state is saved", hint="type the same command again to go on")
     if code:
         raise kinds.get(code, MachineError)(
             f"the processes of {request.out} ended with {code}", hint="read what they say above"

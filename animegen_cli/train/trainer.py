@@ -323,7 +323,7 @@ class Trainer:
                 self._meet()  # the others wait until the first one has drawn and saved
             if stopping and not finished:
                 raise StoppedError(
-                    f"stopped at {self.images:,} of {self.total:,} images; the state is saved",
+                    f"saved at {self.images:,} of {self.total:,} images",
                     hint="type the same command again to go on",
                 )
 
@@ -337,7 +337,7 @@ class Trainer:
         for hook in [*hooks[:1], *(hook for hook in hooks[1:] if hook.at_stop)]:
             hook.call(self)
         stopped = StoppedError(
-            f"stopped after the last of {self.total:,} images; the state is saved",
+            f"saved after the last of {self.total:,} images",
             hint="type the same command again for the pictures and figures that are left to make",
         )
         with raising(stopped):
