@@ -8,13 +8,14 @@ import pty
 import re
 import subprocess
 import sys
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import pytest
 import tiny_runs
 from chain import ROOT, done, here, refused
 
-from animegen_cli import disk, paths
+from animegen_cli import __version__, disk, paths
 from animegen_cli.cli.completion import BASH, FISH, ZSH
 from animegen_cli.paths import Run
 from animegen_cli.train.lock import lock
@@ -118,20 +119,36 @@ def test_where_there_are_none_it_says_how_to_get_one(tmp_path: Path) -> None:
 
 
 def test_the_doctor_names_what_is_there_and_what_to_type(place: Path) -> None:
-    found = {one["what"]: one for one in json.loads(done("doctor", "--json", cwd=place).out)}
-    assert {"animegen", "device", "bf16", "C compiler", "memory", "disk", "locks", "Inception", "onnx"} <= found.keys()
-    assert found["runs"]["found"].startswith("3 in")
-    assert found["data sets"]["advice"] == "`animegen prepare demo`"
-    missing = [one for one in found.values() if one["found"] == "not installed"]
-    assert all(re.search(r"pip install '.*\[.*\]'", one["advice"]) for one in missing)
+    found = json.loads(done("doctor", "--json", cwd=place).out)
+    assert {"animegen", "device", "bf16", "c_compiler", "memory", "disk", "locks", "inception", "onnx"} <= found.keys()
+    assert found["runs"] == {"count": 3, "folder": "runs", "to_type": []}
+    assert found["data_sets"] == {"count": 0, "folder": "datasets", "to_type": ["animegen prepare demo"]}
+    missing = [one for one in found.values() if one.get("version", "") is None]
+    assert all(re.fullmatch(r"pip install '.*\[.*\]'", line) for one in missing for line in one["to_type"])
     shown = done("doctor", cwd=place).out
     assert "C compiler" in shown
+    assert "3 in runs/" in shown
+
+
+def test_the_doctor_gives_programs_numbers_versions_and_answers_instead_of_sentences(place: Path) -> None:
+    found = json.loads(done("doctor", "--json", cwd=place).out)
+    assert found["animegen"]["version"] == __version__
+    assert found["animegen"]["executable"] == sys.executable
+    assert found["libraries"]["torch"] == metadata.version("torch")
+    for what in ("memory", "disk"):
+        assert isinstance(found[what]["free_bytes"], int)
+        assert found[what]["free_bytes"] > 0
+    assert found["cores"]["count"] >= 1
+    assert isinstance(found["bf16"]["in_hardware"], bool)
+    assert isinstance(found["c_compiler"]["found"], bool)
+    assert found["device"]["kind"] in ("cpu", "cuda", "mps")
+    assert found["disk"]["folder"] == str(place.resolve())
 
 
 def test_the_doctor_looks_at_the_folder_it_stands_in(place: Path) -> None:
     before = sorted(place.iterdir())
-    found = {one["what"]: one for one in json.loads(done("doctor", "--json", cwd=place).out)}
-    assert found["locks"]["found"] == "the file system has them"
+    found = json.loads(done("doctor", "--json", cwd=place).out)
+    assert found["locks"] == {"writable": True, "locks": True, "to_type": []}
     assert sorted(place.iterdir()) == before, "nothing stays"
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 EXTRAS = {
     "ui": "gradio", "onnx": "onnxruntime", "hf": "pyarrow", "video": "imageio", "kaggle": "kaggle", "clean-fid": "clean-fid",
@@ -21,8 +25,15 @@ class Line(NamedTuple):
 
     what: str
     found: str
+    data: Mapping[str, Any]
+    """The same as numbers, names, paths and true or false, for `--json`."""
     advice: str = ""
     """What to type; empty where nothing is missing."""
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """The data, and as `to_type` the commands of the advice."""
+        return {**self.data, "to_type": re.findall(r"`(.+?)`", self.advice)}
 
 
 def doctor() -> None:
@@ -36,7 +47,7 @@ def doctor() -> None:
 
     lines = [*_versions(), *_device(), *_machine(), *_files(), *_extras()]
     console.table("", ["", "found", "what to type"], [[one.what, one.found, one.advice or None] for one in lines])
-    console.result([one._asdict() for one in lines])
+    console.result({one.what.lower().replace(" ", "_"): one.as_json for one in lines})
 
 
 def _versions() -> list[Line]:
@@ -44,10 +55,12 @@ def _versions() -> list[Line]:
 
     from animegen_cli import __version__
 
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "numpy"))
+    python = platform.python_version()
+    about = {"version": __version__, "python": python, "executable": sys.executable, "system": platform.platform()}
+    versions = {name: metadata.version(name) for name in ("torch", "torchvision", "numpy")}
     return [
-        Line("animegen", f"{__version__}, Python {platform.python_version()} at {sys.executable}"),
-        Line("libraries", versions),
+        Line("animegen", f"{__version__}, Python {python} at {sys.executable}", about),
+        Line("libraries", ", ".join(f"{name} {version}" for name, version in versions.items()), versions),
     ]
 
 
@@ -58,20 +71,23 @@ def _device() -> list[Line]:
 
     chosen = device.pick_device(None)
     name = device.device_name(chosen)
+    about: dict[str, Any] = {"kind": chosen.type, "name": name, "cuda_build": torch.version.cuda}
     if chosen.type == "cuda":
-        name += f", {device.free_memory(chosen) / 2**30:.1f} GiB free"
+        about["free_bytes"] = device.free_memory(chosen)
+        name += f", {about['free_bytes'] / 2**30:.1f} GiB free"
     elif chosen.type == "cpu":
-        name += f", {torch.get_num_threads()} threads"
+        about["threads"] = torch.get_num_threads()
+        name += f", {about['threads']} threads"
     else:
         name += ", which nobody has tried yet: `--device cpu` where it fails"
     unused = torch.version.cuda is None and shutil.which("nvidia-smi") is not None
     advice = "the GPU needs a CUDA build: `pip install --force-reinstall torch torchvision`" if unused else ""
-    compiler = device.has_compiler()
+    compiler, bf16 = device.has_compiler(), device.has_bf16(chosen)
     return [
-        Line("device", name, advice),
-        Line("bf16", "in hardware" if device.has_bf16(chosen) else "not in hardware: networks compute in fp32"),
+        Line("device", name, about, advice),
+        Line("bf16", "in hardware" if bf16 else "not in hardware: networks compute in fp32", {"in_hardware": bf16}),
         Line(
-            "C compiler", "found" if compiler else "none: networks are not compiled",
+            "C compiler", "found" if compiler else "none: networks are not compiled", {"found": compiler},
             "" if compiler or chosen.type != "cuda" else "`apt install gcc`",
         ),
     ]  # fmt: skip
@@ -82,11 +98,11 @@ def _machine() -> list[Line]:
 
     from animegen_cli import device, ranks
 
-    free = device.free_memory(torch.device("cpu"))
+    free, cores = device.free_memory(torch.device("cpu")), ranks.cores()
     return [
-        Line("cores", f"{ranks.cores()}"),
+        Line("cores", f"{cores}", {"count": cores}),
         Line(
-            "memory", f"{free / 2**30:.1f} GiB free",
+            "memory", f"{free / 2**30:.1f} GiB free", {"free_bytes": free},
             "`--batch-gpu 8` needs less" if free < LITTLE_MEMORY else "",
         ),
     ]  # fmt: skip
@@ -101,18 +117,24 @@ def _files() -> list[Line]:
     lines = [
         Line(
             "disk", f"{space / 2**30:.0f} GiB free in {here.resolve()}",
+            {"free_bytes": space, "folder": str(here.resolve())},
             "`animegen runs du` shows what takes the space" if space < LITTLE_DISK else "",
         )
     ]  # fmt: skip
     try:
-        has = "has them" if knows_locks(here) else "has none: files keep other processes out instead"
-        lines.append(Line("locks", f"the file system {has}"))
+        has = knows_locks(here)
+        said = "has them" if has else "has none: files keep other processes out instead"
+        lines.append(Line("locks", f"the file system {said}", {"writable": True, "locks": has}))
     except OSError as error:
-        lines.append(Line("locks", f"this folder cannot be written: {error.strerror}", "`cd` to a folder of yours"))
-    sets = len(list(paths.DATASETS.glob("*.zip")))
-    lines.append(Line("data sets", f"{sets} in {paths.DATASETS}/", "" if sets else "`animegen prepare demo`"))
-    runs = len(paths.runs())
-    lines.append(Line("runs", f"{runs} in {paths.RUNS}/", "" if runs else "`animegen demo`"))
+        said = f"this folder cannot be written: {error.strerror}"
+        lines.append(Line("locks", said, {"writable": False, "locks": None}, "`cd` to a folder of yours"))
+    sets, runs = len(list(paths.DATASETS.glob("*.zip"))), len(paths.runs())
+    for what, folder, count, advice in (
+        ("data sets", paths.DATASETS, sets, "`animegen prepare demo`"), ("runs", paths.RUNS, runs, "`animegen demo`"),
+    ):  # fmt: skip
+        lines.append(
+            Line(what, f"{count} in {folder}/", {"count": count, "folder": str(folder)}, "" if count else advice)
+        )
     return lines
 
 
@@ -124,15 +146,18 @@ def _extras() -> list[Line]:
 
     lines = []
     try:
-        lines.append(Line("Inception", str(weights.find_inception())))
+        file = str(weights.find_inception())
+        lines.append(Line("Inception", file, {"file": file}))
     except AnimegenError:
-        lines.append(Line("Inception", "not there: no FID, KID and IS", "`animegen weights`"))
+        lines.append(Line("Inception", "not there: no FID, KID and IS", {"file": None}, "`animegen weights`"))
     for extra, distribution in EXTRAS.items():
         try:
-            lines.append(Line(extra, f"{distribution} {metadata.version(distribution)}"))
+            version = metadata.version(distribution)
+            lines.append(Line(extra, f"{distribution} {version}", {"distribution": distribution, "version": version}))
         except metadata.PackageNotFoundError:
-            lines.append(Line(extra, "not installed", installable(f"`pip install 'animegen[{extra}]'`")))
+            missing = {"distribution": distribution, "version": None}
+            lines.append(Line(extra, "not installed", missing, installable(f"`pip install 'animegen[{extra}]'`")))
     for program, purpose in (("nvidia-smi", "an NVIDIA GPU"), ("sbatch", "SLURM")):
         if where := shutil.which(program):
-            lines.append(Line(purpose, where))
+            lines.append(Line(purpose, where, {"program": where}))
     return lines
