@@ -88,6 +88,16 @@ def test_images_are_those_of_the_command(page: dict[str, Any]) -> None:
         assert written.read_bytes() == ours.read_bytes()  # the recipe too
 
 
+def test_variations_are_those_of_the_command_and_begin_with_the_face(page: dict[str, Any]) -> None:
+    assert here("sample", "runs/vae", "--vary", "3", "--amount", "0.5", "--seeds", "7,40", "--out", "varied").code == 0
+    for seed in (3, 7, 40):
+        written, ours = (Path(name) / f"{seed:06d}.png" for name in ("varied/variations-3", "relatives"))
+        assert written.read_bytes() == ours.read_bytes()
+    assert page["relatives"].seeds == (3, *range(4, 12))
+    assert np.array_equal(page["relatives"].numpy()[0], page["images"].numpy()[3])
+    assert len({image.tobytes() for image in page["relatives"]}) == 9
+
+
 def test_images_are_a_sequence_of_pictures_that_shows_as_a_grid(page: dict[str, Any]) -> None:
     images = page["images"]
     assert [picture.size for picture in images] == [(16, 16)] * 4
@@ -170,6 +180,9 @@ def test_a_set_of_two_domains_is_shown_too(tmp_path: Path) -> None:
         (lambda run: animegen.evaluate(run, seeds="0-63"), UsageError, "seeds=range(64)"),
         (lambda run: run.sample(stepps=3), UsageError, "it has `temperature`"),
         (lambda run: run.sample(seeds=[3, -1]), UsageError, "from 0 on"),
+        (lambda run: run.vary(-3), UsageError, "from 0 on"),
+        (lambda run: run.vary(3, 2), UsageError, "--amount 0.3"),
+        (lambda run: run.vary(3, seeds=[3]), UsageError, "4-11"),
         (lambda run: run.sample(seeds=[]).grid(), UsageError, ""),
         (lambda run: run.sample(labels={"hare": "pink"}), UsageError, ""),
         (lambda run: animegen.evaluate(run, againts="x"), UsageError, "did you mean `against`?"),

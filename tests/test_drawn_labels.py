@@ -71,7 +71,7 @@ def test_a_walk_between_seeds_changes_its_labels_half_way() -> None:
     start, end = (
         next(i for i, row in enumerate(drawn(None, 99).tolist()) if row == wanted) for wanted in ([0, 0], [1, 1])
     )
-    walk = Blend(start, end, [0.0, 0.4, 0.6, 1.0])
+    walk = Blend([start] * 4, [end] * 4, [0.0, 0.4, 0.6, 1.0])
     found = conditioning.drawn_labels(None, ("hair", "eyes"), walk, SPEC)
     assert found is not None
     assert found.tolist() == [[0, 0], [0, 0], [1, 1], [1, 1]]

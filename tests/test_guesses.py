@@ -72,6 +72,7 @@ LINES = {
     "sample --num-samples 16": "sample --n 16",
     "sample --num 16": "sample --n 16",
     "sample --count 16": "sample --n 16",
+    "sample --variations 3 --variation-amount 0.2": "sample --vary 3 --amount 0.2",
     "sample --checkpoint runs/a --n 4": "sample runs/a --n 4",
     "sample --run runs/a": "sample runs/a",
     "sample --ckpt runs/a/weights.safetensors": "sample runs/a/weights.safetensors",

@@ -133,7 +133,7 @@ def test_the_global_generator_is_left_alone() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
     Noise([1, 2])(3, 4, 4)
-    Blend(1, 2, [0.5])(3, 4, 4)
+    Blend([1], [2], [0.5])(3, 4, 4)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -146,7 +146,7 @@ def test_length_and_device() -> None:
 
 
 def test_blend_begins_and_ends_at_its_seeds() -> None:
-    blend, start, end = Blend(3, 8, [0.0, 0.3, 1.0]), Noise([3]), Noise([8])
+    blend, start, end = Blend([3] * 3, [8] * 3, [0.0, 0.3, 1.0]), Noise([3]), Noise([8])
     for shape in ((3, 8, 8), (17,)):
         got, first, last = blend(*shape), start(*shape)[0], end(*shape)[0]
         torch.testing.assert_close(got[0], first, rtol=0, atol=0)
@@ -156,14 +156,14 @@ def test_blend_begins_and_ends_at_its_seeds() -> None:
 
 def test_blend_stays_normal_all_the_way() -> None:
     fractions = [0.0, 0.1, 0.25, 0.5, 0.75, 1.0]
-    got = Blend(21, 22, fractions)(50_000).double().numpy()
+    got = Blend([21] * 6, [22] * 6, fractions)(50_000).double().numpy()
     for row in got:
         assert abs(row.var() - 1) < 0.03
         assert stats.kstest(row, "norm").pvalue > 0.01
 
 
 def test_the_middle_is_equally_near_to_both() -> None:
-    middle = Blend(21, 22, [0.5])(50_000)[0]
+    middle = Blend([21], [22], [0.5])(50_000)[0]
     for seed in (21, 22):
         assert correlation(middle, Noise([seed])(50_000)[0]) == pytest.approx(math.sqrt(0.5), abs=0.01)
 

@@ -202,6 +202,20 @@ def test_what_is_no_image_of_a_seed_is_made_by_the_first_process_alone(tmp_path:
     assert [file.name for file in (tmp_path / "out").rglob("*.png")] == ["interpolate-1-2.png"]
 
 
+def test_two_processes_vary_a_face_as_one_does(tmp_path: Path) -> None:
+    run = tiny_runs.make("ddpm", tmp_path / "run").path
+    words = ["--vary", "2", "--n", "5", "--batch", "2", "--grid", "--device", "cpu"]
+    done("sample", run, *words, "--out", tmp_path / "one")
+    shared = start("sample", run, *words, "--out", tmp_path / "two", "--nproc", "2")
+    assert shared.communicate(timeout=120)[1].count("run: ") == 1
+    one, two = (
+        {file.relative_to(out): file.read_bytes() for file in out.rglob("*.png")}
+        for out in (tmp_path / "one", tmp_path / "two")
+    )
+    assert len(one) == 6 + 1
+    assert one == two
+
+
 @pytest.mark.parametrize(("count", "unit", "processes"), [(22, 4, 2), (16, 16, 2), (100, 7, 3), (1, 8, 4)])
 def test_blocks_are_whole_calls_that_follow_each_other(count: int, unit: int, processes: int) -> None:
     blocks = [ranks.Ranks(rank, processes).block(count, unit) for rank in range(processes)]

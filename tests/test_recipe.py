@@ -29,6 +29,8 @@ KINDS = {
     "seeds/000003.png": ["--seeds", "3"],
     "grid.png": ["--seeds", "3,7-9", "--grid"],
     "interpolate-3-14.png": ["--interpolate", "3", "14", "--frames", "4"],
+    "variations-3/000007.png": ["--vary", "3", "--seeds", "7", "--amount", "0.4"],
+    "variations-3.png": ["--vary", "3", "--n", "3", "--grid"],
     "denoise.png": ["--denoise-strip", "--frames", "3", "--seeds", "5"],
 }
 HOW = [
@@ -96,6 +98,15 @@ def test_a_picture_is_drawn_again_bit_for_bit(name: str, words: list[str], folde
 def test_a_table_of_mixed_seeds_is_drawn_again(folder: Path) -> None:
     picture = draw(folder, "mix.png", "--mix", "0-1", "5", "--cut", "2", "--truncation", "0.7", run="runs/third")
     assert like(folder, picture)["equal"]
+
+
+@pytest.mark.parametrize("run", ["runs/second", "runs/third"])
+def test_variations_through_noise_and_codes_are_drawn_again(run: str, folder: Path) -> None:
+    sheet = draw(folder, "variations-5.png", "--vary", "5", "--grid", run=run)
+    varied = sheet.parent / "variations-5" / "000008.png"
+    assert recipe.texts(varied)["Comment"].startswith("animegen sample RUN --vary 5 --amount 0.3 --seeds 8 ")
+    for picture in (sheet, varied, varied.with_name("000005.png")):
+        assert like(folder, picture)["equal"]
 
 
 @pytest.mark.parametrize(("name", "words"), KINDS.items())
@@ -215,6 +226,8 @@ def test_pictures_made_of_pictures_name_the_command_that_makes_them(folder: Path
 DAMAGE: list[dict[str, Any]] = [
     {"family": "ddpm\x1b[31m"}, {"identity": "../../etc"}, {"how": []}, {"how": {"seeds": "3; rm"}}, {"batch": 0},
     {"batch": True}, {"images": "many"}, {"command": "a\nb"}, {"kind": None}, {"how": {}}, {"kind": "walk", "how": {"ends": [1]}},
+    {"kind": "variation", "how": {"vary": -1, "amount": 0.3, "seeds": "4"}}, {"kind": "variations", "how": {"seeds": "4"}},
+    {"kind": "variation", "how": {"vary": 3, "amount": 7, "seeds": "4"}}, {"kind": "variation", "how": {"vary": 3, "amount": 0.5}},
     {"kind": "walk", "how": {"ends": [1, 2], "frames": 10**9}}, {"kind": "grid", "how": {"seeds": "1-2", "zoom": 1.5}},
 ]  # fmt: skip
 

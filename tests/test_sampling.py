@@ -228,6 +228,46 @@ def test_a_walk_begins_and_ends_at_its_seeds(runs: dict[str, Path], tmp_path: Pa
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["interpolate-3-14.png"]
 
 
+def test_variations_lie_on_the_walks_to_the_seeds_after_the_face(runs: dict[str, Path], tmp_path: Path) -> None:
+    faces = draw(runs["ddpm"], tmp_path / "out", "--seeds", "3-7")
+    varied = draw(runs["ddpm"], tmp_path / "out", "--vary", "3", "--amount", "0.25", "--n", "4", "--grid")
+    assert sorted(varied) == [3, 4, 5, 6, 7]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"variations-3", "variations-3.png"}
+    np.testing.assert_array_equal(varied[3], faces[3])
+    sheet = pixels(tmp_path / "out" / "variations-3.png")
+    np.testing.assert_array_equal(sheet[:96:6, :96:6], faces[3])  # first, six times as large
+    np.testing.assert_array_equal(sheet[:96:6, 98:194:6], varied[4])
+    for other in range(4, 8):
+        draw(runs["ddpm"], tmp_path / "walk", "--interpolate", "3", other, "--frames", "5")
+        walk = pixels(tmp_path / "walk" / f"interpolate-3-{other}.png")
+        np.testing.assert_array_equal(varied[other], walk[:, 16:32])
+    assert_equal(draw(runs["ddpm"], tmp_path / "out", "--vary", "3", "--seeds", "6", "--amount", "0.25"), varied)
+    by_default = draw(runs["ddpm"], tmp_path / "out", "--vary", "3")
+    assert sorted(by_default) == list(range(3, 12))
+    assert len({image.tobytes() for image in by_default.values()}) == 9
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_variations_are_nearer_to_the_face_than_other_faces_are(
+    family: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    faces = draw(runs[family], tmp_path / "out", "--seeds", "3-11")
+    varied = draw(runs[family], tmp_path / "out", "--vary", "3")
+    far, near = (
+        np.mean([np.abs(images[seed].astype(int) - faces[3]).mean() for seed in range(4, 12)])
+        for images in (faces, varied)
+    )
+    assert 0 < near < 0.7 * far
+
+
+def test_variations_hold_in_arrays_what_they_hold_in_files(runs: dict[str, Path], tmp_path: Path) -> None:
+    varied = draw(runs["ddim"], tmp_path / "png", "--vary", "3", "--n", "2")
+    draw(runs["ddim"], tmp_path / "npz", "--vary", "3", "--n", "2", "--format", "npz")
+    with np.load(tmp_path / "npz" / "variations-3.npz") as stored:
+        assert stored["seeds"].tolist() == [3, 4, 5]
+        np.testing.assert_array_equal(stored["arr_0"], np.stack([varied[seed] for seed in (3, 4, 5)]))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_strips(family: str, runs: dict[str, Path], tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 24, 3), (250, 10, 10), np.uint8)).save(tmp_path / "red.png")
@@ -264,6 +304,9 @@ def test_labels_and_guidance_change_the_picture(runs: dict[str, Path], tmp_path:
     walk = draw(runs["ddpm"], tmp_path / "out", "--interpolate", "0", "1", "--labels", "hair=pink")
     assert walk == {}
     np.testing.assert_array_equal(pixels(tmp_path / "out" / "interpolate-0-1.png")[:, :16], pink[0])
+    varied = draw(runs["ddpm"], tmp_path / "out", "--vary", "0", "--n", "1", "--labels", "hair=pink")
+    np.testing.assert_array_equal(varied[0], pink[0])
+    assert (varied[1] != draw(runs["ddpm"], tmp_path / "out", "--vary", "0", "--n", "1")[1]).any()
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------

@@ -488,6 +488,21 @@ def test_a_walk_through_codes_begins_and_ends_at_its_seeds(runs: dict[str, Path]
     assert 0 < max(steps) < np.abs(ends[3] - ends[9]).mean()
 
 
+@pytest.mark.parametrize("family", abilities.families_able("samples"))
+def test_variations_by_nothing_are_the_face_and_by_all_the_other(
+    family: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    drawn = sampled(runs[family], tmp_path / "out", "--seeds", "3-4") / "seeds"
+    first, second = (pixels(drawn / f"{seed:06d}.png") for seed in (3, 4))
+    for amount, expected in (("0", first), ("1", second)):
+        varied = sampled(runs[family], tmp_path / amount, "--vary", "3", "--n", "1", "--amount", amount)
+        np.testing.assert_array_equal(pixels(varied / "variations-3" / "000003.png"), first)
+        np.testing.assert_array_equal(pixels(varied / "variations-3" / "000004.png"), expected)
+    between = sampled(runs[family], tmp_path / "between", "--vary", "3", "--n", "1") / "variations-3" / "000004.png"
+    assert not np.array_equal(pixels(between), first)
+    assert not np.array_equal(pixels(between), second)
+
+
 def test_a_projection_comes_near_its_target(runs: dict[str, Path], tmp_path: Path) -> None:
     """The target is a face that the run drew from a seed, so its code exists."""
     face = tmp_path / "face.png"
@@ -574,6 +589,7 @@ def test_half_precision_says_nearly_the_same(family: str, runs: dict[str, Path],
 @pytest.mark.parametrize(
     ("family", "words", "message", "hint"),
     [
+        ("cyclegan", ["--vary", "3"], "cyclegan run, which cannot draw from noise", "vae"),
         ("vae", ["--mix", "0-1", "2"], "a vae run cannot mix two seeds", "stylegan2"),
         ("vae", ["--truncation", "0.5"], "a vae run has no sampling setting `truncation`", "stylegan2"),
         ("stylegan2", ["--temperature", "0.5"], "no sampling setting `temperature`", "vae"),

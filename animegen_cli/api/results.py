@@ -11,6 +11,7 @@ from animegen_cli import console, paths
 from animegen_cli.errors import UsageError, did_you_mean
 from animegen_cli.report import records, units
 from animegen_cli.report.rows import Rows, shown
+from animegen_cli.sample.request import AMOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -151,27 +152,45 @@ class Run:
             DataError: the run has no weights yet, or damaged ones.
             MachineError: no such device, or no room.
         """
-        from animegen_cli.sample import sample as verb
-        from animegen_cli.sample.images import Images
-        from animegen_cli.sample.request import Request
+        how = {"batch": batch, "precision": precision, "device": device, "overrides": settings}
+        return self._drawn(labels, seeds=_seeds(seeds), **how)
 
-        if isinstance(seeds, int | str):
-            raise UsageError(f"`seeds={seeds!r}` is no list of seeds", hint="write `seeds=[3]` or `seeds=range(16)`")
-        if isinstance(labels, str):
-            raise UsageError(f"`labels={labels!r}` is no dict", hint='write `labels={"hair": "pink"}`')
-        numbers = [int(seed) for seed in seeds]
-        if any(seed < 0 for seed in numbers):
-            raise UsageError(f"{min(numbers)} is no seed", hint="seeds are whole numbers from 0 on: `seeds=range(16)`")
-        words = [f"{name}={value}" for name, value in (labels or {}).items()]
-        with tempfile.TemporaryDirectory() as folder:
-            request = Request(
-                run=str(self.path), seeds=numbers, out=Path(folder), labels=words, batch=batch, precision=precision,
-                device=device, overrides=settings,
-            )  # fmt: skip
-            drawn = verb.sample(request)
-            assert isinstance(drawn, verb.Drawn)  # without `like`
-            files = [file.read_bytes() for file in drawn.files]
-        return Images(files, numbers, drawn.sampling)
+    def vary(
+        self,
+        seed: int,
+        amount: float = AMOUNT,
+        *,
+        seeds: Iterable[int] | None = None,
+        labels: Mapping[str, str] | None = None,
+        batch: int | None = None,
+        precision: str = "auto",
+        device: str | None = None,
+        **settings: object,
+    ) -> Images:
+        """Draw a seed's face and behind it variations of it, as `animegen sample --vary` does.
+
+        Args:
+            seed: of the face.
+            amount: how far each variation goes towards the face of another seed, from 0, the face itself, to 1, the other.
+            seeds: the other seeds, one per variation; the eight after `seed` when None.
+            labels: attribute -> value, such as {"hair": "pink"}, for runs with labels.
+            batch: images per network call; a fixed rule of device and size when None.
+            precision: `auto`, `fp32` or `bf16`.
+            device: `cpu`, `cuda`, ...; a GPU where there is one when None.
+            settings: keys of the run's section `sample`, such as `sampler="ddim", steps=20`.
+
+        Returns:
+            1 + n images; their seeds are `seed` and those that the variations go towards.
+
+        Raises:
+            UsageError: an amount outside [0, 1], the seed itself among the others, or as `sample` says.
+            DataError: the run has no weights yet, or damaged ones.
+            MachineError: no such device, or no room.
+        """
+        (face,) = _seeds([seed])
+        others = None if seeds is None else _seeds(seeds)
+        how = {"batch": batch, "precision": precision, "device": device, "overrides": settings}
+        return self._drawn(labels, vary=face, amount=amount, seeds=others, **how)
 
     def __repr__(self) -> str:
         """Say where it lies, what it is and how far it has come."""
@@ -181,6 +200,22 @@ class Run:
     def _repr_html_(self) -> str:
         scores = self.scores
         return shown(facts=self._facts(), tables=[scores.table()] if scores else [])
+
+    def _drawn(self, labels: Mapping[str, str] | None, **asked: Any) -> Images:  # noqa: ANN401  # the fields of `Request`
+        """The images of the seeds that a request asks for."""
+        from animegen_cli.sample import sample as verb
+        from animegen_cli.sample.images import Images
+        from animegen_cli.sample.request import Request
+
+        if isinstance(labels, str):
+            raise UsageError(f"`labels={labels!r}` is no dict", hint='write `labels={"hair": "pink"}`')
+        words = [f"{name}={value}" for name, value in (labels or {}).items()]
+        with tempfile.TemporaryDirectory() as folder:
+            request = Request(run=str(self.path), out=Path(folder), labels=words, **asked)
+            drawn = verb.sample(request)
+            assert isinstance(drawn, verb.Drawn)  # without `like`
+            files = [file.read_bytes() for file in drawn.files]
+        return Images(files, request.drawn_seeds, drawn.sampling)
 
     @property
     def _run(self) -> paths.Run:
@@ -327,6 +362,16 @@ class Comparison:
         from animegen_cli.compare import compare as verb
 
         return verb.same_seeds(self._found, seeds, verb.drawing(device))
+
+
+def _seeds(seeds: Iterable[int]) -> list[int]:
+    """The seeds as whole numbers; UsageError for what is none."""
+    if isinstance(seeds, int | str):
+        raise UsageError(f"`seeds={seeds!r}` is no list of seeds", hint="write `seeds=[3]` or `seeds=range(16)`")
+    numbers = [int(seed) for seed in seeds]
+    if any(seed < 0 for seed in numbers):
+        raise UsageError(f"{min(numbers)} is no seed", hint="seeds are whole numbers from 0 on: `seeds=range(16)`")
+    return numbers
 
 
 def score_row(score: records.Score) -> dict[str, Any]:

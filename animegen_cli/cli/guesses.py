@@ -79,6 +79,8 @@ _SAMPLE = {
     "temp": "--temperature {}",
     "rows cols columns nrow make-grid": "--grid",
     "gif mp4": "--video",
+    "variation variations variation-seed subseed more-like": "--vary {}",
+    "variation-amount variation-strength subseed-strength": "--amount {}",
     "ext extension image-format": "--format {}",
 }  # fmt: skip
 _EVAL = {

@@ -13,7 +13,9 @@ from animegen_cli.seeds import parse_seeds
 
 def sample(
     run: NewestRun = None,
-    n: Annotated[int | None, typer.Option("--n", "-n", min=1, help="Draw seeds 0..n-1.")] = None,
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", min=1, help="Draw seeds 0..n-1; with --vary so many variations.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds such as 0-63,100; excludes --n.")] = None,
     like: Annotated[
         Path | None,
@@ -51,6 +53,16 @@ def sample(
     denoise_strip: Annotated[bool, typer.Option("--denoise-strip", help="One seed from noise to image.")] = False,
     interpolate: Annotated[
         tuple[int, int] | None, typer.Option("--interpolate", help="A walk between two seeds.", metavar="A B")
+    ] = None,
+    vary: Annotated[
+        int | None,
+        typer.Option(
+            "--vary", min=0, help="Variations of this seed's face, each towards another of --seeds.", metavar="SEED"
+        ),
+    ] = None,
+    amount: Annotated[
+        float | None,
+        typer.Option("--amount", help="How far --vary goes: 0 the face itself, 1 the other; 0.3 by default."),
     ] = None,
     video: Annotated[bool, typer.Option("--video", help="The walk as a video too; needs `animegen[video]`.")] = False,
     frames: Annotated[int, typer.Option("--frames", min=2, help="Images in a strip or walk.")] = 10,
@@ -94,6 +106,8 @@ def sample(
 
       animegen sample --interpolate 3 14 --frames 12
 
+      animegen sample --vary 3 --n 8 --grid
+
       animegen sample --mix 0-4 10-14 --truncation 0.7
 
       animegen sample --like face.png
@@ -107,10 +121,11 @@ def sample(
 
     if n is not None and seeds is not None:
         raise UsageError("`--n` and `--seeds` exclude each other", hint="`--n 64` is `--seeds 0-63`")
+    first = 0 if vary is None else vary + 1
     request = build(
         Request,
         options,
-        seeds=parse_seeds(seeds) if seeds is not None else None if n is None else list(range(n)),
+        seeds=parse_seeds(seeds) if seeds is not None else None if n is None else list(range(first, first + n)),
         mix=tuple(parse_seeds(words, "--mix 0-4 10-14") for words in mix) if mix else None,
         overrides=config.settings_of(settings or [])
         | given(

@@ -139,11 +139,14 @@ class Noise:
 
 
 class Blend(Noise):
-    """Noise between two seeds, one fraction per row: spherical interpolation keeps each row's distribution normal."""
+    """Noise between two seeds per row: spherical interpolation keeps each row's distribution normal."""
 
-    def __init__(self, start: int, end: int, fractions: Sequence[float], device: torch.device | str = "cpu") -> None:
-        super().__init__([start] * len(fractions), device)
-        self.start, self.end = Noise([start], device), Noise([end], device)
+    def __init__(
+        self, starts: Sequence[int], ends: Sequence[int], fractions: Sequence[float], device: torch.device | str = "cpu"
+    ) -> None:
+        """Hold the seeds of both ends and how far each row is, from 0 to 1; equal seeds are one point at 0 alone."""
+        super().__init__(starts, device)
+        self.start, self.end = Noise(starts, device), Noise(ends, device)
         self.fractions = torch.tensor(fractions, dtype=torch.float64, device=self.seeds.device)
 
     def __call__(self, *shape: int) -> Tensor:

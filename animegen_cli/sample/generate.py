@@ -90,17 +90,21 @@ class Generator:
     def interpolate(self, start: int, end: int, frames: int, *, on_progress: OnProgress | None = None) -> Tensor:
         """Walk from seed `start` to seed `end` in `frames` images: in the family's own space of codes where it knows one,
         else spherically in the space of noise."""
-        model, device = self.trained.model, self.trained.device
-        fractions = torch.linspace(0, 1, frames, dtype=torch.float64)
+        return self._between(start, [end] * frames, torch.linspace(0, 1, frames, dtype=torch.float64), on_progress)
 
-        def network(rows: Sequence[int]) -> Tensor:
-            if not isinstance(model, Interpolates):
-                return self._sampled(Blend(start, end, fractions[list(rows)].tolist(), device))
-            first, last = (self._noise([seed] * len(rows)) for seed in (start, end))
-            along = fractions[list(rows)]
-            return model.interpolate(first, last, along, self._label_rows(len(rows)), self.sampling)
+    def vary(self, seed: int, others: Sequence[int], amount: float, *, on_progress: OnProgress | None = None) -> Tensor:
+        """Draw variations of a seed's face, each from a point on the walk of `interpolate` to another seed.
 
-        return self._collected(frames, network, on_progress)
+        Args:
+            seed: of the face.
+            others: one per variation; where it is `seed` itself, the face itself is drawn.
+            amount: which part of each walk is gone, from 0, the face itself, to 1, the other seed's.
+            on_progress: told how many more images are finished.
+        """
+        if amount in (0, 1):  # the ends are drawn as such: walks through codes miss the last one by a rounding
+            return self.draw([other if amount else seed for other in others], on_progress=on_progress)
+        parts = [0.0 if other == seed else amount for other in others]
+        return self._between(seed, others, torch.tensor(parts, dtype=torch.float64), on_progress)
 
     def inpaint(
         self, pixels: Tensor, mask: Tensor, seeds: Sequence[int], *, on_progress: OnProgress | None = None
@@ -167,6 +171,21 @@ class Generator:
         return to_uint8(images.detach()).cpu()
 
     # ---- one network call after the other ------------------------------------------------------------------------
+
+    def _between(
+        self, start: int, ends: Sequence[int], fractions: Tensor, on_progress: OnProgress | None = None
+    ) -> Tensor:
+        """One image per seed of `ends`, drawn from where its fraction, float64 on the CPU, of the walk from `start` is gone."""
+        model, device = self.trained.model, self.trained.device
+
+        def network(rows: Sequence[int]) -> Tensor:
+            along, last = fractions[list(rows)], [ends[row] for row in rows]
+            if not isinstance(model, Interpolates):
+                return self._sampled(Blend([start] * len(rows), last, along.tolist(), device))
+            noises = self._noise([start] * len(rows)), self._noise(last)
+            return model.interpolate(*noises, along, self._label_rows(len(rows)), self.sampling)
+
+        return self._collected(len(ends), network, on_progress)
 
     def _noise(self, seeds: Iterable[int]) -> Noise:
         return Noise(list(seeds), self.trained.device)

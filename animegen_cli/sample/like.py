@@ -192,6 +192,18 @@ def _grid(run: Run, generator: Generator, told: Recipe) -> Image.Image:
     return grids.grid(drawn, labels=labels, zoom=_count(told, "zoom", 1))
 
 
+def _variation(run: Run, generator: Generator, told: Recipe) -> Image.Image:
+    (other,) = parse_seeds(told.how["seeds"])
+    return Image.fromarray(channels_last(generator.vary(told.how["vary"], [other], told.how["amount"]))[0])
+
+
+def _variations(run: Run, generator: Generator, told: Recipe) -> Image.Image:
+    seed, others = told.how["vary"], parse_seeds(told.how["seeds"])
+    with console.progress("drawing", len(others) + 1) as bar:
+        drawn = generator.vary(seed, [seed, *others], told.how["amount"], on_progress=bar.advance)
+    return sheets.variations(channels_last(drawn), seed, others, _count(told, "zoom", 1))
+
+
 def _walk(run: Run, generator: Generator, told: Recipe) -> Image.Image:
     start, end = map(int, told.how["ends"])
     walk = channels_last(generator.interpolate(start, end, _count(told, "frames", 2)))
@@ -224,5 +236,6 @@ def _count(told: Recipe, key: str, least: int) -> int:
 
 _MOST_FRAMES = 10_000
 _KINDS: dict[str, Callable[[Run, Generator, Recipe], Image.Image]] = {
-    "image": _image, "grid": _grid, "walk": _walk, "denoise": _denoise, "progress": _progress, "mix": _mix,
+    "image": _image, "grid": _grid, "variation": _variation, "variations": _variations, "walk": _walk, "denoise": _denoise,
+    "progress": _progress, "mix": _mix,
 }  # fmt: skip

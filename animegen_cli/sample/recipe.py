@@ -39,10 +39,11 @@ class Recipe:
     """Who drew a picture, and how."""
 
     kind: str
-    """What is on it: `image`, `grid`, `walk`, `denoise`, `progress` or `mix`, which can be drawn again; `edit`, made of another
-    picture; `steer` and `film`, sliders and animations of the page."""
+    """What is on it: `image`, `grid`, `variation`, `variations`, `walk`, `denoise`, `progress` or `mix`, which can be drawn
+    again; `edit`, made of another picture; `steer` and `film`, sliders and animations of the page."""
     how: Mapping[str, Any]
-    """What a picture of this kind depends on: `seeds`, spelled; `ends` and `frames` of a walk, and which `frame` it is; ..."""
+    """What a picture of this kind depends on: `seeds`, spelled; which seed's face they `vary`, by which `amount`;
+    `ends` and `frames` of a walk, and which `frame` it is; ..."""
     command: str
     """The line to type, with RUN for the run."""
     identity: str
@@ -122,6 +123,21 @@ def of_seeds(generator: Generator, seeds: Sequence[int], *, grid: bool = False, 
     spelled = spell_seeds(seeds)
     words = ["--seeds", spelled, *(["--grid"] if grid else [])]
     return of(generator, "grid" if grid else "image", words, seeds=spelled, **how)
+
+
+def of_variations(
+    generator: Generator, seed: int, others: Sequence[int], amount: float, *, grid: bool = False, **how: object
+) -> Recipe:
+    """The recipe of a seed's face varied towards another, or of a grid of the face and its variations; `how` as of a grid."""
+    spelled = spell_seeds(others)
+    words = ["--vary", seed, "--amount", amount, "--seeds", spelled, *(["--grid"] if grid else [])]
+    kind = "variations" if grid else "variation"
+    return of(generator, kind, words, vary=seed, amount=amount, seeds=spelled, **how)
+
+
+def variation_titles(seed: int, others: Sequence[int]) -> list[str]:
+    """What stands below a face and below its variations."""
+    return [f"seed {seed}", *(f"{seed} towards {other}" for other in others)]
 
 
 def of_walk(generator: Generator, ends: tuple[int, int], frames: int, **how: object) -> Recipe:
@@ -207,5 +223,16 @@ def _check(recipe: Recipe) -> None:
     for key in ("seeds", "rows", "columns"):
         if key in recipe.how and not _SEEDS.fullmatch(str(recipe.how[key])):
             raise ValueError("seeds that are none")
+    if recipe.kind in ("variation", "variations"):
+        _check_variation(recipe.how)
     if not isinstance(recipe.command, str) or not recipe.command.isprintable():
         raise ValueError("a command that cannot be shown")
+
+
+def _check_variation(how: Mapping[str, Any]) -> None:
+    """ValueError unless it says which face was varied, and how far."""
+    seed, amount = how.get("vary"), how.get("amount")
+    if type(seed) is not int or seed < 0:
+        raise ValueError("a variation of no seed")
+    if not isinstance(amount, int | float) or not 0 <= amount <= 1:
+        raise ValueError("a variation that is no part of a way")

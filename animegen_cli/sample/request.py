@@ -11,6 +11,10 @@ from animegen_cli import paths
 from animegen_cli.errors import UsageError
 
 PRECISIONS = ("auto", "fp32", "bf16")
+SEEDS, VARIATIONS = 16, 8
+"""Images that are drawn where nobody says how many: of seeds, and variations of one."""
+AMOUNT = 0.3
+"""How far variations go where nobody says it: near enough to be relatives, far enough to be others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +26,8 @@ class Request:
     like: Path | None = None
     """A picture whose recipe is followed; only the run, the folder, device, precision and batch are chosen beside it."""
     seeds: Sequence[int] | None = None
-    """None draws the seeds 0 to 15, unless something else is asked for."""
+    """None draws the seeds 0 to 15, unless something else is asked for; with `vary` the seeds that variations go towards, the
+    eight after it when None."""
     grid: bool = False
     out: Path | None = None
     """Folder; None is `<run>/drawn`."""
@@ -40,6 +45,10 @@ class Request:
     denoise_strip: bool = False
     interpolate: tuple[int, int] | None = None
     """Two seeds."""
+    vary: int | None = None
+    """The seed whose face is varied."""
+    amount: float | None = None
+    """Which part of the walk to another seed a variation goes, 0 to 1; None is `AMOUNT`."""
     video: bool = False
     frames: int = 10
     """Images in a strip or walk."""
@@ -57,6 +66,14 @@ class Request:
     """What the mask lies over."""
     fit: str | None = None
 
+    @property
+    def drawn_seeds(self) -> list[int]:
+        """The seeds that images are drawn of; with `vary` first that of the face, then those that variations go towards."""
+        if self.vary is None:
+            return list(range(SEEDS) if self.seeds is None else self.seeds)
+        others = range(self.vary + 1, self.vary + 1 + VARIATIONS) if self.seeds is None else self.seeds
+        return [self.vary, *others]
+
     def check(self) -> None:
         """UsageError for words that do not exist or do not fit together, DataError where there is no such run."""
         if self.like is not None:
@@ -73,6 +90,7 @@ class Request:
             raise UsageError(
                 "`--inpaint` and `--image` belong together", hint="write `--inpaint mask.png --image face.png`"
             )
+        self._check_vary()
         if self.project_loss not in ("perceptual", "pixels") and "." not in self.project_loss:
             raise UsageError(
                 f"no distance `{self.project_loss}`", hint="use perceptual or pixels, or name a VGG19 file"
@@ -81,6 +99,27 @@ class Request:
             paths.open_run(self.run)
         elif self.like is None:
             paths.require_runs("samples")
+
+    def _check_vary(self) -> None:
+        """UsageError for variations that cannot be, or of nothing, or beside something else that is drawn."""
+        if self.vary is None:
+            if self.amount is not None:
+                raise UsageError(
+                    "`--amount` needs a face to vary", hint=f"add `--vary 3`: `--vary 3 --amount {AMOUNT}`"
+                )
+            return
+        check_variation(self.vary, self.seeds or (), AMOUNT if self.amount is None else self.amount)
+        beside = {
+            "--mix": self.mix, "--interpolate": self.interpolate, "--inpaint": self.inpaint, "--project": self.project,
+            "--progress-strip": self.progress_strip, "--forward-strip": self.forward_strip,
+            "--denoise-strip": self.denoise_strip,
+        }  # fmt: skip
+        for option, value in beside.items():
+            if value:
+                raise UsageError(
+                    f"`--vary` and `{option}` exclude each other",
+                    hint=f"write two commands: `animegen sample --vary {self.vary}`, then the one with `{option}`",
+                )
 
     def _check_like(self, picture: Path) -> None:
         """UsageError for anything beside `--like` that the recipe says itself, DataError for a picture without a recipe."""
@@ -101,6 +140,18 @@ class Request:
 
 def _default(field: Field[Any]) -> object:
     return field.default_factory() if field.default_factory is not MISSING else field.default
+
+
+def check_variation(seed: int, others: Sequence[int], amount: float) -> None:
+    """UsageError unless the face of `seed` can be varied so far towards each of these seeds."""
+    if not 0 <= amount <= 1:
+        raise UsageError(
+            f"an amount of {amount:g} is no part of the way to another face",
+            hint=f"write 0 (the face itself) to 1 (the other face), such as `--amount {AMOUNT}`",
+        )
+    if seed in others:
+        after = f"{seed + 1}-{seed + VARIATIONS}"
+        raise UsageError(f"seed {seed} is the face itself, no variation of it", hint=f"write others: `--seeds {after}`")
 
 
 def check_precision(precision: str) -> None:

@@ -22,15 +22,19 @@ from animegen_cli.sample import like as likeness
 from animegen_cli.sample import recipe, sheets
 from animegen_cli.sample.generate import Generator
 from animegen_cli.sample.output import file_of, save, save_array, save_video
+from animegen_cli.sample.request import AMOUNT, Request
 from animegen_cli.sample.trained import cautions, describe_sampling, label_row, open_trained, sampling_of
 from animegen_cli.seeds import spell_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch import Tensor
+
     from animegen_cli.ranks import Ranks
+    from animegen_cli.sample.generate import OnProgress
     from animegen_cli.sample.like import Likeness
-    from animegen_cli.sample.request import Request
+    from animegen_cli.sample.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -147,31 +151,66 @@ def _edits(request: Request, generator: Generator, out: Path) -> list[Path]:
 
 def _images(request: Request, generator: Generator, out: Path, group: Ranks) -> list[Path]:
     """Draw each process's block of the seeds; all write their images, the first one arrays and grids. Returns the files of all."""
-    seeds = list(request.seeds) if request.seeds is not None else list(range(16))
+    seeds, faces = request.drawn_seeds, _Faces(request, generator)
     batch, size = generator.call_size, generator.trained.data.size
     block = group.block(len(seeds), batch)
     own = seeds[block.start : block.stop]
     whole = request.form == "npz" or request.grid
     shown = [np.empty((0, size, size, 3), np.uint8)]
-    for folder in {file_of(out, seed).parent for seed in own if request.form == "png"}:
+    for folder in {faces.file(out, seed).parent for seed in own if request.form == "png"}:
         paths.make_folder(folder)
     with console.progress("drawing", len(own)) as bar:
         for start in range(0, len(own), batch):
             piece = own[start : start + batch]
-            pixels = channels_last(generator.draw(piece, on_progress=bar.advance))
+            pixels = channels_last(faces.draw(piece, bar.advance))
             if whole:
                 shown.append(pixels)
             if request.form == "png":  # written as they come: a kill loses one batch, and memory stays small
                 for seed, image in zip(piece, pixels, strict=True):
-                    save(Image.fromarray(image), file_of(out, seed), recipe.of_seeds(generator, [seed]))
+                    save(Image.fromarray(image), faces.file(out, seed), faces.recipe(seed))
     group.said(len(own))  # all are written
-    files = [file_of(out, seed) for seed in seeds] if request.form == "png" else []
+    files = [faces.file(out, seed) for seed in seeds] if request.form == "png" else []
     pixels = group.gathered(torch.from_numpy(np.concatenate(shown))).numpy() if whole else shown[0]
     if request.form == "npz" and group.first:
-        files.append(save_array(pixels, seeds, out / "samples.npz"))
+        files.append(save_array(pixels, seeds, faces.array(out)))
     if request.grid and group.first:
-        files.append(save(grids.grid(pixels), out / "grid.png", recipe.of_seeds(generator, seeds, grid=True)))
+        files.append(faces.save_sheet(pixels, seeds, out))
     return files
+
+
+@dataclass(frozen=True)
+class _Faces:
+    """What is drawn of a list of seeds: their faces, or the first one's with variations of it towards the others."""
+
+    request: Request
+    generator: Generator
+
+    @property
+    def _amount(self) -> float:
+        return AMOUNT if self.request.amount is None else self.request.amount
+
+    def draw(self, seeds: Sequence[int], on_progress: OnProgress) -> Tensor:
+        if self.request.vary is None:
+            return self.generator.draw(seeds, on_progress=on_progress)
+        return self.generator.vary(self.request.vary, seeds, self._amount, on_progress=on_progress)
+
+    def file(self, out: Path, seed: int) -> Path:
+        return file_of(out, seed, "seeds" if self.request.vary is None else f"variations-{self.request.vary}")
+
+    def array(self, out: Path) -> Path:
+        return out / ("samples.npz" if self.request.vary is None else f"variations-{self.request.vary}.npz")
+
+    def recipe(self, seed: int) -> Recipe:
+        if self.request.vary in (None, seed):
+            return recipe.of_seeds(self.generator, [seed])
+        return recipe.of_variations(self.generator, self.request.vary, [seed], self._amount)
+
+    def save_sheet(self, pixels: np.ndarray, seeds: Sequence[int], out: Path) -> Path:
+        if self.request.vary is None:
+            return save(grids.grid(pixels), out / "grid.png", recipe.of_seeds(self.generator, seeds, grid=True))
+        seed, others, zoom = self.request.vary, seeds[1:], max(1, 96 // pixels.shape[2])
+        made = recipe.of_variations(self.generator, seed, others, self._amount, grid=True, zoom=zoom)
+        return save(sheets.variations(pixels, seed, others, zoom), out / f"variations-{seed}.png", made)
 
 
 def _labels(words: Sequence[str]) -> dict[str, str]:

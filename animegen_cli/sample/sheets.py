@@ -119,6 +119,11 @@ def mix_table(generator: Generator, down: Sequence[int], across: Sequence[int], 
     return grids.rows(lines, captions, zoom=max(1, 64 // generator.trained.data.size))
 
 
+def variations(drawn: np.ndarray, seed: int, others: Sequence[int], zoom: int) -> Image.Image:
+    """A seed's face and behind it its variations, uint8 (1 + n, H, W, 3), each with its seeds below."""
+    return grids.grid(drawn, labels=recipe.variation_titles(seed, others), zoom=zoom)
+
+
 def _features(trained: Trained, loss: str) -> Callable[[Tensor], Tensor] | None:
     """The map that `--project-loss` compares images by; None for their pixels."""
     if loss == "pixels":
