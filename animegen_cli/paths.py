@@ -14,7 +14,7 @@ from animegen_cli import disk
 from animegen_cli.errors import DataError, MachineError, UsageError, did_you_mean, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from importlib.metadata import EntryPoint
 
 PACKAGE = Path(__file__).resolve().parent
@@ -442,10 +442,21 @@ def read_json(path: Path, *, what: str) -> dict[str, Any]:
         raise DataError(f"{path} is damaged: {error}", hint=f"delete it if the {what} can be made again") from error
 
 
-def runs(root: Path = RUNS) -> list[Run]:
-    """All run folders under `root`, oldest first."""
-    found = [f.parent for f in root.glob("*/run.json")]
-    return [Run(f) for f in sorted(found, key=lambda f: (Run(f).facts.stat().st_mtime_ns, f.name))]
+def runs(root: Path = RUNS, *, sweeps: bool = False) -> list[Run]:
+    """All run folders under `root`, oldest first; with `sweeps` also those one folder deeper, as sweeps with `--out` lie."""
+    found = [Run(folder) for folder in _folders(root)]
+    if sweeps:
+        found += [Run(folder) for group in found if not group.exists for folder in _folders(group.path)]
+    return sorted((run for run in found if run.exists), key=lambda run: (run.facts.stat().st_mtime_ns, run.name))
+
+
+def _folders(root: Path) -> list[Path]:
+    return [folder for folder in root.glob("*") if folder.is_dir()]
+
+
+def run_name(run: Run, root: Path = RUNS) -> str:
+    """What a run under `root` is called where several are told apart: `00003-ddim-faces`, `sweep/lr=1e-4`."""
+    return run.path.relative_to(root).as_posix()
 
 
 def numbered_run(root: Path, description: str) -> Path:
@@ -463,7 +474,7 @@ def numbered_run(root: Path, description: str) -> Path:
 
 def require_runs(ability: str, root: Path = RUNS) -> None:
     """DataError where no run lies under `root`: what a command asks before it loads networks."""
-    if not runs(root):
+    if not runs(root, sweeps=True):
         raise DataError(f"no run under {root}/", hint=f"{how_to_train(ability)}, or name its folder")
 
 
@@ -488,7 +499,8 @@ def open_run(spec: str | Path | None, *, able_to: str | tuple[str, ...] | None =
     """
     wanted = (able_to,) if isinstance(able_to, str) else able_to or ()
     if spec is None:
-        found = [run for run in runs(root) if not wanted or any(run.able(ability) for ability in wanted)]
+        everything = runs(root, sweeps=True)
+        found = [run for run in everything if not wanted or any(run.able(ability) for ability in wanted)]
         if not found:
             verb = f" that {' or '.join(wanted)}" if wanted else ""
             raise DataError(f"no run{verb} under {root}/", hint=f"{how_to_train(*wanted)}, or name its folder")
@@ -496,7 +508,8 @@ def open_run(spec: str | Path | None, *, able_to: str | tuple[str, ...] | None =
     run = find_run(str(spec), root)
     about = run.about
     if wanted and not set(wanted) & set(about.get("abilities", ())):
-        others = [other.name for other in runs(root) if any(other.able(ability) for ability in wanted)]
+        able = [other for other in runs(root, sweeps=True) if any(other.able(ability) for ability in wanted)]
+        others = [run_name(other, root) for other in able]
         hint = f"these can: {', '.join(others)}" if others else "no run here can; see `animegen presets list`"
         raise UsageError(
             f"{run.name} is a {about.get('family')} run, whose family has no `{'` and no `'.join(wanted)}`", hint=hint
@@ -512,10 +525,19 @@ def find_run(spec: str, root: Path = RUNS) -> Run:
     """The run that a path, or a name or number under `root`, means, whether its files can be read or not; DataError for none."""
     if Run(Path(spec)).exists:
         return Run(Path(spec))
-    names: Iterable[str] = [run.name for run in runs(root)]
-    matches = [name for name in names if name == spec or (spec.isdigit() and name.startswith(f"{int(spec):05d}-"))]
+    found = {run_name(run, root): run for run in runs(root, sweeps=True)}
+    number = f"{int(spec):05d}-" if spec.isdigit() else None
+    matches = [name for name in found if name == spec or (number and name.startswith(number))]
+    matches = matches or [name for name, run in found.items() if run.name == spec]
+    if len(matches) > 1 and number is None:
+        raise DataError(
+            f"several runs are called `{spec}`", hint=f"name one: {', '.join(f'`{m}`' for m in sorted(matches))}"
+        )
     if matches:
-        return Run(root / matches[0])
+        return found[matches[0]]
+    names = list(found)
+    if members := [name for name in names if name.startswith(f"{spec.rstrip('/')}/")]:
+        raise DataError(f"`{spec}` is a sweep of {len(members)} runs", hint=f"name one of them, such as `{members[0]}`")
     if Path(spec).is_dir():
         raise DataError(f"{spec} is no run: it has no run.json", hint="name a folder that `animegen train` made")
     close = nearest(spec, [*names, *(str(root / name) for name in names)])

@@ -77,6 +77,42 @@ def test_space_is_counted_by_kind_largest_first(place: Path) -> None:
     assert found[-1]["all"] == sum(one["all"] for one in found[:-1])
 
 
+@pytest.fixture
+def swept(place: Path) -> Path:
+    """The same, with a sweep that was trained with `--out runs/sweep` and another run of one of its names."""
+    for name in ("sweep/lr=1e-4", "sweep/lr=2e-4", "other/lr=1e-4"):
+        tiny_runs.make("vae", place / "runs" / name, target_images=640)
+    return place
+
+
+def test_the_runs_of_a_sweep_are_listed_counted_and_shown_by_its_folder(swept: Path) -> None:
+    names = {one["name"] for one in json.loads(done("runs", "list", "--json", cwd=swept).out)}
+    assert names == {"00000-vae", "00001-gan", "00002-broken", "sweep/lr=1e-4", "sweep/lr=2e-4", "other/lr=1e-4"}
+    assert "sweep/lr=2e-4" in done("runs", "list", cwd=swept).out
+    assert "sweep/lr=2e-4" in {one["name"] for one in json.loads(done("runs", "du", "--json", cwd=swept).out)}
+    for name in ("sweep/lr=2e-4", "lr=2e-4", "runs/sweep/lr=2e-4"):
+        assert "runs/sweep/lr=2e-4" in done("runs", "show", name, cwd=swept).out
+    assert "`other/lr=1e-4`, `sweep/lr=1e-4`" in refused(3, "runs", "show", "lr=1e-4", cwd=swept)
+    assert "a sweep of 2 runs" in refused(3, "runs", "show", "sweep", cwd=swept)
+
+
+@pytest.mark.parametrize("name", ["sweep", "runs/sweep"])
+def test_a_sweep_is_removed_by_its_folder(name: str, swept: Path) -> None:
+    assert "--yes" in refused(2, "runs", "rm", name, cwd=swept)
+    done("runs", "rm", name, "--yes", cwd=swept)
+    assert not (swept / "runs" / "sweep").exists()
+    assert (swept / "runs" / "other" / "lr=1e-4" / "run.json").is_file()
+    assert (swept / "runs" / "00000-vae").is_dir()
+    refused(3, "runs", "rm", "runs", "--yes", cwd=swept)
+    assert (swept / "runs" / "00000-vae").is_dir(), "the folder of all runs is no sweep"
+
+
+def test_removing_a_run_elsewhere_leaves_its_folder(swept: Path) -> None:
+    tiny_runs.make("vae", swept / "elsewhere" / "a" / "run", target_images=640)
+    done("runs", "rm", "elsewhere/a/run", "--yes", cwd=swept)
+    assert (swept / "elsewhere" / "a").is_dir()
+
+
 def test_removing_asks_and_yes_answers(place: Path) -> None:
     assert "--yes" in refused(2, "runs", "rm", "0", cwd=place)
     assert (place / "runs" / "00000-vae").is_dir()

@@ -185,7 +185,7 @@ def compare(runs: Sequence[PathLike | int] | None = None, *, sort: str | None = 
     from animegen_cli.compare import compare as verb
 
     if runs is None:
-        chosen = [run for run in paths.runs() if not run.able("classifies")]
+        chosen = [run for run in paths.runs(sweeps=True) if not run.able("classifies")]
     else:
         chosen = [paths.open_run(run) for run in _listed(runs)]
     found = verb.compare(chosen, sort=sort)

@@ -273,7 +273,7 @@ def _chosen(specs: Sequence[str], weighed: WeighedVotes | None) -> list[Run]:
 
     if specs:
         return [paths.open_run(spec) for spec in specs]
-    runs = weighed.runs if weighed else [run for run in paths.runs() if not run.able("classifies")]
+    runs = weighed.runs if weighed else [run for run in paths.runs(sweeps=True) if not run.able("classifies")]
     if runs:
         number = "the only run" if len(runs) == 1 else f"all {len(runs)} runs"
         console.note(f"comparing {number} {'of the survey' if weighed else f'under {paths.RUNS}/'}")

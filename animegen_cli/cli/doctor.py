@@ -128,7 +128,7 @@ def _files() -> list[Line]:
     except OSError as error:
         said = f"this folder cannot be written: {error.strerror}"
         lines.append(Line("locks", said, {"writable": False, "locks": None}, "`cd` to a folder of yours"))
-    sets, runs = len(list(paths.DATASETS.glob("*.zip"))), len(paths.runs())
+    sets, runs = len(list(paths.DATASETS.glob("*.zip"))), len(paths.runs(sweeps=True))
     for what, folder, count, advice in (
         ("data sets", paths.DATASETS, sets, "`animegen prepare demo`"), ("runs", paths.RUNS, runs, "`animegen demo`"),
     ):  # fmt: skip

@@ -36,8 +36,9 @@ def complete_study(incomplete: str) -> list[str]:
 
 def complete_run(incomplete: str) -> list[str]:
     """Run folders for TAB, newest first; their bare names once one is begun."""
-    runs = paths.runs()[::-1]
-    return _beginning(incomplete, [str(run.path) for run in runs]) or _beginning(incomplete, [run.name for run in runs])
+    runs = paths.runs(sweeps=True)[::-1]
+    names = [paths.run_name(run) for run in runs]
+    return _beginning(incomplete, [str(run.path) for run in runs]) or _beginning(incomplete, names)
 
 
 def _beginning(incomplete: str, words: list[str]) -> list[str]:

@@ -30,7 +30,7 @@ USUAL = Path("runs")
 
 @runs.command("list", cls=Command)
 def list_runs(under: Under = USUAL) -> None:
-    """The runs of a folder with state, score, size and age, newest last.
+    """The runs of a folder with state, score, size and age, newest last; those of sweeps with their folder in front.
 
     Examples:
 
@@ -40,7 +40,7 @@ def list_runs(under: Under = USUAL) -> None:
     """
     from animegen_cli import console, paths
 
-    found = [_about(run) for run in paths.runs(under)]
+    found = [_about(run) | {"name": paths.run_name(run, under)} for run in paths.runs(under, sweeps=True)]
     _require(found, under)
     columns = ["run", "state", "images", "score", "size", "age"]
     rows = [[one["name"], one["state"], one["progress"], one["score"], one["disk"], one["age"]] for one in found]
@@ -92,7 +92,8 @@ def du(under: Under = USUAL) -> None:
     from animegen_cli import console, paths
     from animegen_cli.report import units
 
-    found = sorted((_space(run) for run in paths.runs(under)), key=lambda one: -one["all"])
+    spaces = [_space(run) | {"name": paths.run_name(run, under)} for run in paths.runs(under, sweeps=True)]
+    found = sorted(spaces, key=lambda one: -one["all"])
     _require(found, under)
     kinds = ["states", "weights", "pictures", "other", "all"]
     total = {"name": "all", **{kind: sum(one[kind] for one in found) for kind in kinds}}
@@ -123,13 +124,15 @@ def rm(
       animegen runs rm 00003-ddim-fast-faces-64 --yes
 
       animegen runs rm 3 --states
+
+      animegen runs rm sweep                  all runs of a sweep that was trained with `--out runs/sweep`
     """
-    from animegen_cli import console, paths
+    from animegen_cli import console
     from animegen_cli.errors import UsageError
     from animegen_cli.report import units
     from animegen_cli.train.lock import is_locked
 
-    chosen = [paths.find_run(name, under) for name in dict.fromkeys(names)]
+    chosen = list(dict.fromkeys(run for name in names for run in _named(name, under)))
     for run in chosen:
         if is_locked(run):
             raise UsageError(f"{run.path} is being trained", hint="stop it with Ctrl-C, or with `scancel` on a cluster")
@@ -153,7 +156,21 @@ def rm(
         gone = run.resume if states else run.path
         shutil.rmtree(gone, ignore_errors=states)  # a run that has no states is as it was asked to be
         console.note(f"deleted {gone}")
+        folder = run.path.parent
+        if folder.parent == under and not any(folder.iterdir()):
+            folder.rmdir()  # what is left of a sweep
     console.result([str(run.path) for run in chosen])
+
+
+def _named(name: str, under: Path) -> list[Run]:
+    """The run that is meant, or those of the sweep whose folder under `under` it names; DataError for neither."""
+    from animegen_cli import paths
+
+    for folder in (Path(name), under / name):
+        members = paths.runs(folder) if folder.parent == under and not paths.Run(folder).exists else []
+        if members:
+            return members
+    return [paths.find_run(name, under)]
 
 
 def _require(found: Sequence[object], under: Path) -> None:

@@ -103,7 +103,7 @@ def like(request: Request, picture: Path) -> Likeness:
 def find(told: Recipe, name: str, root: Path = paths.RUNS) -> Run:
     """The run under `root` that has a recipe's weights; DataError where there is none any more, `name` says of which picture."""
     of_family = []
-    for run in paths.runs(root)[::-1]:
+    for run in paths.runs(root, sweeps=True)[::-1]:
         try:
             if run.weights.is_file() and checkpoint.identity(run.weights) == told.identity:
                 return run
