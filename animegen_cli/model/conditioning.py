@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError, did_you_mean
 from animegen_cli.model.family import DataSpec, Input
 
@@ -17,6 +20,16 @@ if TYPE_CHECKING:
 
 MOST_REQUESTS = 4096
 """Most rows of labels that a weights file remembers of its training set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSection(Section):
+    """What a diffusion family knows of labels; the base of its section `model:`."""
+
+    labels: tuple[str, ...] | Literal["all"] = ()
+    """Attributes of the data set to condition on."""
+    label_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of images trained without labels, for classifier-free guidance."""
 
 
 def drop_labels(labels: Tensor, probability: float) -> Tensor:

@@ -1,33 +1,31 @@
 """What diffusion families share: what the network predicts, how losses are weighted, how a sampler becomes images.
 
-Families inherit nothing: each takes the methods at the end of this module by name (`sample = diffusion.sample`).
+The base of these families, at the end, turns what a family answers (`denoise` at the levels of its `schedule`) into what it can do.
 Notation: x_t = a x_0 + s eps with a^2 + s^2 = 1; sigma = s / a; SNR = a^2 / s^2.
 """
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from animegen_cli.errors import UsageError
 from animegen_cli.model import conditioning, likelihoods, samplers
-from animegen_cli.model.family import DataSpec, Edit, Exported, Family, Input, Network
+from animegen_cli.model.family import Edit, Exported, Family, Input, Network
 from animegen_cli.model.schedules import Schedule
 
 if TYPE_CHECKING:
     from animegen_cli.model.noise import Noise
 
 SamplerConfigT = TypeVar("SamplerConfigT", bound=samplers.SamplerConfig)
-SamplerConfigT_contra = TypeVar("SamplerConfigT_contra", bound=samplers.SamplerConfig, contravariant=True)
 Predicts = Literal["noise", "image", "velocity"]
-EDITS = frozenset({"strength", "exact"})
-"""What every diffusion family reads of an `Edit`."""
 
 
 def mix(x_0: Tensor, noise: Tensor, a: Tensor, s: Tensor) -> Tensor:
@@ -231,103 +229,86 @@ def bits_per_dim(model: DiffusionModel, images: Tensor, noise: Noise) -> Tensor:
     return likelihoods.bits_per_dim(nats, count).float()
 
 
-# ---- what families take as their own methods -----------------------------------------------------------------------
+# ---- the base of the families --------------------------------------------------------------------------------------
 
 
-class Diffuses(Protocol[SamplerConfigT_contra]):
-    """A diffusion family, as the functions below see the `self` that they become methods of."""
+class DiffusionFamily(Family, Generic[SamplerConfigT]):
+    """A family that answers which clean image it sees in a noisy one; drawing and editing follow from that.
 
-    data: DataSpec
-    conditions: tuple[str, ...]
+    `__init__` of a family sets `schedule`, and `conditions` where it knows labels. With `SamplerConfigT` it says which section
+    `sample:` it reads.
+    """
+
+    edits = frozenset({"strength", "exact"})
+    conditions: tuple[str, ...] = ()
     """The attributes that it is conditioned on."""
-    guide: Family | None
-    """An earlier state of the same family."""
+    schedule: Schedule
+    """Its noise levels."""
 
-    @property
-    def schedule(self) -> Schedule:
-        """Its noise levels."""
-
-    def diffusion(self, sampling: SamplerConfigT_contra, /) -> DiffusionModel:
+    @abstractmethod
+    def diffusion(self, sampling: SamplerConfigT, /) -> DiffusionModel:
         """Return the model as it draws with this section."""
 
+    def autoguided(self, sampling: SamplerConfigT) -> DiffusionModel:
+        """Return `diffusion`, beside the run's guide where the section asks for one that is there."""
+        model = self.diffusion(sampling)
+        if self.guide is None or sampling.autoguidance == 1:
+            return model
+        weaker = cast("DiffusionFamily[SamplerConfigT]", self.guide).diffusion(sampling)
+        return replace(model, guide=samplers.Guide(weaker.denoise, sampling.autoguidance, sampling.autoguidance_levels))
 
-def model_of(self: Diffuses[SamplerConfigT], sampling: SamplerConfigT) -> DiffusionModel:
-    """Return the model as it draws with this section, beside the run's guide where the section asks for one that is there."""
-    model = self.diffusion(sampling)
-    if self.guide is None or sampling.autoguidance == 1:
-        return model
-    weaker = cast("Diffuses[SamplerConfigT]", self.guide).diffusion(sampling)
-    return replace(model, guide=samplers.Guide(weaker.denoise, sampling.autoguidance, sampling.autoguidance_levels))
+    def sample(
+        self,
+        noise: Noise,
+        labels: Tensor | None,
+        sampling: SamplerConfigT,
+        callback: samplers.Callback | None = None,
+    ) -> Tensor:
+        """Draw images (B, 3, H, W) in [-1, 1] with the sampler that the section names."""
+        return self.autoguided(sampling).draw(self.data.size, noise, labels, sampling, callback).clamp(-1, 1)
 
+    def corrupt(self, images: Tensor, noise: Tensor, fraction: float) -> Tensor:
+        """Return x_0 + sigma eps at `fraction` of the way, scaled to unit variance as pictures show it; the image itself at 0."""
+        return noised(self.schedule, images, noise, fraction)
 
-def sample(
-    self: Diffuses[SamplerConfigT],
-    noise: Noise,
-    labels: Tensor | None,
-    sampling: SamplerConfigT,
-    callback: samplers.Callback | None = None,
-) -> Tensor:
-    """Draw images (B, 3, H, W) in [-1, 1] with the sampler that the section names."""
-    return model_of(self, sampling).draw(self.data.size, noise, labels, sampling, callback).clamp(-1, 1)
+    def translate(self, images: Tensor, noise: Noise, edit: Edit, sampling: SamplerConfigT) -> Tensor:
+        """Return images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
+        return self.autoguided(sampling).translate(images, noise, edit, sampling.by_levels())
 
+    def denoised(self, noisy: Tensor, deviation: float, sampling: SamplerConfigT, levels: int | None = None) -> Tensor:
+        """Return E[x_0 | noisy], (B, 3, H, W) in [-1, 1], by one evaluation of the network; there are no `levels` to choose."""
+        del levels
+        return self.diffusion(sampling).denoised(noisy, deviation)
 
-def corrupt(self: Diffuses[SamplerConfigT], images: Tensor, noise: Tensor, fraction: float) -> Tensor:
-    """Return x_0 + sigma eps at `fraction` of the way, scaled to unit variance as pictures show it; the image itself at 0."""
-    return noised(self.schedule, images, noise, fraction)
+    def levels(self) -> int:
+        """Return 1: an image passes through no hierarchy."""
+        return 1
 
+    def inpaint(
+        self, images: Tensor, mask: Tensor, noise: Noise, labels: Tensor | None, sampling: SamplerConfigT
+    ) -> Tensor:
+        """Return images (B, 3, H, W) in [-1, 1] with new content where mask (B, 1, H, W) is 1."""
+        return self.autoguided(sampling).inpaint(images, mask, noise, labels, sampling)
 
-def translate(
-    self: Diffuses[SamplerConfigT], images: Tensor, noise: Noise, edit: Edit, sampling: SamplerConfigT
-) -> Tensor:
-    """Return images (B, 3, H, W) in [-1, 1], noised to `edit.strength` or led there exactly, and denoised."""
-    return model_of(self, sampling).translate(images, noise, edit, sampling.by_levels())
+    def exported(self, sampling: SamplerConfigT) -> Exported:
+        """Return the denoiser D(x; sigma) as one network, and the levels that the sampler walks with it."""
+        model, walk, labels, size = self.autoguided(sampling), sampling.by_levels(), self.conditions, self.data.size
+        schedule = model.schedule
+        sigmas = schedule.sigmas(walk.steps, walk.spacing)
 
+        def denoise(x: Tensor, sigma: Tensor, asked: Tensor | None = None) -> Tensor:
+            return model.guided(conditioning.spread_labels(asked, labels, self.data), 1.0)(x, sigma)
 
-def denoised(
-    self: Diffuses[SamplerConfigT], noisy: Tensor, deviation: float, sampling: SamplerConfigT, levels: int | None = None
-) -> Tensor:
-    """Return E[x_0 | noisy], (B, 3, H, W) in [-1, 1], by one evaluation of the network; there are no `levels` to choose."""
-    del levels
-    return self.diffusion(sampling).denoised(noisy, deviation)
-
-
-def levels(self: Diffuses[SamplerConfigT]) -> int:
-    """Return 1: an image passes through no hierarchy."""
-    del self
-    return 1
-
-
-def inpaint(
-    self: Diffuses[SamplerConfigT],
-    images: Tensor,
-    mask: Tensor,
-    noise: Noise,
-    labels: Tensor | None,
-    sampling: SamplerConfigT,
-) -> Tensor:
-    """Return images (B, 3, H, W) in [-1, 1] with new content where mask (B, 1, H, W) is 1."""
-    return model_of(self, sampling).inpaint(images, mask, noise, labels, sampling)
-
-
-def exported(self: Diffuses[SamplerConfigT], sampling: SamplerConfigT) -> Exported:
-    """Return the denoiser D(x; sigma) as one network, and the levels that the sampler walks with it."""
-    model, walk, labels, size = model_of(self, sampling), sampling.by_levels(), self.conditions, self.data.size
-    schedule = model.schedule
-    sigmas = schedule.sigmas(walk.steps, walk.spacing)
-
-    def denoise(x: Tensor, sigma: Tensor, asked: Tensor | None = None) -> Tensor:
-        return model.guided(conditioning.spread_labels(asked, labels, self.data), 1.0)(x, sigma)
-
-    inputs = {
-        "x": Input("noise", "x_0 + sigma * noise, x_0 in the network's units", (3, size, size)),
-        "sigma": Input("level", "noise level of each image", (), (schedule.sigma_min, schedule.sigma_max)),
-        **conditioning.label_input(labels, self.data),
-    }
-    zero, one = (model.out(torch.full((1, 3, 1, 1), value)).flatten().tolist() for value in (0.0, 1.0))
-    recipe = {
-        "start": schedule.scale_at(float(sigmas[0])),
-        "sigmas": sigmas.tolist(),
-        "mean": zero,
-        "std": [high - low for low, high in zip(zero, one, strict=True)],
-    }
-    return Exported([Network("denoiser", denoise, inputs, "E[x_0 | x] in the network's units")], recipe, labels)
+        inputs = {
+            "x": Input("noise", "x_0 + sigma * noise, x_0 in the network's units", (3, size, size)),
+            "sigma": Input("level", "noise level of each image", (), (schedule.sigma_min, schedule.sigma_max)),
+            **conditioning.label_input(labels, self.data),
+        }
+        zero, one = (model.out(torch.full((1, 3, 1, 1), value)).flatten().tolist() for value in (0.0, 1.0))
+        recipe = {
+            "start": schedule.scale_at(float(sigmas[0])),
+            "sigmas": sigmas.tolist(),
+            "mean": zero,
+            "std": [high - low for low, high in zip(zero, one, strict=True)],
+        }
+        return Exported([Network("denoiser", denoise, inputs, "E[x_0 | x] in the network's units")], recipe, labels)

@@ -99,7 +99,8 @@ def combined_buffers(model: nn.Module) -> dict[str, str]:
 
 
 class Family(nn.Module, ABC):
-    """A family of generators: built as `Family(config.model, data)`. Families are final and inherit no behavior."""
+    """A family of generators: built as `Family(config.model, data)`. Families are final, and
+    inherit from it alone or from `diffusion.DiffusionFamily`."""
 
     Config: ClassVar[type[sections.Section]]
     """Section class of `model:` in a preset."""

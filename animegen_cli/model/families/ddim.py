@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from animegen_cli.config import Section
 from animegen_cli.model import diffusion
-from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
+from animegen_cli.model.family import Batch, DataSpec, Losses, Phase
 from animegen_cli.model.nets.unet import Attention, check_halvings, sinusoidal_of
 from animegen_cli.model.samplers import SamplerConfig
 from animegen_cli.model.schedules import OffsetCosine
@@ -132,24 +132,16 @@ class ResidualUNet(nn.Module):
 
 
 @final
-class DDIM(Family):
+class DDIM(diffusion.DiffusionFamily[SamplerConfig]):
     """Noise prediction at a continuous time (document 001, algorithm 1)."""
 
     Config = Model
     Sampling = SamplerConfig
     inference = ("net",)
     ema_buffers = "average"
-    edits = diffusion.EDITS
-    conditions: tuple[str, ...] = ()
-
-    sample = diffusion.sample
-    translate = diffusion.translate
-    inpaint = diffusion.inpaint
-    exported = diffusion.exported
-    denoised = diffusion.denoised
-    levels = diffusion.levels
 
     config: Model
+    schedule: OffsetCosine
     mean: Tensor
     std: Tensor
 

@@ -9,10 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError, DataError
 from animegen_cli.model import conditioning, diffusion
-from animegen_cli.model.family import Batch, DataSpec, DiffusersModel, Family, Losses, Phase
+from animegen_cli.model.family import Batch, DataSpec, DiffusersModel, Losses, Phase
 from animegen_cli.model.nets import unet_diffusers
 from animegen_cli.model.nets.unet import UNet, attending, check_halvings
 from animegen_cli.model.samplers import SamplerConfig
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Section):
+class Model(conditioning.LabelSection):
     """The network, the noise schedule and the loss."""
 
     channels: Annotated[int, Field(ge=8)] = 128
@@ -54,28 +53,17 @@ class Model(Section):
     """Cap of min-SNR weighting."""
     clip: bool = True
     """Clamp the predicted clean image to [-1, 1] while sampling."""
-    labels: tuple[str, ...] | Literal["all"] = ()
-    """Attributes of the data set to condition on."""
-    label_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of images trained without labels, for classifier-free guidance."""
 
 
 @final
-class DDPM(Family):
+class DDPM(diffusion.DiffusionFamily[SamplerConfig]):
     """A U-Net that predicts the noise of one of T levels (Ho et al. 2020)."""
 
     Config = Model
     Sampling = SamplerConfig
     inference = ("unet",)
-    edits = diffusion.EDITS
     config: Model
-
-    sample = diffusion.sample
-    translate = diffusion.translate
-    inpaint = diffusion.inpaint
-    exported = diffusion.exported
-    denoised = diffusion.denoised
-    levels = diffusion.levels
+    schedule: DiscreteSchedule
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)

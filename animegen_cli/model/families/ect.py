@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli.config import Sampling, Section
+from animegen_cli.config import Sampling
 from animegen_cli.errors import ConfigError, UsageError
 from animegen_cli.model import conditioning, diffusion, preconditioning, samplers
 from animegen_cli.model.family import Batch, DataSpec, Edit, Exported, Family, Input, Losses, Network, Phase
-from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, check_fits
+from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetSection, check_fits
 from animegen_cli.model.noise import random_numbers_given_back
 from animegen_cli.model.schedules import KarrasSchedule
 
@@ -30,23 +30,11 @@ INPAINTING = 18
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Section):
+class Model(ScoreNetSection):
     """The network and its preconditioning, which are those of the run that is tuned, and the tuning."""
 
-    channels: Annotated[int, Field(ge=8)] = 128
-    """Feature maps of the finest level."""
-    multipliers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 2, 2)
-    """Width of each level in units of `channels`, finest first; each level but the last halves the image."""
-    blocks: Annotated[int, Field(ge=1)] = 4
-    """Residual blocks per level on the way down, one more on the way up."""
-    attention: tuple[int, ...] = (16,)
-    """Resolutions in pixels with self-attention; the middle always has it."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """In each residual block; both calls of a step drop the same features."""
     patch: Annotated[int, Field(ge=1)] = 1
     """The network works on squares of so many pixels."""
-    taper: bool = False
-    """Blocks that double the resolution already have the width of the finer level."""
     preconditioning: Literal["karras", "straight"] = "karras"
     """How the network's output becomes a clean image: as in Karras et al. 2022, or along a rectified flow's line."""
     sigma_data: Annotated[float, Field(gt=0)] = 0.5
@@ -61,10 +49,6 @@ class Model(Section):
     """Deviation of ln t in tuning."""
     q: Annotated[float, Field(gt=1)] = 256.0
     """How near the lower level is: r = t (1 - n(t) / q), n(t) = 1 + 8 / (1 + e^t), and 0 where that is negative."""
-    labels: tuple[str, ...] | Literal["all"] = ()
-    """Attributes of the data set to condition on."""
-    label_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of images trained without labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +90,7 @@ class ECT(Family):
         super().__init__(config, data)
         check_fits(data.size, config.multipliers, config.patch)
         self.conditions = conditioning.chosen_labels(config.labels, data)
-        self.net = ScoreNet(
-            ScoreNetConfig(
-                data.size,
-                [config.channels * m for m in config.multipliers],
-                blocks=config.blocks,
-                attention=config.attention,
-                dropout=config.dropout,
-                classes=[len(data.attributes[name]) for name in self.conditions],
-                patch=config.patch,
-                taper=config.taper,
-            )
-        )
+        self.net = ScoreNet(replace(config.network(data, self.conditions), patch=config.patch))
         self.schedule = KarrasSchedule(config.sigma_min, config.sigma_max)
 
     @classmethod

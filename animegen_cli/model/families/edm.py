@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, Literal, final
+from dataclasses import dataclass, replace
+from typing import Annotated, final
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import conditioning, diffusion, preconditioning
-from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
-from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, check_fits
+from animegen_cli.model.family import Batch, DataSpec, Losses, Phase
+from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetSection, check_fits
 from animegen_cli.model.samplers import SamplerConfig
 from animegen_cli.model.schedules import KarrasSchedule
 
@@ -24,23 +23,11 @@ AUGMENTATIONS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Section):
+class Model(ScoreNetSection):
     """The network, its preconditioning, the noise of training and of sampling."""
 
-    channels: Annotated[int, Field(ge=8)] = 128
-    """Feature maps of the finest level."""
-    multipliers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 2, 2)
-    """Width of each level in units of `channels`, finest first; each level but the last halves the image."""
-    blocks: Annotated[int, Field(ge=1)] = 4
-    """Residual blocks per level on the way down, one more on the way up."""
-    attention: tuple[int, ...] = (16,)
-    """Resolutions in pixels with self-attention; the middle always has it."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """In each residual block."""
     patch: Annotated[int, Field(ge=1)] = 1
     """The network works on squares of so many pixels; 1 is the paper's."""
-    taper: bool = False
-    """Blocks that double the resolution already have the width of the finer level; the paper's have the coarser's."""
     p_mean: float = -1.2
     """Mean of ln sigma in training."""
     p_std: Annotated[float, Field(gt=0)] = 1.2
@@ -57,29 +44,16 @@ class Model(Section):
     """Probability of each augmentation; the network sees which, so that none leaks into the samples (appendix F.2)."""
     clip: bool = False
     """Clamp the predicted clean image to [-1, 1] while sampling."""
-    labels: tuple[str, ...] | Literal["all"] = ()
-    """Attributes of the data set to condition on."""
-    label_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of images trained without labels, for classifier-free guidance."""
 
 
 @final
-class EDM(Family):
+class EDM(diffusion.DiffusionFamily[SamplerConfig]):
     """A denoiser D(x; sigma) whose network sees and predicts unit variance (Karras et al. 2022, section 5)."""
 
     Config = Model
     Sampling = SamplerConfig
     inference = ("net",)
-    edits = diffusion.EDITS
     config: Model
-
-    sample = diffusion.sample
-    corrupt = diffusion.corrupt
-    translate = diffusion.translate
-    inpaint = diffusion.inpaint
-    exported = diffusion.exported
-    denoised = diffusion.denoised
-    levels = diffusion.levels
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
@@ -90,19 +64,8 @@ class EDM(Family):
                 hint="the paper has 0.002 and 80",
             )
         self.conditions = conditioning.chosen_labels(config.labels, data)
-        self.net = ScoreNet(
-            ScoreNetConfig(
-                data.size,
-                [config.channels * m for m in config.multipliers],
-                blocks=config.blocks,
-                attention=config.attention,
-                dropout=config.dropout,
-                classes=[len(data.attributes[name]) for name in self.conditions],
-                augment=AUGMENTATIONS if config.augment else 0,
-                patch=config.patch,
-                taper=config.taper,
-            )
-        )
+        augment = AUGMENTATIONS if config.augment else 0
+        self.net = ScoreNet(replace(config.network(data, self.conditions), augment=augment, patch=config.patch))
         self.schedule = KarrasSchedule(config.sigma_min, config.sigma_max, config.rho)
 
     def phases(self) -> tuple[Phase, ...]:

@@ -9,11 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import conditioning, diffusion, preconditioning
-from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
-from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig
+from animegen_cli.model.family import Batch, DataSpec, Losses, Phase
+from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetSection
 from animegen_cli.model.nets.unet import check_halvings
 from animegen_cli.model.samplers import SamplerConfig
 from animegen_cli.model.schedules import RectifiedFlow
@@ -23,21 +22,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Section):
+class Model(ScoreNetSection):
     """The network, and the times of training and of sampling."""
 
-    channels: Annotated[int, Field(ge=8)] = 128
-    """Feature maps of the finest level."""
-    multipliers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 2, 2)
-    """Width of each level in units of `channels`, finest first; each level but the last halves the image."""
-    blocks: Annotated[int, Field(ge=1)] = 4
-    """Residual blocks per level on the way down, one more on the way up."""
-    attention: tuple[int, ...] = (16,)
-    """Resolutions in pixels with self-attention; the middle always has it."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """In each residual block."""
-    taper: bool = False
-    """Blocks that double the resolution already have the width of the finer level."""
     logit_mean: float = 0.0
     """Mean of ln(t / (1 - t)) in training, with t = 0 the image and t = 1 the noise."""
     logit_std: Annotated[float, Field(gt=0)] = 1.0
@@ -46,10 +33,6 @@ class Model(Section):
     """The least time above 0 that sampling visits where levels are even in sigma, and that of likelihoods."""
     t_max: Annotated[float, Field(gt=0, lt=1)] = 0.99
     """The time where sampling starts, from noise alone: training hardly sees a later one."""
-    labels: tuple[str, ...] | Literal["all"] = ()
-    """Attributes of the data set to condition on."""
-    label_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of images trained without labels, for classifier-free guidance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,23 +53,14 @@ class FlowSampling(SamplerConfig):
 
 
 @final
-class Flow(Family):
+class Flow(diffusion.DiffusionFamily[FlowSampling]):
     """A network that sees x_t = (1 - t) x_0 + t eps and predicts the velocity dx_t / dt = eps - x_0."""
 
     Config = Model
     Sampling = FlowSampling
     inference = ("net",)
-    edits = diffusion.EDITS
     bound = "ode"
     config: Model
-
-    sample = diffusion.sample
-    corrupt = diffusion.corrupt
-    translate = diffusion.translate
-    inpaint = diffusion.inpaint
-    exported = diffusion.exported
-    denoised = diffusion.denoised
-    levels = diffusion.levels
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
@@ -97,17 +71,7 @@ class Flow(Family):
                 hint="write `--set model.t_min=0.002`",
             )
         self.conditions = conditioning.chosen_labels(config.labels, data)
-        self.net = ScoreNet(
-            ScoreNetConfig(
-                data.size,
-                [config.channels * m for m in config.multipliers],
-                blocks=config.blocks,
-                attention=config.attention,
-                dropout=config.dropout,
-                classes=[len(data.attributes[name]) for name in self.conditions],
-                taper=config.taper,
-            )
-        )
+        self.net = ScoreNet(config.network(data, self.conditions))
         self.schedule = RectifiedFlow(config.t_min, config.t_max)
 
     def phases(self) -> tuple[Phase, ...]:

@@ -10,11 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from animegen_cli.config import Section
 from animegen_cli.errors import ConfigError
 from animegen_cli.model import conditioning, diffusion, samplers
-from animegen_cli.model.family import Batch, DataSpec, Family, Losses, Phase
-from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetConfig, TimeEmbedding
+from animegen_cli.model.family import Batch, DataSpec, Losses, Phase
+from animegen_cli.model.nets.scorenet import ScoreNet, ScoreNetSection, TimeEmbedding
 from animegen_cli.model.nets.unet import check_halvings
 from animegen_cli.model.samplers import Callback, SamplerConfig
 from animegen_cli.model.schedules import SDE, VE, VP, SubVP
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model(Section):
+class Model(ScoreNetSection):
     """The process, the network and the loss."""
 
     renamed: ClassVar[Mapping[str, str]] = {"waves": "time_embedding"}
@@ -43,16 +42,7 @@ class Model(Section):
     """Least time in training and for likelihoods."""
     sample_eps: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     """Least time of sampling."""
-    channels: Annotated[int, Field(ge=8)] = 128
-    """Feature maps of the finest level."""
-    multipliers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 2, 2)
-    """Width of each level in units of `channels`, finest first; each level but the last halves the image."""
-    blocks: Annotated[int, Field(ge=1)] = 4
-    """Residual blocks per level on the way down, one more on the way up."""
-    attention: tuple[int, ...] = (16,)
-    """Resolutions in pixels with self-attention; the middle always has it."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """In each residual block."""
     time_embedding: TimeEmbedding = "positional"
     """How the noise level is embedded: sinusoids of 999 t, or of ln sigma with random frequencies."""
     fourier_scale: Annotated[float, Field(gt=0)] = 16.0
@@ -63,17 +53,11 @@ class Model(Section):
     """Add the halved noisy image to the features of each level ("progressive input, residual")."""
     rescale: bool = True
     """Multiply residual sums by sqrt(1/2)."""
-    taper: bool = False
-    """Blocks that double the resolution already have the width of the finer level; the paper's have the coarser's."""
     reduce: Literal["sum", "mean"] = "mean"
     """Over the dimensions of an image: half the sum, or the mean."""
     predicts: Literal["noise", "velocity"] = "noise"
     """What the network outputs: eps as in the paper, or a eps - s x_0 (Salimans & Ho 2022), `vp` only. An error in eps is
     150 times as large in the clean image at t = 1, an error in the velocity is not enlarged."""
-    labels: tuple[str, ...] | Literal["all"] = ()
-    """Attributes of the data set to condition on."""
-    label_drop: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """Share of images trained without labels, for classifier-free guidance."""
 
 
 FEWEST = 50
@@ -116,43 +100,29 @@ class SDESampling(SamplerConfig):
 
 
 @final
-class ScoreSDE(Family):
+class ScoreSDE(diffusion.DiffusionFamily[SDESampling]):
     """A network that sees the noise in x_t = a(t) x_0 + s(t) eps; the score is -eps / s (Song et al. 2021b)."""
 
     Config = Model
     Sampling = SDESampling
     inference = ("net",)
-    edits = diffusion.EDITS
     bound = "ode"
     config: Model
-
-    corrupt = diffusion.corrupt
-    translate = diffusion.translate
-    inpaint = diffusion.inpaint
-    exported = diffusion.exported
-    denoised = diffusion.denoised
-    levels = diffusion.levels
+    schedule: SDE
 
     def __init__(self, config: Model, data: DataSpec) -> None:
         super().__init__(config, data)
         _check(config, data.size)
         self.conditions = conditioning.chosen_labels(config.labels, data)
-        self.net = ScoreNet(
-            ScoreNetConfig(
-                data.size,
-                [config.channels * m for m in config.multipliers],
-                blocks=config.blocks,
-                attention=config.attention,
-                dropout=config.dropout,
-                time_embedding=config.time_embedding,
-                fourier_scale=config.fourier_scale,
-                fir=config.fir,
-                pyramid=config.pyramid,
-                rescale=config.rescale,
-                classes=[len(data.attributes[name]) for name in self.conditions],
-                taper=config.taper,
-            )
+        network = replace(
+            config.network(data, self.conditions),
+            time_embedding=config.time_embedding,
+            fourier_scale=config.fourier_scale,
+            fir=config.fir,
+            pyramid=config.pyramid,
+            rescale=config.rescale,
         )
+        self.net = ScoreNet(network)
         self.schedule = process(config, config.sample_eps)
 
     def phases(self) -> tuple[Phase, ...]:
@@ -216,9 +186,9 @@ class ScoreSDE(Family):
     ) -> Tensor:
         """Draw images (B, 3, H, W) in [-1, 1] by algorithms 2 to 5 (`pc`), eq. 13 (`ode`), or any other sampler."""
         if sampling.sampler not in ("pc", "ode"):
-            return diffusion.sample(self, noise, labels, sampling, callback)
+            return super().sample(noise, labels, sampling, callback)
         size, schedule = self.data.size, self.schedule
-        denoise = diffusion.model_of(self, sampling).guided(labels, sampling.guidance)
+        denoise = self.autoguided(sampling).guided(labels, sampling.guidance)
         x = noise(3, size, size) * schedule.prior
         if sampling.sampler == "pc":
             corrector = samplers.Corrector(steps=sampling.corrections, snr=sampling.snr)

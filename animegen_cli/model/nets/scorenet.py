@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from animegen_cli.errors import ConfigError
+from animegen_cli.model.conditioning import LabelSection
 from animegen_cli.model.nets.unet import (
     Attention,
     attending,
@@ -27,6 +29,9 @@ from animegen_cli.model.nets.unet import (
     with_labels,
     zeroed,
 )
+
+if TYPE_CHECKING:
+    from animegen_cli.model.family import DataSpec
 
 TimeEmbedding = Literal["positional", "fourier"]
 Way = Literal["up", "down", "same"]
@@ -74,6 +79,36 @@ class ScoreNetConfig:
     def scale(self) -> float:
         """Factor of each residual sum."""
         return math.sqrt(0.5) if self.rescale else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreNetSection(LabelSection):
+    """The network in a preset; the base of the section `model:` of the families that have it."""
+
+    channels: Annotated[int, Field(ge=8)] = 128
+    """Feature maps of the finest level."""
+    multipliers: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 2, 2)
+    """Width of each level in units of `channels`, finest first; each level but the last halves the image."""
+    blocks: Annotated[int, Field(ge=1)] = 4
+    """Residual blocks per level on the way down, one more on the way up."""
+    attention: tuple[int, ...] = (16,)
+    """Resolutions in pixels with self-attention; the middle always has it."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """In each residual block."""
+    taper: bool = False
+    """Blocks that double the resolution already have the width of the finer level; the papers' have the coarser's."""
+
+    def network(self, data: DataSpec, conditions: Sequence[str]) -> ScoreNetConfig:
+        """Return the network for images of `data.size` pixels and these labels."""
+        return ScoreNetConfig(
+            data.size,
+            [self.channels * m for m in self.multipliers],
+            blocks=self.blocks,
+            attention=self.attention,
+            dropout=self.dropout,
+            classes=[len(data.attributes[name]) for name in conditions],
+            taper=self.taper,
+        )
 
 
 class Resample(nn.Module):
