@@ -24,7 +24,7 @@ from animegen_cli.paths import Run
 from animegen_cli.ranks import Ranks
 from animegen_cli.report import units
 from animegen_cli.seeds import seed_for
-from animegen_cli.train import estimate, guide, loggers, options, resume, start
+from animegen_cli.train import estimate, guide, loggers, options, resume, room, start
 from animegen_cli.train.lock import lock
 from animegen_cli.train.options import Prepared, ResolvedOptions
 from animegen_cli.train.request import Request
@@ -279,6 +279,7 @@ def _lead(job: _Job, run: Run, state: State | None, score: Scorer | None) -> Non
         prepared = job.prepared(resolved, resumes=state is not None)
         check_stop(job.stop)
         cost = estimate.cost(prepared.model, precision=prepared.options.precision)
+        room.check(run, prepared.model, job.config.train.keep)
         _announce(job, prepared, cost, done=state[1]["images"] if state else 0)
         console.note(f"run: {run.path}")
         session = Session(run, prepared, cost, score, state)
