@@ -446,7 +446,7 @@ def resolve(layers: Sequence[Layer], *, family: str, model: type, sample: type, 
     for name in parts.get("optim", {}):
         if name not in optimizers:
             complaints.append(_unknown(merged, ("optim", name), list(optimizers)))
-    _refuse(complaints, f"see the keys with `animegen presets show {family}/fast`")
+    _refuse(merged, complaints, f"see the keys with `animegen presets show {family}/fast`")
     parts["optim"] = {name: parts["optim"].get(name, Optim()) for name in optimizers}
     return RunConfig(**parts)
 
@@ -476,12 +476,20 @@ def build(layer: Layer, section: type[T], *, hint: str) -> T:
     parts, complaints = _validated(layer, {key.name: hints[key.name] for key in keys})
     for key in keys:
         if key.default is key.default_factory is dataclasses.MISSING and key.name not in layer.values:
-            complaints.append((f"`{key.name}` is missing", None))
-    _refuse(complaints, hint)
+            complaints.append(Complaint(f"`{key.name}` is missing"))
+    _refuse(layer, complaints, hint)
     return section(**parts)
 
 
-Complaints = list[tuple[str, str | None]]
+class Complaint(NamedTuple):
+    """What is wrong, perhaps what was meant, and of an unknown key its path."""
+
+    text: str
+    hint: str | None = None
+    unknown: Path_ | None = None
+
+
+Complaints = list[Complaint]
 
 
 def _validated(layer: Layer, types: Mapping[str, Any]) -> tuple[dict[str, Any], Complaints]:
@@ -494,16 +502,24 @@ def _validated(layer: Layer, types: Mapping[str, Any]) -> tuple[dict[str, Any], 
         try:
             parts[key] = TypeAdapter(kind).validate_python(layer.values[key])
         except ConfigError as error:
-            complaints.append((f"{_place(layer, (key,))}{error.message}", error.hint))
+            complaints.append(Complaint(f"{_place(layer, (key,))}{error.message}", error.hint))
         except ValidationError as error:
             complaints += [_complaint(layer, key, kind, item) for item in error.errors()]
     return parts, complaints
 
 
-def _refuse(complaints: Complaints, hint: str) -> None:
-    if complaints:
-        near = next((near for _, near in complaints if near), hint)
-        raise ConfigError("\n       ".join(text for text, _ in complaints), hint=near)
+def _refuse(layer: Layer, complaints: Complaints, hint: str) -> None:
+    if not complaints:
+        return
+    near = next((one.hint for one in complaints if one.hint), hint)
+    error = ConfigError("\n       ".join(one.text for one in complaints), hint=near)
+    path = next((one.unknown for one in complaints if one.unknown), None)
+    if path is not None:
+        value: Any = layer.values
+        for key in path:
+            value = value[key] if isinstance(value, Mapping) else None
+        error.unknown = (".".join(path), value)
+    raise error
 
 
 def _place(layer: Layer, path: Path_) -> str:
@@ -515,19 +531,19 @@ def _place(layer: Layer, path: Path_) -> str:
     return next((f"{place}: " for known, place in layer.places.items() if known[: len(path)] == path), "")
 
 
-def _unknown(layer: Layer, path: Path_, choices: Sequence[str]) -> tuple[str, str | None]:
+def _unknown(layer: Layer, path: Path_, choices: Sequence[str]) -> Complaint:
     close = nearest(path[-1], choices)
     inside = f" in `{'.'.join(path[:-1])}`" if path[:-1] else ""
     hint = f"did you mean `{close}`?" if close else f"the keys here are {', '.join(f'`{c}`' for c in choices)}"
-    return f"{_place(layer, path)}unknown key `{path[-1]}`{inside}", hint
+    return Complaint(f"{_place(layer, path)}unknown key `{path[-1]}`{inside}", hint, path)
 
 
-def _unknown_top(layer: Layer, key: str, types: Mapping[str, Any]) -> tuple[str, str | None]:
+def _unknown_top(layer: Layer, key: str, types: Mapping[str, Any]) -> Complaint:
     """Of a key without its section, such as `lr`, the hint is where it stands: `optim.model.lr`."""
-    text, hint = _unknown(layer, (key,), list(types))
+    complaint = _unknown(layer, (key,), list(types))
     names = list(layer.values.get("optim") or ()) if isinstance(layer.values.get("optim"), Mapping) else []
     there = [".".join(path) for top, kind in types.items() for path in _ending(key, kind, (top,), names)]
-    return text, f"write {' or '.join(f'`{path}`' for path in there[:4])}" if there else hint
+    return complaint._replace(hint=f"write {' or '.join(f'`{path}`' for path in there[:4])}") if there else complaint
 
 
 def _ending(key: str, kind: object, path: Path_, optimizers: Sequence[str]) -> Iterator[Path_]:
@@ -543,13 +559,14 @@ def _ending(key: str, kind: object, path: Path_, optimizers: Sequence[str]) -> I
         yield from _ending(key, inner, (*path, name), optimizers)
 
 
-def _complaint(layer: Layer, key: str, kind: object, item: ErrorDetails) -> tuple[str, str | None]:
+def _complaint(layer: Layer, key: str, kind: object, item: ErrorDetails) -> Complaint:
     path = (key, *(str(part) for part in item["loc"]))
     if item["type"] == "unexpected_keyword_argument":
         return _unknown(layer, path, _keys_at(kind, item["loc"][:-1]))
     known = _known_path(layer, path)
     message = item["msg"].removeprefix("Value error, ")
-    return f"{_place(layer, path)}`{'.'.join(known)}`: {message[:1].lower()}{message[1:]} (got {item['input']!r})", None
+    text = f"{_place(layer, path)}`{'.'.join(known)}`: {message[:1].lower()}{message[1:]} (got {item['input']!r})"
+    return Complaint(text)
 
 
 def _known_path(layer: Layer, path: Path_) -> Path_:

@@ -60,6 +60,9 @@ class UsageError(AnimegenError):
 class ConfigError(UsageError):
     """A preset, a config file or an override holds a wrong key or value."""
 
+    unknown: tuple[str, object] | None = None
+    """The first key that is not known, as `train.epochs`, and its value; the command line knows words of other programs."""
+
 
 class DataError(AnimegenError):
     """Pictures, archives, data sets, runs or states that cannot be used as they are."""

@@ -171,6 +171,39 @@ def test_other_wrong_words_meet_the_right_one(typed: str, hint: str) -> None:
     assert hint in answer.err
 
 
+KEYS = {
+    "epochs: 10": "write `train: {duration: 10 epochs}`",
+    "steps: 1000": "write `train: {duration: 1000 steps}`; or write `sample.steps`",
+    "train: {epochs: 10}": "write `train: {duration: 10 epochs}`",
+    "train: {num_steps: 20k}": "write `train: {duration: 20k steps}`",
+    "batch_size: 32": "write `train: {batch: 32}`",
+    "image_size: 64": "write `size: 64`",
+    "ema_decay: 0.99": "write `train: {ema: {decay: 0.99}}`",
+    "learning_rate: 0.001": "write `optim: {model: {lr: 0.001}}`",
+    "lr: 0.001": "write `optim.model.lr`",
+    "gpus: 4": "type `--nproc 4`: it is an option of the command and no key",
+    "train: {duratoin: 10 epochs}": "did you mean `duration`?",
+}
+"""Words of other programs in a config file, and what is answered."""
+
+
+@pytest.mark.parametrize(("typed", "hint"), KEYS.items())
+def test_a_config_file_meets_the_same_guesses(typed: str, hint: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(f"{typed}\n")
+    answer = here("train", "ddpm", "--config", "mine.yaml", cwd=tmp_path)
+    assert answer.code == 2
+    assert "mine.yaml:1: unknown key" in answer.err
+    assert answer.err.rstrip().endswith(f"  {hint}")
+    if written := re.match(r"write `(.*?: .*?)`", hint):  # what is answered is known
+        (tmp_path / "mine.yaml").write_text(f"{written[1]}\n")
+        assert "unknown key" not in here("train", "ddpm", "--config", "mine.yaml", cwd=tmp_path).err
+
+
+def test_a_guess_in_a_setting_is_answered_with_the_option() -> None:
+    assert "type `--duration '10 epochs'` in its place" in here("train", "ddpm", "--set", "epochs=10").err
+    assert "type `--batch 32` in its place" in here("train", "ddpm", "--set", "train.batch_size=32").err
+
+
 def test_a_guess_is_answered_before_torch_or_pydantic_is_loaded(tmp_path: Path) -> None:
     code = "import sys; sys.argv = ['animegen', 'train', 'gan', '--lr', '1e-4']\nfrom animegen_cli.cli import main\ntry: main()\n"
     code += "finally: assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"

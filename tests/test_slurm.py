@@ -150,6 +150,20 @@ def test_a_command_that_would_fail_is_refused_before_it_is_submitted(tmp_path: P
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_data_set_of_a_study_is_looked_at_before_its_workers_are_submitted(tmp_path: Path, faces: Path) -> None:
+    words = ["compare", "--study", "smoke", "--slurm", "time=1"]
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(faces.read_bytes()[:2000])
+    assert "there is no data set" in refused(3, *words, "--data", "nowhere.zip", cwd=tmp_path)
+    assert "is no whole data set file" in refused(3, *words, "--data", broken, cwd=tmp_path)
+    others = tmp_path / "others.yaml"
+    others.write_text("title: t\nabout: t\ndata: abc123\nruns:\n  a: {family: vae, preset: smoke}\n")
+    named = ["compare", "--study", others, "--data", faces, "--slurm", "time=1"]
+    assert "with other pictures than" in refused(3, *named, cwd=tmp_path)
+    assert "no data set" in refused(3, "compare", "--study", "001", "--slurm", "time=1", cwd=tmp_path)
+    assert not list(tmp_path.glob("**/*.sbatch")), "nothing was written for sbatch"
+
+
 def test_without_sbatch_the_file_is_left_and_named(
     tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

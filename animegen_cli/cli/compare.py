@@ -347,7 +347,9 @@ def _submit(words: Mapping[str, Any], wish: str | None, *, dry_run: bool, slurm_
     wish = slurm.checked(wish, dry_run=dry_run)
     from animegen_cli.compare import study_plan
 
-    planned, trainings, _ = study_plan.plan_of(study_plan.Request(**words))
+    request = study_plan.Request(**words)
+    planned, trainings, _ = study_plan.plan_of(request)
+    study_plan.check_data(request)
     pinned = () if words["data"] or planned.demo else ("--data", str(paths.newest_dataset()))
     name = slurm.job_name("study", paths.study_file(words["study"]).stem)
     slurm.submit(wish, slurm.Work(name=name, pinned=pinned, runs=len(trainings), shares=True), dry_run=slurm_dry_run)

@@ -21,6 +21,7 @@ import typer
 from animegen_cli.cli import completion
 from animegen_cli.errors import (
     AnimegenError,
+    ConfigError,
     DataError,
     MachineError,
     StoppedError,
@@ -109,6 +110,8 @@ def examples(text: str | None) -> list[tuple[str, str]]:
 def _fail(error: AnimegenError) -> int:
     from animegen_cli import console
 
+    if isinstance(error, ConfigError) and error.unknown is not None and sys.argv[1:2] == ["train"]:
+        error.hint = _for_key(*error.unknown, error.hint)
     if error.message:
         # here and not in the error itself: hints also go into manifests, which travel, and this names a folder of the machine
         error.hint = installable(error.hint) if error.hint else None
@@ -161,6 +164,17 @@ def _for_option(name: str, command: str, known: list[str]) -> str | None:
         return f"type `{line}`"
     close = nearest(name, known) if name.startswith("--") else None
     return f"did you mean `{close}`?" if close else None
+
+
+def _for_key(path: str, value: object, hint: str | None) -> str | None:
+    """What to write for a key of other programs in a config, before what is near it here."""
+    from animegen_cli.cli import guesses
+
+    meant = guesses.setting(path, value, sys.argv[1:])
+    if meant is None or hint is None or not hint.startswith("write"):
+        return meant or hint
+    names = re.findall(r"(\w+)[:=] ?[^{ ]", meant)
+    return hint if all(f"{name}`" in hint for name in names) and names else f"{meant}; or {hint}"
 
 
 def _of_the_system(error: OSError) -> AnimegenError | None:

@@ -164,6 +164,44 @@ def _fitting(command: str, words: list[str]) -> list[str]:
     return words
 
 
+_KEYS = {
+    "--duration": "train.duration", "--batch": "train.batch", "--save-every": "train.save_every", "--seed": "train.seed",
+    "--data": "data", "--parts": "train.parts",
+}  # fmt: skip
+"""Options of `train` that are keys of its config."""
+
+
+def setting(path: str, value: object, words: Sequence[str]) -> str | None:
+    """Return what to write for an unknown key of a config: as a line of YAML, or as an option where it is none; None for no guess.
+
+    Args:
+        path: the key with its sections, such as `train.epochs`.
+        value: what it was set to.
+        words: what was typed, without `animegen`.
+    """
+    answer = _answer("train", path.rpartition(".")[2])
+    if answer is None or answer == VALUE:
+        return None
+    right = _written(answer, str(value), words)
+    if any(word.startswith(f"{path}=") for word in words):  # it was no file that said it
+        return (
+            None if any(word.startswith(f"{path}=") for word in right) else f"type `{shlex.join(right)}` in its place"
+        )
+    lines = []
+    for option, meant in zip(right[::2], [*right[1::2], ""], strict=False):
+        key, _, number = meant.partition("=") if option == "--set" else (_KEYS.get(option, ""), "", meant)
+        if not key:
+            return f"type `{shlex.join(right)}`: it is an option of the command and no key"
+        if key == path:
+            return None
+        *sections, last = key.split(".")
+        line = f"{last}: {number}"
+        for section in reversed(sections):
+            line = f"{section}: {{{line}}}"
+        lines.append(f"`{line}`")
+    return f"write {' and '.join(lines)}"
+
+
 COMMANDS = {
     "runs compare": "compare", "runs delete": "runs rm", "runs remove": "runs rm", "runs ls": "runs list", "runs info": "runs show",
     "runs size": "runs du", "studies run": "compare --study", "studies show": "studies list", "generate": "sample",

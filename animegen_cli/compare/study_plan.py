@@ -199,6 +199,31 @@ def made(request: Request) -> tuple[StudyConfig, FaceSet]:
         return _resolved(request, study, faces, folder), faces
 
 
+def check_data(request: Request) -> None:
+    """Open the data set that the study's workers will, where it does not draw its own, so that faults are known before they wait.
+
+    Raises:
+        DataError: no data set, a broken one, or one with other pictures than the study names.
+    """
+    study = asked(request)
+    if request.data is None and study.demo is not None:
+        return
+    faces = FaceSet.open(request.data or paths.newest_dataset())
+    file = request.folder / FILE
+    if file.is_file():
+        _check_same(begun(file), study, faces, request.folder)
+    else:
+        _check_pictures(study, faces)
+
+
+def _check_pictures(study: StudyConfig, faces: FaceSet) -> None:
+    if study.data is not None and study.data != faces.identity:
+        raise DataError(
+            f"the study was made with other pictures than {faces.path} holds (identity {study.data[:12]})",
+            hint="name that set with `--data`, or delete the line `data:` of the study to run it on this one",
+        )
+
+
 @contextmanager
 def _planning(folder: Path) -> Iterator[None]:
     """Alone with the plan, whose folder goes again where none was made."""
@@ -240,12 +265,8 @@ def _resolved(request: Request, study: StudyConfig, faces: FaceSet, folder: Path
     if before is not None:
         _check_same(before, study, faces, folder)
         study = _with_seeds(before, study, folder)
-    elif study.data is not None and study.data != faces.identity:
-        raise DataError(
-            f"the study was made with other pictures than {faces.path} holds (identity {study.data[:12]})",
-            hint="name that set with `--data`, or delete the line `data:` of the study to run it on this one",
-        )
     else:
+        _check_pictures(study, faces)
         device = str(pick_device(device_of(request, study)))
         study = replace(study, data=faces.identity, device=device)
     wanted = {one.run: one for one in trainings(study, folder, request.only)}  # of several seeds the last
