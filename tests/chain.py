@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -125,6 +129,32 @@ def start(*words: object, cwd: Path | None = None, **options: Any) -> subprocess
     return subprocess.Popen(
         line, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
     )
+
+
+def on_terminal(
+    line: list[str], *, env: dict[str, str], typed: str = "", columns: int = 0, **options: Any
+) -> tuple[int, str]:
+    """Run a command whose streams are a terminal, unless `options` say otherwise; its exit code and all that the terminal was told.
+
+    Args:
+        line: program and words.
+        env: the command's environment.
+        typed: what somebody has typed before it starts.
+        columns: width of the terminal; 0 leaves it unknown.
+        **options: of `subprocess.Popen`.
+    """
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24 if columns else 0, columns, 0, 0))
+    os.write(ours, typed.encode())
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = subprocess.Popen(line, env=env, **streams | options)
+    os.close(theirs)
+    told = b""
+    with contextlib.suppress(OSError):  # the terminal is gone with its process
+        while piece := os.read(ours, 65536):
+            told += piece
+    os.close(ours)
+    return process.wait(), told.decode()
 
 
 def wait_until(condition: Callable[[], bool], *, of: subprocess.Popen[str], seconds: float = 240) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
@@ -12,16 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from animegen_cli.config import Augment
 from animegen_cli.data.dataset import FaceSet
 from animegen_cli.data.loading import Loader, LoaderConfig
+from animegen_cli.errors import ConfigError
 from animegen_cli.prepare.prepare import prepare
 from animegen_cli.prepare.request import Options, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -102,6 +105,14 @@ def rows(images: Tensor | None) -> list[bytes]:
     """Each image as bytes, to count and compare."""
     assert images is not None
     return [image.numpy().tobytes() for image in images]
+
+
+@contextlib.contextmanager
+def refusal(says: str | None = None, kind: type[AnimegenError] = ConfigError) -> Iterator[None]:
+    """What is done inside must be refused in words that match, with a hint."""
+    with pytest.raises(kind, match=says) as caught:
+        yield
+    assert caught.value.hint
 
 
 def hint_of(error: AnimegenError) -> str:

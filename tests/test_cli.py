@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import shlex
 import signal
 import subprocess
@@ -14,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chain import refused
+from chain import on_terminal, refused
 
 from animegen_cli import errors
 from animegen_cli.cli import errors as manners
@@ -37,22 +35,7 @@ def animegen(line: str, *, cwd: Path, **env: str) -> subprocess.CompletedProcess
 
 def on_a_terminal(line: str, *, cwd: Path, **env: str) -> str:
     """What the command writes when all its streams are a terminal."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        started(line),
-        cwd=cwd, env=PLAIN | {"TERM": "xterm"} | env, stdin=theirs, stdout=theirs, stderr=theirs,
-    )  # fmt: skip
-    os.close(theirs)
-    written = b""
-    while process.poll() is None or select.select([ours], [], [], 0)[0]:
-        try:
-            if select.select([ours], [], [], 0.05)[0]:
-                written += os.read(ours, 65536)
-        except OSError:  # closed at the other end
-            break
-    process.wait()
-    os.close(ours)
-    return written.decode()
+    return on_terminal(started(line), cwd=cwd, env=PLAIN | {"TERM": "xterm"} | env)[1]
 
 
 # ---- help -----------------------------------------------------------------------------------------------------

@@ -153,6 +153,13 @@ def assert_near(found: Tensor, wanted: Tensor) -> None:
     assert float((found - wanted).norm()) <= 1e-3 * float(wanted.norm())
 
 
+def assert_pictures_of_their_own(out: Tensor, alone: Tensor, batch: Batch) -> None:
+    """Pictures in [-1, 1] of the batch's shape, the second of which is the one that is made `alone`."""
+    assert out.shape == batch.images.shape
+    assert float(out.abs().max()) <= 1
+    assert_near(alone, out[1:2])
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
@@ -303,9 +310,7 @@ def test_a_translation_depends_on_its_own_image_and_seed(family: str, faces: Pat
     with torch.no_grad():
         out = model.translate(batch.images, Noise(range(len(batch.images))), Edit(), sampling)
         alone = model.translate(batch.images[1:2], Noise([1]), Edit(), sampling)
-    assert out.shape == batch.images.shape
-    assert float(out.abs().max()) <= 1
-    assert_near(alone, out[1:2])
+    assert_pictures_of_their_own(out, alone, batch)
 
 
 @with_ability("reconstructs")
@@ -314,9 +319,7 @@ def test_a_reconstruction_depends_on_its_own_image(family: str, faces: Path) -> 
     assert isinstance(model, Reconstructs)
     with torch.no_grad():
         out, alone = model.reconstruct(batch.images), model.reconstruct(batch.images[1:2])
-    assert out.shape == batch.images.shape
-    assert float(out.abs().max()) <= 1
-    assert_near(alone, out[1:2])
+    assert_pictures_of_their_own(out, alone, batch)
 
 
 @with_ability("denoises")
@@ -328,9 +331,7 @@ def test_what_is_found_behind_noise_depends_on_its_own_image(family: str, faces:
         out = model.denoised(noisy, 0.2, settings.sample)
         alone = model.denoised(noisy[1:2], 0.2, settings.sample)
         top = model.denoised(noisy, 0.2, settings.sample, 1)
-    assert out.shape == batch.images.shape
-    assert float(out.abs().max()) <= 1
-    assert_near(alone, out[1:2])
+    assert_pictures_of_their_own(out, alone, batch)
     assert model.levels() >= 1
     assert torch.equal(out, top) == (model.levels() == 1)
 

@@ -14,7 +14,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pytest
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 FLIPS = 60
+T = TypeVar("T")
 
 
 def changed(data: bytes, *, seed: int) -> Iterator[tuple[int, bytes]]:
@@ -46,6 +47,22 @@ def changed(data: bytes, *, seed: int) -> Iterator[tuple[int, bytes]]:
         other = bytearray(data)
         other[place] ^= draw.randrange(1, 256)
         yield place, bytes(other)
+
+
+def complaints(file: Path, read: Callable[[], T], check: Callable[[T], bool], *, seed: int) -> list[str]:
+    """What is said of copies of a file with one other byte; of a copy that is taken without a word, `check` must hold."""
+    whole = file.read_bytes()
+    messages: list[str] = []
+    for place, other in changed(whole, seed=seed):
+        file.write_bytes(other)
+        try:
+            found = read()
+        except DataError as error:
+            messages.append(error.message)
+        else:
+            assert check(found), place
+    file.write_bytes(whole)
+    return messages
 
 
 # ---- single bytes ---------------------------------------------------------------------------------------------
@@ -60,17 +77,12 @@ def test_no_changed_byte_of_weights_is_taken_for_weights(tmp_path: Path) -> None
     about = {"family": "x", "images": 64, "config": {"lr": 1e-3}}
     file = tmp_path / "weights.safetensors"
     checkpoint.save_weights(file, tensors, about)
-    whole = file.read_bytes()
-    messages: list[str] = []
-    for place, other in changed(whole, seed=1):
-        file.write_bytes(other)
-        try:
-            found, said = checkpoint.load_weights(file)
-        except DataError as error:
-            messages.append(error.message)
-        else:
-            assert said == about, place
-            assert_same_tensors(found, tensors)
+
+    def is_as_saved(read: tuple[dict[str, torch.Tensor], dict[str, Any]]) -> bool:
+        assert_same_tensors(read[0], tensors)
+        return read[1] == about
+
+    messages = complaints(file, lambda: checkpoint.load_weights(file), is_as_saved, seed=1)
     assert len(messages) > FLIPS * 0.8
     assert all(str(file) in message for message in messages)
 
@@ -79,19 +91,14 @@ def test_no_changed_byte_of_a_state_is_gone_on_from(tmp_path: Path) -> None:
     state = tmp_path / "000000000008"
     checkpoint.save_state(state, {"model": {"w": torch.arange(6.0)}}, {"images": 8, "figures": {"mse": 0.5}})
     parts, about = checkpoint.load_state(state)
+
+    def is_as_saved(read: tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]]) -> bool:
+        assert_same_tensors(read[0]["model"], parts["model"])
+        return read[1] == about
+
     messages: list[str] = []
     for file in sorted(state.iterdir()):
-        whole = file.read_bytes()
-        for place, other in changed(whole, seed=2):
-            file.write_bytes(other)
-            try:
-                again, said = checkpoint.load_state(state)
-            except DataError as error:
-                messages.append(error.message)
-            else:
-                assert said == about, place
-                assert_same_tensors(again["model"], parts["model"])
-        file.write_bytes(whole)
+        messages += complaints(file, lambda: checkpoint.load_state(state), is_as_saved, seed=2)
     assert len(messages) > FLIPS
     assert all(str(state) in message for message in messages)
 
@@ -100,16 +107,11 @@ def test_no_changed_byte_of_sealed_json_is_believed(tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     value = {"state": "finished", "images": 1234, "notes": ["a"], "rate": 0.25}
     disk.write_json(file, value, seal=True)
-    whole = file.read_bytes()
-    messages: list[str] = []
-    for place, other in changed(whole, seed=3):
-        file.write_bytes(other)
-        try:
-            found = paths.read_json(file, what="run")
-        except DataError as error:
-            messages.append(error.message)
-        else:  # blanks, or the name of the checksum itself
-            assert {key: found.get(key) for key in value} == value, place
+
+    def is_as_written(read: dict[str, Any]) -> bool:  # blanks, or the name of the checksum itself
+        return {key: read.get(key) for key in value} == value
+
+    messages = complaints(file, lambda: paths.read_json(file, what="run"), is_as_written, seed=3)
     assert len(messages) > FLIPS / 2
     assert all(str(file) in message for message in messages)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from pictures import refusal
+from tiny_runs import assert_draws_by_seed, awake, unet
 from torch import Tensor
 
 from animegen_cli import config, paths
@@ -14,23 +16,11 @@ from animegen_cli.errors import ConfigError
 from animegen_cli.model import families, samplers
 from animegen_cli.model.families import edm
 from animegen_cli.model.family import Batch, DataSpec
-from animegen_cli.model.noise import Noise
 from animegen_cli.model.schedules import KarrasSchedule
 
 
 def tiny(attributes: dict[str, tuple[str, ...]] | None = None, **changes: Any) -> edm.EDM:
-    torch.manual_seed(0)
-    values: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": ()}
-    values |= changes
-    return edm.EDM(edm.Model(**values), DataSpec(16, 10, attributes=attributes or {}))
-
-
-def awake(model: edm.EDM) -> edm.EDM:
-    """The last layers start at zero, which would hide everything before them."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return unet(edm.EDM, 16, attributes, **changes)
 
 
 # ---- preconditioning and loss -----------------------------------------------------------------------------------
@@ -179,15 +169,8 @@ def test_labels_matter_and_unknown_is_none() -> None:
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpmpp", "heun", "euler"])
 def test_every_sampler_draws_by_seed(sampler: Any) -> None:
-    model = awake(tiny().eval())
     sampling = samplers.SamplerConfig(sampler=sampler, steps=4, spacing="karras", s_churn=2.0)
-    with torch.inference_mode():
-        images = model.sample(Noise([5, 6]), None, sampling)
-        alone = model.sample(Noise([6]), None, sampling)
-    assert images.shape == (2, 3, 16, 16)
-    assert float(images.abs().max()) <= 1
-    # A CPU may sum a batch of two in another order than a batch of one, and the sampler enlarges that.
-    assert float((images[1] - alone[0]).norm() / (images[1] - images[0]).norm()) < 1e-3
+    assert_draws_by_seed(awake(tiny().eval()), 16, sampling)
 
 
 def test_sampling_starts_at_the_highest_level_and_walks_eq_5() -> None:
@@ -257,6 +240,5 @@ def test_anime64_is_the_papers_recipe() -> None:
     ],
 )
 def test_nonsense_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+    with refusal(said):
         tiny(**changes)
-    assert caught.value.hint

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from chain import assert_same_tensors, done, inside, refused, sets
+from chain import assert_same_tensors, done, inside, refused, sets, train_words
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_runs import ATTRIBUTES, Drawn, make, python_of, shake
@@ -258,18 +258,7 @@ def test_broken_folders_are_refused(damage: str, message: str, tmp_path: Path) -
 
 def test_a_run_that_cannot_begin_leaves_nothing(faces: Path, tmp_path: Path) -> None:
     their_own().save_pretrained(tmp_path / "theirs")
-    words = [
-        "train",
-        "vae",
-        "--preset",
-        "smoke",
-        "--data",
-        faces,
-        "--out",
-        tmp_path / "run",
-        "--init-from",
-        tmp_path / "theirs",
-    ]
+    words = train_words("vae", faces, tmp_path / "run", "--init-from", tmp_path / "theirs")
     assert "no network of that kind" in refused(3, *words)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pictures import refusal
 from preset_config import resolved
 from torch import Tensor
 
@@ -201,9 +202,8 @@ def test_one_block_of_the_cnn_by_hand() -> None:
     ],
 )
 def test_bad_layouts(text: str, decoder: bool, says: str) -> None:
-    with pytest.raises(ConfigError, match=says) as caught:
+    with refusal(says):
         parse_layout(text, 64, decoder=decoder)
-    assert caught.value.hint
 
 
 # ---- three backbones, one interface ---------------------------------------------------------------------------
@@ -319,9 +319,8 @@ def test_levels_that_do_not_exist() -> None:
         lambda: model.translate(pictures(1), Noise([0]), Edit(levels=0), MHVAESampling()),
         lambda: model.mix(Noise([0]), Noise([1]), None, MHVAESampling(), 5),
     ):
-        with pytest.raises(UsageError, match="4 groups of latents") as caught:
+        with refusal("4 groups of latents", UsageError):
             call()
-        assert caught.value.hint
 
 
 # ---- learning -------------------------------------------------------------------------------------------------
@@ -380,9 +379,8 @@ def test_the_doctor_sees_a_collapse() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(model: dict[str, Any], size: int, says: str) -> None:
-    with pytest.raises(ConfigError, match=says) as caught:
+    with refusal(says):
         MHVAE(Model(**model), DataSpec(size, 10))
-    assert caught.value.hint
 
 
 def test_a_warm_up_in_steps_is_refused() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ from chain import done, refused, train_words
 from PIL import Image
 
 from animegen_cli.data.dataset import FaceSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FACES = ["--extractor", "faces", "--device", "cpu"]
 
@@ -100,47 +104,71 @@ def test_a_file_with_moments_stays_a_reference_of_moments(pixels: np.ndarray, fo
     assert scores(tmp_path / "both.npz", "--against", folder, "--metrics", "fd")["fd-faces"]["value"] < 1e-6
 
 
-@pytest.mark.parametrize(
-    ("name", "said", "hint"),
-    [
-        ("cut", "no whole .npz file", "cut short"),
-        ("flipped", "Bad CRC-32", "cut short"),
-        ("short", "says 23,040 bytes of pixels and has 14,592", "cut short"),
-        ("float", "float32 numbers, not pixels of 8 bits", "0..255"),
-        ("objects", "Python objects, which are never read", "0..255"),
-        ("channels", "(30, 3, 16, 16), not images (n, height, width, 3)", "transpose(0, 2, 3, 1)"),
-        ("columns", "lies column by column", "ascontiguousarray"),
-        ("empty", "holds no image", "--format npz"),
-        ("moments", "only `mu` (4,), `sigma` (4, 4)", "--against"),
-        ("classes", "not the classes of 30 images", "`arr_0` alone"),
-        ("far", "holds class 1099511627776", "32,768"),
-        ("text", "no whole .npz file", "cut short"),
-    ],
-)
-def test_archives_that_hold_no_images(
-    name: str, said: str, hint: str, pixels: np.ndarray, folder: Path, tmp_path: Path
-) -> None:
-    path = tmp_path / "bad.npz"
-    arrays: dict[str, dict[str, Any]] = {
-        "float": {"arr_0": pixels.astype(np.float32)}, "objects": {"arr_0": np.array([Path()], object)},
-        "channels": {"arr_0": pixels.transpose(0, 3, 1, 2).copy()}, "columns": {"arr_0": np.asfortranarray(pixels)},
-        "empty": {"arr_0": pixels[:0]}, "moments": {"mu": np.zeros(4), "sigma": np.eye(4)},
-        "classes": {"arr_0": pixels, "arr_1": np.arange(29)}, "far": {"arr_0": pixels, "arr_1": np.full(30, 2**40)},
-    }  # fmt: skip
-    np.savez(path, **arrays.get(name, {"arr_0": pixels}))
-    whole = path.read_bytes()
-    if name == "cut":
-        path.write_bytes(whole[:5000])
-    elif name == "flipped":
-        path.write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
-    elif name == "text":
-        path.write_text("not an archive")
-    elif name == "short":
-        with zipfile.ZipFile(path) as archive:
-            data = archive.read("arr_0.npy")
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("arr_0.npy", data[: 128 + 19 * 16 * 16 * 3])
-    for words in ([path, "--against", folder], [folder, "--against", path])[: 1 if name == "moments" else 2]:
+def assert_refused(path: Path, folder: Path, said: str, hint: str, *, also_second: bool = True) -> None:
+    """`eval` takes a file neither for images nor, where it might, for what images are held against."""
+    for words in ([path, "--against", folder], [folder, "--against", path])[: 1 + also_second]:
         answer = refused(3, "eval", *words, *FACES, "--metrics", "fd")
         assert said in answer
         assert hint in answer
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said", "hint"),
+    [
+        (lambda pixels: {"arr_0": pixels.astype(np.float32)}, "float32 numbers, not pixels of 8 bits", "0..255"),
+        (lambda _: {"arr_0": np.array([Path()], object)}, "Python objects, which are never read", "0..255"),
+        (
+            lambda pixels: {"arr_0": pixels.transpose(0, 3, 1, 2).copy()},
+            "(30, 3, 16, 16), not images (n, height, width, 3)",
+            "transpose(0, 2, 3, 1)",
+        ),
+        (lambda pixels: {"arr_0": np.asfortranarray(pixels)}, "lies column by column", "ascontiguousarray"),
+        (lambda pixels: {"arr_0": pixels[:0]}, "holds no image", "--format npz"),
+        (lambda _: {"mu": np.zeros(4), "sigma": np.eye(4)}, "only `mu` (4,), `sigma` (4, 4)", "--against"),
+        (
+            lambda pixels: {"arr_0": pixels, "arr_1": np.arange(29)},
+            "not the classes of 30 images",
+            "`arr_0` alone",
+        ),
+        (lambda pixels: {"arr_0": pixels, "arr_1": np.full(30, 2**40)}, "holds class 1099511627776", "32,768"),
+    ],
+    ids=["float", "objects", "channels", "columns", "empty", "moments", "classes", "far"],
+)
+def test_archives_that_hold_no_images(
+    arrays: Callable[[np.ndarray], dict[str, Any]],
+    said: str,
+    hint: str,
+    pixels: np.ndarray,
+    folder: Path,
+    tmp_path: Path,
+) -> None:
+    path, held = tmp_path / "bad.npz", arrays(pixels)
+    np.savez(path, **held)
+    assert_refused(path, folder, said, hint, also_second="mu" not in held)
+
+
+def shorter(whole: bytes) -> bytes:
+    """A whole archive whose array ends before the pixels that it says it has."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive, zipfile.ZipFile(out, "w") as other:
+        other.writestr("arr_0.npy", archive.read("arr_0.npy")[: 128 + 19 * 16 * 16 * 3])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda whole: whole[:5000], "no whole .npz file"),
+        (lambda whole: whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:], "Bad CRC-32"),
+        (shorter, "says 23,040 bytes of pixels and has 14,592"),
+        (lambda _: b"not an archive", "no whole .npz file"),
+    ],
+    ids=["cut", "flipped", "short", "text"],
+)
+def test_damaged_archives(
+    damage: Callable[[bytes], bytes], said: str, pixels: np.ndarray, folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.npz"
+    np.savez(path, arr_0=pixels)
+    path.write_bytes(damage(path.read_bytes()))
+    assert_refused(path, folder, said, "cut short")

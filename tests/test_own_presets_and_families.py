@@ -70,6 +70,17 @@ def test_without_xdg_config_home_presets_lie_below_the_home(own: Path, monkeypat
     assert paths.own_presets_folder() == own / ".config" / "animegen" / "presets"
 
 
+@pytest.fixture
+def wrong(own: Path) -> None:
+    """Presets of the user's own that are read with a fault, or not found by their names."""
+    Path("mine.yaml").write_text("family: vae\n", encoding="utf-8")
+    Path("wrong.yaml").write_text("model:\n  latnt: 8\n", encoding="utf-8")
+    Path("list.yaml").write_text("[1, 2]\n", encoding="utf-8")
+    for family in ("vae", "vea"):
+        (own / family).mkdir(parents=True)
+        (own / family / "smoke.yaml").write_text("about: mine\n", encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
@@ -84,20 +95,21 @@ def test_without_xdg_config_home_presets_lie_below_the_home(own: Path, monkeypat
         ("presets copy vae/beta fast", 2, "choose another name, such as `my-fast`"),
         ("presets copy vae/fast mine.yml.txt", 2, "neither a name nor a YAML file"),
         ("presets copy vae/smok mine", 2, "did you mean `smoke`?"),
-        ("presets list", 0, "vae/smoke is there twice: rename "),
-        ("presets list", 0, "there is no family `vea`"),
     ],
 )
-def test_wrong_presets_are_answered_with_what_to_type(own: Path, words: str, code: int, says: str) -> None:
-    Path("mine.yaml").write_text("family: vae\n", encoding="utf-8")
-    Path("wrong.yaml").write_text("model:\n  latnt: 8\n", encoding="utf-8")
-    Path("list.yaml").write_text("[1, 2]\n", encoding="utf-8")
-    for family in ("vae", "vea"):
-        (own / family).mkdir(parents=True)
-        (own / family / "smoke.yaml").write_text("about: mine\n", encoding="utf-8")
+@pytest.mark.usefixtures("wrong")
+def test_wrong_presets_are_answered_with_what_to_type(words: str, code: int, says: str) -> None:
     answer = here(*words.split())
     assert answer.code == code
     assert says in answer.err
+
+
+@pytest.mark.usefixtures("wrong")
+def test_the_list_warns_of_presets_that_no_word_finds() -> None:
+    answer = here("presets", "list")
+    assert answer.code == 0
+    assert "vae/smoke is there twice: rename " in answer.err
+    assert "there is no family `vea`" in answer.err
 
 
 def test_a_broken_preset_of_the_users_own_does_not_hide_the_others(own: Path) -> None:

@@ -12,22 +12,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import chain
 import pytest
 import tiny_runs
 import torch
-from chain import (
-    ROOT,
-    assert_same_run,
-    assert_same_state,
-    done,
-    log_of,
-    newest,
-    refused,
-    sets,
-    start,
-    train_words,
-    wait_until,
-)
 
 from animegen_cli import ranks
 from animegen_cli.errors import MachineError
@@ -39,16 +27,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MORE = {
-    "ddpm": sets("model.dropout=0.1", "model.labels=[hair]", "augment.crop=1", "optim.model.clip=1"),
-    "gan": sets("model.spectral_norm=true", "train.ema.every=2"),
-    "stylegan2": sets("model.ada_speed=2000", "model.path_length=2.0"),
+    "ddpm": chain.sets("model.dropout=0.1", "model.labels=[hair]", "augment.crop=1", "optim.model.clip=1"),
+    "gan": chain.sets("model.spectral_norm=true", "train.ema.every=2"),
+    "stylegan2": chain.sets("model.ada_speed=2000", "model.path_length=2.0"),
     "vae": [],  # BatchNorm
 }
 """What each must keep in step between processes, besides its weights."""
 
 
 def words_of(family: str, faces: Path, out: Path, images: int) -> list[str]:
-    return train_words(family, faces, out, "--parts", "4", "--seed", "5", *MORE[family], duration=f"{images} images")
+    return chain.train_words(
+        family, faces, out, "--parts", "4", "--seed", "5", *MORE[family], duration=f"{images} images"
+    )
 
 
 def run_together(commands: Sequence[list[str]], count: int, folder: Path) -> None:
@@ -56,11 +46,11 @@ def run_together(commands: Sequence[list[str]], count: int, folder: Path) -> Non
     folder.mkdir()
     plan = [{"words": words, "meeting": str(folder / f"meeting{i}")} for i, words in enumerate(commands)]
     (folder / "plan.json").write_text(json.dumps(plan))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count)}
+    environment = os.environ | {"PYTHONPATH": str(chain.ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": str(count)}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "trained_together.py"), str(folder / "plan.json")],
-            cwd=ROOT, env=environment | {"RANK": str(rank)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            [sys.executable, str(chain.ROOT / "tests" / "trained_together.py"), str(folder / "plan.json")],
+            cwd=chain.ROOT, env=environment | {"RANK": str(rank)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(count)
     ]  # fmt: skip
@@ -74,7 +64,7 @@ def alone(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
     before = torch.get_num_threads()
     for family in MORE:
-        done(*words_of(family, faces, folder / family, 48), "--nproc", "1")
+        chain.done(*words_of(family, faces, folder / family, 48), "--nproc", "1")
     torch.set_num_threads(before)
     return folder
 
@@ -87,11 +77,11 @@ def test_two_and_four_processes_and_resume_between_them_are_the_same_run(
     run_together([words_of(family, faces, tmp_path / "two" / family, 48) for family in MORE]
                    + [words_of(family, faces, changing / family, 16) for family in MORE], 2, tmp_path / "2")  # fmt: skip
     for family in MORE:  # 2 -> 1 -> 4
-        done(*words_of(family, faces, changing / family, 32), "--nproc", "1")
+        chain.done(*words_of(family, faces, changing / family, 32), "--nproc", "1")
     run_together([words_of(family, faces, changing / family, 48) for family in MORE], 4, tmp_path / "4")
     for family in MORE:
-        assert_same_run(alone / family, tmp_path / "two" / family)
-        assert_same_state(alone / family, changing / family)  # its log has a last line for each end
+        chain.assert_same_run(alone / family, tmp_path / "two" / family)
+        chain.assert_same_state(alone / family, changing / family)  # its log has a last line for each end
 
 
 def pids_below(process: subprocess.Popen[str]) -> list[int]:
@@ -108,16 +98,14 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_nproc_stops_fails_and_dies_as_one_command_and_nothing_is_lost(
-    alone: Path, faces: Path, tmp_path: Path
-) -> None:
+def test_nproc_stops_fails_and_dies_as_one_command_and_nothing_is_lost(faces: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    words = [*words_of("ddpm", faces, run, 100_000), "--nproc", "2", *sets("train.save_every=8 images")]
+    words = [*words_of("ddpm", faces, run, 100_000), "--nproc", "2", *chain.sets("train.save_every=8 images")]
 
     def training() -> subprocess.Popen[str]:
-        seen = newest(run)
-        process = start(*words)
-        wait_until(lambda: newest(run) > seen, of=process)
+        seen = chain.newest(run)
+        process = chain.start(*words)
+        chain.wait_until(lambda: chain.newest(run) > seen, of=process)
         return process
 
     stopped = training()
@@ -146,23 +134,23 @@ def test_nproc_stops_fails_and_dies_as_one_command_and_nothing_is_lost(
         time.sleep(0.05)
     orphaned.communicate()
 
-    seen = newest(run)
-    assert all(line["images"] <= seen + 100 for line in log_of(run))
-    ended = [*words_of("ddpm", faces, run, seen + 16), *sets("train.save_every=8 images")]
-    done(*ended, "--nproc", "1")
+    seen = chain.newest(run)
+    assert all(line["images"] <= seen + 100 for line in chain.log_of(run))
+    ended = [*words_of("ddpm", faces, run, seen + 16), *chain.sets("train.save_every=8 images")]
+    chain.done(*ended, "--nproc", "1")
     unbroken = tmp_path / "unbroken"
-    done(*words_of("ddpm", faces, unbroken, seen + 16), *sets("train.save_every=8 images"), "--nproc", "1")
-    assert_same_run(run, unbroken)
+    chain.done(*words_of("ddpm", faces, unbroken, seen + 16), *chain.sets("train.save_every=8 images"), "--nproc", "1")
+    chain.assert_same_run(run, unbroken)
 
 
 def test_a_step_is_shared_by_as_many_as_divide_its_parts(faces: Path, tmp_path: Path) -> None:
-    words = train_words("ddpm", faces, tmp_path / "run", "--dry-run", "--json")
-    assert json.loads(done(*words, "--parts", "2").out)["resolved"]["parts"] == 2
-    assert json.loads(done(*words, "--batch-gpu", "2").out)["resolved"]["parts"] == 4
-    said = refused(2, *words, "--parts", "3")
+    words = chain.train_words("ddpm", faces, tmp_path / "run", "--dry-run", "--json")
+    assert json.loads(chain.done(*words, "--parts", "2").out)["resolved"]["parts"] == 2
+    assert json.loads(chain.done(*words, "--batch-gpu", "2").out)["resolved"]["parts"] == 4
+    said = chain.refused(2, *words, "--parts", "3")
     assert "a batch of 8 does not come in 3 equal parts" in said
     assert "`--parts 2`" in said
-    said = refused(2, *words, "--parts", "2", "--batch-gpu", "2")
+    said = chain.refused(2, *words, "--parts", "2", "--batch-gpu", "2")
     assert "`--parts 4`" in said
 
 
@@ -182,7 +170,7 @@ def test_sample_and_eval_share_seeds_with_the_pictures_and_scores_of_one_process
         ]  # fmt: skip
         if count == 1:
             for words in commands:
-                done(*words)
+                chain.done(*words)
         else:
             run_together(commands, count, folder / "plan")
         pictures = {file.relative_to(copy): file.read_bytes() for file in (copy / "drawn").rglob("*.png")}
@@ -197,7 +185,9 @@ def test_sample_and_eval_share_seeds_with_the_pictures_and_scores_of_one_process
 
 def test_what_is_no_image_of_a_seed_is_made_by_the_first_process_alone(tmp_path: Path) -> None:
     run = tiny_runs.make("ddpm", tmp_path / "run").path
-    walk = start("sample", run, "--interpolate", "1", "2", "--out", tmp_path / "out", "--device", "cpu", "--nproc", "2")
+    walk = chain.start(
+        "sample", run, "--interpolate", "1", "2", "--out", tmp_path / "out", "--device", "cpu", "--nproc", "2"
+    )
     assert (walk.communicate(timeout=120)[1].count("run: "), walk.returncode) == (1, 0)
     assert [file.name for file in (tmp_path / "out").rglob("*.png")] == ["interpolate-1-2.png"]
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import fcntl
 import os
-import pty
 import re
-import struct
-import subprocess
 import sys
-import termios
 
 import pytest
-from chain import ROOT
+from chain import ROOT, on_terminal
 
 from animegen_cli import console
 
@@ -34,21 +28,11 @@ MINUTE = r"\d{4}-\d\d-\d\dT\d\d:\d\d"
 
 def frames(width: int) -> list[str]:
     """What a terminal of so many columns was told to show, one line each, without colors and movements."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
     environment |= {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", WORK], env=environment, stdin=theirs, stdout=theirs, stderr=theirs
-    )
-    os.close(theirs)
-    shown = b""
-    with contextlib.suppress(OSError):  # the terminal is gone with its process
-        while piece := os.read(ours, 4096):
-            shown += piece
-    os.close(ours)
-    assert process.wait() == 0, shown
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    code, shown = on_terminal([sys.executable, "-c", WORK], env=environment, columns=width)
+    assert code == 0, shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     return [line.strip() for line in re.split(r"[\r\n]+", plain) if line.strip()]
 
 

@@ -89,18 +89,7 @@ def test_without_out_the_runs_lie_with_the_others(tmp_path: Path, faces: Path) -
 
 
 def test_a_text_that_its_key_takes_is_one_value(tmp_path: Path, faces: Path) -> None:
-    words = [
-        "train",
-        "mhvae",
-        "--preset",
-        "smoke",
-        "--data",
-        faces,
-        "--out",
-        tmp_path / "run",
-        "--set",
-        "about=one, two",
-    ]
+    words = train_words("mhvae", faces, tmp_path / "run", *sets("about=one, two"))
     assert "one, two" in done(*words, "--dry-run", "--json").out
     printed = done(*words, "--dry-run", "--set", "train.batch=4,8").out.splitlines()
     assert len(printed) == 2

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
-import pty
 import re
 import resource
 import shutil
@@ -26,6 +24,7 @@ from chain import (
     inside,
     log_of,
     newest,
+    on_terminal,
     refused,
     sets,
     start,
@@ -258,21 +257,13 @@ def test_progress_shows_two_losses_with_the_names_of_their_phases(faces: Path, t
 
 def test_days_of_training_are_announced_and_asked_for(faces: Path, tmp_path: Path) -> None:
     words = train_words("ddim", faces, tmp_path / "run", duration="900M images")
-    ours, theirs = pty.openpty()
-    os.write(ours, b"n\n")
     line = [sys.executable, "-m", "animegen_cli", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "dumb"}
-    process = subprocess.Popen(line, env=environment, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs)
-    os.close(theirs)
-    said = b""
-    with contextlib.suppress(OSError):  # the terminal is gone with its process
-        while piece := os.read(ours, 4096):
-            said += piece
-    os.close(ours)
-    assert process.wait() == 2
-    assert b"900,000,000 images, about" in said
-    assert b" days on this cpu" in said
-    assert b"nothing was begun" in said
+    code, said = on_terminal(line, env=environment, typed="n\n", stdout=subprocess.DEVNULL)
+    assert code == 2
+    assert "900,000,000 images, about" in said
+    assert " days on this cpu" in said
+    assert "nothing was begun" in said
     assert not (tmp_path / "run").exists()
 
 

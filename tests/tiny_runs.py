@@ -1,11 +1,11 @@
-"""Run folders of tiny networks with shaken weights, made without training: untrained ones answer zero and hide mistakes."""
+"""Tiny networks with shaken weights, and run folders of them without training: untrained ones answer zero and hide mistakes."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import yaml
@@ -22,8 +22,10 @@ from animegen_cli.sample.trained import inference_state, spec_to_dict
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from animegen_cli.model.family import Diagnoses
+    from animegen_cli.config import Sampling
+    from animegen_cli.model.family import Diagnoses, Samples
 
+FamilyT = TypeVar("FamilyT", bound=Family)
 ATTRIBUTES = {"hair": ("pink", "black"), "eyes": ("blue", "red", "green")}
 
 
@@ -37,6 +39,34 @@ def shake(model: Family, scale: float = 0.3) -> None:
         for buffer in model.buffers():
             if buffer.is_floating_point():
                 buffer.add_(torch.rand(buffer.shape, generator=chance) * scale)
+
+
+def unet(
+    kind: type[FamilyT], size: int, attributes: dict[str, tuple[str, ...]] | None = None, **changes: Any
+) -> FamilyT:
+    """A diffusion family of one small block at each of two resolutions, without attention."""
+    torch.manual_seed(0)
+    values: dict[str, Any] = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": ()}
+    return kind(kind.Config(**values | changes), DataSpec(size, 10, attributes=attributes or {}))
+
+
+def awake(model: FamilyT) -> FamilyT:
+    """The last layers start at zero, which would hide everything before them."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def assert_draws_by_seed(model: Samples[Any], size: int, sampling: Sampling) -> None:
+    """Images in [-1, 1], each as its seed gives it alone."""
+    with torch.inference_mode():
+        images = model.sample(Noise([5, 6]), None, sampling)
+        alone = model.sample(Noise([6]), None, sampling)
+    assert images.shape == (2, 3, size, size)
+    assert float(images.abs().max()) <= 1
+    # A CPU may sum a batch of two in another order than a batch of one, and the sampler enlarges that.
+    assert float((images[1] - alone[0]).norm() / (images[1] - images[0]).norm()) < 1e-3
 
 
 def resolved(family: str, *settings: str) -> RunConfig:

@@ -9,24 +9,15 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from animegen_cli.prepare.drawn.paint import (
-    WHITE,
-    Canvas,
-    Color,
-    Points,
-    Pose,
-    bow,
-    curve,
-    mirror,
-    mix,
-    moved,
-    oval,
-    tone,
-)
+from animegen_cli.prepare.drawn.paint import WHITE, Canvas, Color, Pose, bow, curve, mirror, mix, moved, oval, tone
+
+if TYPE_CHECKING:
+    from animegen_cli.prepare.drawn.paint import Points
 
 _SKIN: tuple[Color, ...] = ((232, 190, 168), (222, 172, 142), (198, 148, 116), (160, 112, 82), (116, 78, 58))
 _HAIR: tuple[Color, ...] = ((34, 28, 26), (58, 40, 30), (92, 64, 42), (150, 116, 74), (122, 66, 40), (150, 146, 142))
