@@ -195,8 +195,8 @@ def test_what_is_no_image_of_a_seed_is_made_by_the_first_process_alone(tmp_path:
 def test_two_processes_vary_a_face_as_one_does(tmp_path: Path) -> None:
     run = tiny_runs.make("ddpm", tmp_path / "run").path
     words = ["--vary", "2", "--n", "5", "--batch", "2", "--grid", "--device", "cpu"]
-    done("sample", run, *words, "--out", tmp_path / "one")
-    shared = start("sample", run, *words, "--out", tmp_path / "two", "--nproc", "2")
+    chain.done("sample", run, *words, "--out", tmp_path / "one")
+    shared = chain.start("sample", run, *words, "--out", tmp_path / "two", "--nproc", "2")
     assert shared.communicate(timeout=120)[1].count("run: ") == 1
     one, two = (
         {file.relative_to(out): file.read_bytes() for file in out.rglob("*.png")}

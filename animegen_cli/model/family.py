@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from animegen_cli.model.samplers import Callback
 
 Losses = dict[str, Tensor]
+Features = Callable[[Tensor], Tensor]
+"""Images (B, 3, H, W) in [-1, 1] -> (B, D), differentiable."""
 SamplingT = TypeVar("SamplingT", bound=sections.Sampling, contravariant=True)
 """A family's own `Sampling` section. `isinstance` against an ability leaves it open: whoever holds a model of any family
 hands it the section of the same run."""
@@ -354,12 +356,7 @@ class Projects(Protocol):
     """Finds the code of a given image."""
 
     def project(
-        self,
-        images: Tensor,
-        noise: Noise,
-        steps: int,
-        features: Callable[[Tensor], Tensor] | None,
-        callback: Callback | None,
+        self, images: Tensor, noise: Noise, steps: int, features: Features | None, callback: Callback | None
     ) -> Tensor:
         """Return the nearest images (B, 3, H, W) in [-1, 1] that it can draw.
 
@@ -367,7 +364,7 @@ class Projects(Protocol):
             images: the targets, (B, 3, H, W) in [-1, 1].
             noise: one row per image.
             steps: optimizer steps.
-            features: (B, 3, H, W) in [-1, 1] -> (B, D), differentiable: the distance is theirs; of pixels when None.
+            features: whose distance counts; that of pixels when None.
             callback: called with (step, current images, target) now and then.
         """
         ...

@@ -112,6 +112,14 @@ def _level(sigma: float, x: Tensor) -> Tensor:
     return x.new_full(x.shape[:1], sigma)  # `len(x)` would fix the batch of an exported network
 
 
+def _looked(denoise: Denoiser, x: Tensor, sigma: float, step: int, callback: Callback | None) -> Tensor:
+    """The clean image that is seen in x at a level; the callback is shown both."""
+    denoised = denoise(x, _level(sigma, x))
+    if callback:
+        callback(step, x, denoised)
+    return denoised
+
+
 def ancestral(
     denoise: Denoiser,
     x: Tensor,
@@ -127,9 +135,7 @@ def ancestral(
     (now^2 - then^2) (1 + then^2) / (1 + now^2). No noise is added at the last step.
     """
     for step, (now, then) in enumerate(pairwise(sigmas)):
-        denoised = denoise(x, _level(now, x))
-        if callback:
-            callback(step, x, denoised)
+        denoised = _looked(denoise, x, now, step, callback)
         x = denoised + (x - denoised) * (then / now) ** 2
         if then > 0:
             spread = (now**2 - then**2) * (then**2 / now**2 if variance == "small" else (1 + then**2) / (1 + now**2))
@@ -148,9 +154,7 @@ def ddim(
 ) -> Tensor:
     """Walk by Song et al. 2021, eq. 12 and 16; eta = 0 is deterministic."""
     for step, (now, then) in enumerate(pairwise(sigmas)):
-        denoised = denoise(x, _level(now, x))
-        if callback:
-            callback(step, x, denoised)
+        denoised = _looked(denoise, x, now, step, callback)
         added = eta * math.sqrt(then**2 * (now**2 - then**2)) / now
         x = denoised + (x - denoised) * (math.sqrt(then**2 - added**2) / now)
         if added > 0 and noise is not None:
@@ -168,9 +172,7 @@ def consistency(
 ) -> Tensor:
     """Walk by Song et al. 2023, algorithm 1: to a clean image in one call, and up to the next, lower level with new noise."""
     for step, (now, then) in enumerate(pairwise(sigmas)):
-        denoised = denoise(x, _level(now, x))
-        if callback:
-            callback(step, x, denoised)
+        denoised = _looked(denoise, x, now, step, callback)
         x = denoised
         if then > 0:
             x = x + then * noise(*x.shape[1:])
@@ -199,9 +201,7 @@ def dpmpp(denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, callback: Ca
     before: Tensor | None = None
     h_before = 0.0
     for step, (now, then) in enumerate(pairwise(sigmas)):
-        denoised = denoise(x, _level(now, x))
-        if callback:
-            callback(step, x, denoised)
+        denoised = _looked(denoise, x, now, step, callback)
         if then == 0:
             return denoised
         h = math.log(now / then)
@@ -233,9 +233,7 @@ def heun(
             raised = now * (1 + gamma)
             x = x + math.sqrt(raised**2 - now**2) * churn.s_noise * noise(*x.shape[1:])
             now = raised
-        denoised = denoise(x, _level(now, x))
-        if callback:
-            callback(step, x, denoised)
+        denoised = _looked(denoise, x, now, step, callback)
         slope = (x - denoised) / now
         moved = x + (then - now) * slope
         if second_order and then > 0:

@@ -7,8 +7,9 @@ import heapq
 import io
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from animegen_cli.prepare import contact_sheet
 from animegen_cli.prepare.faces import OVERVIEW
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = 6
 _WITH, _WITHOUT = 36, 12  # pictures that are shown
-_GAP, _LINE = 4, 18  # pixels between pictures, and of a line of text
 
 
 class BoxesSheet:
@@ -42,28 +42,15 @@ class BoxesSheet:
 
     def draw(self) -> Image.Image:
         """Draw the sheet: pictures with their boxes, then some without a face."""
-        rows: list[str | list[bytes]] = []
+        rows: list[str | list[Image.Image]] = []
         for found, said in ((True, "pictures with faces"), (False, "pictures without a face")):
-            chosen = [overview for _, _, overview in sorted(self._chosen[found], key=lambda one: one[1])]
+            named = sorted(self._chosen[found], key=lambda one: one[1])
+            chosen: list[Image.Image] = [Image.open(io.BytesIO(overview)) for _, _, overview in named]
             count = self.pictures - len(self.empty) if found else len(self.empty)
             if count:
                 rows.append(f"{len(chosen)} of {count} {said}")
                 rows += [chosen[start : start + _COLUMNS] for start in range(0, len(chosen), _COLUMNS)]
-        step = OVERVIEW + _GAP
-        heights = [_LINE if isinstance(row, str) else step for row in rows]
-        sheet = Image.new("RGB", (_COLUMNS * step + _GAP, sum(heights) + _GAP), "white")
-        pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
-        top = _GAP
-        for row, height in zip(rows, heights, strict=True):
-            if isinstance(row, str):
-                pen.text((_GAP, top), row, fill="black", font=font)
-            else:
-                for column, overview in enumerate(row):
-                    with Image.open(io.BytesIO(overview)) as image:
-                        left = _GAP + column * step + (OVERVIEW - image.width) // 2
-                        sheet.paste(image, (left, top + (OVERVIEW - image.height) // 2))
-            top += height
-        return sheet
+        return contact_sheet.lay_out(rows, columns=_COLUMNS, side=OVERVIEW)
 
 
 def path_of(out: Path) -> Path:

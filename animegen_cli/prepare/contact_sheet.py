@@ -35,18 +35,23 @@ def draw(read: Callable[[int], bytes], indexes: Sequence[DatasetIndex]) -> Image
         indexes: what is known of the images of each domain, after `close`.
     """
     rows = [row for dataset_index in indexes for row in _rows(read, dataset_index)]
-    width = _COLUMNS * (_CELL + _GAP) + _GAP
-    heights = [_LINE if isinstance(row, str) else _CELL + _GAP for row in rows]
-    sheet = Image.new("RGB", (width, sum(heights) + _GAP), "white")
-    pen = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default()
+    return lay_out(rows, columns=_COLUMNS, side=_CELL)
+
+
+def lay_out(rows: Sequence[str | Sequence[Image.Image]], *, columns: int, side: int) -> Image.Image:
+    """Draw rows one below the other: a line of text, or at most `columns` images, each amid a square of `side` pixels."""
+    step = side + _GAP
+    heights = [_LINE if isinstance(row, str) else step for row in rows]
+    sheet = Image.new("RGB", (columns * step + _GAP, sum(heights) + _GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default()
     top = _GAP
     for row, height in zip(rows, heights, strict=True):
         if isinstance(row, str):
             pen.text((_GAP, top), row, fill="black", font=font)
         else:
             for column, image in enumerate(row):
-                sheet.paste(image, (_GAP + column * (_CELL + _GAP), top))
+                left = _GAP + column * step + (side - image.width) // 2
+                sheet.paste(image, (left, top + (side - image.height) // 2))
         top += height
     return sheet
 

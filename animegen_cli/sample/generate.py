@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from animegen_cli.model.family import Features
     from animegen_cli.model.samplers import Callback
     from animegen_cli.paths import Run
 
@@ -151,7 +152,7 @@ class Generator:
         pixels: Tensor,
         *,
         steps: int,
-        features: Callable[[Tensor], Tensor] | None = None,
+        features: Features | None = None,
         seed: int = 0,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -160,7 +161,7 @@ class Generator:
         Args:
             pixels: uint8 (n, 3, size, size).
             steps: of the descent.
-            features: (B, 3, H, W) in [-1, 1] -> (B, D), differentiable, in which distances are measured; pixels when None.
+            features: in which distances are measured; pixels when None.
             seed: of the codes that the descent begins with.
             callback: called with (step, images, target), in [-1, 1], now and then.
         """

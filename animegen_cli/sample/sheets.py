@@ -25,8 +25,9 @@ from animegen_cli.sample.trained import require
 from animegen_cli.seeds import spell_seeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from animegen_cli.model.family import Features
     from animegen_cli.paths import Run
     from animegen_cli.sample.generate import Generator
     from animegen_cli.sample.request import Request
@@ -124,7 +125,7 @@ def variations(drawn: np.ndarray, seed: int, others: Sequence[int], zoom: int) -
     return grids.grid(drawn, labels=recipe.variation_titles(seed, others), zoom=zoom)
 
 
-def _features(trained: Trained, loss: str) -> Callable[[Tensor], Tensor] | None:
+def _features(trained: Trained, loss: str) -> Features | None:
     """The map that `--project-loss` compares images by; None for their pixels."""
     if loss == "pixels":
         return None

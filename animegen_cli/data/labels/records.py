@@ -32,8 +32,7 @@ def walk(text: str, *, lines: bool, broken: list[int]) -> Iterator[dict[str, obj
     Raises:
         Unread: it is damaged, or something else.
     """
-    first = _BLANK.match(text)
-    start = first.end() if first else 0
+    start = _past_blanks(text, 0)
     if text[start : start + 1] == "[":
         yield from _list(text, start + 1)
     elif lines or _is_lines(text, start):
@@ -42,6 +41,12 @@ def walk(text: str, *, lines: bool, broken: list[int]) -> Iterator[dict[str, obj
         yield from _object(text, start)
     else:
         raise Unread("it is no JSON")
+
+
+def _past_blanks(text: str, place: int) -> int:
+    """Where the next thing begins that is neither white space nor a comma."""
+    match = _BLANK.match(text, place)
+    return match.end() if match else place
 
 
 def _is_lines(text: str, start: int) -> bool:
@@ -85,8 +90,7 @@ def _decode(text: str, place: int) -> tuple[object, int]:
 
 def _list(text: str, place: int) -> Iterator[dict[str, object]]:
     while True:
-        match = _BLANK.match(text, place)
-        place = match.end() if match else place
+        place = _past_blanks(text, place)
         if text[place : place + 1] == "]":
             return
         record, place = _decode(text, place)
@@ -109,8 +113,7 @@ def _object(text: str, place: int) -> Iterator[dict[str, object]]:
             return
     place += 1
     while True:
-        match = _BLANK.match(text, place)
-        place = match.end() if match else place
+        place = _past_blanks(text, place)
         if text[place : place + 1] == "}":
             return
         name, place = _decode(text, place)

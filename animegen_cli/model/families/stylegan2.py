@@ -21,8 +21,9 @@ from animegen_cli.model.nets import style
 from animegen_cli.model.noise import Noise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from animegen_cli.model.family import Features
     from animegen_cli.model.samplers import Callback
 
 
@@ -352,12 +353,7 @@ class StyleGAN2(Family):
 
     @torch.enable_grad()
     def project(
-        self,
-        images: Tensor,
-        noise: Noise,
-        steps: int,
-        features: Callable[[Tensor], Tensor] | None,
-        callback: Callback | None,
+        self, images: Tensor, noise: Noise, steps: int, features: Features | None, callback: Callback | None
     ) -> Tensor:
         """Descend by gradients in w and in the noise inputs (Karras et al. 2020a, section 5 and appendix D).
 
