@@ -40,12 +40,12 @@ FORMS: dict[str, str | bytes] = {
     "UTF-8 with a mark": b"\xef\xbb\xbf" + COMMA.encode(),
     "UTF-16": COMMA.encode("utf-16"),
     "UTF-16, big end first": b"\xfe\xff" + COMMA.replace(",", "\t").encode("utf-16-be"),
-    "blank lines": "\n\nfilename,hair\n\n" + rows("{name},{hair}\n\n"),
+    "blank lines": "\n\n" + COMMA.replace("\n", "\n\n"),
     "single quotes": "'filename','hair'\n" + rows("'{name}','{hair}'\n"),
     "cells too many": "filename,hair\n" + rows("{name},{hair},,\n"),
-    "a comment": "# made by hand\nfilename,hair\n" + rows("{name},{hair}\n"),
+    "a comment": "# made by hand\n" + COMMA,
     "addresses": "filename,hair\n" + rows("https://faces.example/a/{name}?size=1,{hair}\n"),
-    "a trailing separator": "filename,hair,\n" + rows("{name},{hair},\n"),
+    "a trailing separator": COMMA.replace("\n", ",\n"),
 }
 
 

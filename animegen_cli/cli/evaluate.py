@@ -118,11 +118,7 @@ def evaluate(
     processes.start(nproc, grace=processes.GRACE)
     from animegen_cli.evaluate import evaluate, follow
 
-    with processes.connected() as group:
-        if not group.first:
-            follow.follow(request, group)
-            return
-        found = evaluate.evaluate(request, group)
+    found = processes.shared(request, evaluate.evaluate, follow.follow)
     for note in found["notes"]:
         console.warn(note)
     heads = ["score", "value", "error", "95 %", "spread", "protocol"]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -13,9 +12,12 @@ from animegen_cli import console, ranks
 from animegen_cli.train import launch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from animegen_cli.ranks import Ranks
+
+T = TypeVar("T")
+RequestT = TypeVar("RequestT")
 
 PATIENCE = timedelta(days=7)
 """How long the others wait for the first process of an evaluation, which may compute likelihoods alone for a day."""
@@ -38,11 +40,19 @@ def start(nproc: int | None, *, grace: float = launch.GRACE) -> None:
     launch.end_with_parent()
 
 
-@contextmanager
-def connected() -> Iterator[Ranks]:
-    """Connect the processes that draw or score together, as long as the block lasts; all but the first print only errors."""
+def shared(request: RequestT, lead: Callable[[RequestT, Ranks], T], follow: Callable[[RequestT, Ranks], None]) -> T:
+    """Draw or score together with the other processes of this command; all but the first print only errors.
+
+    Args:
+        request: what was asked for, the same in each.
+        lead: what the first process does; its answer is returned.
+        follow: what each other does, which ends the command there.
+    """
     place = ranks.place()
     if place.rank:
         console.mute(same_machine=False)  # each meets only what is wrong with its own images
     with ranks.together(place, patience=PATIENCE) as group:
-        yield group
+        if group.first:
+            return lead(request, group)
+        follow(request, group)
+    raise typer.Exit

@@ -139,9 +139,5 @@ def sample(
     processes.start(nproc, grace=processes.GRACE)
     from animegen_cli.sample import sample as verb
 
-    with processes.connected() as group:
-        if not group.first:
-            verb.follow(request, group)
-            return
-        drawn = verb.sample(request, group)
+    drawn = processes.shared(request, verb.sample, verb.follow)
     console.result(drawn.to_dict(), str(drawn))
