@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_runs
 import torch
 from chain import done, refused, sets, start, train_words
 from PIL import Image
@@ -52,6 +53,20 @@ def assert_equal(some: dict[int, np.ndarray], others: dict[int, np.ndarray]) -> 
     assert some
     for seed, image in some.items():
         np.testing.assert_array_equal(image, others[seed])
+
+
+def test_a_run_that_was_stopped_after_a_few_images_says_so_and_what_to_type(tmp_path: Path) -> None:
+    def said(name: str, **about: object) -> str:
+        run = tiny_runs.make("gan", tmp_path / name, **about)
+        return done("sample", run.path, "--seeds", "0", "--device", "cpu").err
+
+    stopped = said("stopped", state="stopped", target_images=500_000)
+    assert "has seen only 640 of 500,000 images and hardly draws faces yet" in stopped
+    assert f"`animegen train --resume {tmp_path / 'stopped'}`" in stopped
+    assert "has seen only" not in said("finished", target_images=640)
+    weights, about = checkpoint.load_weights(tmp_path / "stopped" / "weights.safetensors")
+    checkpoint.save_weights(tmp_path / "stopped" / "weights.safetensors", weights, {**about, "images": 1000})
+    assert "has seen only" not in done("sample", tmp_path / "stopped", "--seeds", "0", "--device", "cpu").err
 
 
 # ---- noise and batches ----------------------------------------------------------------------------------------

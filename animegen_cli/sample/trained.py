@@ -46,6 +46,10 @@ class Trained:
     """Of its weights: see `checkpoint.identity`."""
 
 
+FEW_IMAGES = 1000
+"""Images seen below which a training has hardly begun: every family still draws noise or one blur."""
+
+
 def spec_to_dict(data: DataSpec) -> dict[str, Any]:
     """Return a DataSpec as plain values, for metadata; equal rows of `requests` as one row and their number."""
     return {
@@ -245,7 +249,21 @@ def cautions(trained: Trained, sampling: Sampling, run: Run) -> list[str]:
         kinds = [name for name in families_able("tunes") if family in getattr(families.load(name), "tunes")]  # noqa: B009
         said = f"tune it for that: `animegen train {kinds[0]} --preset fast --init-from {run.path}`" if kinds else ""
         found.append(f"one call of this {family} run draws the mean of all pictures; {said or 'write `--steps 20`'}")
+    if trained.images < FEW_IMAGES and not tuned and (target := _unfinished(run)):
+        found.append(
+            f"{run.name} has seen only {trained.images:,} of {target:,} images and hardly draws faces yet; let it train on: "
+            f"`animegen train --resume {run.path}`"
+        )
     return found
+
+
+def _unfinished(run: Run) -> int:
+    """Images at which a run will be finished that is not yet; 0 for others, and where nothing is known."""
+    try:
+        about = run.about
+    except DataError:  # its weights draw nevertheless
+        return 0
+    return int(about.get("target_images", 0)) if about.get("state") in ("running", "stopped") else 0
 
 
 def families_setting(key: str) -> list[str]:
