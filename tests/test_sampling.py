@@ -6,6 +6,7 @@ import itertools
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def assert_equal(some: dict[int, np.ndarray], others: dict[int, np.ndarray]) -> 
 
 
 def test_a_run_that_was_stopped_after_a_few_images_says_so_and_what_to_type(tmp_path: Path) -> None:
-    def said(name: str, **about: object) -> str:
+    def said(name: str, **about: Any) -> str:
         run = tiny_runs.make("gan", tmp_path / name, **about)
         return done("sample", run.path, "--seeds", "0", "--device", "cpu").err
 
