@@ -245,6 +245,9 @@ def test_a_budget_is_measured_once_and_written_down(
         assert found.duration == "96 images"  # 100 images in whole batches of 8
         assert found.images_per_second == 20.0
         assert Run(out / "runs" / name).about["images"] == 96
+    page = (out / "comparison" / "index.html").read_text()
+    assert f"animegen compare --study {out}/study.yaml --data {faces}" in page, "what makes all of it again"
+    assert "0.083 minutes each" in page, "what each run was given, not what the clock counted"
     again = study_plan.Request(study=str(out / "study.yaml"), data=faces, out=tmp_path / "again", device="cpu")
     planned, _ = study_plan.made(again)
     assert [found.duration for found in planned.runs.values()] == ["96 images"] * 2

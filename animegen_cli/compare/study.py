@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -83,7 +84,7 @@ def run(request: Request) -> Done:
                 if all(why == _ELSEWHERE for why in unfinished.values()):
                     return Done(folder, faces.path, None, {}, unfinished)
                 raise DataError("no run of the study has begun", hint="read the warnings above")
-            compared, files = _page(request, study, started, folder)
+            compared, files = _page(request, study, started, faces.path)
     return Done(folder, faces.path, compared, files, unfinished)
 
 
@@ -169,8 +170,9 @@ def _stoppable() -> Iterator[None]:
 
 
 def _page(
-    request: Request, study: StudyConfig, started: Mapping[str, Sequence[Run]], folder: Path
+    request: Request, study: StudyConfig, started: Mapping[str, Sequence[Run]], data: Path
 ) -> tuple[Comparison, Mapping[str, Path]]:
+    folder = request.folder
     compared = replace(compare.compare(started), budget=study_plan.budget(study, started))
     draw = compare.drawing(study_plan.device_of(request, study))
     drawn = compare.same_seeds(compared, request.pictures, draw)
@@ -184,6 +186,7 @@ def _page(
             study_plan.table(study, folder),
             printed.tables(study, compared),
             [ScorePair(plot.x, plot.y, plot.runs) for plot in study.plots],
+            shlex.join(["animegen", "compare", "--study", str(folder / study_plan.FILE), "--data", str(data)]),
         ),
         reals=request.reals,
         figures=request.figures,

@@ -108,7 +108,7 @@ def board(compared: Comparison, drawn: Drawn | None, flaws: Mapping[int, Sequenc
         "" if column is None else f"{column.name} ({column.better} is better{', logarithmic' if axis.log else ''})"
     )
     seeds = "" if drawn is None else f"faces of the same seeds, from {drawn.seeds[0]} on"
-    costs_head = time.measure
+    costs_head = time.measure if any(time.seconds) else "cost"
     shown = drawn is not None and any(not isinstance(drawn.rows[place], str) for place in places)
     return Board(
         rows, heading, _errors(list(scores.values()), column), axis.ticks() if scores else (), seeds, costs_head, shown

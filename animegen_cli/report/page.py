@@ -51,13 +51,14 @@ class Made(NamedTuple):
 
 class StudyPlan(NamedTuple):
     """What the runs of a page were made for: the title and lead of the page, the table of what was to be trained, what
-    a document prints beside what was measured, and the scores to plot against each other."""
+    a document prints beside what was measured, the scores to plot against each other, and what to type to run it again."""
 
     title: str
     about: str
     table: Table
     printed: Sequence[Table] = ()
     pairs: Sequence[ScorePair] = ()
+    command: str | None = None
 
 
 # ---- several runs -----------------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ def comparison_page(
         ),
         section("Pictures", *_pictures(compared, drawn, numbering, reals=reals)),
         section("Settings", *settings(runs, names, numbering)),
-        section("How to reproduce", *commands(trainings, compared.training_names)),
+        section("How to reproduce", *commands(trainings, compared.training_names, study.command if study else None)),
     ]
     title = f"Comparison of {len(runs)} runs" if len(runs) > 1 else f"One run: {names[0]}"
     return _made(
@@ -127,7 +128,7 @@ def _scores_of_all(compared: Comparison, numbering: Numbering) -> Iterator[Part 
     best = conclusion.table(compared)
     if best is not None:
         text = "The best run by each main score, its uncertainty, its rivals and its cost."
-        yield numbering.table("verdict", best, text)
+        yield numbering.table("verdict", best, text, slim=True)
     yield from _quality(compared, numbering)
     yield _seeds(compared, numbering)
     if compared.todo:

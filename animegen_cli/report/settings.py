@@ -55,8 +55,11 @@ def _chosen(record: Record) -> dict[str, Any]:
     return {key: record.about[key] for key in ("resolved", "versions", "animegen") if record.about.get(key)}
 
 
-def commands(records: Sequence[Record], names: Sequence[str]) -> list[Part]:
-    """Show what to type to get each run and its scores again, with the data, the code and the machine of the first time."""
+def commands(records: Sequence[Record], names: Sequence[str], page: str | None = None) -> list[Part]:
+    """Show what to type to get each run and its scores again, with the data, the code and the machine of the first time.
+
+    `page` makes all of it again, where a study did; else the runs are laid side by side.
+    """
     parts: list[Part] = []
     for name, record in zip(names, records, strict=True):
         data = record.data.get("path")
@@ -79,5 +82,5 @@ def commands(records: Sequence[Record], names: Sequence[str]) -> list[Part]:
     )
     if len(records) == 1:
         return [lead, *parts]
-    page = shlex.join(["animegen", "compare", *(str(record.run.path) for record in records)])
+    page = page or shlex.join(["animegen", "compare", *(str(record.run.path) for record in records)])
     return [Commands("This page", [page]), Folded("Each run", [lead, *parts])]
