@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,23 +66,10 @@ class PlainStyledConv(style.StyledConv):
 
 
 class PlainToRGB(style.ToRGB):
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, below: Tensor | None = None) -> Tensor:
         rgb = grouped(x, self.weight, self.style(w) * self.scale, demodulate=False, padding=0)
-        return rgb.float() + self.bias[:, None, None]
-
-
-class PlainSynthesis(style.Synthesis):
-    def forward(self, ws: Tensor, noise: Any = None) -> Tensor:
-        w = ws.unbind(1)
-        x = self.first_grid(w[0])
-        noise = noise or [None] * len(w)
-        x = self.second[0](x, w[0], noise[0])
-        image = self.colours[0](x, w[1])
-        for level in range(1, len(self.second)):
-            x = self.first[level - 1](x, w[2 * level - 1], noise[2 * level - 1])
-            x = self.second[level](x, w[2 * level], noise[2 * level])
-            image = plain_up(image) + self.colours[level](x, w[2 * level + 1])
-        return image
+        image = rgb.float() + self.bias[:, None, None]
+        return image if below is None else plain_up(below) + image
 
 
 class PlainConv(style.Conv):
@@ -98,9 +84,7 @@ class PlainConv(style.Conv):
         return x * self.gain if bias is None else F.leaky_relu(x, style.SLOPE) * self.gain
 
 
-PLAIN = {
-    style.StyledConv: PlainStyledConv, style.ToRGB: PlainToRGB, style.Synthesis: PlainSynthesis, style.Conv: PlainConv,
-}  # fmt: skip
+PLAIN = {style.StyledConv: PlainStyledConv, style.ToRGB: PlainToRGB, style.Conv: PlainConv}
 
 
 def plain(model: StyleGAN2) -> StyleGAN2:

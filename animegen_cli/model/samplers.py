@@ -163,12 +163,7 @@ def ddim(
 
 
 def consistency(
-    denoise: Denoiser,
-    x: Tensor,
-    sigmas: Sequence[float],
-    *,
-    noise: DrawNoise,
-    callback: Callback | None = None,
+    denoise: Denoiser, x: Tensor, sigmas: Sequence[float], *, noise: DrawNoise, callback: Callback | None = None
 ) -> Tensor:
     """Walk by Song et al. 2023, algorithm 1: to a clean image in one call, and up to the next, lower level with new noise."""
     for step, (now, then) in enumerate(pairwise(sigmas)):

@@ -198,12 +198,14 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
         self.scale = 1 / math.sqrt(inputs)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """x (B, inputs, H, W), w (B, width) -> (B, 3, H, W) in float32 at least."""
+    def forward(self, x: Tensor, w: Tensor, below: Tensor | None = None) -> Tensor:
+        """x (B, inputs, H, W), w (B, width) -> (B, 3, H, W) in float32 at least, added to the image `below` at half the size."""
+        doubled = None if below is None else upsample(below)
         with full_precision(w):
             weights = at_least_float32(self.weight).flatten(1) * (self.style(w) * self.scale)[:, None]
         colors = torch.bmm(weights.to(x.dtype), x.flatten(2)).unflatten(2, x.shape[2:])
-        return at_least_float32(colors) + self.bias[:, None, None]
+        image = at_least_float32(colors) + self.bias[:, None, None]
+        return image if doubled is None else doubled + image
 
 
 class Synthesis(nn.Module):
@@ -237,7 +239,7 @@ class Synthesis(nn.Module):
         for level in range(1, len(self.second)):
             x = self.first[level - 1](x, w[2 * level - 1], maps[2 * level - 1])
             x = self.second[level](x, w[2 * level], maps[2 * level])
-            image = upsample(image) + self.colours[level](x, w[2 * level + 1])
+            image = self.colours[level](x, w[2 * level + 1], image)
         return image
 
     def first_grid(self, w: Tensor) -> Tensor:
