@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -57,6 +57,7 @@ from animegen_cli.train.options import ResolvedOptions
 from animegen_cli.train.trainer import Trainer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 every_family = pytest.mark.parametrize("family", paths.families())
@@ -70,6 +71,7 @@ def with_ability(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("family", abilities.families_able(name))
 
 
+Ready: TypeAlias = tuple[Family, RunConfig, Batch]
 FEW = ["train.batch=4", "train.preview=4", "train.validate.images=8", "train.validate.every=8 images"]
 FEW += ["train.preview_every=8 images", "train.log_every=1 steps", "train.save_every=8 images"]
 
@@ -135,11 +137,13 @@ def test_parts_of_a_step_do_not_depend_on_each_other(family: str, faces: Path) -
     assert_same_tensors(*found)
 
 
-def ready(family: str, faces: Path) -> tuple[Family, RunConfig, Batch]:
-    """The same, ready to draw, every weight moved a little: layers that start at zero would hide what goes in."""
+@pytest.fixture
+def ready(family: str, faces: Path) -> Iterator[Ready]:
+    """The same, ready to draw, every weight moved a little: layers that start at zero would hide what goes in. No gradients."""
     model, settings, batch = built(family, faces)
     shake(model, 0.1)
-    return model.eval(), settings, batch
+    with torch.no_grad():
+        yield model.eval(), settings, batch
 
 
 def labels_of(batch: Batch) -> Tensor:
@@ -261,14 +265,13 @@ def test_every_ability_is_tested_here() -> None:
 
 
 @with_ability("samples")
-def test_an_image_depends_on_its_own_seed_alone(family: str, faces: Path) -> None:
-    model, settings, batch = ready(family, faces)
+def test_an_image_depends_on_its_own_seed_alone(ready: Ready) -> None:
+    model, settings, batch = ready
     assert isinstance(model, Samples)
     sampling = settings.sample.preview()
-    with torch.no_grad():
-        first, again = (model.sample(Noise([3, 4]), None, sampling) for _ in range(2))
-        alone = model.sample(Noise([4]), None, sampling)
-        unknown = model.sample(Noise([3, 4]), torch.full_like(labels_of(batch)[:2], -1), sampling)
+    first, again = (model.sample(Noise([3, 4]), None, sampling) for _ in range(2))
+    alone = model.sample(Noise([4]), None, sampling)
+    unknown = model.sample(Noise([3, 4]), torch.full_like(labels_of(batch)[:2], -1), sampling)
     assert first.shape == (2, 3, 16, 16)
     assert float(first.abs().max()) <= 1
     assert torch.equal(first, again)
@@ -278,23 +281,21 @@ def test_an_image_depends_on_its_own_seed_alone(family: str, faces: Path) -> Non
 
 
 @with_ability("corrupts")
-def test_corrupting_goes_from_the_image_to_the_noise(family: str, faces: Path) -> None:
-    model, _, batch = ready(family, faces)
+def test_corrupting_goes_from_the_image_to_the_noise(ready: Ready) -> None:
+    model, _, batch = ready
     assert isinstance(model, Corrupts)
     noise = Noise(range(len(batch.images)))(3, 16, 16)
-    with torch.no_grad():
-        assert_near(model.corrupt(batch.images, noise, 0.0), batch.images)
-        ruined = model.corrupt(batch.images, noise, 1.0)
+    assert_near(model.corrupt(batch.images, noise, 0.0), batch.images)
+    ruined = model.corrupt(batch.images, noise, 1.0)
     assert ruined.shape == batch.images.shape
     assert float(torch.corrcoef(torch.stack([ruined.flatten(), noise.flatten()]))[0, 1]) > 0.95
 
 
 @with_ability("validates")
-def test_held_out_figures_are_means_or_values_per_image(family: str, faces: Path) -> None:
-    model, _, batch = ready(family, faces)
+def test_held_out_figures_are_means_or_values_per_image(ready: Ready) -> None:
+    model, _, batch = ready
     assert isinstance(model, Validates)
-    with torch.no_grad():
-        figures = model.validate(batch)
+    figures = model.validate(batch)
     assert figures
     for value in figures.values():
         assert value.shape in ((), (len(batch.images),))
@@ -302,47 +303,43 @@ def test_held_out_figures_are_means_or_values_per_image(family: str, faces: Path
 
 
 @with_ability("translates")
-def test_a_translation_depends_on_its_own_image_and_seed(family: str, faces: Path) -> None:
-    model, settings, batch = ready(family, faces)
+def test_a_translation_depends_on_its_own_image_and_seed(ready: Ready) -> None:
+    model, settings, batch = ready
     assert isinstance(model, Translates)
     assert model.edits <= {field.name for field in fields(Edit)}
     sampling = settings.sample.preview()
-    with torch.no_grad():
-        out = model.translate(batch.images, Noise(range(len(batch.images))), Edit(), sampling)
-        alone = model.translate(batch.images[1:2], Noise([1]), Edit(), sampling)
+    out = model.translate(batch.images, Noise(range(len(batch.images))), Edit(), sampling)
+    alone = model.translate(batch.images[1:2], Noise([1]), Edit(), sampling)
     assert_pictures_of_their_own(out, alone, batch)
 
 
 @with_ability("reconstructs")
-def test_a_reconstruction_depends_on_its_own_image(family: str, faces: Path) -> None:
-    model, _, batch = ready(family, faces)
+def test_a_reconstruction_depends_on_its_own_image(ready: Ready) -> None:
+    model, _, batch = ready
     assert isinstance(model, Reconstructs)
-    with torch.no_grad():
-        out, alone = model.reconstruct(batch.images), model.reconstruct(batch.images[1:2])
+    out, alone = model.reconstruct(batch.images), model.reconstruct(batch.images[1:2])
     assert_pictures_of_their_own(out, alone, batch)
 
 
 @with_ability("denoises")
-def test_what_is_found_behind_noise_depends_on_its_own_image(family: str, faces: Path) -> None:
-    model, settings, batch = ready(family, faces)
+def test_what_is_found_behind_noise_depends_on_its_own_image(ready: Ready) -> None:
+    model, settings, batch = ready
     assert isinstance(model, Denoises)
     noisy = batch.images + 0.2 * Noise(range(len(batch.images)))(*batch.images.shape[1:])
-    with torch.no_grad():
-        out = model.denoised(noisy, 0.2, settings.sample)
-        alone = model.denoised(noisy[1:2], 0.2, settings.sample)
-        top = model.denoised(noisy, 0.2, settings.sample, 1)
+    out = model.denoised(noisy, 0.2, settings.sample)
+    alone = model.denoised(noisy[1:2], 0.2, settings.sample)
+    top = model.denoised(noisy, 0.2, settings.sample, 1)
     assert_pictures_of_their_own(out, alone, batch)
     assert model.levels() >= 1
     assert torch.equal(out, top) == (model.levels() == 1)
 
 
 @with_ability("likelihood")
-def test_bits_per_dim_are_numbers_of_each_image(family: str, faces: Path) -> None:
-    model, _, batch = ready(family, faces)
+def test_bits_per_dim_are_numbers_of_each_image(ready: Ready) -> None:
+    model, _, batch = ready
     assert isinstance(model, Likelihood)
     assert model.bound in ("elbo", "ode")
-    with torch.no_grad():
-        bits, again = (model.bits_per_dim(batch.images[:2], Noise([0, 1])) for _ in range(2))
+    bits, again = (model.bits_per_dim(batch.images[:2], Noise([0, 1])) for _ in range(2))
     assert bits.shape == (2,)
     assert bits.dtype == torch.float32
     assert torch.isfinite(bits).all()
@@ -350,14 +347,13 @@ def test_bits_per_dim_are_numbers_of_each_image(family: str, faces: Path) -> Non
 
 
 @with_ability("mixes")
-def test_a_mix_is_of_both_seeds(family: str, faces: Path) -> None:
-    model, settings, _ = ready(family, faces)
+def test_a_mix_is_of_both_seeds(ready: Ready) -> None:
+    model, settings, _ = ready
     assert isinstance(model, Mixes)
     sampling = settings.sample.preview()
-    with torch.no_grad():
-        mixed, other, same = (model.mix(Noise([3]), Noise([fine]), None, sampling) for fine in (4, 5, 3))
-        assert isinstance(model, Samples)
-        own = model.sample(Noise([3]), None, sampling)
+    mixed, other, same = (model.mix(Noise([3]), Noise([fine]), None, sampling) for fine in (4, 5, 3))
+    assert isinstance(model, Samples)
+    own = model.sample(Noise([3]), None, sampling)
     assert mixed.shape == (1, 3, 16, 16)
     assert float(mixed.abs().max()) <= 1
     assert_near(same, own)
@@ -366,14 +362,13 @@ def test_a_mix_is_of_both_seeds(family: str, faces: Path) -> None:
 
 
 @with_ability("interpolates")
-def test_an_interpolation_begins_and_ends_at_its_seeds(family: str, faces: Path) -> None:
-    model, settings, _ = ready(family, faces)
+def test_an_interpolation_begins_and_ends_at_its_seeds(ready: Ready) -> None:
+    model, settings, _ = ready
     assert isinstance(model, Interpolates)
     sampling = settings.sample.preview()
-    with torch.no_grad():
-        between = model.interpolate(Noise([3] * 3), Noise([4] * 3), torch.tensor([0.0, 0.5, 1.0]), None, sampling)
-        assert isinstance(model, Samples)
-        ends = model.sample(Noise([3, 4]), None, sampling)
+    between = model.interpolate(Noise([3] * 3), Noise([4] * 3), torch.tensor([0.0, 0.5, 1.0]), None, sampling)
+    assert isinstance(model, Samples)
+    ends = model.sample(Noise([3, 4]), None, sampling)
     assert between.shape == (3, 3, 16, 16)
     assert float(between.abs().max()) <= 1
     assert_near(between[[0, 2]], ends)
@@ -382,8 +377,8 @@ def test_an_interpolation_begins_and_ends_at_its_seeds(family: str, faces: Path)
 
 
 @with_ability("projects")
-def test_a_projection_is_an_image_that_is_shown_on_the_way(family: str, faces: Path) -> None:
-    model, _, batch = ready(family, faces)
+def test_a_projection_is_an_image_that_is_shown_on_the_way(ready: Ready) -> None:
+    model, _, batch = ready
     assert isinstance(model, Projects)
     steps: list[int] = []
 
@@ -391,7 +386,8 @@ def test_a_projection_is_an_image_that_is_shown_on_the_way(family: str, faces: P
         assert current.shape == target.shape == (2, 3, 16, 16)
         steps.append(step)
 
-    first, again = (model.project(batch.images[:2], Noise([0, 1]), 3, None, note) for _ in range(2))
+    with torch.enable_grad():
+        first, again = (model.project(batch.images[:2], Noise([0, 1]), 3, None, note) for _ in range(2))
     assert first.shape == (2, 3, 16, 16)
     assert float(first.abs().max()) <= 1
     assert torch.equal(first, again)
@@ -400,24 +396,22 @@ def test_a_projection_is_an_image_that_is_shown_on_the_way(family: str, faces: P
 
 
 @with_ability("inpaints")
-def test_inpainting_leaves_every_bit_outside_the_mask(family: str, faces: Path) -> None:
-    model, settings, batch = ready(family, faces)
+def test_inpainting_leaves_every_bit_outside_the_mask(ready: Ready) -> None:
+    model, settings, batch = ready
     assert isinstance(model, Inpaints)
     mask = torch.zeros(len(batch.images), 1, 16, 16)
     mask[..., :8] = 1
-    with torch.no_grad():
-        filled = model.inpaint(batch.images, mask, Noise(range(len(mask))), None, settings.sample.preview())
+    filled = model.inpaint(batch.images, mask, Noise(range(len(mask))), None, settings.sample.preview())
     assert torch.equal(filled[..., 8:], batch.images[..., 8:])
     assert not torch.equal(filled[..., :8], batch.images[..., :8])
     assert float(filled.abs().max()) <= 1
 
 
 @with_ability("embeds")
-def test_features_depend_on_their_own_image(family: str, faces: Path) -> None:
-    model, _, batch = ready(family, faces)
+def test_features_depend_on_their_own_image(ready: Ready) -> None:
+    model, _, batch = ready
     assert isinstance(model, Embeds)
-    with torch.no_grad():
-        features, alone = model.embed(batch.images), model.embed(batch.images[1:2])
+    features, alone = model.embed(batch.images), model.embed(batch.images[1:2])
     assert features.dtype == torch.float32
     assert features.dim() == 2
     assert len(features) == len(batch.images)
@@ -425,12 +419,11 @@ def test_features_depend_on_their_own_image(family: str, faces: Path) -> None:
 
 
 @with_ability("classifies")
-def test_logits_have_one_column_per_value(family: str, faces: Path) -> None:
-    model, _, batch = ready(family, faces)
+def test_logits_have_one_column_per_value(ready: Ready) -> None:
+    model, _, batch = ready
     assert isinstance(model, Classifies)
     assert isinstance(model, Embeds)
-    with torch.no_grad():
-        logits = model.classify(model.embed(batch.images))
+    logits = model.classify(model.embed(batch.images))
     wanted = {name: (len(batch.images), len(values)) for name, values in model.data.attributes.items()}
     assert {name: tuple(value.shape) for name, value in logits.items()} == wanted
 
@@ -451,17 +444,16 @@ def test_findings_say_what_to_type(family: str, faces: Path) -> None:
 
 
 @with_ability("exports")
-def test_exported_networks_are_functions_of_their_inputs(family: str, faces: Path) -> None:
-    model, settings, _ = ready(family, faces)
+def test_exported_networks_are_functions_of_their_inputs(ready: Ready) -> None:
+    model, settings, _ = ready
     assert isinstance(model, Exports)
     found = model.exported(settings.sample)
     assert json.loads(json.dumps(found.recipe)) == found.recipe
     assert len({network.name for network in found.networks}) == len(found.networks) > 0
     for network in found.networks:
         inputs = [example(given) for given in network.inputs.values()]
-        with torch.no_grad():
-            out, again = network.call(*inputs), network.call(*inputs)
-            alone = network.call(*(tensor[1:] for tensor in inputs))
+        out, again = network.call(*inputs), network.call(*inputs)
+        alone = network.call(*(tensor[1:] for tensor in inputs))
         assert out.shape == (2, 3, 16, 16), network.name
         assert torch.equal(out, again)
         assert_near(alone, out[1:])
