@@ -9,18 +9,19 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from animegen_cli.data.dataset import FaceSet
 from animegen_cli.seeds import seed_for
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    from animegen_cli.data.dataset import FaceSet
+    from concurrent.futures import Future
 
 _CHUNK = 1024  # images decoded at a time while the set is read
 _AHEAD = 3  # batches that are decoded before they are asked for
@@ -28,44 +29,33 @@ Channels: TypeAlias = tuple[float, float, float]
 """One number for each of red, green and blue."""
 
 
+@dataclass(eq=False)
 class ImageStore:
-    """Gives uint8 images by their position in training.
+    """Gives uint8 images by their position in training; all are decoded once at the beginning.
 
     Attributes:
-        waited: seconds that `take` has spent waiting for images.
         mean, std: per channel, in [-1, 1] and in its units.
     """
 
-    def __init__(
-        self,
-        faces: FaceSet,
-        indices: np.ndarray,
-        *,
-        size: int,
-        seed: int,
-        draw: str,
-        device: torch.device,
-        threads: ThreadPoolExecutor | None,
-    ) -> None:
-        """Decode all images once, for `mean` and `std`.
+    faces: FaceSet
+    """The set that the images come from."""
+    indices: np.ndarray
+    """Which images, int64 (n,)."""
+    _: KW_ONLY
+    size: int
+    """Height and width in pixels at which the images are stored."""
+    seed: int
+    """What the order of every epoch follows from."""
+    draw: str
+    """The name of the shuffle, so that two domains go through their epochs independently."""
+    device: torch.device
+    """Where the images are needed."""
+    threads: ThreadPoolExecutor | None
+    """What decodes the images batch by batch; without them all stay in memory on the device."""
+    waited: float = field(default=0.0, init=False)
+    """Seconds that `take` has spent waiting for images."""
 
-        Args:
-            faces: the set that the images come from.
-            indices: which images, int64 (n,).
-            size: height and width in pixels at which the images are stored.
-            seed: what the order of every epoch follows from.
-            draw: the name of the shuffle, so that two domains go through their epochs independently.
-            device: where the images are needed.
-            threads: what decodes the images batch by batch; without them all stay in memory on the device.
-        """
-        self.faces = faces
-        self.indices = indices
-        self.size = size
-        self.device = device
-        self._seed = seed
-        self._draw = draw
-        self._threads = threads
-        self.waited = 0.0
+    def __post_init__(self) -> None:
         self._order: OrderedDict[int, np.ndarray] = OrderedDict()
         self._pending: OrderedDict[tuple[int, int], Future[np.ndarray]] = OrderedDict()
         self._read_all()
@@ -77,7 +67,7 @@ class ImageStore:
         """Decode all once: exact mean and std, and the images themselves where they stay in memory."""
         counts = np.zeros((3, 256), np.int64)
         shape = (len(self), 3, self.size, self.size)
-        self._images = None if self._threads else torch.empty(shape, dtype=torch.uint8, device=self.device)
+        self._images = None if self.threads else torch.empty(shape, dtype=torch.uint8, device=self.device)
         for start in range(0, len(self), _CHUNK):
             pixels = self.faces.pixels(self.indices[start : start + _CHUNK], size=self.size)
             for channel in range(3):
@@ -97,7 +87,7 @@ class ImageStore:
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch not in self._order:
-            keys = words(self._seed, self._draw, np.arange(len(self), dtype=np.uint64), epoch)
+            keys = words(self.seed, self.draw, np.arange(len(self), dtype=np.uint64), epoch)
             self._order[epoch] = np.argsort(keys, kind="stable")
             while len(self._order) > 3:
                 self._order.popitem(last=False)
@@ -127,9 +117,9 @@ class ImageStore:
 
     def _begin(self, positions: np.ndarray) -> None:
         key = _key(positions)
-        if key not in self._pending and self._threads is not None:
+        if key not in self._pending and self.threads is not None:
             chosen = self.indices[self._places(positions)]
-            self._pending[key] = self._threads.submit(self.faces.pixels, chosen, size=self.size)
+            self._pending[key] = self.threads.submit(self.faces.pixels, chosen, size=self.size)
 
 
 def _key(positions: np.ndarray) -> tuple[int, int]:
