@@ -257,6 +257,19 @@ def test_damage_inside_an_archive_costs_one_picture(tmp_path: Path) -> None:
     assert dropped(tmp_path / "faces.zip", tmp_path / "out.zip") == {"damaged in its archive": 1}
 
 
+@pytest.mark.parametrize("member", ["dataset.json", "manifest.json"])
+def test_a_set_whose_labels_are_damaged_is_refused_before_they_are_lost(tmp_path: Path, member: str) -> None:
+    made("demo", tmp_path / "faces.zip", size=16, limit=20)
+    with zipfile.ZipFile(tmp_path / "faces.zip") as archive:
+        place = archive.getinfo(member).header_offset
+    data = bytearray((tmp_path / "faces.zip").read_bytes())
+    data[place + 500] ^= 0x40
+    (tmp_path / "faces.zip").write_bytes(data)
+    with pytest.raises(DataError, match=f"{member} in faces.zip cannot be read: damaged in its archive") as error:
+        made(tmp_path / "faces.zip", tmp_path / "out.zip")
+    assert "`--labels none`" in hint_of(error.value)
+
+
 def test_encrypted_members_are_dropped(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
         archive.writestr("good.png", encoded(picture(0)))

@@ -239,6 +239,8 @@ class DiffusionFamily(Family, Generic[SamplerConfigT]):
     `sample:` it reads.
     """
 
+    Sampling = samplers.SamplerConfig
+    inference = ("net",)
     edits = frozenset({"strength", "exact"})
     conditions: tuple[str, ...] = ()
     """The attributes that it is conditioned on."""

@@ -36,7 +36,14 @@ def set_file(source: Source) -> Labels | None:
             f"{too_large[0]} in {source.name} is larger than {source.most_json >> 20} MB",
             hint="check who packed the archive, or leave its labels out with `--labels none`",
         )
-    files = {text.name: _json(data, source.most_json // 16) for text, data in read_texts(source, wanted)}
+    files: dict[str, dict[str, object]] = {}
+    for text, data in read_texts(source, wanted):
+        if isinstance(data, Unusable):
+            raise DataError(
+                f"{text.name} in {source.path.name} cannot be read: {data}",
+                hint="make or copy the set again, or leave its labels out with `--labels none`",
+            )
+        files[text.name] = _json(data, source.most_json // 16)
     listed = files["dataset.json"].get("labels")
     if not isinstance(listed, list) or not listed:
         return None
@@ -59,9 +66,9 @@ def set_file(source: Source) -> Labels | None:
     return Labels(attributes, rows, "dataset.json", int((rows >= 0).any(axis=1).sum()))
 
 
-def _json(data: bytes | Unusable, most: int) -> dict[str, object]:
+def _json(data: bytes, most: int) -> dict[str, object]:
     try:
-        value = {} if isinstance(data, Unusable) else disk.parse_json(data, most=most)
+        value = disk.parse_json(data, most=most)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -136,8 +136,6 @@ class DDIM(diffusion.DiffusionFamily[SamplerConfig]):
     """Noise prediction at a continuous time (document 001, algorithm 1)."""
 
     Config = Model
-    Sampling = SamplerConfig
-    inference = ("net",)
     ema_buffers = "average"
 
     config: Model

@@ -60,7 +60,6 @@ class DDPM(diffusion.DiffusionFamily[SamplerConfig]):
     """A U-Net that predicts the noise of one of T levels (Ho et al. 2020)."""
 
     Config = Model
-    Sampling = SamplerConfig
     inference = ("unet",)
     config: Model
     schedule: DiscreteSchedule

@@ -51,8 +51,6 @@ class EDM(diffusion.DiffusionFamily[SamplerConfig]):
     """A denoiser D(x; sigma) whose network sees and predicts unit variance (Karras et al. 2022, section 5)."""
 
     Config = Model
-    Sampling = SamplerConfig
-    inference = ("net",)
     config: Model
 
     def __init__(self, config: Model, data: DataSpec) -> None:

@@ -58,7 +58,6 @@ class Flow(diffusion.DiffusionFamily[FlowSampling]):
 
     Config = Model
     Sampling = FlowSampling
-    inference = ("net",)
     bound = "ode"
     config: Model
 

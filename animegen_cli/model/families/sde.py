@@ -105,7 +105,6 @@ class ScoreSDE(diffusion.DiffusionFamily[SDESampling]):
 
     Config = Model
     Sampling = SDESampling
-    inference = ("net",)
     bound = "ode"
     config: Model
     schedule: SDE
