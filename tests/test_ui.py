@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gradio.components import Component
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Request
     from starlette.types import Message, Scope
 
     from animegen_cli.model.family import Family
@@ -179,6 +180,18 @@ def test_a_walk_begins_and_ends_with_its_seeds(models: Models, runs: Path) -> No
         actions.walk(generator, 3, 14, 1)
 
 
+def test_variations_come_behind_their_face(models: Models, runs: Path) -> None:
+    generator = actions.generator_of(trained(models, runs, "vae"), {})
+    faces, varied = actions.draw(generator, [3, 4, 9]), actions.vary(generator, 3, [4, 9], 0.3)
+    assert np.array_equal(varied[0], faces[0])
+    assert not np.array_equal(varied[1], varied[2])
+    assert np.array_equal(actions.vary(generator, 3, [4, 9], 1), faces)
+    for others, amount in (([4], 1.01), ([4], -0.1), ([2, 3], 0.3)):
+        with pytest.raises(UsageError) as caught:
+            actions.vary(generator, 3, others, amount)
+        assert caught.value.hint
+
+
 def test_pictures_are_redrawn_and_translated_both_ways(models: Models, runs: Path) -> None:
     photo = picture(1, (40, 24))
     edits = {"reverse": False, "noise": 0.3, "levels": None, "strength": 0.5, "exact": False}
@@ -220,11 +233,19 @@ def test_what_the_page_draws_is_drawn_again_by_its_recipe(models: Models, runs: 
     whole = recipe.of_seeds(actions.batched(generator, 2), seeds, grid=True, captions=True, zoom=render.sheet_zoom(16))
     drawn = actions.draw(generator, seeds)
     faces = saved(render.sheet(drawn, ["seed 4", "seed 9"], told, "x.png", whole), tmp_path)
+    each = [recipe.of_seeds(actions.batched(generator, 3), [4])]
+    each += [recipe.of_variations(actions.batched(generator, 3), 4, [other], 0.2) for other in (1, 9)]
+    zoom = render.sheet_zoom(16)
+    both = recipe.of_variations(actions.batched(generator, 3), 4, [1, 9], 0.2, grid=True, zoom=zoom)
+    (tmp_path / "varied").mkdir()
+    titles = recipe.variation_titles(4, [1, 9])
+    page = render.sheet(actions.vary(generator, 4, [1, 9], 0.2), titles, each, "x.png", both)
+    faces += saved(page, tmp_path / "varied")
     steps = [recipe.of_walk(actions.batched(generator, 3), (1, 2), 3, frame=frame) for frame in range(3)]
     strip = recipe.of_walk(actions.batched(generator, 3), (1, 2), 3, zoom=render.sheet_zoom(16))
     (tmp_path / "walk").mkdir()
     walk = saved(render.walk(actions.walk(generator, 1, 2, 3), steps, strip, "x"), tmp_path / "walk")
-    assert (len(faces), len(walk)) == (3, 9)  # the walk: each frame twice, both links, the film
+    assert (len(faces), len(walk)) == (3 + 4, 9)  # the walk: each frame twice, both links, the film
     for file in [*faces, *walk[:3], walk[-1]]:
         again = json.loads(done("sample", "--like", file, "--json", cwd=runs.parent).out)
         assert (again["equal"], again["differs"]) == (True, [])
@@ -234,7 +255,17 @@ def test_what_the_page_draws_is_drawn_again_by_its_recipe(models: Models, runs: 
 def test_a_recipe_opens_the_tab_of_its_kind_with_its_seeds(models: Models, runs: Path, tmp_path: Path) -> None:
     vae, diffusion = (actions.generator_of(trained(models, runs, name), {}) for name in ("vae", "diffusion"))
     assert actions.run_of(recipe.of_seeds(vae, [3]), runs).name == "vae"
-    assert actions.place_of(recipe.of_seeds(vae, [3, 5], grid=True)) == ("draw", {"seeds": "3,5"})
+    assert actions.place_of(recipe.of_seeds(vae, [3, 5], grid=True)) == ("draw", {"seeds": "3,5", "vary_seed": None})
+    varied = recipe.of_variations(vae, 3, [7], 0.4)
+    assert actions.place_of(varied) == ("draw", {"seeds": "7", "vary_seed": 3, "amount": 0.4})
+    assert actions.place_of_variations(recipe.of_seeds(vae, [3]), 2) == ("draw", {"seeds": "4-5", "vary_seed": 3})
+    assert actions.place_of_variations(varied, 2) == (
+        "draw",
+        {"seeds": "8-9", "vary_seed": 3},
+    )  # others of the same face
+    assert actions.place_of_variations(recipe.of_variations(vae, 3, [2], 0.4), 2).seeds["seeds"] == "4-5"
+    with pytest.raises(UsageError):
+        actions.place_of_variations(recipe.of_walk(vae, (3, 14), 9), 2)
     walk = actions.place_of(recipe.of_walk(vae, (3, 14), 900))
     assert walk == ("walk", {"start_seed": 3, "end_seed": 14, "frames": actions.MAX_FRAMES})
     edit = actions.recipe_of_edit(diffusion, actions.PictureRequest({"strength": 0.4, "reverse": True}, seed=2))
@@ -605,6 +636,10 @@ def test_only_this_machine_is_served(served: Served) -> None:
 # ---- the page -------------------------------------------------------------------------------------------------
 
 
+ANSWERS: weakref.WeakKeyDictionary[Page, set[Request]] = weakref.WeakKeyDictionary()
+"""The answers that each page still listens to."""
+
+
 @contextlib.contextmanager
 def page_of(browser: Browser, served: Served, **options: Any) -> Iterator[Page]:
     """The page, ready, that fails on console errors and on any request that leaves it."""
@@ -612,6 +647,10 @@ def page_of(browser: Browser, served: Served, **options: Any) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
     context.on("request", lambda request: elsewhere.append(request.url))
     with contextlib.closing(context), opened(context, served.address) as page:
+        answers = ANSWERS[page] = set()
+        page.on("request", lambda request: answers.add(request) if "/queue/data" in request.url else None)
+        page.on("requestfinished", lambda request: answers.discard(request))  # no method of a builtin is taken
+        page.on("requestfailed", lambda request: answers.discard(request))
         page.wait_for_selector(".faces img")  # they come by themselves
         yield page
         own = (served.address + "/", "data:", "blob:")
@@ -653,6 +692,17 @@ def slowly(page: Page) -> None:
         if steps.input_value() == "250":
             return
     raise AssertionError("the steps do not stay as they are set")
+
+
+def settled(page: Page) -> None:
+    """Until the page has heard all its answers: Gradio 6 loses what is asked in the milliseconds while it hangs up."""
+    quiet = 0
+    for _ in range(600):
+        page.wait_for_timeout(50)
+        quiet = 0 if ANSWERS[page] else quiet + 1
+        if quiet == 6:
+            return
+    raise AssertionError("the page never comes to rest")
 
 
 def waiting(page: Page, total: int) -> None:
@@ -761,6 +811,100 @@ def test_a_face_is_shown_large_and_kept_with_the_command_that_draws_it_again(
         page.locator("#kept img").hover()
         page.keyboard.press("s")
         assert not page.locator("#kept").is_visible()
+
+
+def captions(page: Page) -> list[str]:
+    """What stands below the faces of the tab Draw."""
+    texts = page.locator(".faces figcaption").filter(visible=True).all_inner_texts()
+    return [text for text in texts if "·" not in text]  # those that are kept name their run
+
+
+def varied(page: Page, seed: int, others: list[int]) -> None:
+    """Until the page shows a face and its variations."""
+    titles = recipe.variation_titles(seed, others)
+    page.locator("figcaption", has_text=re.compile(f"^{titles[-1]}$")).wait_for()
+    assert captions(page) == titles
+    settled(page)
+
+
+def test_more_like_a_face_fills_the_page_with_its_variations(
+    browser: Browser, served: Served, models: Models, runs: Path, tmp_path: Path
+) -> None:
+    with page_of(browser, served) as page:
+        settled(page)
+        expected = actions.vary(actions.generator_of(trained(models, runs, "vae"), {}), 5, list(range(6, 17)), 0.3)
+        page.get_by_alt_text("face drawn from seed 5").click()
+        press(page, "More like this")
+        varied(page, 5, list(range(6, 17)))
+        assert not page.get_by_role("dialog").is_visible()
+        assert np.abs(np.stack(pixels(page, ".faces img")).astype(int) - expected).max() <= 2
+        page.get_by_alt_text("face drawn from 5 towards 8").click()
+        large = page.get_by_role("dialog")
+        command = large.locator("code").inner_text()
+        assert command.startswith(f"animegen sample {runs / 'vae'} --vary 5 --amount 0.3 --seeds 8 ")
+        page.keyboard.press("s")
+        with page.expect_download() as saved:
+            page.get_by_role("link", name="Save PNG").click()
+        saved.value.save_as(tmp_path / "variation.png")
+        assert json.loads(done("sample", "--like", tmp_path / "variation.png", "--json", cwd=runs.parent).out)["equal"]
+        page.keyboard.press("m")  # of a variation: others of the same face
+        varied(page, 5, list(range(9, 20)))
+        press(page, "→")
+        varied(page, 5, list(range(20, 31)))
+        before = page.locator(".faces img").nth(1).get_attribute("src")
+        page.get_by_label(re.compile("number input for How far")).fill("0.9")
+        press(page, "Draw")
+        page.wait_for_function("before => document.querySelectorAll('.faces img')[1].src !== before", arg=before)
+        settled(page)
+        page.wait_for_function(
+            "new Set([...document.querySelectorAll('.faces:not(#kept *) img')].map(i => i.src)).size <= 12"
+        )
+        press(page, "All faces")
+        page.locator("figcaption", has_text=re.compile("^seed 11$")).wait_for()
+        assert captions(page) == [f"seed {seed}" for seed in range(12)]
+        assert not page.get_by_role("button", name="All faces").is_visible()
+        settled(page)
+
+        pick(page, "diffusion")
+        page.get_by_label("Sampler").wait_for()
+        page.set_input_files("#recipe input[type=file]", tmp_path / "variation.png")
+        varied(page, 5, [8])
+        assert page.get_by_label("Run", exact=True).input_value() == "vae"
+        assert page.get_by_label(re.compile("^Variations of seed")).input_value() == "5"
+
+
+def test_keys_alone_find_more_like_a_kept_face(browser: Browser, served: Served) -> None:
+    """Of another run than the one that is picked, with a bar while the variations are drawn."""
+    with page_of(browser, served) as page:
+        pick(page, "diffusion")
+        page.get_by_label("Sampler").wait_for()
+        slowly(page)
+        page.get_by_label("Seeds, such as 0-15,100").fill("2")
+        press(page, "Draw")
+        page.locator("figcaption", has_text="seed 3").wait_for(state="detached")
+        settled(page)
+        page.get_by_alt_text("face drawn from seed 2").focus()
+        page.keyboard.press("s")
+        pick(page, "vae")
+        settled(page)
+        page.locator("#kept img").focus()
+        page.keyboard.press("Enter")
+        large = page.get_by_role("dialog")
+        assert large.locator("img").get_attribute("alt") == "diffusion · seed 2"
+        button = large.get_by_role("button", name="More like this")
+        for _ in range(8):
+            if button.evaluate("one => one === document.activeElement"):
+                break
+            page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        waiting(page, 12)
+        varied(page, 2, list(range(3, 14)))
+        assert page.get_by_label("Run", exact=True).input_value() == "diffusion"
+        to(page, "Walk")
+        page.wait_for_selector(".walk")
+        page.locator(".strip img").nth(3).click()
+        assert large.is_visible()
+        assert not button.is_visible()  # no seed draws it
 
 
 def test_pictures_are_uploaded_redrawn_and_translated(browser: Browser, served: Served, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -13,15 +14,15 @@ import torch
 from animegen_cli import paths
 from animegen_cli.device import pick_device
 from animegen_cli.errors import DataError, UsageError, did_you_mean
-from animegen_cli.model import abilities
+from animegen_cli.model import abilities, checkpoint
 from animegen_cli.model.family import Corrupts, Samples, Translates
 from animegen_cli.model.noise import Noise
 from animegen_cli.model.pixels import channels_last, from_uint8, to_uint8
 from animegen_cli.sample import like, recipe
 from animegen_cli.sample.generate import Generator, OnProgress
-from animegen_cli.sample.request import check_fit
+from animegen_cli.sample.request import check_fit, check_variation
 from animegen_cli.sample.trained import Trained, label_row, open_trained, require, sampling_of
-from animegen_cli.seeds import parse_seeds
+from animegen_cli.seeds import parse_seeds, spell_seeds
 from animegen_cli.translate import tiles, translate
 from animegen_cli.ui import directions
 from animegen_cli.ui.directions import Directions
@@ -221,8 +222,13 @@ class Place(NamedTuple):
     """Values by control of `Controls`."""
 
 
-def run_of(told: Recipe, root: Path) -> Run:
-    """The run under `root` that drew a picture; DataError where its weights are not there any more."""
+def run_of(told: Recipe, root: Path, picked: str | None = None) -> Run:
+    """The run under `root` that drew a picture, the one called `picked` before others of equal weights; DataError where its
+    weights are not there any more."""
+    with suppress(DataError):
+        run = find_run(root, picked)
+        if run.weights.is_file() and checkpoint.identity(run.weights) == told.identity:
+            return run
     try:
         return like.find(told, "the picture", root)
     except DataError as error:
@@ -235,11 +241,27 @@ def place_of(told: Recipe) -> Place:
     if told.kind in ("walk", "film"):
         (start, end), frames = how["ends"], how["frames"]
         return Place("walk", {"start_seed": start, "end_seed": end, "frames": min(frames, MAX_FRAMES)})
+    if told.kind in ("variation", "variations"):
+        return Place("draw", {"seeds": how["seeds"], "vary_seed": how["vary"], "amount": how["amount"]})
     if told.kind == "steer":
         return Place("steer", {"steer_seed": int(how["seeds"])})
     if told.kind == "edit":
         return Place("picture", {"edit_seed": how["seed"]} if "seed" in how else {})
-    return Place("draw", {"seeds": how["seeds"]} if "seeds" in how else {})
+    return Place("draw", {"vary_seed": None} | ({"seeds": how["seeds"]} if "seeds" in how else {}))
+
+
+def place_of_variations(told: Recipe, count: int) -> Place:
+    """The tab and seeds for `count` variations of the face on a picture, or for others of the face that it varies.
+
+    Raises:
+        UsageError: it is not the picture of one seed's face.
+    """
+    if told.kind not in ("image", "variation"):
+        raise UsageError("this picture is no face of one seed", hint="choose a face that a seed draws")
+    (towards,) = parse_seeds(told.how["seeds"])
+    seed = told.how.get("vary", towards)
+    others = [other for other in range(towards + 1, towards + count + 2) if other != seed][:count]
+    return Place("draw", {"seeds": spell_seeds(others), "vary_seed": seed})
 
 
 def told_by(told: Recipe, trained: Trained) -> str:
@@ -305,6 +327,19 @@ def draw(generator: Generator, seeds: Sequence[int], on_progress: OnProgress | N
         UsageError: the run does not draw from noise.
     """
     return channels_last(batched(generator, len(seeds)).draw(seeds, on_progress=on_progress))
+
+
+def vary(
+    generator: Generator, seed: int, others: Sequence[int], amount: float, on_progress: OnProgress | None = None
+) -> np.ndarray:
+    """Draw a seed's face and behind it its variations towards other seeds: uint8 (1 + n, H, W, 3).
+
+    Raises:
+        UsageError: the run does not draw from noise, `amount` is not in [0, 1], or the seed is among the others.
+    """
+    check_variation(seed, others, amount)
+    drawn = batched(generator, len(others) + 1).vary(seed, [seed, *others], amount, on_progress=on_progress)
+    return channels_last(drawn)
 
 
 def walk(generator: Generator, start: int, end: int, frames: int, on_progress: OnProgress | None = None) -> np.ndarray:

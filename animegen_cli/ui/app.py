@@ -16,7 +16,7 @@ from animegen_cli.errors import AnimegenError
 from animegen_cli.report import records
 from animegen_cli.sample import recipe
 from animegen_cli.ui import actions, directions, guard, render, training_status
-from animegen_cli.ui.controls import TRAINING_TAB, Controls
+from animegen_cli.ui.controls import FACES, TRAINING_TAB, Controls
 from animegen_cli.ui.drawing import Changes, Drawing, Values
 from animegen_cli.ui.markup import el, join
 from animegen_cli.ui.training_status import Fingerprint
@@ -52,6 +52,8 @@ class PickedRun(NamedTuple):
     """When, in seconds of the monotonic clock."""
     recipe: str = ""
     """Of the picture that it was picked by, as JSON."""
+    variations: int = 0
+    """How many variations of that picture are wanted instead of itself."""
 
 
 class LastLook(NamedTuple):
@@ -101,6 +103,12 @@ class Page:
         controls.dropped.upload(
             with_errors_shown(self._read_recipe), {controls.dropped}, [controls.run, controls.picked], **_LIGHT
         )
+        controls.more_like.change(  # `input` follows keys alone, not scripts
+            with_errors_shown(self._more_like),
+            {controls.more_like, controls.run, controls.seeds, controls.vary_seed, controls.session},
+            [controls.more_like, controls.run, controls.picked],
+            **_LIGHT,
+        )
         controls.tabs.select(
             self._tab_selected,
             {controls.session, controls.upload},
@@ -112,11 +120,20 @@ class Page:
         controls, drawing = self.controls, self.drawing
         wishes = {name: active.wish.change for name, active in controls.active.items()}
         options = {controls.run, *controls.draw_options}
-        controls.count.input(drawing.count_input, {controls.seeds, controls.count}, controls.seeds, **_LIGHT)
+        controls.count.input(
+            drawing.count_input, {controls.seeds, controls.count, controls.vary_seed}, controls.seeds, **_LIGHT
+        )
+        faces = {controls.seeds, controls.vary_seed, controls.amount, *options}
         drawn = gr.on(
-            [wishes["draw"], controls.draw_button.click, controls.seeds.submit],
+            [
+                wishes["draw"],
+                controls.draw_button.click,
+                controls.seeds.submit,
+                controls.vary_seed.submit,
+                controls.amount.release,
+            ],
             with_errors_shown(drawing.draw),
-            {controls.seeds, *options},
+            faces,
             controls.faces,
             **_DRAWING,
         )
@@ -126,9 +143,15 @@ class Page:
             (controls.previous_button, drawing.previous_seeds),
             (controls.next_button, drawing.next_seeds),
         ):
-            button.click(with_errors_shown(seeds), {controls.seeds}, controls.seeds, **_LIGHT).success(
-                with_errors_shown(drawing.draw), {controls.seeds, *options}, controls.faces, **_DRAWING
-            )
+            button.click(
+                with_errors_shown(seeds), {controls.seeds, controls.vary_seed}, controls.seeds, **_LIGHT
+            ).success(with_errors_shown(drawing.draw), faces, controls.faces, **_DRAWING)
+        controls.back_button.click(
+            drawing.back_to_seeds,
+            {controls.session},
+            [controls.seeds, controls.vary_seed, controls.vary_box],
+            **_LIGHT,
+        ).success(with_errors_shown(drawing.draw), faces, controls.faces, **_DRAWING)
         gr.on(
             [wishes["walk"], controls.walk_button.click],
             with_errors_shown(drawing.walk),
@@ -268,7 +291,7 @@ class Page:
         changes |= self._draw_controls(capabilities) | self._edit_controls(capabilities)
         picked: PickedRun | None = values[controls.picked]
         if picked and picked.recipe:
-            changes = self._follow(picked.recipe, trained, session, changes)
+            changes = self._follow(picked, trained, session, changes)
         changes |= self._tabs_for(session, frozenset(ability for ability, has in able.items() if has), name)
         return changes | self._wish(session, has_picture=bool(values[controls.upload]))
 
@@ -323,24 +346,45 @@ class Page:
         run = actions.run_of(told, self.root)
         return {controls.run: run.name, controls.picked: PickedRun(run.name, time.monotonic(), told.to_json())}
 
-    def _follow(self, text: str, trained: Trained, session: Session, changes: Changes) -> Changes:
+    def _more_like(self, values: Values) -> Changes:
+        """Ask for as many variations of a face as there are faces, a page full at least; what was there can come back."""
+        controls = self.controls
+        text: str = values[controls.more_like]
+        if not text:  # what this answers with, so that the same face can be asked for again
+            return {controls.more_like: gr.skip()}
+        told = recipe.parse({recipe.KEY: text}, "the picture")
+        run = actions.run_of(told, self.root, values[controls.run])
+        count = FACES
+        with suppress(AnimegenError):
+            count = max(len(actions.read_seeds(values[controls.seeds])), FACES)
+        if values[controls.vary_seed] is None:
+            values[controls.session].seeds = values[controls.seeds]
+        picked = PickedRun(run.name, time.monotonic(), told.to_json(), variations=count - 1)
+        return {controls.run: run.name, controls.picked: picked, controls.more_like: ""}
+
+    def _follow(self, picked: PickedRun, trained: Trained, session: Session, changes: Changes) -> Changes:
         """Set seeds, settings and labels as a recipe says, over the run's own in `changes`, and open its tab."""
         controls = self.controls
-        told = recipe.parse({recipe.KEY: text}, "the picture")
+        told = recipe.parse({recipe.KEY: picked.recipe}, "the picture")
         values: Changes = {
             control: told.sampling[key]
             for key, control in controls.settings.items()
             if key in actions.capabilities(trained).settings and key in told.sampling
         }
         values[controls.labels] = [f"{name}={value}" for name, value in told.labels.items()]
-        place = actions.place_of(told)
+        if picked.variations:
+            place, notice = actions.place_of_variations(told, picked.variations), None
+        else:
+            place, notice = actions.place_of(told), render.coded(actions.told_by(told, trained))
         session.tab = place.tab
         values |= {getattr(controls, name): value for name, value in place.seeds.items()}
         followed: Changes = {}
         for control, value in values.items():
             own = changes.get(control)
             followed[control] = {**(own if isinstance(own, dict) else gr.update()), "value": value}
-        followed[controls.recipe_notice] = render.notice(render.coded(actions.told_by(told, trained)))
+        followed[controls.recipe_notice] = render.notice(notice)
+        if "vary_seed" in place.seeds:
+            followed[controls.vary_box] = gr.update(visible=place.seeds["vary_seed"] is not None)
         return changes | followed
 
     def _draw_controls(self, capabilities: Capabilities) -> Changes:

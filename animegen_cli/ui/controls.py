@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import gradio as gr
 
 from animegen_cli.data.cleaning import FITS
+from animegen_cli.sample.request import AMOUNT
 from animegen_cli.ui import actions, directions, render
 from animegen_cli.ui.widgets import upload_box
 
@@ -41,6 +42,8 @@ class Session:
     """The id of the open tab."""
     begun: set[str] = field(default_factory=set)
     """The ids of the tabs that were asked to draw for this run."""
+    seeds: str = f"0-{FACES - 1}"
+    """What the box of seeds held before a face was varied."""
 
 
 class Controls:
@@ -97,7 +100,17 @@ class Controls:
     @property
     def recipe_dependent(self) -> list[Block]:
         """What a picture's recipe sets besides."""
-        seeds = [self.seeds, self.start_seed, self.end_seed, self.frames, self.steer_seed, self.edit_seed]
+        seeds = [
+            self.seeds,
+            self.vary_box,
+            self.vary_seed,
+            self.amount,
+            self.start_seed,
+            self.end_seed,
+            self.frames,
+            self.steer_seed,
+            self.edit_seed,
+        ]
         return [*self.run_dependent, self.recipe_notice, *(seed for seed in seeds if seed not in self.run_dependent)]
 
     def _lay_out_run(self) -> None:
@@ -128,6 +141,8 @@ class Controls:
             }
             """By key of a run's `sample` section."""
         self.dropped = upload_box("Take run and seeds of a picture", "recipe", height=130)
+        self.more_like = gr.Textbox(visible="hidden", elem_id="more-like", container=False)
+        """Where page.js writes the recipe of the face that more are wanted like."""
         self.recipe_notice = gr.HTML()
         self.unable = gr.HTML()
 
@@ -142,14 +157,20 @@ class Controls:
             with gr.Row(elem_classes="line"):
                 self.seeds = gr.Textbox(f"0-{FACES - 1}", label="Seeds, such as 0-15,100", scale=3, min_width=160)
                 self.count = gr.Slider(1, actions.MAX_FACES, FACES, step=1, label="Faces", scale=3, min_width=160)
+            with gr.Row(elem_classes="line", visible=False) as self.vary_box:
+                self.vary_seed = gr.Number(
+                    label="Variations of seed, towards the seeds above", precision=0, minimum=0, scale=3, min_width=160
+                )
+                self.amount = gr.Slider(0, 1, AMOUNT, step=0.01, label="How far", scale=3, min_width=160)
+                self.back_button = gr.Button("All faces", scale=0, min_width=100)
             with gr.Row(elem_classes="buttons"):
                 self.draw_button = gr.Button("Draw", variant="primary", scale=0, min_width=90)
                 self.new_faces_button = gr.Button("New faces", scale=0, min_width=110, elem_id="new")
                 self.previous_button = gr.Button("←", scale=0, min_width=44, elem_id="previous")
                 self.next_button = gr.Button("→", scale=0, min_width=44, elem_id="next")
                 gr.HTML(
-                    "<p class='hint keys'><kbd>N</kbd> new <kbd>←</kbd> <kbd>→</kbd> other seeds <kbd>S</kbd> keep what the "
-                    "pointer is on <kbd>click</kbd> large</p>"
+                    "<p class='hint keys'><kbd>N</kbd> new <kbd>←</kbd> <kbd>→</kbd> other seeds <kbd>S</kbd> keep "
+                    "<kbd>M</kbd> more like it <kbd>click</kbd> large</p>"
                 )
             self.faces = gr.HTML(min_height=120)
 

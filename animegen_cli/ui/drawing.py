@@ -71,29 +71,46 @@ class Drawing:
         controls = self.controls
         first = values[controls.seeds].replace("-", ",").split(",")[0].strip()
         start = int(first) if first.isdecimal() else 0
-        return {controls.seeds: spell_seeds(range(start, start + int(values[controls.count])))}
+        return self._seeds_from(values, start, int(values[controls.count]))
 
     def new_seeds(self, values: Values) -> Changes:
         """Write as many seeds from a random one on: new faces, which come again for whoever types those seeds."""
-        return self._seeds_from(values, secrets.randbelow(10**6))
+        return self._seeds_from(values, secrets.randbelow(10**6), self._count(values))
 
     def previous_seeds(self, values: Values) -> Changes:
         """Write as many seeds before the first one."""
         seeds = actions.read_seeds(values[self.controls.seeds])
-        return self._seeds_from(values, max(min(seeds) - len(seeds), 0))
+        return self._seeds_from(values, max(min(seeds) - len(seeds), 0), len(seeds))
 
     def next_seeds(self, values: Values) -> Changes:
         """Write as many seeds after the last one."""
-        return self._seeds_from(values, max(actions.read_seeds(values[self.controls.seeds])) + 1)
+        seeds = actions.read_seeds(values[self.controls.seeds])
+        return self._seeds_from(values, max(seeds) + 1, len(seeds))
 
-    def _seeds_from(self, values: Values, start: int) -> Changes:
-        count = len(actions.read_seeds(values[self.controls.seeds]))
-        return {self.controls.seeds: spell_seeds(range(start, start + count))}
+    def _count(self, values: Values) -> int:
+        return len(actions.read_seeds(values[self.controls.seeds]))
+
+    def _seeds_from(self, values: Values, start: int, count: int) -> Changes:
+        """Write so many seeds from the first one on, but that of the face that is varied: it is no variation of itself."""
+        others = [seed for seed in range(start, start + count + 1) if seed != values[self.controls.vary_seed]]
+        return {self.controls.seeds: spell_seeds(others[:count])}
+
+    def back_to_seeds(self, values: Values) -> Changes:
+        """Show again the seeds that were there before a face was varied."""
+        controls = self.controls
+        session: Session = values[controls.session]
+        return {
+            controls.seeds: session.seeds,
+            controls.vary_seed: None,
+            controls.vary_box: gr.update(visible=False),
+        }
 
     def draw(self, values: Values) -> Changes:
-        """Draw the seeds' faces."""
+        """Draw the seeds' faces, or the face that is varied and its variations towards them."""
         run, generator = self._open_run(values)
         seeds = actions.read_seeds(values[self.controls.seeds])
+        if values[self.controls.vary_seed] is not None:
+            return self._variations(values, run, generator, seeds)
         images = actions.draw(generator, seeds, progress(len(seeds)))
         file = f"{run.name}-{spell_seeds(seeds).replace(',', '_')[:60]}.png"
         batched = actions.batched(generator, len(seeds))
@@ -104,6 +121,17 @@ class Drawing:
                 run, render.sheet(images, _captions(seeds), _recipes(batched, seeds), file, whole)
             )
         }
+
+    def _variations(self, values: Values, run: Run, generator: Generator, seeds: list[int]) -> Changes:
+        seed, amount = actions.read_seed(values[self.controls.vary_seed]), values[self.controls.amount]
+        images = actions.vary(generator, seed, seeds, amount, progress(len(seeds) + 1))
+        batched = actions.batched(generator, len(images))
+        each = [recipe.of_variations(batched, seed, [other], amount) for other in seeds]
+        told = [recipe.of_seeds(batched, [seed]), *each]
+        zoom = render.sheet_zoom(images.shape[2])
+        whole = recipe.of_variations(batched, seed, seeds, amount, grid=True, zoom=zoom)
+        titles, file = recipe.variation_titles(seed, seeds), f"{run.name}-variations-{seed}.png"
+        return {self.controls.faces: render.of_run(run, render.sheet(images, titles, told, file, whole))}
 
     def walk(self, values: Values) -> Changes:
         """Draw the way from one seed to another."""

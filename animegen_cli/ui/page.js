@@ -5,22 +5,26 @@
   const STORE = "animegen.kept";
   const FACES = ".faces img, .strip img, .stage img, table.strips img, .pair-of figure:last-child img";
   let shown = null; // the face in the dialog
-  let under = null; // the face under the pointer
+  let under = null; // the face under the pointer, or that keys have come to, whichever was last
 
-  const command = (img) => {
+  // The recipe in a face's file, {kind, how, command, ...}, and its text as it stands there; null where it has none.
+  const recipe = (img) => {
     const bytes = atob(img.src.slice(img.src.indexOf(",") + 1));
     const number = (at) => [0, 1, 2, 3].reduce((sum, i) => sum * 256 + bytes.charCodeAt(at + i), 0);
     for (let at = 8; at + 12 <= bytes.length; at += number(at) + 12) {
       const text = bytes.substr(at + 8, number(at));
       if (bytes.substr(at + 4, 4) === "tEXt" && text.startsWith("animegen\0")) {
-        const path = img.closest("[data-run]")?.dataset.run ?? "RUN";
-        const { kind, how, command: line } = JSON.parse(text.slice(9));
-        return kind === "steer" // no command has sliders
-          ? `seed ${how.seeds} of ${path}, in Steer, directions 1 to ${how.amounts.length} at ${how.amounts.join(", ")}`
-          : line.replace("RUN", () => path);
+        return { ...JSON.parse(text.slice(9)), text: text.slice(9) };
       }
     }
-    return "";
+    return null;
+  };
+  const command = (img) => {
+    const path = img.closest("[data-run]")?.dataset.run ?? "RUN";
+    const { kind, how, command: line } = recipe(img) || {};
+    if (kind === "steer") // no command has sliders
+      return `seed ${how.seeds} of ${path}, in Steer, directions 1 to ${how.amounts.length} at ${how.amounts.join(", ")}`;
+    return line ? line.replace("RUN", () => path) : "";
   };
   const title = (img) => {
     const caption = img.closest("figure")?.querySelector("figcaption")?.textContent || img.alt;
@@ -51,12 +55,24 @@
     section.hidden = !kept().length;
     section.querySelector(".faces").replaceChildren(...kept().map((one) => {
       const figure = document.createElement("figure");
-      const img = Object.assign(new Image(), { src: one.src, alt: one.title });
+      const img = Object.assign(new Image(), { src: one.src, alt: one.title, tabIndex: 0, role: "button" });
       Object.assign(img.dataset, { title: one.title, command: one.command });
       const caption = Object.assign(document.createElement("figcaption"), { textContent: one.title });
       figure.append(img, caption);
       return figure;
     }));
+  };
+
+  // ---- more like a face: its recipe goes to the server, which varies it
+
+  const hasMore = (img) => ["image", "variation"].includes(recipe(img)?.kind);
+  const more = (img) => {
+    const box = document.querySelector("#more-like textarea, #more-like input");
+    if (!box || !hasMore(img)) return;
+    dialog.close();
+    box.value = recipe(img).text;
+    box.dispatchEvent(new Event("input", { bubbles: true }));
+    scrollTo({ top: 0 });
   };
 
   // ---- a face shown large
@@ -65,7 +81,7 @@
   dialog.id = "large";
   dialog.innerHTML = `<img alt=""><p class="title"></p><code></code><p class="act">
     <button data-act="before" aria-label="face before">←</button><button data-act="after" aria-label="face after">→</button>
-    <button data-act="keep"></button><button data-act="copy">Copy</button><a>Save PNG</a>
+    <button data-act="more">More like this</button><button data-act="keep"></button><button data-act="copy">Copy</button><a>Save PNG</a>
     <button data-act="close">Close</button></p>`;
   const show = (img) => {
     shown = img;
@@ -73,6 +89,7 @@
     dialog.querySelector("img").src = img.src;
     dialog.querySelector("img").alt = dialog.querySelector(".title").textContent = words;
     dialog.querySelector("code").textContent = img.dataset.command || command(img);
+    dialog.querySelector("[data-act=more]").hidden = !hasMore(img);
     dialog.querySelector("[data-act=keep]").textContent = isKept(img) ? "Remove from kept" : "Keep";
     Object.assign(dialog.querySelector("a"), { href: img.src, download: `${words.replace(/\W+/g, "-")}.png` });
     if (!dialog.open) dialog.showModal();
@@ -95,6 +112,7 @@
     if (act === "before") beside(-1);
     if (act === "after") beside(1);
     if (act === "keep") keep(shown);
+    if (act === "more") more(shown);
     if (act === "copy") navigator.clipboard.writeText(dialog.querySelector("code").textContent);
   });
   document.addEventListener("click", (event) => {
@@ -102,6 +120,7 @@
     if (img && !dialog.contains(img)) show(img);
   });
   document.addEventListener("pointerover", (event) => { under = event.target.closest?.(FACES) || null; });
+  document.addEventListener("focusin", (event) => { under = event.target.closest?.(FACES) || under; });
 
   // ---- keys
 
@@ -113,10 +132,14 @@
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest?.("input, textarea, select, [contenteditable], [role=slider], [role=tab]")) return;
     const key = event.key.toLowerCase();
+    const chosen = dialog.open ? shown : under?.isConnected && under;
+    const pressed = (key === "enter" || key === " ") && event.target.matches?.(FACES);
     if (key === "arrowleft") dialog.open ? beside(-1) : press("previous");
     else if (key === "arrowright") dialog.open ? beside(1) : press("next");
     else if (key === "n" && !dialog.open) press("new");
-    else if (key === "s" && (dialog.open ? shown : under)) keep(dialog.open ? shown : under);
+    else if (key === "s" && chosen) keep(chosen);
+    else if (key === "m" && chosen) more(chosen);
+    else if (pressed && !dialog.open) show(event.target);
     else return;
     event.preventDefault();
   });

@@ -36,17 +36,25 @@ _SHOW_FRAME = (
 _FRAME_MS = 90
 
 
-def picture(image: np.ndarray, alt: str, recipe: Recipe | None) -> Markup:
-    """An `<img>` of uint8 (H, W, 3), at its own size; `recipe` tells in it how it was drawn, None for one that was not."""
+def picture(image: np.ndarray, alt: str, recipe: Recipe | None, *, pressed: bool = False) -> Markup:
+    """An `<img>` of uint8 (H, W, 3), at its own size; `recipe` tells in it how it was drawn, None for one that was not.
+
+    Args:
+        image: the pixels.
+        alt: what it is, in words.
+        recipe: how it was drawn.
+        pressed: whether keys reach it and press it like a button.
+    """
     height, width = image.shape[:2]
-    return el("img", src=_png_address(Image.fromarray(image), recipe), alt=alt, width=width, height=height)
+    keys = {"tabindex": "0", "role": "button"} if pressed else {}
+    return el("img", src=_png_address(Image.fromarray(image), recipe), alt=alt, width=width, height=height, **keys)
 
 
 def faces(images: np.ndarray, captions: Sequence[str], recipes: Sequence[Recipe], *, size: int = 190) -> Markup:
     """Drawn faces, uint8 (n, H, W, 3), each with its recipe inside and its caption below, at least `size` pixels wide on the
     page."""
     cells = [
-        el("figure", picture(image, f"face drawn from {caption}", recipe), el("figcaption", caption))
+        el("figure", picture(image, f"face drawn from {caption}", recipe, pressed=True), el("figcaption", caption))
         for image, caption, recipe in zip(images, captions, recipes, strict=True)
     ]
     return el("div", *cells, class_="faces", style=f"--face:{size}px")
