@@ -244,6 +244,12 @@ def test_a_walk_begins_and_ends_at_its_seeds(runs: dict[str, Path], tmp_path: Pa
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["interpolate-3-14.png"]
 
 
+def test_a_walk_from_a_seed_to_itself_stands_still(runs: dict[str, Path], tmp_path: Path) -> None:
+    face = draw(runs["ddpm"], tmp_path / "out", "--seeds", "3")[3]
+    draw(runs["ddpm"], tmp_path / "out", "--interpolate", "3", "3", "--frames", "3")
+    np.testing.assert_array_equal(pixels(tmp_path / "out" / "interpolate-3-3.png"), np.concatenate([face] * 3, axis=1))
+
+
 def test_variations_lie_on_the_walks_to_the_seeds_after_the_face(runs: dict[str, Path], tmp_path: Path) -> None:
     faces = draw(runs["ddpm"], tmp_path / "out", "--seeds", "3-7")
     varied = draw(runs["ddpm"], tmp_path / "out", "--vary", "3", "--amount", "0.25", "--n", "4", "--grid")

@@ -104,8 +104,8 @@ class Generator:
         """
         if amount in (0, 1):  # the ends are drawn as such: walks through codes miss the last one by a rounding
             return self.draw([other if amount else seed for other in others], on_progress=on_progress)
-        parts = [0.0 if other == seed else amount for other in others]
-        return self._between(seed, others, torch.tensor(parts, dtype=torch.float64), on_progress)
+        parts = torch.full((len(others),), amount, dtype=torch.float64)
+        return self._between(seed, others, parts, on_progress)
 
     def inpaint(
         self, pixels: Tensor, mask: Tensor, seeds: Sequence[int], *, on_progress: OnProgress | None = None
@@ -176,8 +176,12 @@ class Generator:
     def _between(
         self, start: int, ends: Sequence[int], fractions: Tensor, on_progress: OnProgress | None = None
     ) -> Tensor:
-        """One image per seed of `ends`, drawn from where its fraction, float64 on the CPU, of the walk from `start` is gone."""
+        """One image per seed of `ends`, drawn from where its fraction, float64 on the CPU, of the walk from `start` is gone.
+
+        The walk from a seed to itself stands still: spherical interpolation of equal noise is not normal any more.
+        """
         model, device = self.trained.model, self.trained.device
+        fractions = torch.where(torch.tensor([end == start for end in ends]), 0.0, fractions)
 
         def network(rows: Sequence[int]) -> Tensor:
             along, last = fractions[list(rows)], [ends[row] for row in rows]
