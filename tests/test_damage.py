@@ -21,6 +21,7 @@ import pytest
 import torch
 import yaml
 from chain import TINY, assert_same_tensors, done, refused, sets, train_words
+from pictures import hint_of
 from PIL import Image
 
 from animegen_cli import disk, paths
@@ -101,6 +102,23 @@ def test_no_changed_byte_of_a_state_is_gone_on_from(tmp_path: Path) -> None:
         messages += complaints(file, lambda: checkpoint.load_state(state), is_as_saved, seed=2)
     assert len(messages) > FLIPS
     assert all(str(state) in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [None, [], {"../model.safetensors": "0"}, {"x" * 300 + ".safetensors": "0"}, {"model.safetensors": 5}],
+    ids=["none", "a list", "elsewhere", "a long name", "no checksum"],
+)
+def test_a_state_whose_sealed_list_of_files_is_none_is_damaged(tmp_path: Path, files: object) -> None:
+    state = tmp_path / "state"
+    checkpoint.save_state(state, {"model": {"w": torch.arange(6.0)}}, {"images": 8})
+    shutil.copy(state / "model.safetensors", tmp_path)
+    about = disk.unsealed(json.loads((state / "state.json").read_text()))
+    about.pop("files")
+    disk.write_json(state / "state.json", about | ({} if files is None else {"files": files}), seal=True)
+    with pytest.raises(checkpoint.DamagedState, match=r"the state .* is damaged") as error:
+        checkpoint.load_state(state)
+    assert str(state) in hint_of(error.value)
 
 
 def test_no_changed_byte_of_sealed_json_is_believed(tmp_path: Path) -> None:

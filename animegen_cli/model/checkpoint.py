@@ -201,15 +201,24 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, An
             f"the state {folder} has version {about.get('version')}, this animegen ({__version__}) reads version {STATE_VERSION}",
             hint=f"install animegen {about.get('animegen')} to go on, or start anew with `--resume none --init-from RUN`",
         )
-    parts = {}
-    for name, expected in about["files"].items():
+    parts, files = {}, about.get("files")
+    if not isinstance(files, dict):
+        raise DamagedState(f"the state {folder} is damaged: state.json names no files", hint=other)
+    for name, expected in files.items():
         file = folder / name
-        if not file.is_file() or disk.sha256(file) != expected:
+        if file.name != name or not _is_whole(file, expected):
             raise DamagedState(
                 f"the state {folder} is damaged: {name} is missing or does not match its checksum", hint=other
             )
         parts[file.stem] = load_file(file)
     return parts, about
+
+
+def _is_whole(file: Path, checksum: object) -> bool:
+    try:
+        return file.suffix == ".safetensors" and file.is_file() and disk.sha256(file) == checksum
+    except OSError:  # such as a name that is too long
+        return False
 
 
 # ---- optimizers -----------------------------------------------------------------------------------------------
