@@ -6,12 +6,10 @@ is read here is refused with a `ValueError` instead of a crash, a hang or a wron
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
-import socket
 import sys
 import time
 import zlib
@@ -129,6 +127,8 @@ def only_one(path: Path, *, on_wait: Callable[[], None] = lambda: None) -> Itera
 
 
 def _host() -> str:
+    import socket  # slow to load, and `--help` needs no host
+
     return re.sub(r"[^A-Za-z0-9_-]", "_", socket.gethostname())
 
 
@@ -164,6 +164,8 @@ def _is_alive_on_windows(number: int) -> bool:
 
 def sha256(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
+    import hashlib
+
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
@@ -201,6 +203,8 @@ def _checksum(value: object) -> str:
         text = json.dumps(value, sort_keys=True, default=str)
     except TypeError:  # keys of several kinds: nothing that we write
         text = repr(value)
+    import hashlib
+
     return hashlib.sha256(text.encode()).hexdigest()
 
 

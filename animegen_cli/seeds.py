@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
 
 def seed_for(*key: int | str) -> int:
     """A 63-bit seed that depends on every part of `key` and on nothing else."""
+    import hashlib  # with OpenSSL, which `--help` does not need
+
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "little") >> 1
 
 

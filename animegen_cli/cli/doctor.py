@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import shutil
 import sys
@@ -51,6 +50,7 @@ def doctor() -> None:
 
 
 def _versions() -> list[Line]:
+    import platform
     from importlib import metadata
 
     from animegen_cli import __version__
