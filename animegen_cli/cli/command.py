@@ -25,6 +25,10 @@ class Command(TyperCommand):
             ),
         ]  # fmt: skip
 
+    def get_short_help_str(self, limit: int = 45) -> str:  # noqa: ARG002  # a longer sentence goes on in the next line
+        """The first sentence of the help, whole, for the list of commands."""
+        return super().get_short_help_str(1000)
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  # Typer's own context is not public
         """Set the console, then run the command with its own options."""
         console.configure(quiet=ctx.params.pop("quiet"), as_json=ctx.params.pop("as_json"))
