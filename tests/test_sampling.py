@@ -13,7 +13,7 @@ import pytest
 import tiny_runs
 import torch
 from chain import done, refused, sets, start, train_words
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
@@ -242,6 +242,22 @@ def test_a_walk_begins_and_ends_at_its_seeds(runs: dict[str, Path], tmp_path: Pa
     assert max(steps) < np.abs(frames[0] - frames[-1]).mean(), "the walk jumps"
     assert min(steps) > 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["interpolate-3-14.png"]
+
+
+def test_a_walk_is_an_animation_there_and_back(runs: dict[str, Path], tmp_path: Path) -> None:
+    draw(runs["ddpm"], tmp_path / "out", "--interpolate", "3", "14", "--frames", "4", "--gif")
+    strip = pixels(tmp_path / "out" / "interpolate-3-14.png").astype(int)
+    with Image.open(tmp_path / "out" / "interpolate-3-14.gif") as film:
+        frames = [np.asarray(frame.convert("RGB")).astype(int) for frame in ImageSequence.Iterator(film)]
+        assert film.info["loop"] == 0
+    assert {frame.shape for frame in frames} == {(256, 256, 3)}
+    shown = [
+        min(range(4), key=lambda i: np.abs(strip[:, 16 * i : 16 * i + 16] - frame[::16, ::16]).sum())
+        for frame in frames
+    ]
+    assert shown in ([0, 1, 2, 3, 3, 2, 1, 0], [0, 1, 2, 3, 2, 1, 0]), "equal frames may be one that stays longer"
+    said = refused(2, "sample", str(runs["ddpm"]), "--gif")
+    assert "`--gif` needs a walk to show" in said
 
 
 def test_a_walk_from_a_seed_to_itself_stands_still(runs: dict[str, Path], tmp_path: Path) -> None:

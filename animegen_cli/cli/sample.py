@@ -64,6 +64,7 @@ def sample(
         float | None,
         typer.Option("--amount", help="How far --vary goes: 0 the face itself, 1 the other; 0.3 by default."),
     ] = None,
+    gif: Annotated[bool, typer.Option("--gif", help="The walk as an animated GIF too.")] = False,
     video: Annotated[bool, typer.Option("--video", help="The walk as a video too; needs `animegen[video]`.")] = False,
     frames: Annotated[int, typer.Option("--frames", min=2, help="Images in a strip or walk.")] = 10,
     mix: Annotated[

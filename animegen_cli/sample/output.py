@@ -1,10 +1,11 @@
-"""Where drawn images go: files by seed, arrays and videos."""
+"""Where drawn images go: files by seed, arrays, animations and videos."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from animegen_cli import disk
 from animegen_cli.errors import MachineError
@@ -14,12 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from PIL import Image
-
     from animegen_cli.sample.recipe import Recipe
 
 PER_FOLDER = 1000
 """Images of one folder at most."""
+FRAMES_PER_SECOND = 15
 
 
 def save(image: Image.Image, path: Path, recipe: Recipe) -> Path:
@@ -53,12 +53,25 @@ def save_video(frames: np.ndarray, path: Path) -> Path:
     try:
         import imageio.v3 as video
     except ImportError:
-        raise MachineError("writing videos needs an extra", hint="type `pip install 'animegen[video]'`") from None
+        hint = "type `pip install 'animegen[video]'`, or take `--gif`"
+        raise MachineError("writing videos needs an extra", hint=hint) from None
+    with disk.replacing(path) as temporary:
+        video.imwrite(temporary, _there_and_back(frames), extension=".mp4", fps=FRAMES_PER_SECOND, macro_block_size=1)
+    return path
+
+
+def save_gif(frames: np.ndarray, path: Path) -> Path:
+    """Write a walk (n, H, W, 3) there and back, for ever, as an animated GIF of at least 256 pixels, with 256 colors a frame."""
+    first, *rest = map(Image.fromarray, _there_and_back(frames))
+    with disk.replacing(path) as temporary:
+        first.save(temporary, "GIF", save_all=True, append_images=rest, duration=1000 // FRAMES_PER_SECOND, loop=0)
+    return path
+
+
+def _there_and_back(frames: np.ndarray) -> np.ndarray:
     zoom = max(1, -(-256 // frames.shape[1]))
     there = frames.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    with disk.replacing(path) as temporary:
-        video.imwrite(temporary, np.concatenate([there, there[::-1]]), extension=".mp4", fps=15, macro_block_size=1)
-    return path
+    return np.concatenate([there, there[::-1]])
 
 
 def _unwritable(path: Path, error: OSError) -> MachineError:

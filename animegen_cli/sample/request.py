@@ -49,6 +49,7 @@ class Request:
     """The seed whose face is varied."""
     amount: float | None = None
     """Which part of the walk to another seed a variation goes, 0 to 1; None is `AMOUNT`."""
+    gif: bool = False
     video: bool = False
     frames: int = 10
     """Images in a strip or walk."""
@@ -82,8 +83,9 @@ class Request:
             raise UsageError(f"no format `{self.form}`", hint="use `--format png` or `--format npz`")
         check_precision(self.precision)
         check_fit(self.fit)
-        if self.video and not self.interpolate:
-            raise UsageError("`--video` needs a walk to show", hint="add `--interpolate 3 14 --frames 60`")
+        if (self.gif or self.video) and not self.interpolate:
+            option = "--gif" if self.gif else "--video"
+            raise UsageError(f"`{option}` needs a walk to show", hint="add `--interpolate 3 14 --frames 60`")
         if self.cut is not None and not self.mix:
             raise UsageError("`--cut` needs seeds to mix", hint="add `--mix 0-4 10-14`")
         if (self.inpaint is None) != (self.image is None):

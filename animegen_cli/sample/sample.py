@@ -21,7 +21,7 @@ from animegen_cli.report import grids
 from animegen_cli.sample import like as likeness
 from animegen_cli.sample import recipe, sheets
 from animegen_cli.sample.generate import Generator
-from animegen_cli.sample.output import file_of, save, save_array, save_video
+from animegen_cli.sample.output import file_of, save, save_array, save_gif, save_video
 from animegen_cli.sample.request import AMOUNT, Request
 from animegen_cli.sample.trained import cautions, describe_sampling, label_row, open_trained, sampling_of
 from animegen_cli.seeds import spell_seeds
@@ -130,6 +130,8 @@ def _strips(request: Request, run: Run, generator: Generator, out: Path) -> list
         made = recipe.of_walk(generator, (start, end), frames)
         walk = channels_last(generator.interpolate(start, end, frames))
         files.append(save(grids.strip(walk, gap=0), out / f"interpolate-{start}-{end}.png", made))
+        if request.gif:
+            files.append(save_gif(walk, out / f"interpolate-{start}-{end}.gif"))
         if request.video:
             files.append(save_video(walk, out / f"interpolate-{start}-{end}.mp4"))
     return files
