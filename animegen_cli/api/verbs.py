@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 R = TypeVar("R")
-_FLAGS = ("seed", "batch", "parts", "batch_gpu", "duration", "save_every", "keep", "deterministic", "loggers")
-"""Options of `animegen train` that are keys of the section `train` of a config."""
 _ELSEWHERE = {
     "seeds": "`seed` is one number; call it once for each, or type `animegen train --seeds 0-4`",
     "logger": 'write `loggers=["csv"]`',
@@ -112,7 +110,7 @@ def train(
         StoppedError: stopped before the end; call again to go on.
         MachineError: no such device, or not enough memory or room.
     """
-    from animegen_cli.train.request import Request, layers
+    from animegen_cli.train.request import FLAGS, Request, layers
 
     for name in settings:
         if name in _ELSEWHERE:
@@ -121,7 +119,7 @@ def train(
         family=family, preset=_spelled(preset), data=None if data is None else Path(data),
         out=None if out is None else Path(out), resume=os.fspath(resume), init_from=_spelled(init_from), budget=budget,
         device=device, flags=layers(
-            (f"argument {name}", f"train.{name}" if name in _FLAGS else name, value) for name, value in settings.items()
+            (f"argument {name}", f"train.{name}" if name in FLAGS else name, value) for name, value in settings.items()
         ),
     )  # fmt: skip
     request.check()  # before torch is imported

@@ -394,11 +394,13 @@ def _print_tables(compared: Comparison, form: Form | None, paper: Paper | None) 
         return
     if form is None:
         paper = paper or papers.Paper()
-        shown = [compared.quality, compared.cost, published.summary()]
         if paper.columns or paper.published:
             shown = papers.tables_of(compared, paper)
+        else:
+            shown = [compared.quality, compared.cost, published.summary()]
+            shown = [tables.with_intervals(table) for table in shown] if paper.intervals else shown
         for table in shown:
-            tables.show(tables.with_intervals(table) if paper.intervals else table)
+            tables.show(table)
         console.note(f"* the best of its column, {significance.NOTE}; protocols are on the page")
     else:
         console.result(None, papers.as_text(compared, form, paper))

@@ -165,13 +165,6 @@ def _fitting(command: str, words: list[str]) -> list[str]:
     return words
 
 
-_KEYS = {
-    "--duration": "train.duration", "--batch": "train.batch", "--save-every": "train.save_every", "--seed": "train.seed",
-    "--data": "data", "--parts": "train.parts",
-}  # fmt: skip
-"""Options of `train` that are keys of its config."""
-
-
 def setting(path: str, value: object, words: Sequence[str]) -> str | None:
     """Return what to write for an unknown key of a config: as a line of YAML, or as an option where it is none; None for no guess.
 
@@ -190,7 +183,7 @@ def setting(path: str, value: object, words: Sequence[str]) -> str | None:
         )
     lines = []
     for option, meant in zip(right[::2], [*right[1::2], ""], strict=False):
-        key, _, number = meant.partition("=") if option == "--set" else (_KEYS.get(option, ""), "", meant)
+        key, _, number = meant.partition("=") if option == "--set" else (_key(option), "", meant)
         if not key:
             return f"type `{shlex.join(right)}`: it is an option of the command and no key"
         if key == path:
@@ -201,6 +194,14 @@ def setting(path: str, value: object, words: Sequence[str]) -> str | None:
             line = f"{section}: {{{line}}}"
         lines.append(f"`{line}`")
     return f"write {' and '.join(lines)}"
+
+
+def _key(option: str) -> str:
+    """The key of a config that an option of `train` is; empty where it is none."""
+    from animegen_cli.train.request import FLAGS
+
+    name = option.removeprefix("--").replace("-", "_")
+    return f"train.{name}" if name in FLAGS else name if name == "data" else ""
 
 
 COMMANDS = {

@@ -13,6 +13,9 @@ from animegen_cli.errors import UsageError
 if TYPE_CHECKING:  # at runtime where it is needed: pydantic takes longer to load than most answers
     from animegen_cli.config import Layer  # noqa: TC004  # nobody evaluates this dataclass's annotations
 
+FLAGS = ("seed", "batch", "parts", "batch_gpu", "duration", "save_every", "keep", "deterministic", "loggers")
+"""Options of `animegen train` that are keys of the section `train` of a config."""
+
 
 def layers(flags: Iterable[tuple[str, str, object]]) -> list[Layer]:
     """Make layers of the config, which is loaded only then, of what was typed: (how messages call it, key, value)."""

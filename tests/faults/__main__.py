@@ -34,7 +34,7 @@ def change_bytes(asked: argparse.Namespace, base: Path, work: Path) -> list[str]
     head("changed byte in", "changed", "same result", "refused", "said", "silent", "traceback")
     found = list[str]()
     count = asked.bytes or (2000 if asked.full else 20)
-    for kind, tally in flips.change(base, work, count, seed=asked.seed).items():
+    for kind, tally in flips.change(base, work, count, seed=asked.seed, kinds=asked.of).items():
         found += tally.silent + tally.crashed
         row(kind, tally.changed, tally.same, tally.refused, tally.said, len(tally.silent), len(tally.crashed))
     return found
@@ -80,7 +80,7 @@ def feed_parsers(asked: argparse.Namespace, base: Path, work: Path) -> list[str]
     head("parser", "files", "seconds", "crashes and hangs")
     readers, found = parsers.Parsers(base / "faces.zip", base / "run", work), list[str]()
     seconds = asked.seconds or (600 if asked.full else 5)
-    for name in parsers.NAMES:
+    for name in asked.of or parsers.NAMES:
         started, count = time.process_time(), 0
         try:
             count = parsers.attack(readers, name, examples=300, seconds=seconds, seed=asked.seed)
@@ -98,6 +98,9 @@ def main() -> int:
     words = argparse.ArgumentParser(prog="python tests/faults", description=__doc__)
     words.add_argument("--full", action="store_true", help="2,000 bytes, 200 kills, every write, 10 minutes a parser")
     words.add_argument("--only", choices=PARTS, help="one part alone")
+    words.add_argument(
+        "--of", nargs="+", default=[], help="with --only bytes or parsers: these rows of its table alone"
+    )
     words.add_argument("--nproc", type=int, default=1, help="processes of the trainings that are killed (default 1)")
     words.add_argument("--seed", type=int, default=0, help="other bytes, moments and files (default 0)")
     words.add_argument("--bytes", type=int, help="changed bytes (default 20, full 2,000)")
@@ -107,10 +110,14 @@ def main() -> int:
     place = Path(tempfile.mkdtemp(prefix="animegen-faults-"))
     os.environ["XDG_CACHE_HOME"] = str(place / "cache")
     import flips
+    import parsers
     import torch
 
     from animegen_cli import console
 
+    rows = {"bytes": [*flips.DOORS], "parsers": [*parsers.NAMES]}.get(asked.only, [])
+    if unknown := [name for name in asked.of if name not in rows]:
+        words.error(f"no row {unknown[0]}; there are {', '.join(rows) or 'none without --only bytes or parsers'}")
     torch.set_num_threads(1)
     console.configure(quiet=True)
     base, found, began = place / "base", list[str](), time.monotonic()

@@ -20,7 +20,7 @@ from animegen_cli.model import checkpoint
 from animegen_cli.paths import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     Door = Callable[[Path], tuple[object, str]]
@@ -173,7 +173,7 @@ def kind_of(file: Path) -> str | None:
 # ---- the changes ----------------------------------------------------------------------------------------------
 
 
-def change(folder: Path, work: Path, count: int, *, seed: int) -> dict[str, Tally]:
+def change(folder: Path, work: Path, count: int, *, seed: int, kinds: Collection[str] = ()) -> dict[str, Tally]:
     """Change one byte `count` times, each time in one file of a copy, and see what the commands that read it make of it.
 
     Args:
@@ -181,6 +181,7 @@ def change(folder: Path, work: Path, count: int, *, seed: int) -> dict[str, Tall
         work: a folder for copies.
         count: how many bytes are changed, in all kinds of files in turn.
         seed: which bytes.
+        kinds: of `DOORS`; all when empty.
     """
     draw = random.Random(seed)
     copy = work / "copy"
@@ -188,7 +189,8 @@ def change(folder: Path, work: Path, count: int, *, seed: int) -> dict[str, Tall
     files: dict[str, list[Path]] = {}
     for file in sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()):
         in_study = file.parts[0] == "study"
-        if (kind := kind_of(file)) and in_study == (kind == "study.yaml" and len(file.parts) == 2):
+        kind = kind_of(file)
+        if kind and (not kinds or kind in kinds) and in_study == (kind == "study.yaml" and len(file.parts) == 2):
             files.setdefault(kind, []).append(file)
     whole: dict[tuple[str, Door], object] = {}
     tallies = {kind: Tally() for kind in files}
