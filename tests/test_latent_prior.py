@@ -18,6 +18,7 @@ from animegen_cli.model.family import Batch, DataSpec
 from animegen_cli.model.latent_prior import Diffusion, DiffusionPrior
 from animegen_cli.model.nets.hierarchy_build import CNN
 from animegen_cli.model.noise import Noise
+from animegen_cli.sample.trained import for_inference
 
 TINY = Diffusion(channels=(16, 16))
 HIERARCHY = CNN(
@@ -145,6 +146,25 @@ def test_more_steps_than_one_change_the_picture() -> None:
         few, many = (model.sample(Noise([1]), None, VAESampling(steps=steps)) for steps in (2, 16))
         assert torch.equal(many, model.sample(Noise([1]), None, VAESampling()))
     assert not torch.equal(few, many)
+
+
+@pytest.mark.parametrize("build", [vae, hierarchy])
+def test_networks_in_bf16_draw_and_judge_nearly_the_same(build: Any) -> None:
+    """The prior is entered by its own methods, not through `forward`, where inputs are converted."""
+    exact, rough = build(prior="diffusion").eval(), build(prior="diffusion").eval()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for weight in exact.decoder.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    rough.load_state_dict(exact.state_dict())
+    rough = for_inference(rough, device=torch.device("cpu"), precision="bf16")
+    sampling = VAESampling() if build is vae else MHVAESampling()
+    with torch.no_grad():
+        drawn = [model.sample(Noise(range(4)), None, sampling) for model in (exact, rough)]
+        bits = [model.bits_per_dim(images(), Noise(range(4))).mean().item() for model in (exact, rough)]
+    assert drawn[1].dtype == torch.float32
+    assert (drawn[0] - drawn[1]).abs().mean() < 0.05 < drawn[0].std()
+    assert bits[1] == pytest.approx(bits[0], abs=0.1)
 
 
 def test_codes_that_cannot_be_halved_are_refused() -> None:

@@ -68,7 +68,8 @@ class DiffusionPrior(nn.Module):
         """Return D(x; s) = c_skip x + c_out F(c_in x; ln(s) / 4), (B, C, h, w) for s (B,) (Karras et al. 2022, table 1)."""
         level = sigma.view(-1, 1, 1, 1)
         total = level.square() + 1
-        return x / total + level * total.rsqrt() * self.net(x * total.rsqrt(), sigma.log() / 4).float()
+        scaled = (x * total.rsqrt()).to(self.net.stem.weight.dtype)  # half precision where a run draws in it
+        return x / total + level * total.rsqrt() * self.net(scaled, sigma.log() / 4).float()
 
     def loss(self, z: Tensor) -> Tensor:
         """Return the mean over latents of (s^2 + 1) / s^2 (D(z + s n; s) - z)^2, s log-normal, a scalar (eq. 2 and 8).
