@@ -36,9 +36,9 @@ _OVERHEAD = 1.4
 
 
 def seconds(cost: Cost, images: int, device: torch.device, *, precision: str) -> float:
-    """Return about how long training on so many images takes: their arithmetic at the rate that this machine convolves with.
+    """Return how long training on so many images takes at least: their arithmetic at the rate that this machine convolves with.
 
-    Measures for a fraction of a second. Networks that are too small to keep a GPU busy take longer.
+    Measures for a fraction of a second. Networks too small to keep a GPU busy, or a CPU, take two to five times as long.
     """
     count = 256 if device.type == "cuda" else 8
     layer = torch.nn.Conv2d(64, 64, 3, padding=1).to(device)

@@ -313,9 +313,9 @@ def _announce(job: _Job, prepared: Prepared, cost: estimate.Cost, *, done: int) 
     total = Amount.parse(settings.duration).images(batch=settings.batch, count=prepared.data.count)
     left = max(total - done, 0)
     whole = estimate.seconds(cost, left, prepared.device, precision=prepared.options.precision) / job.group.count
-    about = (
-        f"{left:,} images, about {job.request.budget or units.duration(whole)} on this {device_name(prepared.device)}"
-    )
+    # Arithmetic at a convolution's rate: small networks take two to five times as long, which only training tells.
+    takes = f"about {job.request.budget}" if job.request.budget else f"at least {units.duration(whole)}"
+    about = f"{left:,} images, {takes} on this {device_name(prepared.device)}"
     if whole <= LONG:
         shorter = whole > HOUR and job.request.budget is None
         console.note(f"training: {about}" + ('; for less, `--budget "30 min"`' if shorter else ""))
