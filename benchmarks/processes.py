@@ -46,11 +46,11 @@ class Shares:
         return self.raw
 
 
-def measured(preset: str, size: int, steps: int, threads: int) -> float:
-    """Seconds of a step of this process and those that were started with it."""
+def measured(preset: str, size: int, steps: int, threads: int, parts: int) -> float:
+    """Seconds of a step, in so many parts, of this process and those that were started with it."""
     torch.set_num_threads(threads)
     family, name = preset.split("/")
-    chosen = train.read_config(Request(family=family, preset=name))
+    chosen = train.read_config(Request(family=family, preset=name, settings=(f"train.parts={parts}",)))
     torch.manual_seed(0)
     model = families.load(family)(chosen.model, DataSpec(size, 4096))
     cpu = torch.device("cpu")
@@ -68,8 +68,9 @@ def measured(preset: str, size: int, steps: int, threads: int) -> float:
 
 
 def seconds(preset: str, size: int, steps: int, processes: int, threads: int) -> float:
-    """Seconds of a step in so many processes of so many threads."""
-    words = [sys.executable, __file__, "--child", preset, str(size), str(steps), str(threads)]
+    """Seconds of a step, in a part per core, in so many processes of so many threads."""
+    parts = processes * threads
+    words = [sys.executable, __file__, "--child", preset, str(size), str(steps), str(threads), str(parts)]
     with tempfile.TemporaryDirectory() as folder:
         common = os.environ | {
             "OMP_NUM_THREADS": str(threads),
@@ -117,7 +118,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        name, side, steps, threads = sys.argv[2:]
-        print(json.dumps(measured(name, int(side), int(steps), int(threads))))
+        name, *numbers = sys.argv[2:]
+        side, steps, threads, parts = map(int, numbers)
+        print(json.dumps(measured(name, side, steps, threads, parts)))
     else:
         main()
