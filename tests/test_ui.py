@@ -88,11 +88,23 @@ def trained(models: Models, runs: Path, name: str) -> Trained:
 
 
 def test_runs_are_listed_newest_first_and_found_by_name_alone(runs: Path) -> None:
-    assert [run.name for run in actions.list_runs(runs)] == ["vae", "diffusion", "translator"]
+    assert list(actions.list_runs(runs)) == ["vae", "diffusion", "translator"]
     assert actions.find_run(runs, "vae").path == runs / "vae"
     for name in ("../runs/vae", str(runs / "vae"), "", None):
         with pytest.raises(DataError):
             actions.find_run(runs, name)
+
+
+def test_runs_of_sweeps_are_called_by_their_folder_too(models: Models, runs: Path, tmp_path: Path) -> None:
+    """Two sweeps may hold runs of one name; a picture's recipe leads to the one that drew it."""
+    for family, sweep in (("vae", "first"), ("diffusion", "second")):
+        shutil.copytree(runs / family, tmp_path / sweep / "lr=0.001")
+    assert sorted(actions.list_runs(tmp_path)) == ["first/lr=0.001", "second/lr=0.001"]
+    told = recipe.of_seeds(actions.generator_of(trained(models, tmp_path, "first/lr=0.001"), {}), [3])
+    page = app.Page(tmp_path, models, tmp_path / "files")
+    values: dict[Component, object] = {page.controls.more_like: told.to_json(), page.controls.vary_seed: 3}
+    values |= {page.controls.run: "second/lr=0.001", page.controls.seeds: "3"}
+    assert page._more_like(values)[page.controls.run] == "first/lr=0.001"
 
 
 def test_the_controls_of_a_run_are_those_that_its_family_can_use(models: Models, runs: Path) -> None:

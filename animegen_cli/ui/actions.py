@@ -51,9 +51,9 @@ SETTINGS = ("sampler", "steps", "guidance", "autoguidance", "truncation", "tempe
 # ---- runs -----------------------------------------------------------------------------------------------------
 
 
-def list_runs(root: Path) -> list[Run]:
-    """The runs under `root`, newest first."""
-    return paths.runs(root)[::-1]
+def list_runs(root: Path) -> dict[str, Run]:
+    """The runs under `root` by what they are called there, those of sweeps too, newest first."""
+    return {paths.run_name(run, root): run for run in paths.runs(root, sweeps=True)[::-1]}
 
 
 def find_run(root: Path, name: str | None) -> Run:
@@ -62,7 +62,7 @@ def find_run(root: Path, name: str | None) -> Run:
     Raises:
         DataError: there is none, or none any more.
     """
-    runs = {run.name: run for run in paths.runs(root)}
+    runs = list_runs(root)
     if not runs:
         raise DataError(f"no run under {root}/", hint='train one: `animegen train --budget "30 min"`')
     if name not in runs:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
 
+from animegen_cli import paths
 from animegen_cli.errors import AnimegenError
 from animegen_cli.report import records
 from animegen_cli.sample import recipe
@@ -23,7 +24,7 @@ from animegen_cli.ui.training_status import Fingerprint
 from animegen_cli.ui.widgets import with_errors_shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from animegen_cli.paths import Run
@@ -209,10 +210,11 @@ class Page:
 
     def warm_up(self) -> None:
         """Load the networks of the run that the page opens with: the first faces then come as soon as a browser asks."""
-        run = self._first(actions.list_runs(self.root))
-        if run is not None:
+        runs = actions.list_runs(self.root)
+        first = self._first(runs)
+        if first is not None:
             with suppress(AnimegenError):
-                actions.draw(actions.generator_of(self.models.open(run), {}), [0])
+                actions.draw(actions.generator_of(self.models.open(runs[first]), {}), [0])
 
     # ---- the run --------------------------------------------------------------------------------------------------
 
@@ -220,33 +222,35 @@ class Page:
         """Offer the runs there are now; the picked one stays picked."""
         controls = self.controls
         runs = actions.list_runs(self.root)
-        names = [run.name for run in runs]
-        first = self._first(runs)
         name: str | None = values[controls.run]
-        if name not in names:
-            name = first.name if first else None
-        ready = [run.name for run in runs if actions.draws(run)]
+        if name not in runs:
+            name = self._first(runs)
+        ready = self._drawing(runs)
         other_stays = values[controls.other_run] in ready and values[controls.other_run] != name
         changes: Changes = {
-            controls.run: gr.update(choices=names, value=name),
+            controls.run: gr.update(choices=list(runs), value=name),
             controls.other_run: gr.update(choices=ready) if other_stays else self._another_run(name),
             controls.picked: PickedRun(name, time.monotonic()),
         }
-        if not names:
+        if not runs:
             command = el("code", 'animegen train --budget "30 min"')
             changes[controls.facts] = render.notice(
                 join("No runs under ", el("code", self.root), ". Train one: ", command)
             )
         return changes
 
-    def _first(self, runs: Sequence[Run]) -> Run | None:
+    def _first(self, runs: Mapping[str, Run]) -> str | None:
         """The run that the page opens with: the newest that draws, or that has weights, or of all."""
-        ready = [run for run in runs if run.weights.is_file()]
-        return next(iter([run for run in ready if actions.draws(run)] or ready or runs), None)
+        ready = [name for name, run in runs.items() if run.weights.is_file()]
+        return next(iter(self._drawing(runs) or ready or runs), None)
+
+    def _drawing(self, runs: Mapping[str, Run]) -> list[str]:
+        """Those that draw from noise."""
+        return [name for name, run in runs.items() if actions.draws(run)]
 
     def _another_run(self, name: str | None) -> dict[str, Any]:
         """Offer the runs that draw to compare with: the newest but the one called `name` is picked."""
-        ready = [run.name for run in actions.list_runs(self.root) if actions.draws(run)]
+        ready = self._drawing(actions.list_runs(self.root))
         return gr.update(choices=ready, value=next((other for other in ready if other != name), None))
 
     def _run_input(self, values: Values) -> Changes:
@@ -299,9 +303,7 @@ class Page:
         """Show the tabs that a run with these abilities can use; the open one stays open where it is one of them."""
         controls = self.controls
         shown = [tab for tab, active in controls.active.items() if active.ability in able]
-        if "compare" in shown and not any(
-            actions.draws(run) and run.name != name for run in actions.list_runs(self.root)
-        ):
+        if "compare" in shown and not set(self._drawing(actions.list_runs(self.root))) - {name}:
             shown.remove("compare")
         if session.tab not in (*shown, TRAINING_TAB):
             session.tab = next(iter(shown), TRAINING_TAB)
@@ -343,8 +345,8 @@ class Page:
         """Pick the run that drew the dropped picture; what else its recipe says is set when the run's controls are."""
         controls = self.controls
         told = guard.read_recipe(values[controls.dropped], self.folder)
-        run = actions.run_of(told, self.root)
-        return {controls.run: run.name, controls.picked: PickedRun(run.name, time.monotonic(), told.to_json())}
+        name = paths.run_name(actions.run_of(told, self.root), self.root)
+        return {controls.run: name, controls.picked: PickedRun(name, time.monotonic(), told.to_json())}
 
     def _more_like(self, values: Values) -> Changes:
         """Ask for as many variations of a face as there are faces, a page full at least; what was there can come back."""
@@ -353,14 +355,14 @@ class Page:
         if not text:  # what this answers with, so that the same face can be asked for again
             return {controls.more_like: gr.skip()}
         told = recipe.parse({recipe.KEY: text}, "the picture")
-        run = actions.run_of(told, self.root, values[controls.run])
+        name = paths.run_name(actions.run_of(told, self.root, values[controls.run]), self.root)
         count = FACES
         with suppress(AnimegenError):
             count = max(len(actions.read_seeds(values[controls.seeds])), FACES)
         if values[controls.vary_seed] is None:
             values[controls.session].seeds = values[controls.seeds]
-        picked = PickedRun(run.name, time.monotonic(), told.to_json(), variations=count - 1)
-        return {controls.run: run.name, controls.picked: picked, controls.more_like: ""}
+        picked = PickedRun(name, time.monotonic(), told.to_json(), variations=count - 1)
+        return {controls.run: name, controls.picked: picked, controls.more_like: ""}
 
     def _follow(self, picked: PickedRun, trained: Trained, session: Session, changes: Changes) -> Changes:
         """Set seeds, settings and labels as a recipe says, over the run's own in `changes`, and open its tab."""

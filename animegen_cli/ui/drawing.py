@@ -16,6 +16,7 @@ import torch
 from gradio.blocks import Block
 from gradio.components import Component
 
+from animegen_cli import paths
 from animegen_cli.sample import recipe
 from animegen_cli.seeds import spell_seeds
 from animegen_cli.ui import actions, directions, guard, render
@@ -185,7 +186,7 @@ class Drawing:
         bar = gr.Progress()
 
         def on_progress(drawn: int, total: int) -> None:
-            if session.run != run.name:
+            if session.run != paths.run_name(run, self.root):
                 raise _Superseded
             bar((drawn, total), desc="looking for directions", unit="pictures")
 

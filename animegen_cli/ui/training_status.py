@@ -28,7 +28,7 @@ class Fingerprint(NamedTuple):
     """What changes whenever training writes something that the page shows."""
 
     run: str
-    """The run's name."""
+    """The run's folder."""
     files: tuple[tuple[str, int, int], ...]
     """Name, time of the last change in ns, and size in bytes of each file."""
 
@@ -36,7 +36,7 @@ class Fingerprint(NamedTuple):
 def fingerprint(run: Run) -> Fingerprint:
     """The files of a run that the page shows, as they are now."""
     files = [run.facts, run.log, *run.samples.glob("*.png")]
-    return Fingerprint(run.name, tuple(sorted((file.name, *_stamp(file)) for file in files)))
+    return Fingerprint(str(run.path), tuple(sorted((file.name, *_stamp(file)) for file in files)))
 
 
 def _stamp(file: Path) -> tuple[int, int]:
