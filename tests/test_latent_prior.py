@@ -151,7 +151,8 @@ def test_more_steps_than_one_change_the_picture() -> None:
 @pytest.mark.parametrize("build", [vae, hierarchy])
 def test_networks_in_bf16_draw_and_judge_nearly_the_same(build: Any) -> None:
     """The prior is entered by its own methods, not through `forward`, where inputs are converted."""
-    exact, rough = build(prior="diffusion").eval(), build(prior="diffusion").eval()
+    exact: Any = build(prior="diffusion").eval()
+    rough: Any = build(prior="diffusion").eval()
     torch.manual_seed(3)
     with torch.no_grad():
         for weight in exact.decoder.parameters():
