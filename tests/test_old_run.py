@@ -72,7 +72,7 @@ def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) ->
 
 
 def test_it_draws_what_its_own_version_drew(old: Path, run: Path) -> None:
-    done("sample", run, "--seeds", "0-3", "--device", "cpu", "--out", old / "drawn")
+    done("sample", run, "--seeds", "0-3", "--device", "cpu", "--precision", "fp32", "--out", old / "drawn")
     for seed in range(4):
         ours, theirs = (
             np.asarray(Image.open(folder / "seeds" / f"{seed:06d}.png"), dtype=float)

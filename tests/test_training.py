@@ -256,12 +256,12 @@ def test_progress_shows_two_losses_with_the_names_of_their_phases(faces: Path, t
 
 
 def test_days_of_training_are_announced_and_asked_for(faces: Path, tmp_path: Path) -> None:
-    words = train_words("ddim", faces, tmp_path / "run", duration="900M images")
+    words = train_words("ddim", faces, tmp_path / "run", duration="900000M images")
     line = [sys.executable, "-m", "animegen_cli", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "dumb"}
     code, said = on_terminal(line, env=environment, typed="n\n", stdout=subprocess.DEVNULL)
     assert code == 2
-    assert "900,000,000 images, at least" in said
+    assert "900,000,000,000 images, at least" in said
     assert " days on this cpu" in said
     assert "nothing was begun" in said
     assert not (tmp_path / "run").exists()
