@@ -471,13 +471,16 @@ def test_a_survey_and_votes_of_an_earlier_version_still_open(tmp_path: Path) -> 
 
 
 def answers(key: dict[str, Any], rater: str, *, checks: bool = True, side: str | None = None, ms: int = 2000) -> str:
-    """A file of a rater who prefers the contestants in their order (or always one side)."""
+    """A file of a rater who prefers the contestants in their order (or always the picture of one side, whose checks
+    all have the right picture on the other: by chance a rater of one side passes them)."""
     chance = random.Random(rater)
     lines = ["survey,rater,number,pair,left,answer,ms"]
     entries = {**key["pairs"], **(key["checks"] if checks else {})}
     for number, (identity, entry) in enumerate(entries.items(), 1):
         left = chance.choice("ab")
         good = entry.get("right") or ("a" if entry["a"] < entry["b"] else "b")
+        if side and "right" in entry:
+            left = ("ba" if side == "left" else "ab")["ab".index(good)]
         given = side or ("left" if left == good else "right")
         lines.append(f"{key['survey']},{rater},{number},{identity},{left},{given},{ms}")
     return "\n".join(lines) + "\n"
