@@ -90,7 +90,7 @@ def test_a_document_is_named_by_its_number() -> None:
 
 def test_tab_and_mistakes_know_the_numbers() -> None:
     assert complete_study("00") == list(DOCUMENTS)
-    assert complete_study("kum") == ["kumari2024"]
+    assert complete_study("kum") == ["kumari2024", "kumari2024-laptop"]
     assert "did you mean `00" in refused(2, "compare", "--study", "0001")
     assert "did you mean `kumari2024`" in refused(2, "compare", "--study", "kumari")
 
