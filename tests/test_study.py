@@ -456,6 +456,12 @@ def test_a_dry_run_names_the_commands(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_settings_that_end_alike_are_told_apart(tmp_path: Path) -> None:
+    table = done("compare", "--study", "begum2025", "--dry-run", "--out", str(tmp_path / "s")).out
+    assert "optim.G.schedule constant, optim.D.schedule constant" in " ".join(table.split())
+    assert "gan/begum2025, feature_matching 0.0" in table
+
+
 def test_a_divergence_leaves_the_others_alone(faces: Path, tmp_path: Path) -> None:
     runs = {"bad": study_run("ddim", more={"optim.model.lr": 1e30}), "good": study_run("vae")}
     file = written(tmp_path, runs=runs, plots=None, scores={"n": 8, "repeats": 1, "metrics": ["kid"]})

@@ -336,7 +336,9 @@ def _warn_of_gpu(spec: str, device: str | None) -> None:
 
     sibling = f"{paths.study_file(spec).stem}-laptop"
     if sibling in paths.studies() and pick_device(device).type == "cpu":
-        console.warn(f"the networks of this study are for a GPU; `--study {sibling}` asks the same of networks for a CPU")
+        console.warn(
+            f"the networks of this study are for a GPU; `--study {sibling}` asks the same of networks for a CPU"
+        )
 
 
 def _submit(words: Mapping[str, Any], wish: str | None, *, dry_run: bool, slurm_dry_run: bool) -> None:

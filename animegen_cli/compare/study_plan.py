@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -399,7 +400,11 @@ def _settings(study: StudyConfig, one: Training) -> list[str]:
     """The training's settings as words of `--set`, whose values are YAML: `model.head_width=null`."""
     settings = ({"size": study.size} if study.size else {}) | study.runs[one.run].settings
     settings |= {} if one.seed is None else {SEED: one.seed}
-    return [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
+    return [f"{key}={_spelled(value)}" for key, value in settings.items()]
+
+
+def _spelled(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 # ---- the table of it ------------------------------------------------------------------------------------------
@@ -413,7 +418,12 @@ def table(study: StudyConfig, folder: Path | None = None) -> Table:
     )  # fmt: skip
     rows = []
     for name, study_run in study.runs.items():
-        changed = "".join(f", {key.rsplit('.', 1)[-1]} {value}" for key, value in study_run.settings.items())
+        last = {key: key.rsplit(".", 1)[-1] for key in study_run.settings}
+        alike = Counter(last.values())
+        changed = "".join(
+            f", {key if alike[last[key]] > 1 else last[key]} {_spelled(value)}"
+            for key, value in study_run.settings.items()
+        )
         state = _state([one.folder.state for one in trainings(study, folder, [name])]) if folder else None
         rate = study_run.images_per_second
         rows.append(
