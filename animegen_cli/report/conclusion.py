@@ -159,14 +159,14 @@ def _costs(compared: Comparison, place: _Place) -> Iterator[str]:
     if not known:
         return
     text = f"{compared.labels[place.best]} {_and(known)}."
+    cheaper = []
     for kind, what in enumerate(("quickest to train", "quickest to draw")):
         if of_best[kind].value is None:
             continue
         cheap = min((i for i in costs if costs[i][kind].value is not None), key=lambda i: costs[i][kind].value)
         if cheap != place.best:
-            said = f"{compared.labels[cheap]} is the {what} ({costs[cheap][kind].text})"
-            text += f" Of those that do not differ significantly, {said}."
-    yield text
+            cheaper.append(f"{compared.labels[cheap]} is the {what} ({costs[cheap][kind].text})")
+    yield text + (f" Of those that do not differ significantly, {' and '.join(cheaper)}." if cheaper else "")
 
 
 def _bold(name: str) -> Markup:

@@ -27,6 +27,8 @@ _ASIDE = {
 }  # fmt: skip
 """Parts of the names of logged values that are folded away, and what the plots of them are called."""
 _NO_CURVE = {"step", "seconds"}
+_ALIKE = 1.25
+"""Costs of which the largest is at most so many times the smallest are about the same."""
 _OF_DENOISING = ("reference", "reference_split", "n_real", "size", "precision")
 """Fields of a protocol, besides the name, that decide what is denoised."""
 
@@ -47,7 +49,10 @@ class ScorePair:
 
 
 def trade_offs(compared: Comparison, numbering: Numbering) -> FigurePart | None:
-    """Plot the first main score against the time of training and of drawing and the parameters, side by side."""
+    """Plot the first main score against the time of training and of drawing and the parameters, side by side.
+
+    What costs all runs about the same, such as the time of training under a budget, explains nothing and is left out.
+    """
     columns = compared.main()
     if not columns:
         return None
@@ -62,7 +67,7 @@ def trade_offs(compared: Comparison, numbering: Numbering) -> FigurePart | None:
     panels = []
     for name, label, cost in costs:
         marks = list(_against_cost(compared, column, cost))
-        if len(marks) > 1:
+        if len(marks) > 1 and max(mark.x for mark in marks) > _ALIKE * min(mark.x for mark in marks):
             title = f"{column.name} against {label.partition(' (')[0]}"
             panels.append(
                 numbering.plot(f"{column.key}-{name}", plots.scatter(marks, title=title, x=label, y=column.name))

@@ -99,10 +99,7 @@ def comparison_page(
         section("Scores", *_scores_of_all(compared, numbering)),
         section("Cost", numbering.table("cost", compared.cost, "Settings and what each run cost.", slim=True)),
         section("Beside the document", *_printed(printed, numbering)),
-        section(
-            "Plan",
-            numbering.table("plan", study.table, "What the study set out to train.", wrap=True) if study else None,
-        ),
+        section("Plan", _plan(study, numbering)),
         section("Pictures", *_pictures(compared, drawn, numbering, reals=reals)),
         section("Settings", *settings(runs, names, numbering)),
         section("How to reproduce", *commands(trainings, compared.training_names, study.command if study else None)),
@@ -112,6 +109,13 @@ def comparison_page(
         numbering, parts, title=(study.title if study else "") or title, verdict=conclusion.sentence(compared, flaws),
         about=study.about if study else "", facts=boards.facts(compared), board=boards.board(compared, drawn, flaws),
     )  # fmt: skip
+
+
+def _plan(study: StudyPlan | None, numbering: Numbering) -> Part | None:
+    if study is None:
+        return None
+    text = "What the study set out to train"
+    return Folded(text, [numbering.table("plan", study.table, f"{text}.", wrap=True)])
 
 
 def _made(numbering: Numbering, parts: Sequence[Section | None], **head: object) -> Made:
@@ -150,7 +154,8 @@ def _quality(compared: Comparison, numbering: Numbering) -> Iterator[Part]:
             first = subject == subjects[0] and not start
             table = _quality_table(compared, text, score_columns[start : start + _MOST_COLUMNS], whole=first)
             more = " Further columns." if start else ""
-            yield numbering.table(name, table, f"{text}.{more} {_QUALITY}", slim=True)
+            part = numbering.table(name, table, f"{text}.{more} {_QUALITY}", slim=True)
+            yield Folded(f"{text}: further columns", [part]) if start else part
 
 
 def _quality_table(compared: Comparison, title: str, score_columns: Sequence[ScoreColumn], *, whole: bool) -> Table:
