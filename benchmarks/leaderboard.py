@@ -181,17 +181,24 @@ def _problem(record: Record, judges: Sequence[ScoreColumn], rules: Rules) -> str
     """Why a run is no row; None where it is one."""
     if record.state != "finished":
         return record.state
-    if (count := len(record.trainings) or 1) < rules.seeds:
+    if (count := _trainings(record)) < rules.seeds:
         return f"{count} of {rules.seeds} seeds"
     scores = {f"{score.name}@{score.protocol_id}": len(score.trainings) or 1 for score in record.scores}
     by = sum(scores.get(column.identity, 0) == count for column in judges)
     return None if by >= rules.judges else f"scored by {by} of {rules.judges} judges"
 
 
+def _trainings(record: Record) -> int:
+    return len(record.trainings) or 1
+
+
 def _row(compared: Comparison, row: int, score_columns: Sequence[ScoreColumn], picture: str) -> str:
     entry = compared.entries[row]
     record = compared.records[entry.run]
-    cells = [f"**{compared.names[entry.run]}**<br>`{record.about.get('family')}/{record.about.get('preset')}`", picture]
+    name = f"**{compared.names[entry.run]}**<br>`{record.about.get('family')}/{record.about.get('preset')}`"
+    trained, most = _trainings(record), max(map(_trainings, compared.records))
+    fewer = f"<br>{trained} training{'s' * (trained > 1)}" if trained < most else ""
+    cells = [name + fewer, picture]
     for column in score_columns:
         score, mark = entry.scores.get(column.identity), compared.cells(column)[row]
         text = "–" if score is None else score.interval_text.replace(" [", "<br>[")
@@ -215,6 +222,9 @@ def how(plan: StudyConfig, compared: Comparison, machine: str | None) -> str:
         texts.setdefault(column.protocol_text, []).append(column.name)
     protocols = [f"{', '.join(names)}: {text}." for text, names in texts.items()]
     who, test = f"Means of the training seeds {spell_seeds(plan.seeds)} with 95 % intervals", "Welch's t"
+    if any(_trainings(record) < len(plan.seeds) for record in records):
+        who += "; a row that names fewer has those of seeds "
+        who += f"{plan.seeds[0]} and up, and the interval of a single training does not hold what another seed would change"
     if len(plan.seeds) == 1:
         who = f"One training each so far, seed {plan.seeds[0]}; its 95 % intervals do not hold what another seed would change"
         test = "two-sided test of their standard errors"

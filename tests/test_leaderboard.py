@@ -126,6 +126,9 @@ def test_rows_that_break_the_rules_are_left_out_and_named(
     text = write(study, tmp_path / "docs.md", monkeypatch, "--seeds", "1", "--judges", "1")
     assert "Not in the table" not in text
     assert [re.match(r"\| \*\*(\w+)", line) is not None for line in text.splitlines()].count(True) == 3
+    assert "| **late**<br>`ddpm/late`<br>1 training |" in text
+    assert "`ddpm/gan` |" in text, "as many as any"
+    assert "does not hold what another seed would change" in text
 
 
 def test_a_page_without_a_place_for_the_study_is_left_as_it_is(
