@@ -249,8 +249,12 @@ def _of_trainings(names: Mapping[str, Record]) -> Iterator[str]:
             alike.setdefault(setting, {}).setdefault(seed, []).append(name)
     single = [name for by_seed in alike.values() if len(by_seed) == 1 for same in by_seed.values() for name in same]
     if single:
-        which = "every setting" if len(single) == len(names) else ", ".join(single)
-        yield f"One training seed: {which} was trained once, and how far another training would differ is not known."
+        which = (
+            "every setting was"
+            if len(single) == len(names)
+            else f"{_and(single)} {'were' if len(single) > 1 else 'was'}"
+        )
+        yield f"One training seed: {which} trained once, and how far another training would differ is not known."
 
 
 def _of_costs(compared: Comparison) -> Iterator[str]:

@@ -27,7 +27,7 @@ _ASIDE = {
 }  # fmt: skip
 """Parts of the names of logged values that are folded away, and what the plots of them are called."""
 _NO_CURVE = {"step", "seconds"}
-_ALIKE = 1.25
+_ALIKE = 1.5
 """Costs of which the largest is at most so many times the smallest are about the same."""
 _OF_DENOISING = ("reference", "reference_split", "n_real", "size", "precision")
 """Fields of a protocol, besides the name, that decide what is denoised."""
