@@ -235,7 +235,7 @@ def test_everything_that_eval_saw_is_on_both_pages_and_real_pictures_can_stay_ou
         assert "neighbours of 00001" in text
     assert "neighbours of" not in shared
     assert "grid of real images" not in shared
-    assert "13 s" in one
+    assert "24 s" in one
 
 
 def test_raw_and_averaged_weights_stand_side_by_side(six: Path, browser: Any) -> None:
