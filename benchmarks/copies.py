@@ -25,6 +25,7 @@ from animegen_cli.evaluate.reference import set_features
 from animegen_cli.metrics import copies
 from animegen_cli.metrics.extractors import open_extractor
 from animegen_cli.model.pixels import channels_first, channels_last
+from animegen_cli.ranks import ALONE
 
 SHIFTS = [(x, y) for x in (-2, 0, 2) for y in (-2, 0, 2) if (x, y) != (0, 0)]
 Harm = Callable[[np.ndarray, int], np.ndarray]
@@ -90,7 +91,7 @@ class Detector:
 
     def __init__(self, faces: FaceSet, network: str, held_out: np.ndarray) -> None:
         self.extractor = open_extractor(network)
-        self.features = set_features(faces, "train", faces.size, self.extractor)
+        self.features = set_features(faces, "train", faces.size, self.extractor, ALONE)
         known = faces.indices("train")
         parts = [channels_first(faces.pixels(known[start : start + 512])) for start in range(0, len(known), 512)]
         self.small = torch.cat([copies.small(part) for part in parts])

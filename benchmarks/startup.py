@@ -56,7 +56,7 @@ def main() -> None:
 def measure(folder: Path, repeats: int) -> dict[str, dict[str, Any]]:
     """Seconds of each command, run in `folder`: median, least, most and all."""
     program = [str(PROGRAM)] if PROGRAM.exists() else [sys.executable, "-m", "animegen_cli"]
-    commands = {"python -c pass": ([sys.executable, "-c", "pass"], {})}
+    commands: dict[str, tuple[list[str], dict[str, str]]] = {"python -c pass": ([sys.executable, "-c", "pass"], {})}
     commands |= {name: ([*program, *words], environment) for name, (words, environment) in WAITS.items()}
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(repeats + 1):

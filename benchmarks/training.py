@@ -9,6 +9,8 @@ best simple setting: bf16 autocast where the hardware has it, `torch.compile` on
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from _pairs import arguments
 from _plain import Resident
@@ -45,7 +47,7 @@ def main() -> None:
     ema = EMAModel(net.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75)
     ema.to(device)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
-    schedule = DDPMScheduler(1000)
+    schedule: Any = DDPMScheduler(1000)
     low = has_bf16(device)
     step_net = torch.compile(net) if device.type == "cuda" and has_compiler() else net
 
