@@ -16,6 +16,7 @@ from animegen_cli.model.families.ddpm import DDPM
 from animegen_cli.model.family import DataSpec
 from animegen_cli.model.nets import unet_diffusers
 from animegen_cli.model.nets.unet import Block, UNet, attending
+from animegen_cli.sample.trained import for_inference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,6 +174,31 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(net(x, time), net(x, time))
     net.train()
     assert not torch.equal(net(x, time), net(x, time))
+
+
+def test_drawing_in_bf16_lays_maps_out_for_what_reads_them() -> None:
+    """Convolutions are fastest in channels_last, GroupNorm of small maps is slow there."""
+    model = DDPM(DDPM.Config(channels=16, multipliers=(1, 2), groups=4, attention=(16,)), DataSpec(32, 4))
+    shaken(model.unet).float()
+    x, time = images(2, 32).float(), torch.tensor([5, 100])
+    with torch.no_grad():
+        exact = model.unet(x, time)
+        net = for_inference(model, device=torch.device("cpu"), precision="bf16").unet
+        seen: dict[tuple[type, int], set[bool]] = {}
+
+        def note(part: nn.Module, inputs: tuple[Tensor]) -> None:
+            plain = inputs[0].is_contiguous()
+            seen.setdefault((type(part), inputs[0].shape[-1]), set()).add(plain)
+
+        for part in net.modules():
+            if isinstance(part, nn.GroupNorm | nn.Conv2d):
+                part.register_forward_pre_hook(note)
+        rough = net(x, time)
+    assert seen[nn.GroupNorm, 16] == {True}
+    assert seen[nn.GroupNorm, 32] == {False}
+    assert seen[nn.Conv2d, 16] == {False}
+    assert rough.dtype == torch.float32
+    assert (rough - exact).abs().mean() < 0.03 < exact.std()
 
 
 def test_labels() -> None:
