@@ -3,7 +3,7 @@
 python benchmarks/make_face_detector.py --photos photos/
 
 It draws figures (`_face_figures.py`, and of many styles `_face_sketches.py`) and backgrounds, takes the faces that
-animegen's own models drew for `docs/results`, puts all of them together to scenes whose boxes are known
+animegen's own models drew in November 2026 (`faces/`), puts all of them together to scenes whose boxes are known
 (`_face_scenes.py`), trains the network on them, folds the batch normalization into the convolutions, and writes
 `animegen_cli/prepare/face_detector.npz` every `--save-every` steps, so that it can be measured by `benchmarks/detector.py`
 meanwhile. No real face is shown to it. Everything follows from `SEED` but for the order in which several processes
@@ -46,13 +46,8 @@ SIDES = (8.5, 25.0)
 """Sides of the faces that a level of the pyramid answers for."""
 LEFT_OUT = (5.5, 34.0)
 """Faces between these and `SIDES` are neither right nor wrong."""
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
-SHEETS = (
-    ("ddim-laptop-32", "ddpm-laptop-32"),
-    ("families-32/edm", "families-32/gan", "families-32/sde"),
-    ("families-32/mhvae", "families-32/vae"),
-    ("ddim-laptop-32", "ddpm-laptop-32", "families-32/edm"),
-)
+FACES = Path(__file__).resolve().parent / "faces"
+SHEETS = (("ddim", "ddpm"), ("edm", "gan", "sde"), ("mhvae", "vae"), ("ddim", "ddpm", "edm"))
 """Sheets of faces that animegen's models drew; each group is chosen alike often, so the best stand twice."""
 REUSED = 6
 """Steps for each new batch of scenes: composing costs more than learning."""
@@ -185,7 +180,7 @@ def make_banks(args: argparse.Namespace) -> Banks:
             return pickle.load(file)
     sketches = sketched_figures(args.sketches, SEED, args.processes)
     kinds = [drawn_figures(args.figures, SEED, args.processes), sketches, sketches]
-    kinds += [crop_figures(np.concatenate([sheet_faces(RESULTS / f"{name}.png") for name in kind])) for kind in SHEETS]
+    kinds += [crop_figures(np.concatenate([sheet_faces(FACES / f"{name}.png") for name in kind])) for kind in SHEETS]
     for number, said in enumerate(args.runs):
         path, _, part = said.partition("=")
         box = tuple(map(float, part.split(","))) if part else KAGGLE

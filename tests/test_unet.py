@@ -183,7 +183,7 @@ def test_drawing_in_bf16_lays_maps_out_for_what_reads_them() -> None:
     x, time = images(2, 32).float(), torch.tensor([5, 100])
     with torch.no_grad():
         exact = model.unet(x, time)
-        net = for_inference(model, device=torch.device("cpu"), precision="bf16").unet
+        net: Any = for_inference(model, device=torch.device("cpu"), precision="bf16").unet
         seen: dict[tuple[type, int], set[bool]] = {}
 
         def note(part: nn.Module, inputs: tuple[Tensor]) -> None:
