@@ -1055,7 +1055,9 @@ def test_ctrl_c_ends_it_at_once_and_leaves_nothing(browser: Browser, runs: Path,
         assert page.locator(".faces img").count() < 100
         assert list(served.folder.glob("animegen-ui-*"))
         served.process.send_signal(signal.SIGINT)
-        _, err = served.process.communicate(timeout=60)  # a second on an idle machine; one full of other work took over 20
+        _, err = served.process.communicate(
+            timeout=60
+        )  # a second on an idle machine; one full of other work took over 20
         page.close()
         assert served.process.returncode == 130, err
         assert "Traceback" not in err
