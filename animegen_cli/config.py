@@ -592,6 +592,12 @@ def to_yaml(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(values), sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
 
 
+def short_names(keys: Sequence[str]) -> list[str]:
+    """Each key by its last word where that says which of them it is, else whole: `optim.G.lr`, `lr`."""
+    ends = [key.rpartition(".")[2] for key in keys]
+    return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
+
+
 def settings_of(words: Sequence[str]) -> dict[str, Any]:
     """Read `--set key=value` words for one section, whose keys have no dots; ConfigError for one that is no assignment."""
     return dict(_assignments(words, "s_churn=40"))

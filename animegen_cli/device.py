@@ -73,8 +73,8 @@ def has_compiler() -> bool:
 
 
 def fast_layout(model: nn.Module, device: torch.device) -> bool:
-    """Return whether a training is faster in channels_last: on CUDA, and on CPUs unless GroupNorm, whose backward pass is slow
-    in it there, is the rule."""
+    """Return whether channels_last is faster in training and in fp32: on CUDA, and on CPUs unless GroupNorm, whose backward
+    pass is slow in it there, is the rule."""
     if device.type == "cuda":
         return True
     grouped = sum(isinstance(part, nn.GroupNorm) for part in model.modules())

@@ -148,7 +148,7 @@ def _first_trainings(compared: Comparison) -> Iterator[tuple[int, str]]:
     place = 0
     for name, record in zip(compared.names, compared.records, strict=True):
         yield place, name
-        place += len(record.trainings) or 1
+        place += _trainings(record)
 
 
 def _left_out(plan: StudyConfig, compared: Comparison, rules: Rules) -> dict[str, str]:

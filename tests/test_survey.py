@@ -480,7 +480,7 @@ def answers(key: dict[str, Any], rater: str, *, checks: bool = True, side: str |
         left = chance.choice("ab")
         good = entry.get("right") or ("a" if entry["a"] < entry["b"] else "b")
         if side and "right" in entry:
-            left = ("ba" if side == "left" else "ab")["ab".index(good)]
+            left = good if side == "right" else {"a": "b", "b": "a"}[good]
         given = side or ("left" if left == good else "right")
         lines.append(f"{key['survey']},{rater},{number},{identity},{left},{given},{ms}")
     return "\n".join(lines) + "\n"

@@ -12,7 +12,6 @@ import json
 import os
 import shlex
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -418,12 +417,8 @@ def table(study: StudyConfig, folder: Path | None = None) -> Table:
     )  # fmt: skip
     rows = []
     for name, study_run in study.runs.items():
-        last = {key: key.rsplit(".", 1)[-1] for key in study_run.settings}
-        alike = Counter(last.values())
-        changed = "".join(
-            f", {key if alike[last[key]] > 1 else last[key]} {_spelled(value)}"
-            for key, value in study_run.settings.items()
-        )
+        shown = zip(config.short_names([*study_run.settings]), study_run.settings.values(), strict=True)
+        changed = "".join(f", {key} {_spelled(value)}" for key, value in shown)
         state = _state([one.folder.state for one in trainings(study, folder, [name])]) if folder else None
         rate = study_run.images_per_second
         rows.append(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from animegen_cli.report.records import Record
 
 UNEQUAL = 1.5
-"""Ratio of training times from which runs were not trained at equal cost."""
+"""Ratio of costs, such as training times, from which runs were not at equal cost."""
 
 _NBSP = "\N{NO-BREAK SPACE}"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from animegen_cli.metrics.protocol import Denoising
 from animegen_cli.report import plots
+from animegen_cli.report.conclusion import UNEQUAL
 from animegen_cli.report.numbering import FigurePart, Folded, Numbering, Panel, folded
 from animegen_cli.report.plots import Mark, RunShares, Series, Style
 
@@ -27,8 +28,6 @@ _ASIDE = {
 }  # fmt: skip
 """Parts of the names of logged values that are folded away, and what the plots of them are called."""
 _NO_CURVE = {"step", "seconds"}
-_ALIKE = 1.5
-"""Costs of which the largest is at most so many times the smallest are about the same."""
 _OF_DENOISING = ("reference", "reference_split", "n_real", "size", "precision")
 """Fields of a protocol, besides the name, that decide what is denoised."""
 
@@ -67,7 +66,7 @@ def trade_offs(compared: Comparison, numbering: Numbering) -> FigurePart | None:
     panels = []
     for name, label, cost in costs:
         marks = list(_against_cost(compared, column, cost))
-        if len(marks) > 1 and max(mark.x for mark in marks) > _ALIKE * min(mark.x for mark in marks):
+        if len(marks) > 1 and max(mark.x for mark in marks) > UNEQUAL * min(mark.x for mark in marks):
             title = f"{column.name} against {label.partition(' (')[0]}"
             panels.append(
                 numbering.plot(f"{column.key}-{name}", plots.scatter(marks, title=title, x=label, y=column.name))

@@ -146,10 +146,8 @@ def _check_words(request: Request, axes: Sequence[Axis]) -> None:
 
 
 def _name(keys: Sequence[str], values: Sequence[str]) -> str:
-    """`lr=1e-4,seed=0`: each key by its last word where that says which it is, the values in letters that folders like."""
-    ends = [key.rpartition(".")[2] for key in keys]
-    shown = [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
-    parts = [f"{key}={_safe(value)}" for key, value in zip(shown, values, strict=True)]
+    """`lr=1e-4,seed=0`: each key as short as it can be, the values in letters that folders like."""
+    parts = [f"{key}={_safe(value)}" for key, value in zip(config.short_names(keys), values, strict=True)]
     name = ",".join(parts)
     if len(name) <= _LONGEST_NAME:
         return name
